@@ -1,0 +1,25 @@
+using Famfs.V1;
+
+namespace Famfs.Core;
+
+/// <summary>An error of the domain: the reason that every layer understands, with the thing and the
+/// limit it is about. Translated to a gRPC status in Famfs.Master/ErrorStatus, to an errno in
+/// Famfs.Fuse/Operations/ErrnoTable and to an exit code in Famfs.Client/Cli/ExitCode, nowhere else.</summary>
+public sealed class FamfsException : Exception
+{
+    /// <summary>Makes an error whose <see cref="Exception.Message"/> is one line.</summary>
+    public FamfsException(ErrorReason reason, string message, Exception? inner = null)
+        : base(message, inner) => Reason = reason;
+
+    /// <summary>Why.</summary>
+    public ErrorReason Reason { get; }
+
+    /// <summary>Path the error is about, empty when none.</summary>
+    public string Path { get; init; } = "";
+
+    /// <summary>The limit that was exceeded, 0 when none.</summary>
+    public ulong Limit { get; init; }
+
+    /// <summary>For NOT_MASTER: where the master is, when known.</summary>
+    public string MasterAddress { get; init; } = "";
+}
