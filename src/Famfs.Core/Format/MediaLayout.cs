@@ -80,4 +80,7 @@ public static class MediaLayout
 
     /// <summary>First inode number given to anything else.</summary>
     public const ulong FirstFreeInode = 16;
+
+    /// <summary>First of the node ids that never are inode numbers: windows and other things of one mount.</summary>
+    public const ulong FirstPrivateNode = InodeNumber.Max + 1;
 }

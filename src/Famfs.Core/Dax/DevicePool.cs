@@ -1,0 +1,154 @@
+using Famfs.Core.Format;
+using Famfs.V1;
+
+namespace Famfs.Core.Dax;
+
+/// <summary>
+/// The devices of one file system on this host, by index. A device is found by reading its superblock, so
+/// that index → uuid → path is resolved anew on every host. Reading is lock-free; attaching is serialised.
+/// </summary>
+public sealed class DevicePool : IDisposable
+{
+    private readonly Lock _attaching = new();
+
+    // Guard: written under _attaching, published whole; readers take the reference once.
+    private volatile DaxDevice?[] _devices = [];
+    private volatile Superblock?[] _superblocks = [];
+
+    private DevicePool(Superblock primary) => Primary = primary;
+
+    /// <summary>Superblock of device 0.</summary>
+    public Superblock Primary { get; }
+
+    /// <summary>Device 0.</summary>
+    public DaxDevice PrimaryDevice => _devices[0]!;
+
+    /// <summary>Indices of the devices that this host has.</summary>
+    public IEnumerable<DeviceIndex> Present
+    {
+        get
+        {
+            DaxDevice?[] devices = _devices;
+            for (int i = 0; i < devices.Length; i++)
+            {
+                if (devices[i] is not null)
+                    yield return new((ushort)i);
+            }
+        }
+    }
+
+    /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be device 0 of a
+    /// native file system; the others must belong to it. Otherwise throws and leaves them to the caller.</summary>
+    public static DevicePool Open(IReadOnlyList<DaxDevice> devices)
+    {
+        Superblock? primary = null;
+        DaxDevice? primaryDevice = null;
+        foreach (DaxDevice device in devices)
+        {
+            Superblock superblock = RequireSuperblock(device);
+            if (!superblock.IsPrimary)
+                continue;
+            if (primary is not null)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: both it and {primaryDevice!.Path} are first devices of a file system") { Path = device.Path };
+            primary = superblock;
+            primaryDevice = device;
+        }
+        if (primary is null)
+            throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", devices.Select(d => d.Path))}: none is the first device (index 0) of a file system");
+        DevicePool pool = new(primary);
+        foreach (DaxDevice device in devices)
+            pool.Attach(device);
+        return pool;
+    }
+
+    /// <summary>A pool of devices whose superblocks are about to be written. Does not own the devices.</summary>
+    internal static DevicePool OfFormatted(IReadOnlyList<DaxDevice> devices, IReadOnlyList<Superblock> superblocks) =>
+        new(superblocks[0]) { _devices = [.. devices], _superblocks = [.. superblocks] };
+
+    /// <summary>Reads a device's superblock, from the second copy when the first is damaged. Throws the error
+    /// to show when the device is not one of a native file system.</summary>
+    public static Superblock RequireSuperblock(DaxDevice device)
+    {
+        SuperblockVerdict verdict = ReadSuperblock(device, out Superblock? superblock, out string cause);
+        if (verdict != SuperblockVerdict.Native)
+            throw Superblock.ErrorOf(verdict, device.Path, cause);
+        if (superblock!.DeviceLengthBytes > device.LengthBytes)
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, its superblock says {superblock.DeviceLengthBytes}: truncated") { Path = device.Path, Limit = (ulong)superblock.DeviceLengthBytes };
+        return superblock;
+    }
+
+    /// <summary>Judges what is on a device.</summary>
+    public static SuperblockVerdict ReadSuperblock(DaxDevice device, out Superblock? superblock, out string cause)
+    {
+        byte[] block = new byte[MediaLayout.SuperblockBytes];
+        superblock = null;
+        cause = "shorter than one allocation unit";
+        if (device.LengthBytes < MediaLayout.UnitBytes)
+            return SuperblockVerdict.Foreign;
+        device.Invalidate(0, block.Length);
+        device.Read(0, block);
+        SuperblockVerdict first = Superblock.Parse(block, out superblock, out cause);
+        if (first is not (SuperblockVerdict.Damaged or SuperblockVerdict.Blank or SuperblockVerdict.Foreign))
+            return first;
+        device.Invalidate(MediaLayout.SuperblockCopyOffset, block.Length);
+        device.Read(MediaLayout.SuperblockCopyOffset, block);
+        SuperblockVerdict second = Superblock.Parse(block, out Superblock? copy, out _);
+        // A wiped or overwritten first copy is a decision of somebody; only damage falls back.
+        if (first == SuperblockVerdict.Damaged && second == SuperblockVerdict.Native)
+        {
+            superblock = copy;
+            cause = "";
+            return second;
+        }
+        return first;
+    }
+
+    /// <summary>Adds a further device of this file system.</summary>
+    public DeviceIndex Attach(DaxDevice device)
+    {
+        Superblock superblock = RequireSuperblock(device);
+        if (superblock.FileSystem != Primary.FileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: belongs to file system {superblock.FileSystem}, not {Primary.FileSystem}") { Path = device.Path };
+        lock (_attaching)
+        {
+            int index = superblock.Index.Value;
+            if (index < _devices.Length && _devices[index] is { } other)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: device {index} is already here as {other.Path}") { Path = device.Path };
+            DaxDevice?[] devices = new DaxDevice?[Math.Max(_devices.Length, index + 1)];
+            Superblock?[] superblocks = new Superblock?[devices.Length];
+            _devices.CopyTo(devices, 0);
+            _superblocks.CopyTo(superblocks, 0);
+            devices[index] = device;
+            superblocks[index] = superblock;
+            device.Coherent = superblock.Coherent;
+            _superblocks = superblocks;
+            _devices = devices;
+            return superblock.Index;
+        }
+    }
+
+    /// <summary>The device, or null when this host does not have it.</summary>
+    public DaxDevice? Find(DeviceIndex index)
+    {
+        DaxDevice?[] devices = _devices;
+        return index.Value < devices.Length ? devices[index.Value] : null;
+    }
+
+    /// <summary>The uuid of a present device, or null.</summary>
+    public Guid? FindUuid(DeviceIndex index)
+    {
+        Superblock?[] superblocks = _superblocks;
+        return index.Value < superblocks.Length ? superblocks[index.Value]?.Device : null;
+    }
+
+    /// <summary>The device; throws DEVICE_MISSING when this host does not have it.</summary>
+    public DaxDevice Require(DeviceIndex index) =>
+        Find(index) ?? throw new FamfsException(ErrorReason.DeviceMissing, $"device {index} of file system {Primary.FileSystem} is not among the devices given on this host");
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (DaxDevice? device in _devices)
+            device?.Dispose();
+    }
+}

@@ -1,0 +1,31 @@
+using Famfs.V1;
+
+namespace Famfs.Core.Namespace;
+
+/// <summary>What a record says about the request that made it.</summary>
+public readonly record struct RequestTrace(Guid RequestId, ulong Digest, long TimeNs, RecordType Type, InodeNumber Inode, LogSequence Sequence, Term Term);
+
+/// <summary>Is told what replay changes, after the change, on the replaying thread. Must not block.</summary>
+public interface IReplayObserver
+{
+    /// <summary>A name appeared, vanished or means another inode now.</summary>
+    void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name);
+
+    /// <summary>Attributes of an inode changed; a directory's contents too.</summary>
+    void InodeChanged(InodeNumber inode);
+
+    /// <summary>A file lost its name and became deleted; its extents are held until released.</summary>
+    void FileDeleted(InodeNumber inode);
+
+    /// <summary>Ranges of the devices came into use.</summary>
+    void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents);
+
+    /// <summary>Ranges of the devices are free again.</summary>
+    void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents);
+
+    /// <summary>A device joined the pool.</summary>
+    void DeviceAdded(DeviceAdded device);
+
+    /// <summary>A record carries a caller's request id.</summary>
+    void RequestSeen(in RequestTrace request);
+}
