@@ -1,3 +1,5 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace Famfs.Core.Dax;
 
 /// <summary>
@@ -61,6 +63,27 @@ public abstract class DaxDevice : IDisposable
     /// <summary>Orders everything before it, write-backs included, before everything after it.</summary>
     public abstract void Fence();
 
+    /// <summary>True when the device was opened for loads only: stores throw
+    /// <see cref="FamfsException"/> READ_ONLY.</summary>
+    public virtual bool ReadOnly => false;
+
+    /// <summary>Takes the exclusive lock number <paramref name="index"/> of this device among the processes
+    /// of this host (never among hosts). False while anybody on this host holds it, this process included.
+    /// Disposing <paramref name="held"/> releases it, as does the death of the process. Errors:
+    /// <see cref="FamfsException"/> READ_ONLY, <see cref="NotSupportedException"/> where there is nothing to
+    /// lock.</summary>
+    public virtual bool TryLockByte(long index, [NotNullWhen(true)] out IDisposable? held) =>
+        throw new NotSupportedException($"{Path}: this kind of device has no locks");
+
+    /// <summary>Opens a devdax character device or a regular file, whole.</summary>
+    /// <param name="path">Where it is on this host.</param>
+    /// <param name="readOnly">For loads only.</param>
+    /// <param name="coherent">As declared (SAFETY S18); by kind when null.</param>
+    /// <exception cref="FamfsException">DEVICE_MISSING: absent, not permitted, not to be mapped;
+    /// BAD_REQUEST: something that cannot be a device. One line with the path and the cause.</exception>
+    public static DaxDevice Open(string path, bool readOnly = false, bool? coherent = null) =>
+        MappedDaxDevice.Open(path, readOnly, coherent);
+
     /// <summary>Gives the address of a range that is mapped, for a kernel that copies from or to it
     /// (never for loads and stores of our own). False when the implementation has no mapping.</summary>
     public abstract bool TryGetAddress(long offset, long length, out nint address);
@@ -80,6 +103,14 @@ public abstract class DaxDevice : IDisposable
     {
         if (offset < 0 || length < 0 || offset > LengthBytes - length)
             throw new ArgumentOutOfRangeException(nameof(offset), $"{Path}: range {offset}+{length} is outside the device's {LengthBytes} bytes");
+    }
+
+    /// <summary>Throws unless <paramref name="offset"/> is a word inside the device.</summary>
+    protected void RequireWord(long offset)
+    {
+        RequireRange(offset, sizeof(ulong));
+        if (offset % sizeof(ulong) != 0)
+            throw new ArgumentOutOfRangeException(nameof(offset), $"{Path}: word offset {offset} is not a multiple of 8");
     }
 }
 

@@ -1,0 +1,90 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace Famfs.Core.Interop;
+
+/// <summary>A range of this process's addresses, unmapped when the last user has let go: whoever copies
+/// from or to it holds a reference, so a concurrent Dispose never pulls addresses from under a copy.</summary>
+internal sealed class MemoryMapping : SafeHandleMinusOneIsInvalid
+{
+    private readonly nuint _lengthBytes;
+
+    private MemoryMapping(nint address, nuint lengthBytes)
+        : base(ownsHandle: true)
+    {
+        SetHandle(address);
+        _lengthBytes = lengthBytes;
+    }
+
+    public nint Address => handle;
+
+    /// <summary>Maps [0, length) of a file shared, at an address that is a multiple of
+    /// <paramref name="alignment"/> (a power of two, so that the kernel can use pages of that size).
+    /// Null and the error number when the kernel refuses.</summary>
+    public static MemoryMapping? TryMapShared(OpenFile file, long length, long alignment, bool readOnly, out int errno)
+    {
+        // Reserve more addresses than needed, put the file at the aligned place in them, give the rest back.
+        nuint bytes = (nuint)length;
+        nuint reserved = bytes + (nuint)alignment;
+        nint reservation = Libc.mmap(0, reserved, Libc.PROT_NONE, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS | Libc.MAP_NORESERVE, -1, 0);
+        if (reservation == Libc.MAP_FAILED)
+        {
+            errno = Errno.Last;
+            return null;
+        }
+
+        nint aligned = (reservation + (nint)alignment - 1) & ~((nint)alignment - 1);
+        int protection = readOnly ? Libc.PROT_READ : Libc.PROT_READ | Libc.PROT_WRITE;
+        nint address = Libc.mmap(aligned, bytes, protection, Libc.MAP_SHARED | Libc.MAP_FIXED, file.Descriptor, 0);
+        if (address == Libc.MAP_FAILED)
+        {
+            errno = Errno.Last;
+            _ = Libc.munmap(reservation, reserved);
+            return null;
+        }
+
+        nuint pageMask = (nuint)Environment.SystemPageSize - 1;
+        nint end = (nint)(((nuint)aligned + bytes + pageMask) & ~pageMask);
+        if (aligned > reservation)
+            _ = Libc.munmap(reservation, (nuint)(aligned - reservation));
+        nint reservedEnd = (nint)((nuint)reservation + ((reserved + pageMask) & ~pageMask));
+        if (reservedEnd > end)
+            _ = Libc.munmap(end, (nuint)(reservedEnd - end));
+
+        // Advice only: a core dump must not read terabytes of device, a child has no business with it.
+        _ = Libc.madvise(aligned, bytes, Libc.MADV_DONTDUMP);
+        _ = Libc.madvise(aligned, bytes, Libc.MADV_DONTFORK);
+        errno = 0;
+        return new MemoryMapping(aligned, bytes);
+    }
+
+    /// <summary>Maps a page holding machine code: written first, then made executable and no longer
+    /// writable. Null and the error number where executable pages are forbidden.</summary>
+    public static MemoryMapping? TryMapCode(ReadOnlySpan<byte> code, out int errno)
+    {
+        nuint bytes = (nuint)Environment.SystemPageSize;
+        nint address = Libc.mmap(0, bytes, Libc.PROT_READ | Libc.PROT_WRITE, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS, -1, 0);
+        if (address == Libc.MAP_FAILED)
+        {
+            errno = Errno.Last;
+            return null;
+        }
+
+        var page = new MemoryMapping(address, bytes);
+        unsafe
+        {
+            code.CopyTo(new Span<byte>((void*)address, (int)bytes));
+        }
+
+        if (Libc.mprotect(address, bytes, Libc.PROT_READ | Libc.PROT_EXEC) != 0)
+        {
+            errno = Errno.Last;
+            page.Dispose();
+            return null;
+        }
+
+        errno = 0;
+        return page;
+    }
+
+    protected override bool ReleaseHandle() => Libc.munmap(handle, _lengthBytes) == 0;
+}
