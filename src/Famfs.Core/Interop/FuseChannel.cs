@@ -91,6 +91,16 @@ public sealed unsafe class FuseChannel : IDisposable
     public static int Unmount(string target, int flags) =>
         LibcFuse.Unmount(target, flags) == 0 ? 0 : -Marshal.GetLastPInvokeError();
 
+    /// <summary>The device number (st_dev) of the file system mounted at a path, without asking that file system's
+    /// server. False when there is no such path.</summary>
+    public static bool TryGetDevice(string path, out uint major, out uint minor)
+    {
+        LibcFuse.DeviceOfStatx result = default;
+        int outcome = LibcFuse.Statx(LibcFuse.AT_FDCWD, path, LibcFuse.AT_STATX_DONT_SYNC | LibcFuse.AT_NO_AUTOMOUNT, 0, &result);
+        (major, minor) = (result.Major, result.Minor);
+        return outcome == 0;
+    }
+
     /// <summary>Closes the descriptor.</summary>
     public void Dispose()
     {

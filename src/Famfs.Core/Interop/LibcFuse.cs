@@ -9,9 +9,12 @@ internal static unsafe partial class LibcFuse
 {
     private const string Library = "libc";
 
-    // fcntl.h; O_PATH and O_DIRECTORY are not needed here.
+    // fcntl.h
     internal const int O_RDWR = 2;
     internal const int O_CLOEXEC = 0x80000;
+    internal const int AT_FDCWD = -100;
+    internal const int AT_NO_AUTOMOUNT = 0x800;
+    internal const int AT_STATX_DONT_SYNC = 0x4000;
 
     /// <summary>_IOR(229, 0, uint32_t) of linux/fuse.h.</summary>
     internal const nuint FUSE_DEV_IOC_CLONE = 0x8004E500;
@@ -40,6 +43,9 @@ internal static unsafe partial class LibcFuse
     [LibraryImport(Library, EntryPoint = "umount2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Unmount(string target, int flags);
 
+    [LibraryImport(Library, EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int Statx(int directory, string path, int flags, uint mask, DeviceOfStatx* result);
+
     [LibraryImport(Library, EntryPoint = "pthread_self")]
     internal static partial nint ThreadSelf();
 
@@ -48,6 +54,19 @@ internal static unsafe partial class LibcFuse
 
     [LibraryImport(Library, EntryPoint = "sigaction", SetLastError = true)]
     internal static partial int SetSignalAction(int signal, SignalAction* action, SignalAction* old);
+
+    /// <summary>What is needed of struct statx (linux/stat.h), 256 bytes.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    internal struct DeviceOfStatx
+    {
+        /// <summary>stx_dev_major.</summary>
+        [FieldOffset(136)]
+        internal uint Major;
+
+        /// <summary>stx_dev_minor.</summary>
+        [FieldOffset(140)]
+        internal uint Minor;
+    }
 
     /// <summary>struct sigaction of glibc and musl on 64-bit Linux, 152 bytes.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 152)]

@@ -5,6 +5,7 @@ using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
+using Errno = Famfs.Fuse.Protocol.Errno;
 
 namespace Famfs.Fuse.Session;
 
@@ -31,17 +32,19 @@ public sealed class FuseMount : IDisposable
 {
     private readonly FuseMountOptions _options;
     private readonly FuseChannel _channel;
+    private readonly (uint Major, uint Minor) _device;
     private readonly List<Server> _servers = [];
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
     private int _running;
     private volatile bool _stopping;
-    private bool _unmounted; // guarded by _gate
     private bool _disposed; // guarded by _gate
 
-    private FuseMount(FuseMountOptions options, FuseChannel channel, Negotiated negotiated, KernelPresence presence, OperationDependencies dependencies)
+    private FuseMount(
+        FuseMountOptions options, FuseChannel channel, (uint Major, uint Minor) device, Negotiated negotiated, KernelPresence presence, OperationDependencies dependencies)
     {
         _options = options;
+        _device = device;
         _channel = channel;
         Negotiated = negotiated;
         Notifier = new KernelNotifier(new DeviceTransport(channel), presence, dependencies.Tree, negotiated, options.NotificationLimitBytes);
@@ -69,6 +72,10 @@ public sealed class FuseMount : IDisposable
     /// <summary>Ends when the last worker has: after an unmount by anyone, <see cref="Stop"/>, or
     /// <see cref="Abort"/>. Fails with the reason when /dev/fuse broke.</summary>
     public Task Completion => _completion.Task;
+
+    /// <summary>Number of the connection in /sys/fs/fuse/connections: the minor number of st_dev, whose major number
+    /// is 0. Its disappearance proves that the superblock is gone (SAFETY S14).</summary>
+    public uint ConnectionNumber => _device.Minor;
 
     /// <summary>The mounted directory.</summary>
     public string MountPointPath => _options.MountPoint;
@@ -112,15 +119,18 @@ public sealed class FuseMount : IDisposable
         int maxPages = options.MaxPages != 0 ? options.MaxPages : DetectMaxPages();
         FuseChannel channel = FuseChannel.Open();
         bool mounted = false;
+        (uint Major, uint Minor) device = default;
         FuseMount? mount = null;
         try
         {
             MountPoint.Mount(options, channel.Descriptor, Math.Clamp(maxPages, 1, InitNegotiation.MaxPagesLimit) * InitNegotiation.PageBytes);
             mounted = true;
+            if (!FuseChannel.TryGetDevice(options.MountPoint, out device.Major, out device.Minor))
+                throw new IOException($"{options.MountPoint} is gone", (int)Errno.ENOENT);
             Negotiated negotiated = AnswerInit(new DeviceTransport(channel), maxPages);
             var presence = new KernelPresence();
             var operations = new FuseOperations(dependencies, presence, options.Cache, negotiated);
-            mount = new FuseMount(options, channel, negotiated, presence, dependencies);
+            mount = new FuseMount(options, channel, device, negotiated, presence, dependencies);
             for (int i = 0; i < workers; i++)
                 mount.AddServer(channel.Clone(), operations, dependencies.Tree, i);
             mount._running = workers;
@@ -133,7 +143,10 @@ public sealed class FuseMount : IDisposable
             if (mounted)
                 _ = MountPoint.Abort(options.MountPoint);
             if (mount is not null)
+            {
+                mount.Notifier.Dispose();
                 mount.Release();
+            }
             else
                 channel.Dispose();
             throw;
@@ -144,46 +157,47 @@ public sealed class FuseMount : IDisposable
     /// and goes on serving.</summary>
     public void Unmount()
     {
-        lock (_gate)
-        {
-            if (!_unmounted)
-                _ = MountPoint.UnmountIdle(_options.MountPoint); // false: someone else has unmounted it
-            _unmounted = true;
-        }
+        if (IsMounted())
+            _ = MountPoint.UnmountIdle(_options.MountPoint); // false: someone else was faster
         Completion.Wait();
+        Stop();
     }
 
     /// <summary>Takes the mount away from programs, answers what is being answered, and ends. Files that are still
     /// open fail from then on.</summary>
-    public void Stop()
-    {
-        lock (_gate)
-        {
-            if (!_unmounted)
-                _ = MountPoint.Detach(_options.MountPoint);
-            _unmounted = true;
-            _stopping = true;
-        }
-        Quiesce();
-        Release();
-    }
+    public void Stop() => End(abort: false);
 
-    /// <summary>Ends the connection at once; every request that waits fails with ECONNABORTED or ENOTCONN.</summary>
-    public void Abort()
-    {
-        lock (_gate)
-        {
-            if (!_unmounted)
-                _ = MountPoint.Abort(_options.MountPoint);
-            _unmounted = true;
-            _stopping = true;
-        }
-        Quiesce();
-        Release();
-    }
+    /// <summary>Ends the connection at once; every request that waits fails.</summary>
+    public void Abort() => End(abort: true);
 
     /// <summary>As <see cref="Stop"/>.</summary>
     public void Dispose() => Stop();
+
+    private void End(bool abort)
+    {
+        lock (_gate)
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+        }
+        if (IsMounted())
+        {
+            // Workers that broke answer nothing any more, and the notifier may wait for a request of theirs.
+            _ = abort || Completion.IsFaulted ? MountPoint.Abort(_options.MountPoint) : MountPoint.Detach(_options.MountPoint);
+        }
+
+        // In this order: the notifier may be inside the kernel, waiting for a directory's lock that a request
+        // holds, and only a worker that still answers lets it go on.
+        Notifier.Dispose();
+        _stopping = true;
+        Quiesce();
+        Release();
+    }
+
+    // Whether what is at the mount point is this mount: someone may have unmounted it, and mounted another.
+    private bool IsMounted() =>
+        !Completion.IsCompletedSuccessfully && FuseChannel.TryGetDevice(_options.MountPoint, out uint major, out uint minor) && (major, minor) == _device;
 
     // Reads and answers the first request, which is INIT. A kernel with a higher major version asks again when it
     // has seen ours.
@@ -191,6 +205,7 @@ public sealed class FuseMount : IDisposable
     {
         var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
         var reply = new ReplyBuffer();
+        Span<byte> padded = stackalloc byte[Unsafe.SizeOf<InitIn>()]; // older kernels send less
         while (true)
         {
             switch (reader.Read(out FuseRequest request, out ParseVerdict verdict))
@@ -198,7 +213,7 @@ public sealed class FuseMount : IDisposable
                 case ReadOutcome.Again:
                     continue;
                 case ReadOutcome.Message when verdict == ParseVerdict.Ok && request.Row!.Operation == Operation.Init:
-                    Span<byte> padded = stackalloc byte[Unsafe.SizeOf<InitIn>()]; // older kernels send less
+                    padded.Clear();
                     request.Body[..Math.Min(request.Body.Length, padded.Length)].CopyTo(padded);
                     InitIn offer = System.Runtime.InteropServices.MemoryMarshal.Read<InitIn>(padded);
                     if (offer.Major > FuseConstants.FUSE_KERNEL_VERSION)
@@ -280,22 +295,11 @@ public sealed class FuseMount : IDisposable
 
     private void Release()
     {
-        lock (_gate)
-        {
-            if (_disposed)
-                return;
-            _disposed = true;
-        }
-
-        // The notifier may be inside the kernel, waiting for a lock that a request holds which nobody answers any
-        // more. Closing the workers' descriptors does not end the connection while the notifier's is open, so end
-        // it by name where it still has one; workers are gone, so their requests fail.
         foreach (Server server in _servers)
         {
             server.Channel.Dispose();
             server.Reader.Dispose();
         }
-        Notifier.Dispose();
         _channel.Dispose();
         _completion.TrySetResult();
     }

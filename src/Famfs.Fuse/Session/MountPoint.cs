@@ -1,6 +1,7 @@
 using System.Globalization;
 using Famfs.Core.Interop;
 using Famfs.Fuse.Protocol;
+using Errno = Famfs.Fuse.Protocol.Errno;
 
 namespace Famfs.Fuse.Session;
 

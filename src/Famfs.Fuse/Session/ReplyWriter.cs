@@ -1,6 +1,7 @@
 using Famfs.Core.Interop;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
+using Errno = Famfs.Fuse.Protocol.Errno;
 
 namespace Famfs.Fuse.Session;
 
