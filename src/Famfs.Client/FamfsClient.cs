@@ -1,0 +1,222 @@
+using System.Runtime.CompilerServices;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.V1;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Famfs.Client;
+
+/// <summary>
+/// A file system's master, wherever it runs at the moment. Thread safe; one client serves a whole program.
+/// <para>Requests and replies are the messages of famfs.v1. Every mutation without a request id gets one
+/// (UUIDv7), which stays the same while the call is repeated; the caller's message is not changed. A call that
+/// meets no master, or one that is not the master any more, is repeated with growing pauses, at the address
+/// that was named, until its time-out (30 s unless said otherwise) is over.</para>
+/// <para>Errors are <see cref="FamfsException"/>: the master's reason; NOT_MASTER when none was reached in
+/// time; TIMEOUT when the master did not answer in time. A caller's cancellation is an
+/// <see cref="OperationCanceledException"/>.</para>
+/// </summary>
+public sealed class FamfsClient : IDisposable
+{
+    private readonly FamfsClientOptions _options;
+    private readonly MasterConnections _connections;
+    private readonly CallRetries _retries;
+
+    /// <summary>Makes a client; connections are made when calls need them. Throws BAD_REQUEST for an address
+    /// that is none.</summary>
+    public FamfsClient(FamfsClientOptions options)
+    {
+        _options = options;
+        _connections = new(options);
+        _retries = new(options, _connections);
+    }
+
+    /// <summary>A client of the master at one of <paramref name="addresses"/>.</summary>
+    public FamfsClient(params string[] addresses)
+        : this(new FamfsClientOptions { Addresses = addresses })
+    {
+    }
+
+    /// <summary>Where the next call goes.</summary>
+    public string CurrentAddress => _connections.Current.Address;
+
+    internal FamfsClientOptions Options => _options;
+
+    internal MasterConnections Connections => _connections;
+
+    internal CallRetries Retries => _retries;
+
+    /// <summary>A request id as the master wants it.</summary>
+    public static ByteString NewRequestId(TimeProvider clock) => Guid.CreateVersion7(clock.GetUtcNow()).ToByteString();
+
+    /// <summary>The whole detail behind an error that a master gave (who lags behind a wait, say); null when
+    /// the error is of another origin.</summary>
+    public static ErrorDetail? DetailOf(FamfsException error)
+    {
+        for (Exception? e = error; e is not null; e = e.InnerException)
+        {
+            if (e is RpcException rpc)
+                return RpcErrors.DetailOf(rpc);
+        }
+        return null;
+    }
+
+    /// <summary>Creates a file.</summary>
+    public Task<CreateFileReply> CreateFileAsync(CreateFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.CreateFileAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Creates many files over one stream; results come in the order of the files, one bad request
+    /// does not end it. A stream that breaks is made anew and what was not answered is sent again under the
+    /// same ids. <see cref="CreateFilesOptions.StallTimeout"/> bounds the time without any answer.</summary>
+    public IAsyncEnumerable<CreateFileResult> CreateFilesAsync(IAsyncEnumerable<CreateFileRequest> files, CreateFilesOptions? options = null, CancellationToken cancel = default) =>
+        new FileCreationStream(this, files, options ?? new()).RunAsync(cancel);
+
+    /// <inheritdoc cref="CreateFilesAsync(IAsyncEnumerable{CreateFileRequest}, CreateFilesOptions?, CancellationToken)"/>
+    public IAsyncEnumerable<CreateFileResult> CreateFilesAsync(IEnumerable<CreateFileRequest> files, CreateFilesOptions? options = null, CancellationToken cancel = default) =>
+        CreateFilesAsync(files.ToAsyncEnumerable(), options, cancel);
+
+    /// <summary>Gives a staged file its name.</summary>
+    public Task<MutationReply> PublishFileAsync(PublishFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.PublishFileAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Makes a directory.</summary>
+    public Task<MakeDirectoryReply> MakeDirectoryAsync(MakeDirectoryRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Removes a name, with all below it when recursive.</summary>
+    public Task<MutationReply> RemoveAsync(RemoveRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.RemoveAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Gives a file or directory another name.</summary>
+    public Task<MutationReply> RenameAsync(RenameRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.RenameAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Changes mode, owner, times or extended attributes.</summary>
+    public Task<MutationReply> SetAttributesAsync(SetAttributesRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.SetAttributesAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Adds a device to the pool.</summary>
+    public Task<AddDeviceReply> AddDeviceAsync(AddDeviceRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.AddDeviceAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Lets a host run a master.</summary>
+    public Task<GrantMasterSlotReply> GrantMasterSlotAsync(GrantMasterSlotRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.GrantMasterSlotAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Writes a snapshot of the log into fresh segments.</summary>
+    public Task<CompactReply> CompactAsync(CompactRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.CompactAsync(r, o), WithId(request), timeout, cancel);
+
+    /// <summary>Looks a file or directory up.</summary>
+    public Task<GetFileReply> GetFileAsync(GetFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.GetFileAsync(r, o), request, timeout, cancel);
+
+    /// <summary>Where a file's bytes are.</summary>
+    public Task<GetMapReply> GetMapAsync(GetMapRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.GetMapAsync(r, o), request, timeout, cancel);
+
+    /// <summary>The devices of the pool.</summary>
+    public Task<ListDevicesReply> ListDevicesAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.ListDevicesAsync(r, o), new ListDevicesRequest(), timeout, cancel);
+
+    /// <summary>State of the file system and its master.</summary>
+    public Task<GetStatusReply> GetStatusAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.GetStatusAsync(r, o), new GetStatusRequest(), timeout, cancel);
+
+    /// <summary>State of every mount.</summary>
+    public Task<ListHostsReply> ListHostsAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), new ListHostsRequest(), timeout, cancel);
+
+    /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
+    /// <see cref="DetailOf"/> then lists them.</summary>
+    public Task<BarrierReply> BarrierAsync(BarrierRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.BarrierAsync(r, o), request, timeout, cancel);
+
+    /// <summary>The entries of a directory as of one position; <see cref="V1.FileInfo.Path"/> is the component, or
+    /// the path below the directory when recursive. The time-out bounds the whole listing.</summary>
+    public async IAsyncEnumerable<V1.FileInfo> ListDirectoryAsync(ListDirectoryRequest request, TimeSpan? timeout = null, [EnumeratorCancellation] CancellationToken cancel = default)
+    {
+        await foreach (ListDirectoryReply reply in ServerStreamAsync(static (m, r, o) => m.ListDirectory(r, o), request, timeout, cancel).ConfigureAwait(false))
+        {
+            foreach (V1.FileInfo entry in reply.Entries)
+                yield return entry;
+        }
+    }
+
+    /// <summary>Checks the file system online: progress, then findings. The time-out bounds the whole check.</summary>
+    public IAsyncEnumerable<CheckReply> CheckAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        ServerStreamAsync(static (m, r, o) => m.Check(r, o), new CheckRequest(), timeout, cancel);
+
+    /// <inheritdoc/>
+    public void Dispose() => _connections.Dispose();
+
+    /// <summary>The request itself when it names an id, else a copy with a fresh one: a message that the caller
+    /// uses twice is two requests.</summary>
+    internal CreateFileRequest WithId(CreateFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private PublishFileRequest WithId(PublishFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private MakeDirectoryRequest WithId(MakeDirectoryRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private RemoveRequest WithId(RemoveRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private RenameRequest WithId(RenameRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private SetAttributesRequest WithId(SetAttributesRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private AddDeviceRequest WithId(AddDeviceRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private GrantMasterSlotRequest WithId(GrantMasterSlotRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private CompactRequest WithId(CompactRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private ByteString NewId() => NewRequestId(_options.Clock);
+
+    private Task<TReply> UnaryAsync<TRequest, TReply>(Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, TRequest request, TimeSpan? timeout, CancellationToken cancel) =>
+        _retries.RunAsync(
+            static async (endpoint, s, options) =>
+            {
+                using AsyncUnaryCall<TReply> running = s.call(endpoint.Master, s.request, options);
+                return await running.ResponseAsync.ConfigureAwait(false);
+            },
+            (call, request), timeout, cancel);
+
+    /// <summary>Repeats until the first message is there; what breaks later is the caller's to see, who has
+    /// consumed a part already.</summary>
+    private async IAsyncEnumerable<TReply> ServerStreamAsync<TRequest, TReply>(Func<Master.MasterClient, TRequest, CallOptions, AsyncServerStreamingCall<TReply>> call, TRequest request, TimeSpan? timeout, [EnumeratorCancellation] CancellationToken cancel)
+    {
+        (AsyncServerStreamingCall<TReply> stream, bool more, string address) = await _retries.RunAsync(
+            static async (endpoint, s, options) =>
+            {
+                AsyncServerStreamingCall<TReply> running = s.call(endpoint.Master, s.request, options);
+                try
+                {
+                    bool first = await running.ResponseStream.MoveNext(options.CancellationToken).ConfigureAwait(false);
+                    return (running, first, endpoint.Address);
+                }
+                catch
+                {
+                    running.Dispose();
+                    throw;
+                }
+            },
+            (call, request), timeout, cancel).ConfigureAwait(false);
+        using (stream)
+        {
+            while (more)
+            {
+                yield return stream.ResponseStream.Current;
+                try
+                {
+                    more = await stream.ResponseStream.MoveNext(cancel).ConfigureAwait(false);
+                }
+                catch (RpcException e)
+                {
+                    cancel.ThrowIfCancellationRequested();
+                    throw RpcErrors.Judge(e, address).Error;
+                }
+            }
+        }
+    }
+}

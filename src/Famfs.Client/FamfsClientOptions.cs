@@ -1,0 +1,33 @@
+namespace Famfs.Client;
+
+/// <summary>How to reach the master of a file system, and how long to try.</summary>
+public sealed record FamfsClientOptions
+{
+    /// <summary>Time-out of a call that says none: 30 s (PROTOCOL).</summary>
+    public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(30);
+
+    /// <summary>Where masters may be: <c>http://host:port</c>, <c>https://host:port</c>, <c>unix:/path</c>.
+    /// Tried in turn; whoever is not the master says who is.</summary>
+    public required IReadOnlyList<string> Addresses { get; init; }
+
+    /// <summary>Time-out of every call that says none.</summary>
+    public TimeSpan Timeout { get; init; } = DefaultTimeout;
+
+    /// <summary>Time to give a connection attempt before the next address is tried. Chosen.</summary>
+    public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>First pause before a repeat; doubles with each. Chosen.</summary>
+    public TimeSpan RetryDelay { get; init; } = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>Longest pause before a repeat. Chosen: a takeover takes about a second.</summary>
+    public TimeSpan MaxRetryDelay { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Largest message accepted, bytes: a batch of records and its envelope.</summary>
+    public int MaxReceiveBytes { get; init; } = 16 << 20;
+
+    /// <summary>Clock of deadlines and pauses.</summary>
+    public TimeProvider Clock { get; init; } = TimeProvider.System;
+
+    /// <summary>Numbers in [0, 1) that spread the repeats of many clients.</summary>
+    public Func<double> Jitter { get; init; } = Random.Shared.NextDouble;
+}

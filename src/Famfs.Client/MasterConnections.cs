@@ -1,0 +1,165 @@
+using System.Net.Sockets;
+using Famfs.Core;
+using Famfs.V1;
+using Grpc.Net.Client;
+
+namespace Famfs.Client;
+
+/// <summary>One address with its channel.</summary>
+internal sealed record MasterEndpoint(string Address, Master.MasterClient Master);
+
+/// <summary>
+/// The addresses at which a master may answer, and the one believed to be it. Channels are made when first
+/// used and live as long as the client. Thread safe.
+/// </summary>
+internal sealed class MasterConnections : IDisposable
+{
+    private const string UnixScheme = "unix:";
+
+    /// <summary>Most addresses that redirections may add (chosen: one for each master slot).</summary>
+    private const int MaxLearned = Term.SlotCount;
+
+    private readonly FamfsClientOptions _options;
+    private readonly Lock _guard = new();
+
+    // Guarded by _guard: configured addresses first, then those learned from standbys.
+    private readonly List<string> _addresses = [];
+    private readonly Dictionary<string, (GrpcChannel Channel, MasterEndpoint Endpoint)> _channels = [];
+    private bool _disposed;
+
+    // Read without the guard, replaced under it.
+    private volatile MasterEndpoint _current;
+
+    public MasterConnections(FamfsClientOptions options)
+    {
+        _options = options;
+        foreach (string address in options.Addresses)
+            _addresses.Add(RequireAddress(address));
+        if (_addresses.Count == 0)
+            throw new FamfsException(ErrorReason.BadRequest, "no address of a master is known; use --master or a path on a mount");
+        _current = Open(_addresses[0]);
+    }
+
+    /// <summary>Where the next call goes.</summary>
+    public MasterEndpoint Current => _current;
+
+    /// <summary>All addresses, for messages.</summary>
+    public string Describe()
+    {
+        lock (_guard)
+            return string.Join(", ", _addresses);
+    }
+
+    /// <summary>The master could not be reached there: goes on to the next address, unless another call has.</summary>
+    public void Leave(MasterEndpoint failed)
+    {
+        lock (_guard)
+        {
+            if (_disposed || !ReferenceEquals(_current, failed) || _addresses.Count == 1)
+                return;
+            int next = (_addresses.IndexOf(failed.Address) + 1) % _addresses.Count;
+            _current = Open(_addresses[next]);
+        }
+    }
+
+    /// <summary>Somebody who is not the master says where it is. False when that is no usable address or the
+    /// one that said so; then the next address is tried.</summary>
+    public bool Follow(MasterEndpoint from, string address)
+    {
+        lock (_guard)
+        {
+            if (!_disposed && address != from.Address && IsAddress(address))
+            {
+                if (!ReferenceEquals(_current, from))
+                    return true;
+                if (_addresses.Contains(address) || _addresses.Count < _options.Addresses.Count + MaxLearned)
+                {
+                    if (!_addresses.Contains(address))
+                        _addresses.Add(address);
+                    _current = Open(address);
+                    return true;
+                }
+            }
+        }
+        Leave(from);
+        return false;
+    }
+
+    public void Dispose()
+    {
+        lock (_guard)
+        {
+            _disposed = true;
+            foreach ((GrpcChannel channel, _) in _channels.Values)
+                channel.Dispose();
+            _channels.Clear();
+        }
+    }
+
+    /// <summary>True for an address that a channel can be made for.</summary>
+    public static bool IsAddress(string address)
+    {
+        if (address.StartsWith(UnixScheme, StringComparison.Ordinal))
+            return SocketPathOf(address).StartsWith('/');
+        return Uri.TryCreate(address, UriKind.Absolute, out Uri? uri)
+            && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps) && uri.Host.Length != 0;
+    }
+
+    private static string RequireAddress(string address) => IsAddress(address)
+        ? address
+        : throw new FamfsException(ErrorReason.BadRequest, $"'{address}' is not an address of a master; write http://host:port, https://host:port or unix:/path");
+
+    private static string SocketPathOf(string address)
+    {
+        string path = address[UnixScheme.Length..];
+        return path.StartsWith("//", StringComparison.Ordinal) ? path[2..] : path;
+    }
+
+    private MasterEndpoint Open(string address)
+    {
+        if (_channels.TryGetValue(address, out (GrpcChannel Channel, MasterEndpoint Endpoint) known))
+            return known.Endpoint;
+        bool unix = address.StartsWith(UnixScheme, StringComparison.Ordinal);
+        SocketsHttpHandler handler = new()
+        {
+            EnableMultipleHttp2Connections = true,
+            PooledConnectionIdleTimeout = System.Threading.Timeout.InfiniteTimeSpan,
+            ConnectTimeout = _options.ConnectTimeout,
+            // A peer that vanished without a word is noticed while calls wait on it.
+            KeepAlivePingDelay = TimeSpan.FromSeconds(5),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+            UseProxy = false,
+            UseCookies = false,
+            AllowAutoRedirect = false,
+            InitialHttp2StreamWindowSize = 1 << 20,
+        };
+        if (unix)
+        {
+            UnixDomainSocketEndPoint place = new(SocketPathOf(address));
+            handler.ConnectCallback = async (_, cancel) =>
+            {
+                Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                try
+                {
+                    await socket.ConnectAsync(place, cancel).ConfigureAwait(false);
+                    return new NetworkStream(socket, ownsSocket: true);
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            };
+        }
+        GrpcChannel channel = GrpcChannel.ForAddress(unix ? "http://localhost" : address, new GrpcChannelOptions
+        {
+            HttpHandler = handler,
+            DisposeHttpClient = true,
+            MaxReceiveMessageSize = _options.MaxReceiveBytes,
+        });
+        MasterEndpoint endpoint = new(address, new Master.MasterClient(channel));
+        _channels.Add(address, (channel, endpoint));
+        return endpoint;
+    }
+}

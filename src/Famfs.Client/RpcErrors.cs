@@ -1,0 +1,73 @@
+using Famfs.Core;
+using Famfs.V1;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Famfs.Client;
+
+/// <summary>What a failed call says: the error of the domain, and whether the same call may succeed later.</summary>
+internal readonly record struct CallFailure(FamfsException Error, bool Repeatable, bool Unreachable, uint RetryAfterMs);
+
+/// <summary>gRPC status → error of the domain: the one place on the client's side.</summary>
+internal static class RpcErrors
+{
+    /// <summary>Trailer that carries an <see cref="ErrorDetail"/>.</summary>
+    public const string DetailTrailer = "famfs-error-bin";
+
+    /// <summary>Judges the failure of a call to <paramref name="address"/>.</summary>
+    public static CallFailure Judge(RpcException error, string address)
+    {
+        if (DetailOf(error) is { } detail)
+        {
+            bool repeatable = detail.Reason is ErrorReason.NotMaster or ErrorReason.Overloaded
+                || (error.StatusCode == StatusCode.Unavailable && detail.Reason == ErrorReason.Unspecified);
+            return new(ToException(detail, error), repeatable, false, detail.RetryAfterMs);
+        }
+        string message = error.Status.Detail.Length == 0 ? error.StatusCode.ToString() : OneLine(error.Status.Detail);
+        return error.StatusCode switch
+        {
+            StatusCode.Unavailable => new(new(ErrorReason.NotMaster, $"no master answers at {address}: {message}", error), true, true, 0),
+            StatusCode.DeadlineExceeded => Final(ErrorReason.Timeout, $"{address} did not answer in time", error),
+            StatusCode.NotFound => Final(ErrorReason.NotFound, message, error),
+            StatusCode.AlreadyExists => Final(ErrorReason.Exists, message, error),
+            StatusCode.InvalidArgument or StatusCode.OutOfRange => Final(ErrorReason.BadRequest, message, error),
+            StatusCode.Unimplemented => Final(ErrorReason.NotImplemented, message, error),
+            StatusCode.DataLoss => Final(ErrorReason.MediaCorrupt, message, error),
+            StatusCode.ResourceExhausted => Final(ErrorReason.Overloaded, message, error),
+            StatusCode.PermissionDenied or StatusCode.Unauthenticated => Final(ErrorReason.HostGone, message, error),
+            _ => Final(ErrorReason.Unspecified, $"{address}: {message}", error),
+        };
+    }
+
+    /// <summary>The error that a detail describes.</summary>
+    public static FamfsException ToException(ErrorDetail detail, Exception? inner = null) => new(
+        detail.Reason,
+        detail.Message.Length != 0 ? OneLine(detail.Message) : detail.Path.Length != 0 ? $"{detail.Path}: {detail.Reason}" : detail.Reason.ToString(),
+        inner)
+    {
+        Path = detail.Path,
+        Limit = detail.Limit,
+        MasterAddress = detail.MasterAddress,
+    };
+
+    /// <summary>The detail in a failed call's trailers; null when there is none or it cannot be read.</summary>
+    public static ErrorDetail? DetailOf(RpcException error)
+    {
+        byte[]? bytes = error.Trailers.GetValueBytes(DetailTrailer);
+        if (bytes is null)
+            return null;
+        try
+        {
+            return ErrorDetail.Parser.ParseFrom(bytes);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            // The status alone still tells what happened.
+            return null;
+        }
+    }
+
+    private static CallFailure Final(ErrorReason reason, string message, Exception inner) => new(new(reason, message, inner), false, false, 0);
+
+    private static string OneLine(string text) => text.ReplaceLineEndings(" ");
+}

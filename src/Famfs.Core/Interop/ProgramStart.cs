@@ -1,0 +1,116 @@
+using System.Collections;
+using System.Runtime.InteropServices;
+using Famfs.V1;
+
+namespace Famfs.Core.Interop;
+
+/// <summary>Starts other programs in the two ways that the runtime's own Process does not offer: in place of
+/// this one, and detached from its terminal and session.</summary>
+public static unsafe class ProgramStart
+{
+    private const int DescriptorOfError = 2;
+
+    /// <summary>Becomes another program: same process id, descriptors and terminal. Returns only by throwing.</summary>
+    public static void Replace(string path, IReadOnlyList<string> arguments)
+    {
+        // What buffered output holds would be lost with this program.
+        Console.Out.Flush();
+        Console.Error.Flush();
+        using StringVector vector = new([path, .. arguments]);
+        _ = LibcMap.execv(path, vector.Pointer);
+        throw PathErrors.Of(path, Errno.Last);
+    }
+
+    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="logPath"/>,
+    /// its input empty.</summary>
+    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, string logPath)
+    {
+        byte* attributes = stackalloc byte[LibcMap.SpawnObjectBytes];
+        byte* actions = stackalloc byte[LibcMap.SpawnObjectBytes];
+        _ = LibcMap.posix_spawnattr_init(attributes);
+        _ = LibcMap.posix_spawn_file_actions_init(actions);
+        try
+        {
+            // A zeroed signal mask: the daemon must get SIGTERM whatever this thread blocks.
+            Require(path, LibcMap.posix_spawnattr_setflags(attributes, LibcMap.POSIX_SPAWN_SETSID | LibcMap.POSIX_SPAWN_SETSIGMASK));
+            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
+            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 1, logPath, LibcMap.O_WRONLY | LibcMap.O_CREAT | LibcMap.O_APPEND, 0b110_100_000));
+            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, DescriptorOfError, logPath, LibcMap.O_WRONLY | LibcMap.O_APPEND, 0));
+            using StringVector vector = new([path, .. arguments]);
+            using StringVector environment = new([.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")]);
+            int pid;
+            Require(path, LibcMap.posix_spawn(&pid, path, actions, attributes, vector.Pointer, environment.Pointer));
+            return new(pid);
+        }
+        finally
+        {
+            _ = LibcMap.posix_spawn_file_actions_destroy(actions);
+            _ = LibcMap.posix_spawnattr_destroy(attributes);
+        }
+    }
+
+    private static void Require(string path, int errno)
+    {
+        if (errno != 0)
+            throw PathErrors.Of(path, errno);
+    }
+
+    /// <summary>A NULL-terminated array of C strings.</summary>
+    private sealed class StringVector : IDisposable
+    {
+        private readonly nint[] _strings;
+        private readonly nint _array;
+
+        public StringVector(string[] strings)
+        {
+            if (strings.Any(s => s.Contains('\0', StringComparison.Ordinal)))
+                throw new FamfsException(ErrorReason.BadRequest, "an argument contains a NUL character");
+            _strings = [.. strings.Select(Marshal.StringToCoTaskMemUTF8)];
+            _array = Marshal.AllocCoTaskMem((strings.Length + 1) * sizeof(nint));
+            for (int i = 0; i < _strings.Length; i++)
+                ((nint*)_array)[i] = _strings[i];
+            ((nint*)_array)[_strings.Length] = 0;
+        }
+
+        public byte** Pointer => (byte**)_array;
+
+        public void Dispose()
+        {
+            foreach (nint s in _strings)
+                Marshal.FreeCoTaskMem(s);
+            Marshal.FreeCoTaskMem(_array);
+        }
+    }
+}
+
+/// <summary>A program started by <see cref="ProgramStart.StartDetached"/>.</summary>
+public sealed class DetachedProgram
+{
+    private int? _status;
+
+    internal DetachedProgram(int processId) => ProcessId = processId;
+
+    /// <summary>Its process id.</summary>
+    public int ProcessId { get; }
+
+    /// <summary>The exit code when it has ended (128 + number of the signal that killed it), null while it runs.</summary>
+    public unsafe int? ReadExitCode()
+    {
+        if (_status is null)
+        {
+            int status;
+            if (LibcMap.waitpid(ProcessId, &status, LibcMap.WNOHANG) == ProcessId)
+                _status = (status & 0x7F) == 0 ? (status >> 8) & 0xFF : 128 + (status & 0x7F);
+        }
+        return _status;
+    }
+}
+
+/// <summary>Takes mounts away.</summary>
+public static class MountCalls
+{
+    /// <summary>Unmounts. <paramref name="lazily"/>: the mount leaves the tree now, and ends when its last
+    /// user has. Returns 0 or the error number.</summary>
+    public static int Unmount(string mountPoint, bool lazily) =>
+        LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
+}
