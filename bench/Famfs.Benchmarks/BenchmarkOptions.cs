@@ -10,8 +10,8 @@ internal sealed record BenchmarkOptions
           --quick            short rounds (about three minutes); default: long ones, more rows
           --name NAME        name of the result (default: quick or full)
           --rows P1,P4       only these rows
-          --rounds N         rounds of each side (default 5, full 9)
-          --seconds S        seconds of one round of one side (default 0.4, full 2)
+          --rounds N         rounds of each side (default 9)
+          --seconds S        seconds of one round of one side (default 0.25, full 2)
           --self-check       measure the baselines against themselves: shows the noise of this machine
         """;
 
@@ -49,8 +49,8 @@ internal sealed record BenchmarkOptions
             }
         }
         bool quick = flags.Contains("--quick");
-        int rounds = int.Parse(values.GetValueOrDefault("--rounds", quick ? "5" : "9"), CultureInfo.InvariantCulture);
-        double seconds = double.Parse(values.GetValueOrDefault("--seconds", quick ? "0.4" : "2"), CultureInfo.InvariantCulture);
+        int rounds = int.Parse(values.GetValueOrDefault("--rounds", "9"), CultureInfo.InvariantCulture);
+        double seconds = double.Parse(values.GetValueOrDefault("--seconds", quick ? "0.25" : "2"), CultureInfo.InvariantCulture);
         if (rounds < 1 || seconds <= 0)
             throw new FormatException("rounds and seconds must be positive");
         return new()

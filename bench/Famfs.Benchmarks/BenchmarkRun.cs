@@ -61,6 +61,9 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
         try
         {
             Row row = await measure();
+            // Against itself nothing has a target.
+            if (Options.SelfCheck)
+                row = row with { Definition = definition with { Now = [], Full = [] } };
             ISide? missing = sides.FirstOrDefault(side => side.Reason is not null);
             _rows.Add(missing is null ? row : row with { Reason = missing.Reason, IsFailed = missing.IsFailed, IsNotAvailable = !missing.IsFailed });
         }

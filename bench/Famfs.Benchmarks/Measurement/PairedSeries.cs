@@ -44,6 +44,6 @@ internal sealed class PairedSeries
 
     public double OursMedian(Func<Sample, double> of) => Statistics.Median(Ours.Select(of));
 
-    /// <summary>Median over the rounds of ours / baseline; NaN when a side is missing.</summary>
-    public double Ratio(Func<Sample, double> of) => Statistics.Median(Baseline.Zip(Ours, (b, o) => of(o) / of(b)));
+    /// <summary>Ours / baseline of every round; empty when a side is missing.</summary>
+    public IEnumerable<double> Ratios(Func<Sample, double> of) => Baseline.Zip(Ours, (b, o) => of(o) / of(b));
 }

@@ -16,6 +16,13 @@ internal static class Statistics
         return sorted.Length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
     }
 
+    /// <summary>First and third quartile, by nearest rank.</summary>
+    public static (double Low, double High) Quartiles(IEnumerable<double> values)
+    {
+        double[] sorted = [.. values.Order()];
+        return (Percentile(sorted, 0.25), Percentile(sorted, 0.75));
+    }
+
     /// <summary>Nearest-rank percentile of sorted values.</summary>
     public static double Percentile(ReadOnlySpan<double> sorted, double share) =>
         sorted.IsEmpty ? double.NaN : sorted[Math.Min(sorted.Length - 1, (int)(sorted.Length * share))];

@@ -28,6 +28,8 @@ internal static class ReportJson
         ["baseline"] = Value(row.Baseline),
         ["ours"] = Value(row.Ours),
         ["ratio"] = Value(row.Ratio),
+        ["ratioLowerQuartile"] = Value(row.RatioQuartiles.Low),
+        ["ratioUpperQuartile"] = Value(row.RatioQuartiles.High),
         ["baselineP99Us"] = Value(row.BaselineP99Us),
         ["oursP99Us"] = Value(row.OursP99Us),
         ["p99Ratio"] = Value(row.P99Ratio),

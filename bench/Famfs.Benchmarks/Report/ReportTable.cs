@@ -6,7 +6,7 @@ namespace Famfs.Benchmarks.Report;
 /// <summary>The printed table.</summary>
 internal static class ReportTable
 {
-    private static readonly string[] s_heads = ["row", "what", "baseline", "", "ours", "ratio", "p99 b/o µs", "p99", "now", "full", "verdict"];
+    private static readonly string[] s_heads = ["row", "what", "baseline", "", "ours", "ratio", "quartiles", "p99 b/o µs", "p99", "now", "full", "verdict"];
 
     /// <summary>Three significant figures, with k and M.</summary>
     public static string Number(double value) => Math.Abs(value) switch
@@ -27,7 +27,7 @@ internal static class ReportTable
         List<string[]> lines = [s_heads, .. rows.Select(Cells)];
         int[] widths = [.. Enumerable.Range(0, s_heads.Length).Select(column => lines.Max(line => line[column].Length))];
         foreach (string[] line in lines)
-            text.AppendLine(string.Join("  ", line.Select((cell, column) => column is >= 4 and <= 7 or 2 ? cell.PadLeft(widths[column]) : cell.PadRight(widths[column]))).TrimEnd());
+            text.AppendLine(string.Join("  ", line.Select((cell, column) => column is >= 4 and <= 8 or 2 ? cell.PadLeft(widths[column]) : cell.PadRight(widths[column]))).TrimEnd());
 
         text.AppendLine();
         foreach (Row row in rows.Where(r => r.Verdict == Verdict.Short))
@@ -75,6 +75,7 @@ internal static class ReportTable
         row.Definition.BaselineName,
         $"{Number(row.Ours)} {row.Definition.Unit}",
         Times(row.Ratio),
+        double.IsNaN(row.RatioQuartiles.Low) ? "–" : string.Create(CultureInfo.InvariantCulture, $"{row.RatioQuartiles.Low:0.00}–{row.RatioQuartiles.High:0.00}"),
         $"{Number(row.BaselineP99Us)}/{Number(row.OursP99Us)}",
         Times(row.P99Ratio),
         string.Join(", ", row.Definition.Now.Select(g => g.ToString())),

@@ -33,6 +33,9 @@ internal sealed record Row(RowDefinition Definition)
     public double Baseline { get; init; } = double.NaN;
     public double Ours { get; init; } = double.NaN;
     public double Ratio { get; init; } = double.NaN;
+
+    /// <summary>First and third quartile of the rounds' ratios: how much the median can be trusted.</summary>
+    public (double Low, double High) RatioQuartiles { get; init; } = (double.NaN, double.NaN);
     public double BaselineP99Us { get; init; } = double.NaN;
     public double OursP99Us { get; init; } = double.NaN;
     public double P99Ratio { get; init; } = double.NaN;
@@ -60,10 +63,11 @@ internal sealed record Row(RowDefinition Definition)
     {
         Baseline = series.BaselineMedian(value),
         Ours = series.OursMedian(value),
-        Ratio = series.Ratio(value),
+        Ratio = Statistics.Median(series.Ratios(value)),
+        RatioQuartiles = Statistics.Quartiles(series.Ratios(value)),
         BaselineP99Us = series.BaselineMedian(s => s.P99Us),
         OursP99Us = series.OursMedian(s => s.P99Us),
-        P99Ratio = series.Ratio(s => s.P99Us),
+        P99Ratio = Statistics.Median(series.Ratios(s => s.P99Us)),
         BaselineSamples = series.Baseline,
         OursSamples = series.Ours,
     };

@@ -25,6 +25,7 @@ internal sealed class ReplayRows(BenchmarkRun run)
                 Baseline = Statistics.Median(result.ScansPerSecond),
                 Ours = Statistics.Median(result.ReplaysPerSecond),
                 Ratio = Statistics.Median(result.ScansPerSecond.Zip(result.ReplaysPerSecond, (s, r) => r / s)),
+                RatioQuartiles = Statistics.Quartiles(result.ScansPerSecond.Zip(result.ReplaysPerSecond, (s, r) => r / s)),
                 BaselineSamples = scans,
                 OursSamples = replays,
             };

@@ -55,7 +55,9 @@ internal sealed class ChildProcess : IAsyncDisposable
         }
         catch (OperationCanceledException)
         {
+            // Waited for, because what it holds open would keep a mount busy.
             process.Kill();
+            await process.WaitForExitAsync(CancellationToken.None);
             throw;
         }
         if (process.ExitCode != 0)
