@@ -72,3 +72,6 @@ public readonly record struct LogPosition(Guid FileSystem, ulong Generation, Log
     /// <inheritdoc/>
     public override string ToString() => $"{Generation}:{Sequence}@{Term}";
 }
+
+/// <summary>A contiguous range of one device, in bytes.</summary>
+public readonly record struct MapExtent(DeviceIndex Device, long OffsetBytes, long LengthBytes);

@@ -1,1 +1,66 @@
-return 0;
+using System.CommandLine;
+using Famfs.Fuse.Daemon;
+using Famfs.Fuse.Operations;
+
+Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
+Option<string[]> devices = new("--device", "-d")
+{
+    Description = "a device of the file system on this host (repeat; one must be its first device)",
+    Required = true,
+};
+Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };
+Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
+Option<int> workers = new("--workers") { Description = "threads that serve the kernel (default: one per processor, at least 2)" };
+Option<string[]> mountOptions = new("--option", "-o") { Description = "ro, cache=direct, cache=close-to-open, no-allow-other; comma separated" };
+Option<int?> entryTimeout = new("--entry-timeout-ms") { Description = "time that the kernel may cache names (default: without limit); for measurements" };
+Option<int?> attributeTimeout = new("--attr-timeout-ms") { Description = "time that the kernel may cache attributes (default: without limit); for measurements" };
+
+RootCommand root = new("Serves a famfs file system to this host's kernel.")
+{
+    mountPoint, devices, masters, hostState, workers, mountOptions, entryTimeout, attributeTimeout,
+};
+foreach (Option<int?> timeout in (Option<int?>[])[entryTimeout, attributeTimeout])
+{
+    timeout.Validators.Add(result =>
+    {
+        if (result.GetValueOrDefault<int?>() is < 0)
+            result.AddError($"{timeout.Name}: must be 0 or more");
+    });
+}
+workers.Validators.Add(result =>
+{
+    if (result.GetValueOrDefault<int>() is < 0 or > 256)
+        result.AddError("--workers: must be 0 to 256");
+});
+mountOptions.Validators.Add(result =>
+{
+    foreach (string option in Split(result.GetValueOrDefault<string[]>()))
+    {
+        if (option is not ("ro" or "rw" or "cache=direct" or "cache=close-to-open" or "allow-other" or "no-allow-other"))
+            result.AddError($"-o {option}: unknown mount option");
+    }
+});
+root.SetAction((parsed, cancel) =>
+{
+    HashSet<string> wanted = [.. Split(parsed.GetValue(mountOptions))];
+    CachePolicy cache = new(wanted.Contains("cache=close-to-open") ? CacheMode.CloseToOpen : CacheMode.Direct);
+    if (parsed.GetValue(entryTimeout) is { } entry)
+        cache = cache with { EntryValidSeconds = (ulong)(entry / 1000), CacheListings = false };
+    if (parsed.GetValue(attributeTimeout) is { } attributes)
+        cache = cache with { AttributesValidSeconds = (ulong)(attributes / 1000), CacheListings = false };
+    return DaemonHost.RunAsync(new()
+    {
+        Devices = parsed.GetRequiredValue(devices),
+        MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),
+        Masters = parsed.GetValue(masters) ?? [],
+        HostState = parsed.GetValue(hostState),
+        Workers = parsed.GetValue(workers),
+        Cache = cache,
+        ReadOnly = wanted.Contains("ro"),
+        AllowOther = !wanted.Contains("no-allow-other"),
+    }, cancel);
+});
+return await root.Parse(args).InvokeAsync();
+
+static IEnumerable<string> Split(string[]? options) =>
+    (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

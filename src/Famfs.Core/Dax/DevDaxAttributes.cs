@@ -40,5 +40,5 @@ internal sealed class DevDaxAttributes(string directory)
     public string ReadDriver() => LinkName("driver");
 
     private string LinkName(string name) =>
-        Directory.ResolveLinkTarget(Path.Combine(directory, name), returnFinalTarget: false) is { } target ? target.Name : "";
+        Path.GetFileName(new System.IO.FileInfo(Path.Combine(directory, name)).LinkTarget ?? "");
 }

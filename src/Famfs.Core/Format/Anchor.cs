@@ -134,6 +134,7 @@ public sealed record ActiveAnchor
 
     public void Format(Span<byte> block, Guid fileSystem)
     {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(Chain.Length, MediaLayout.MaxChainInAnchor);
         block = block[..Size];
         block.Clear();
         FieldWriter w = new(block);
@@ -187,8 +188,15 @@ public sealed record ActiveAnchor
             SegmentCount = r.U32(92),
             Chain = chain,
         };
-        return anchor.StartTail >= chain[^1].AbsoluteStart && anchor.StartTail <= chain[^1].AbsoluteEnd
-            && anchor.FirstCounter <= anchor.Counter && anchor.SegmentCount >= count;
+        // The term starts inside the last segment of its first copy; later copies list segments behind it.
+        if (anchor.StartTail < 0 || anchor.StartTail > chain[^1].AbsoluteEnd || anchor.StartTail % RecordFrame.Alignment != 0
+            || (anchor.Counter == anchor.FirstCounter && anchor.StartTail < chain[^1].AbsoluteStart)
+            || anchor.FirstCounter > anchor.Counter || anchor.SegmentCount < count)
+            return false;
+        // One canonical encoding: reserved bytes are zero.
+        Span<byte> canonical = stackalloc byte[Size];
+        anchor.Format(canonical, fileSystem);
+        return canonical.SequenceEqual(block);
     }
 }
 

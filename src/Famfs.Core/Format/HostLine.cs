@@ -53,6 +53,7 @@ public sealed record HostLine
 
     public void Format(Span<byte> block, Guid fileSystem, int entry)
     {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(Exceptions.Length, MaxExceptions);
         block = block[..Size];
         block.Clear();
         FieldWriter w = new(block);
@@ -84,7 +85,7 @@ public sealed record HostLine
         InodeNumber[] exceptions = new InodeNumber[r.U32(12)];
         for (int i = 0; i < exceptions.Length; i++)
             exceptions[i] = new(r.U64(112 + i * 8));
-        line = new()
+        HostLine parsed = new()
         {
             Counter = r.U64(0),
             State = (MountState)r.U32(8),
@@ -99,6 +100,12 @@ public sealed record HostLine
             WrittenBootNs = r.I64(104),
             Exceptions = exceptions,
         };
+        // One canonical encoding: reserved bytes are zero.
+        Span<byte> canonical = stackalloc byte[Size];
+        parsed.Format(canonical, fileSystem, entry);
+        if (!canonical.SequenceEqual(block))
+            return false;
+        line = parsed;
         return true;
     }
 }

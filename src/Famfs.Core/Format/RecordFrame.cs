@@ -118,6 +118,18 @@ public readonly ref struct RecordFrame
         return FrameVerdict.Good;
     }
 
+    /// <summary>Reads a frame whose checksum has been verified before, in the same buffer.</summary>
+    public static RecordFrame ReadVerified(ReadOnlySpan<byte> bytes)
+    {
+        int length = (int)BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+        return new(
+            (RecordType)BinaryPrimitives.ReadUInt16LittleEndian(bytes[4..]),
+            (FrameFlags)BinaryPrimitives.ReadUInt16LittleEndian(bytes[6..]),
+            new(BinaryPrimitives.ReadUInt64LittleEndian(bytes[8..])),
+            new(BinaryPrimitives.ReadUInt64LittleEndian(bytes[16..])),
+            bytes[HeaderBytes..length]);
+    }
+
     private static uint ComputeCrc(ReadOnlySpan<byte> frame, uint seed) =>
         ~Crc32C.Append(Crc32C.Append(seed, frame[..24]), frame[28..]);
 }

@@ -45,10 +45,16 @@ public sealed record SegmentHeader(Guid FileSystem, ulong Generation, SegmentRef
         Guid fileSystem = r.Uuid(16);
         ulong generation = r.U64(8);
         if (r.U32(CrcOffset) != ~Crc32C.Append(Crc32C.Seed(fileSystem, generation, segment.Id), block[..CrcOffset])
-            || !segment.IsPlausible || !r.IsZero(152, CrcOffset - 152)
+            || !segment.IsPlausible || first != (segment.AbsoluteStart == 0)
             || (!first && (!predecessor.IsPlausible || predecessor.SealedBytes == SegmentRef.Open || predecessor.AbsoluteEnd != segment.AbsoluteStart)))
             return false;
-        header = new(fileSystem, generation, segment, new(r.U64(88)), first ? null : predecessor);
+        SegmentHeader parsed = new(fileSystem, generation, segment, new(r.U64(88)), first ? null : predecessor);
+        // One canonical encoding: reserved bytes are zero.
+        Span<byte> canonical = stackalloc byte[MediaLayout.SegmentHeaderBytes];
+        parsed.Format(canonical);
+        if (!canonical.SequenceEqual(block))
+            return false;
+        header = parsed;
         return true;
     }
 }

@@ -177,6 +177,11 @@ public sealed record Superblock
         FieldReader r = new(block);
         if (r.U64(0) != Magic)
         {
+            if (r.U64(ExtensionOffset) == ExtensionMagic)
+            {
+                cause = "superblock magic is wrong, its extension is there";
+                return SuperblockVerdict.Damaged;
+            }
             bool blank = r.IsZero(0, block.Length);
             cause = blank ? "not formatted" : "not a famfs device";
             return blank ? SuperblockVerdict.Blank : SuperblockVerdict.Foreign;

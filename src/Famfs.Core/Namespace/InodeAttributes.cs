@@ -51,6 +51,3 @@ public struct InodeAttributes
     public long ModifyTimeNs;
     public long ChangeTimeNs;
 }
-
-/// <summary>A contiguous range of one device, in bytes.</summary>
-public readonly record struct MapExtent(DeviceIndex Device, long OffsetBytes, long LengthBytes);

@@ -88,6 +88,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
     // Guarded by the gate, and by _sending while it runs: then the buffer is the handler's.
     private readonly RequestBuffer _buffer = new(256);
     private Task _sending = Task.CompletedTask;
+    private bool _sendingIsWrite;
     private bool _writing;
     private bool _completed;
 
@@ -122,7 +123,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
                     return Task.FromException(new InvalidOperationException("The message cannot be written, the request stream is complete."));
                 }
 
-                if (_writing)
+                if (_writing || (_sendingIsWrite && !_sending.IsCompleted))
                 {
                     return Task.FromException(new InvalidOperationException("The message cannot be written, the previous write is in progress."));
                 }
@@ -142,7 +143,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
 
                     if (!cancellationToken.CanBeCanceled)
                     {
-                        return StartSending();
+                        return StartSending(isWrite: true);
                     }
                 }
 
@@ -198,7 +199,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
             if (_buffer.Length != 0 && !_writing && !_completed && _sending.IsCompletedSuccessfully)
             {
                 // A failure ends the call, and so meets the reader that waits.
-                _ = StartSending();
+                _ = StartSending(isWrite: false);
             }
         }
     }
@@ -207,7 +208,11 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
         WriteOptions is { } options && (options.Flags & WriteFlags.BufferHint) != 0 && _buffer.Length < SendThresholdBytes;
 
     // Called under the gate.
-    private Task StartSending() => _sending = SendAsync(flush: true);
+    private Task StartSending(bool isWrite)
+    {
+        _sendingIsWrite = isWrite;
+        return _sending = SendAsync(flush: true);
+    }
 
     private Exception EndedException() => _call.GetStatus().StatusCode == StatusCode.OK
         ? new InvalidOperationException("The message cannot be written, the call has ended.")
@@ -241,7 +246,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
 
             lock (_gate)
             {
-                sending = StartSending();
+                sending = StartSending(isWrite: true);
             }
 
             await sending.ConfigureAwait(false);

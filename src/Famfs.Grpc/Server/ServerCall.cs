@@ -32,6 +32,7 @@ internal sealed class ServerCall : ServerCallContext
     // Guarded by the gate.
     private MessageWriter? _writer;
     private Task _flush = Task.CompletedTask;
+    private bool _flushIsWrite;
     private int _unflushed;
     private bool _wroteMessage;
     private bool _ended;
@@ -128,6 +129,11 @@ internal sealed class ServerCall : ServerCallContext
         {
             if (!_flush.IsCompletedSuccessfully)
             {
+                if (_flushIsWrite && !_flush.IsCompleted)
+                {
+                    throw new InvalidOperationException("The message cannot be written, the previous write is in progress.");
+                }
+
                 return WriteAfterFlushAsync(_flush, marshaller, message, options, cancellationToken);
             }
 
@@ -137,7 +143,7 @@ internal sealed class ServerCall : ServerCallContext
                 return Task.CompletedTask;
             }
 
-            return StartFlush(cancellationToken);
+            return StartFlush(isWrite: true, cancellationToken);
         }
     }
 
@@ -170,7 +176,7 @@ internal sealed class ServerCall : ServerCallContext
             if (_unflushed != 0 && !_ended && _flush.IsCompletedSuccessfully)
             {
                 // A failure stays in _flush, where the next write meets it.
-                _ = StartFlush(CancellationToken.None);
+                _ = StartFlush(isWrite: false, CancellationToken.None);
             }
         }
     }
@@ -219,7 +225,7 @@ internal sealed class ServerCall : ServerCallContext
             }
 
             AddEntries(_http.Response.Headers, responseHeaders);
-            flush = StartFlush(CancellationToken.None);
+            flush = StartFlush(isWrite: false, CancellationToken.None);
         }
 
         await flush;
@@ -248,8 +254,9 @@ internal sealed class ServerCall : ServerCallContext
     }
 
     // Called under the gate. PipeWriter allows one flush at a time, so a pending one is remembered.
-    private Task StartFlush(CancellationToken cancellationToken)
+    private Task StartFlush(bool isWrite, CancellationToken cancellationToken)
     {
+        _flushIsWrite = isWrite;
         _unflushed = 0;
         ValueTask<FlushResult> flush = _responseBody.FlushAsync(cancellationToken);
         if (flush.IsCompletedSuccessfully)

@@ -1,0 +1,27 @@
+# Benchmarks (docs/benchmarks.md). Included by the top-level Makefile; every path is relative to it.
+# BENCH_ARGS goes to the program, e.g. make bench-quick BENCH_ARGS="--rows P4,P7".
+BENCH_OUT ?= artifacts/bench
+FAMFS_BIN ?= $(BENCH_OUT)/famfs
+BENCH_RUN = $(BENCH_OUT)/program/famfs-bench --baseline $(BENCH_OUT)/baseline --famfs $(FAMFS_BIN) --output $(BENCH_OUT)
+BENCH_PUBLISH = dotnet publish -c Release -m:1 --nologo -v q
+
+.PHONY: bench bench-quick bench-self-check bench-build bench-baseline
+
+bench: bench-build
+	$(BENCH_RUN) $(BENCH_ARGS)
+
+bench-quick: bench-build
+	$(BENCH_RUN) --quick $(BENCH_ARGS)
+
+# The baselines against themselves: how far from 1.00x this machine is by noise alone.
+bench-self-check: bench-build
+	$(BENCH_RUN) --quick --self-check $(BENCH_ARGS)
+
+bench-build: bench-baseline
+	$(BENCH_PUBLISH) src/Famfs.Master -o $(BENCH_OUT)/famfs
+	$(BENCH_PUBLISH) src/Famfs.Fuse -o $(BENCH_OUT)/famfs
+	$(BENCH_PUBLISH) src/Famfs.Client -o $(BENCH_OUT)/famfs
+	$(BENCH_PUBLISH) bench/Famfs.Benchmarks -o $(BENCH_OUT)/program
+
+bench-baseline:
+	bench/baseline/build-baseline.sh $(BENCH_OUT)/baseline

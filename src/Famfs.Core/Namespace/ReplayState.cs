@@ -1,0 +1,468 @@
+using System.Collections.Immutable;
+using Famfs.Core.Format;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.Core.Namespace;
+
+/// <summary>A segment space that the log gives to a term, or the first one of a slot (term 0).</summary>
+public readonly record struct OwnedSegment(InodeNumber Inode, int Slot, Term Term, MapExtent Extent);
+
+/// <summary>A host in the log: where its lines are and how it is called.</summary>
+public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString MachineDigest);
+
+/// <summary>A mount that is proved unable to touch memory any more.</summary>
+public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evidence, string Detail);
+
+/// <summary>
+/// Everything the log says, as of <see cref="Position"/>: state is nothing but replay(log). Apply is
+/// called by one thread, the owner; <see cref="Tree"/> may be read through its readers by any, and the
+/// properties marked so by any. A record that contradicts the state throws MEDIA_CORRUPT and the state is
+/// as before it.
+/// </summary>
+public sealed class ReplayState : IDisposable
+{
+    private readonly IReplayObserver? _observer;
+    private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
+
+    // Owner: the applying thread; published whole for other readers.
+    private volatile Tables _tables = new();
+    private long _capacityBytes;
+    private long _usedBytes;
+    private long _pendingReclaimBytes;
+
+    /// <summary>An empty state of the file system that <paramref name="start"/> names.</summary>
+    public ReplayState(LogPosition start, UInt128 hashKey, IReplayObserver? observer = null)
+    {
+        Position = start;
+        Tree = new InodeTree(hashKey);
+        _observer = observer;
+    }
+
+    /// <summary>The namespace.</summary>
+    public InodeTree Tree { get; }
+
+    /// <summary>Last applied record. Owner's thread.</summary>
+    public LogPosition Position { get; private set; }
+
+    /// <summary>The first record. Any thread; null before it.</summary>
+    public FileSystemCreated? FileSystem => _tables.FileSystem;
+
+    /// <summary>Devices by index. Any thread.</summary>
+    public ImmutableArray<DeviceAdded> Devices => _tables.Devices;
+
+    /// <summary>Registered hosts. Any thread.</summary>
+    public ImmutableDictionary<Guid, HostRecord> Hosts => _tables.Hosts;
+
+    /// <summary>Master slots: slot → host. Any thread.</summary>
+    public ImmutableDictionary<int, Guid> MasterSlots => _tables.MasterSlots;
+
+    /// <summary>Segment spaces. Any thread.</summary>
+    public ImmutableArray<OwnedSegment> Segments => _tables.Segments;
+
+    /// <summary>Mounts that are gone, by mount id. Any thread.</summary>
+    public ImmutableDictionary<Guid, GoneRecord> Gone => _tables.Gone;
+
+    /// <summary>The latest start of a term, and whether it has ended. Any thread.</summary>
+    public TermStarted? LastTermStarted => _tables.LastTermStarted;
+
+    /// <summary>True when the last record is the clean end of its term. Any thread.</summary>
+    public bool TermHasEnded => _tables.TermHasEnded;
+
+    /// <summary>Policies in force. Any thread.</summary>
+    public PolicySet Policy => _tables.Policy;
+
+    /// <summary>Next inode number to give. Owner's thread.</summary>
+    public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
+
+    /// <summary>Highest term of any record. Owner's thread.</summary>
+    public Term HighestTerm { get; private set; }
+
+    /// <summary>Bytes of all devices. Any thread.</summary>
+    public long CapacityBytes => Volatile.Read(ref _capacityBytes);
+
+    /// <summary>Bytes of extents in use, the file system's own included. Any thread.</summary>
+    public long UsedBytes => Volatile.Read(ref _usedBytes);
+
+    /// <summary>Bytes of deleted files that are not reclaimed. Any thread.</summary>
+    public long PendingReclaimBytes => Volatile.Read(ref _pendingReclaimBytes);
+
+    /// <summary>Applies frames whose checksums have been verified. Gives the number applied.</summary>
+    public int ApplyFrames(ReadOnlySpan<byte> frames)
+    {
+        int count = 0;
+        while (!frames.IsEmpty)
+        {
+            RecordFrame frame = RecordFrame.ReadVerified(frames);
+            Apply(frame);
+            frames = frames[frame.PaddedBytes..];
+            count++;
+        }
+        return count;
+    }
+
+    /// <summary>Applies one record. Throws MEDIA_CORRUPT when it cannot follow what is there, and
+    /// NOT_SUPPORTED_BY_FORMAT for a type that this version must know and does not.</summary>
+    public void Apply(in RecordFrame frame)
+    {
+        if (frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm)
+            throw Contradiction($"record {frame.Sequence} of term {frame.Term} follows {Position}", null);
+        try
+        {
+            Dispatch(frame);
+        }
+        catch (InvalidProtocolBufferException error)
+        {
+            throw Contradiction($"record {frame.Sequence} ({frame.Type}) cannot be decoded", error);
+        }
+        catch (FamfsException error) when (error.Reason is not (ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat))
+        {
+            throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
+        }
+        Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
+        HighestTerm = frame.Term;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Tree.Dispose();
+
+    private void Dispatch(in RecordFrame frame)
+    {
+        if (frame.Type != RecordType.TermEnded && _tables.TermHasEnded)
+            _tables = _tables with { TermHasEnded = false };
+        switch (frame.Type)
+        {
+            case RecordType.FileCreated:
+                ApplyFileCreated(frame);
+                break;
+            case RecordType.DirectoryMade:
+                ApplyDirectoryMade(frame);
+                break;
+            case RecordType.FileSystemCreated:
+                ApplyFileSystemCreated(FileSystemCreated.Parser.ParseFrom(frame.Payload));
+                break;
+            case RecordType.DeviceAdded:
+                ApplyDeviceAdded(DeviceAdded.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.MasterSlotGranted:
+                ApplyMasterSlotGranted(MasterSlotGranted.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.TermStarted:
+                _tables = _tables with { LastTermStarted = TermStarted.Parser.ParseFrom(frame.Payload) };
+                break;
+            case RecordType.TermEnded:
+                _tables = _tables with { TermHasEnded = true };
+                break;
+            case RecordType.SegmentReserved:
+                ApplySegmentReserved(SegmentReserved.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.HostRegistered:
+                ApplyHostRegistered(HostRegistered.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.HostGone:
+                ApplyHostGone(HostGone.Parser.ParseFrom(frame.Payload));
+                break;
+            case RecordType.SymlinkMade:
+                ApplySymlinkMade(SymlinkMade.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.FilePublished:
+                ApplyFilePublished(FilePublished.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.Renamed:
+                ApplyRenamed(Renamed.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.AttributesSet:
+                ApplyAttributesSet(AttributesSet.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.Deleted:
+                ApplyDeleted(Deleted.Parser.ParseFrom(frame.Payload), frame);
+                break;
+            case RecordType.ZeroingStarted:
+                Tree.StartZeroing(Inode(ZeroingStarted.Parser.ParseFrom(frame.Payload).Inode));
+                break;
+            case RecordType.ExtentsReclaimed:
+                ApplyExtentsReclaimed(Inode(ExtentsReclaimed.Parser.ParseFrom(frame.Payload).Inode));
+                break;
+            case RecordType.PolicySet:
+                ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload));
+                break;
+            default:
+                if ((frame.Flags & FrameFlags.Skippable) == 0)
+                    throw new FamfsException(ErrorReason.NotSupportedByFormat, $"record {frame.Sequence} has type {(int)frame.Type}, which this version does not know: made by a newer version");
+                break;
+        }
+    }
+
+    private void ApplyFileCreated(in RecordFrame frame)
+    {
+        if (!FileCreatedRecord.TryRead(frame.Payload, _extents, out FileCreatedRecord r))
+            throw Contradiction($"record {frame.Sequence} (FileCreated) cannot be decoded", null);
+        ReadOnlySpan<MapExtent> extents = r.Extents;
+        long bytes = RequireExtents(extents);
+        InodeNumber inode = Inode(r.Inode.Value);
+        if (r.Staged)
+        {
+            if (r.OwnerMount.Length != 16)
+                throw Contradiction($"record {frame.Sequence}: staged file of no mount", null);
+            Tree.CreateStaged(inode, new(r.OwnerMount, bigEndian: true), r.Mode, r.Uid, r.Gid, r.SizeBytes, r.ChunkBytes, extents, r.TimeNs);
+        }
+        else
+        {
+            Tree.CreateFile(inode, Inode(r.Parent.Value), r.Name, r.Mode, r.Uid, r.Gid, r.SizeBytes, r.ChunkBytes, extents, r.TimeNs);
+        }
+        Took(inode, extents, bytes);
+        if (!r.Staged)
+            Linked(Inode(r.Parent.Value), r.Name);
+        Saw(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
+    }
+
+    private void ApplyDirectoryMade(in RecordFrame frame)
+    {
+        if (!DirectoryMadeRecord.TryRead(frame.Payload, out DirectoryMadeRecord r))
+            throw Contradiction($"record {frame.Sequence} (DirectoryMade) cannot be decoded", null);
+        InodeNumber inode = Inode(r.Inode.Value);
+        Tree.MakeDirectory(inode, Inode(r.Parent.Value), r.Name, r.Mode, r.Uid, r.Gid, r.TimeNs);
+        NextAfter(inode);
+        Linked(Inode(r.Parent.Value), r.Name);
+        Saw(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
+    }
+
+    private void ApplyFileSystemCreated(FileSystemCreated r)
+    {
+        if (_tables.FileSystem is not null)
+            throw Contradiction("a second FileSystemCreated", null);
+        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.UnitBytes != MediaLayout.UnitBytes)
+            throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
+        Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
+        _tables = _tables with { FileSystem = r };
+    }
+
+    private void ApplyDeviceAdded(DeviceAdded r, in RecordFrame frame)
+    {
+        if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
+            throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
+        if (r.LengthBytes == 0 || r.LengthBytes % MediaLayout.UnitBytes != 0 || r.LengthBytes > long.MaxValue)
+            throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
+        _tables = _tables with { Devices = _tables.Devices.Add(r) };
+        Volatile.Write(ref _capacityBytes, _capacityBytes + (long)r.LengthBytes);
+        _observer?.DeviceAdded(r);
+        MakeSystem(Inode(r.SuperblockInode), new(new((ushort)r.Index), 0, MediaLayout.UnitBytes), r.TimeNs);
+        if (r.Index == 0)
+        {
+            FileSystemCreated created = _tables.FileSystem ?? throw Contradiction("a device before the file system", null);
+            MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
+        }
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void ApplyMasterSlotGranted(MasterSlotGranted r, in RecordFrame frame)
+    {
+        if (r.Slot >= Term.SlotCount || _tables.MasterSlots.ContainsKey((int)r.Slot))
+            throw Contradiction($"master slot {r.Slot} is granted twice or does not exist", null);
+        MapExtent extent = RequireExtent(r.Segment);
+        MakeSystem(Inode(r.SegmentInode), extent, r.TimeNs);
+        _tables = _tables with
+        {
+            MasterSlots = _tables.MasterSlots.Add((int)r.Slot, r.HostId.ToGuid("host id")),
+            Segments = _tables.Segments.Add(new(Inode(r.SegmentInode), (int)r.Slot, default, extent)),
+        };
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void ApplySegmentReserved(SegmentReserved r, in RecordFrame frame)
+    {
+        MapExtent extent = RequireExtent(r.Extent);
+        MakeSystem(Inode(r.Inode), extent, r.TimeNs);
+        _tables = _tables with { Segments = _tables.Segments.Add(new(Inode(r.Inode), frame.Term.Slot, frame.Term, extent)) };
+    }
+
+    private void ApplyHostRegistered(HostRegistered r, in RecordFrame frame)
+    {
+        HostRecord host = new(r.HostId.ToGuid("host id"), (int)r.HostSlot, r.Name, r.MachineDigest);
+        if (host.Host == Guid.Empty || _tables.Hosts.Values.Any(h => h.Slot == host.Slot && h.Host != host.Host))
+            throw Contradiction($"host slot {host.Slot} is given twice", null);
+        _tables = _tables with { Hosts = _tables.Hosts.SetItem(host.Host, host) };
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void ApplyHostGone(HostGone r)
+    {
+        GoneRecord gone = new(r.HostId.ToGuid("host id"), r.MountId.ToGuid("mount id"), r.Evidence, r.Detail);
+        _tables = _tables with { Gone = _tables.Gone.SetItem(gone.Mount, gone) };
+    }
+
+    private void ApplySymlinkMade(SymlinkMade r, in RecordFrame frame)
+    {
+        InodeNumber inode = Inode(r.Inode);
+        Tree.MakeSymlink(inode, Inode(r.Parent), r.Name.Span, r.Target.Span, r.Uid, r.Gid, r.TimeNs);
+        NextAfter(inode);
+        Linked(Inode(r.Parent), r.Name.Span);
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+    }
+
+    private void ApplyFilePublished(FilePublished r, in RecordFrame frame)
+    {
+        Tree.Publish(Inode(r.Inode), Inode(r.Parent), r.Name.Span, new(r.ReplacedInode), r.TimeNs);
+        Replaced(new(r.ReplacedInode));
+        Linked(Inode(r.Parent), r.Name.Span);
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
+    }
+
+    private void ApplyRenamed(Renamed r, in RecordFrame frame)
+    {
+        Tree.Rename(Inode(r.Inode), Inode(r.NewParent), r.NewName.Span, new(r.ReplacedInode), r.TimeNs);
+        Replaced(new(r.ReplacedInode));
+        Linked(Inode(r.OldParent), r.OldName.Span);
+        Linked(Inode(r.NewParent), r.NewName.Span);
+        _observer?.InodeChanged(Inode(r.Inode));
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
+    }
+
+    private void ApplyAttributesSet(AttributesSet r, in RecordFrame frame)
+    {
+        InodeNumber inode = Inode(r.Inode);
+        Tree.SetAttributes(inode,
+            r.HasMode ? r.Mode : null, r.HasUid ? r.Uid : null, r.HasGid ? r.Gid : null,
+            r.HasAccessTimeNs ? r.AccessTimeNs : null, r.HasModifyTimeNs ? r.ModifyTimeNs : null, r.TimeNs);
+        foreach (ExtendedAttribute attribute in r.Attributes)
+        {
+            if (attribute.Removed)
+                Tree.RemoveExtendedAttribute(inode, attribute.Name.Span);
+            else
+                Tree.SetExtendedAttribute(inode, attribute.Name.Span, attribute.Value.Span);
+        }
+        _observer?.InodeChanged(inode);
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+    }
+
+    private void ApplyDeleted(Deleted r, in RecordFrame frame)
+    {
+        InodeNumber inode = Inode(r.Inode);
+        Tree.Delete(inode, r.TimeNs, Replaced);
+        Linked(Inode(r.Parent), r.Name.Span);
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+    }
+
+    private void ApplyExtentsReclaimed(InodeNumber inode)
+    {
+        int count = CopyExtents(inode, out long bytes);
+        Tree.Reclaim(inode);
+        Volatile.Write(ref _usedBytes, _usedBytes - bytes);
+        Volatile.Write(ref _pendingReclaimBytes, _pendingReclaimBytes - bytes);
+        _observer?.ExtentsFreed(inode, _extents.AsSpan(0, count));
+    }
+
+    private void ApplyPolicySet(PolicySet r)
+    {
+        PolicySet policy = _tables.Policy.Clone();
+        policy.MergeFrom(r);
+        _tables = _tables with { Policy = policy };
+    }
+
+    /// <summary>A file lost its name and now waits for its holders.</summary>
+    private void Replaced(InodeNumber inode)
+    {
+        if (inode == InodeNumber.None)
+            return;
+        CopyExtents(inode, out long bytes);
+        Volatile.Write(ref _pendingReclaimBytes, _pendingReclaimBytes + bytes);
+        _observer?.FileDeleted(inode);
+    }
+
+    private int CopyExtents(InodeNumber inode, out long bytes)
+    {
+        bytes = 0;
+        using TreeReader reader = Tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        if (!scope.TryGetMap(inode, out MapView map))
+            return 0;
+        for (int i = 0; i < map.ExtentCount; i++)
+        {
+            _extents[i] = map[i];
+            bytes += map[i].LengthBytes;
+        }
+        return map.ExtentCount;
+    }
+
+    private void MakeSystem(InodeNumber inode, MapExtent extent, long timeNs)
+    {
+        ReadOnlySpan<MapExtent> extents = [extent];
+        Tree.MakeSystem(inode, timeNs, 0, extents);
+        Took(inode, extents, extent.LengthBytes);
+    }
+
+    private void Took(InodeNumber inode, ReadOnlySpan<MapExtent> extents, long bytes)
+    {
+        NextAfter(inode);
+        Volatile.Write(ref _usedBytes, _usedBytes + bytes);
+        _observer?.ExtentsTaken(inode, extents);
+    }
+
+    private void Linked(InodeNumber parent, ReadOnlySpan<byte> name)
+    {
+        if (_observer is null)
+            return;
+        _observer.EntryChanged(parent, name);
+        _observer.InodeChanged(parent);
+    }
+
+    private void NextAfter(InodeNumber inode)
+    {
+        if (inode.Value >= NextInode.Value)
+            NextInode = new(inode.Value + 1);
+    }
+
+    private void Saw(in RecordFrame frame, ReadOnlySpan<byte> requestId, ulong digest, long timeNs, InodeNumber inode)
+    {
+        if (_observer is not null && requestId.Length == 16)
+            _observer.RequestSeen(new(new Guid(requestId, bigEndian: true), digest, timeNs, frame.Type, inode, frame.Sequence, frame.Term));
+    }
+
+    private MapExtent RequireExtent(Extent? extent)
+    {
+        if (extent is null || extent.OffsetBytes > long.MaxValue || extent.LengthBytes > long.MaxValue || extent.Device >= MediaLayout.MaxDevices)
+            throw Contradiction("an extent out of range", null);
+        MapExtent range = new(new((ushort)extent.Device), (long)extent.OffsetBytes, (long)extent.LengthBytes);
+        RequireExtents([range]);
+        return range;
+    }
+
+    /// <summary>Extents are inside known devices and aligned; gives their bytes. Overlap is the allocator's to
+    /// notice: only a master keeps what that takes.</summary>
+    private long RequireExtents(ReadOnlySpan<MapExtent> extents)
+    {
+        long bytes = 0;
+        ImmutableArray<DeviceAdded> devices = _tables.Devices;
+        foreach (MapExtent extent in extents)
+        {
+            if (extent.Device.Value >= devices.Length
+                || extent.OffsetBytes < 0 || extent.LengthBytes <= 0
+                || extent.OffsetBytes % MediaLayout.UnitBytes != 0 || extent.LengthBytes % MediaLayout.UnitBytes != 0
+                || (ulong)extent.OffsetBytes > devices[extent.Device.Value].LengthBytes - Math.Min((ulong)extent.LengthBytes, devices[extent.Device.Value].LengthBytes)
+                || (ulong)extent.LengthBytes > devices[extent.Device.Value].LengthBytes)
+                throw Contradiction($"extent {extent.OffsetBytes}+{extent.LengthBytes} of device {extent.Device} is out of range or not aligned", null);
+            bytes += extent.LengthBytes;
+        }
+        return bytes;
+    }
+
+    private InodeNumber Inode(ulong value) =>
+        value is 0 or > InodeNumber.Max ? throw Contradiction($"inode {value} is out of range", null) : new(value);
+
+    private FamfsException Contradiction(string what, Exception? inner) =>
+        new(ErrorReason.MediaCorrupt, $"log of file system {Position.FileSystem}: {what}", inner);
+
+    /// <summary>The small tables, replaced whole so that other threads read them without locks.</summary>
+    private sealed record Tables
+    {
+        public FileSystemCreated? FileSystem { get; init; }
+        public ImmutableArray<DeviceAdded> Devices { get; init; } = [];
+        public ImmutableDictionary<Guid, HostRecord> Hosts { get; init; } = ImmutableDictionary<Guid, HostRecord>.Empty;
+        public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
+        public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
+        public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
+        public TermStarted? LastTermStarted { get; init; }
+        public bool TermHasEnded { get; init; }
+        public PolicySet Policy { get; init; } = new() { Reclaim = ReclaimPolicy.Confirmed };
+    }
+}

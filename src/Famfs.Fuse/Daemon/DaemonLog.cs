@@ -1,0 +1,28 @@
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>What a daemon tells its operator.</summary>
+internal static partial class DaemonLog
+{
+    [LoggerMessage(Level = LogLevel.Information, Message = "mounted file system {FileSystem} at {MountPoint} (mount {Mount}, dialect {Dialect}, position {Position})")]
+    public static partial void Mounted(ILogger logger, Guid fileSystem, string mountPoint, Guid mount, string dialect, string position);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "registered in the host table; files can be opened")]
+    public static partial void Registered(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "this host has never been registered: names are served, files cannot be opened until a master is reached")]
+    public static partial void Unregistered(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "subscribed to the master at {Address}")]
+    public static partial void Subscribed(ILogger logger, string address);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "no master: following the log in memory ({Cause})")]
+    public static partial void Degraded(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Cause}")]
+    public static partial void Problem(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
+    public static partial void Unmounted(ILogger logger, string mountPoint);
+}

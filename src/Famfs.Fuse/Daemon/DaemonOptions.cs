@@ -1,0 +1,35 @@
+using Famfs.Core;
+using Famfs.Fuse.Operations;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>What a daemon is started with.</summary>
+internal sealed record DaemonOptions
+{
+    /// <summary>Paths of the devices on this host; one is device 0.</summary>
+    public required IReadOnlyList<string> Devices { get; init; }
+
+    /// <summary>Where to mount: an existing directory.</summary>
+    public required string MountPoint { get; init; }
+
+    /// <summary>Addresses of masters; empty: only the memory is followed, until the log names a master.</summary>
+    public IReadOnlyList<string> Masters { get; init; } = [];
+
+    /// <summary>Directory of this host's identity and mounts.</summary>
+    public string? HostState { get; init; }
+
+    /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
+    public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
+
+    /// <summary>Worker threads; 0: one per processor, at least 2.</summary>
+    public int Workers { get; init; }
+
+    /// <summary>What the kernel may cache.</summary>
+    public CachePolicy Cache { get; init; } = new();
+
+    /// <summary>No writing through this mount.</summary>
+    public bool ReadOnly { get; init; }
+
+    /// <summary>Users other than the mounting one may use it.</summary>
+    public bool AllowOther { get; init; } = true;
+}

@@ -1,0 +1,55 @@
+using System.Text.Unicode;
+using Famfs.Core;
+using Famfs.Fuse.Operations;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>The root's attributes that describe the mount. Called on workers: no allocation, no lock.</summary>
+internal sealed class MountDescription(Replica replica, Guid mount, string dialect) : IMountDescription
+{
+    // Replaced whole when the master changes.
+    private volatile string _master = "";
+
+    /// <summary>Address of the master; empty when none is known.</summary>
+    public string Master
+    {
+        get => _master;
+        set => _master = value;
+    }
+
+    public bool TryWrite(MountAttribute attribute, Span<byte> destination, out int bytes)
+    {
+        bytes = 0;
+        switch (attribute)
+        {
+            case MountAttribute.Uuid:
+                return Utf8.TryWrite(destination, $"{replica.Pool.Primary.FileSystem}", out bytes);
+            case MountAttribute.Mount:
+                return Utf8.TryWrite(destination, $"{mount}", out bytes);
+            case MountAttribute.Position:
+                LogPosition position = replica.Notified;
+                return Utf8.TryWrite(destination, $"{position.Generation}:{position.Sequence.Value}@{position.Term.Value}", out bytes);
+            case MountAttribute.Master:
+                return _master.Length > 0 && Utf8.TryWrite(destination, $"{_master}", out bytes);
+            case MountAttribute.Dialect:
+                return Utf8.TryWrite(destination, $"{dialect}", out bytes);
+            case MountAttribute.Devices:
+                return TryWriteDevices(destination, out bytes);
+            default:
+                return false;
+        }
+    }
+
+    /// <summary>One line per device of this host: index, uuid, path.</summary>
+    private bool TryWriteDevices(Span<byte> destination, out int bytes)
+    {
+        bytes = 0;
+        foreach (DeviceIndex index in replica.Pool.Present)
+        {
+            if (!Utf8.TryWrite(destination[bytes..], $"{index.Value} {replica.Pool.FindUuid(index)} {Path.GetFullPath(replica.Pool.Require(index).Path)}\n", out int written))
+                return false;
+            bytes += written;
+        }
+        return true;
+    }
+}

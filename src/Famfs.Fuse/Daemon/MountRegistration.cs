@@ -1,0 +1,141 @@
+using System.Diagnostics;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Operations;
+using Famfs.V1;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>
+/// This mount's line in the host table (SAFETY S11). The gate stays shut until the line is in memory *and*
+/// the log has been read after that; the line moves at least once a second and with every acknowledgement.
+/// Everything but <see cref="Admit"/> is called by the daemon's upkeep thread.
+/// </summary>
+internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid mount) : IOpenGate
+{
+    /// <summary>How long a line of another boot of this host is watched (chosen: lines move every second).</summary>
+    private static readonly TimeSpan TwinWindow = TimeSpan.FromSeconds(2.5);
+
+    /// <summary>Longest pause between two writes of the line.</summary>
+    private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
+
+    private readonly HostTable _table = new(replica.Pool);
+    private HostLine? _line;
+    private int _entry = -1;
+    private long _written;
+    private long _twinsSince;
+    private Dictionary<int, ulong>? _twins;
+
+    // Set once by the upkeep thread, read by workers.
+    private volatile bool _open;
+
+    /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
+    public int? GrantedSlot { get; set; }
+
+    /// <summary>True when OPEN is answered.</summary>
+    public bool IsOpen => _open;
+
+    public OpenVerdict Admit(InodeNumber inode) => _open ? OpenVerdict.Open : OpenVerdict.HostDown;
+
+    /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
+    /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
+    public void Advance()
+    {
+        if (_line is null)
+        {
+            int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
+            if (slot is null || !TwinsStandStill(slot.Value))
+                return;
+            _entry = FindEntry(slot.Value, out ulong counter);
+            Write(new()
+            {
+                Counter = counter + 1,
+                State = MountState.Live,
+                Host = host.Host,
+                Boot = host.Boot,
+                Mount = mount,
+            });
+        }
+        if (!_open)
+        {
+            // Only what is read after the line was written back is known to include every Deleted record of a
+            // master that did not see the line.
+            PollVerdict verdict;
+            while ((verdict = replica.PollMemory()) == PollVerdict.Records)
+            {
+            }
+            _open = verdict == PollVerdict.UpToDate;
+        }
+        if (replica.Notified.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
+            Write(_line with { Counter = _line.Counter + 1 });
+    }
+
+    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone.</summary>
+    public void End()
+    {
+        _open = false;
+        if (_line is not null)
+            Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+    }
+
+    private void Write(HostLine line)
+    {
+        LogPosition notified = replica.Notified;
+        line = line with
+        {
+            ReplayedSequence = notified.Sequence,
+            ReplayedTerm = notified.Term,
+            Generation = notified.Generation,
+            WrittenBootNs = Environment.TickCount64 * 1_000_000,
+        };
+        _table.Write(_entry, line);
+        _line = line;
+        _written = Stopwatch.GetTimestamp();
+    }
+
+    /// <summary>A line of this host with another boot id that moves is a twin: a copied identity.</summary>
+    private bool TwinsStandStill(int slot)
+    {
+        List<HostLine> others = [];
+        Dictionary<int, ulong> now = [];
+        foreach (HostEntry entry in _table.ReadBlock(slot))
+        {
+            if (entry.Line is not { State: MountState.Live } line || line.Boot == host.Boot)
+                continue;
+            others.Add(line);
+            now[entry.Index] = line.Counter;
+        }
+        if (others.Count == 0)
+            return true;
+        if (_twins is null)
+        {
+            _twins = now;
+            _twinsSince = Stopwatch.GetTimestamp();
+            return false;
+        }
+        foreach ((int entry, ulong counter) in now)
+        {
+            if (_twins.TryGetValue(entry, out ulong before) && before != counter)
+                throw new FamfsException(ErrorReason.HostConflict, $"another machine is mounted under this host's id {host.Host}; its state directory was copied");
+        }
+        return Stopwatch.GetElapsedTime(_twinsSince) >= TwinWindow;
+    }
+
+    private int FindEntry(int slot, out ulong counter)
+    {
+        int first = slot * MediaLayout.EntriesPerHost;
+        List<HostEntry> used = _table.ReadBlock(slot);
+        for (int entry = first; entry < first + MediaLayout.EntriesPerHost; entry++)
+        {
+            int index = used.FindIndex(u => u.Index == entry);
+            counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
+            if (index < 0)
+                return entry;
+            if (used[index].Line is { } line && (line.State == MountState.Ended || replica.State.Gone.ContainsKey(line.Mount)))
+                return entry;
+        }
+        throw new FamfsException(ErrorReason.NoSpace, $"all {MediaLayout.EntriesPerHost} mounts of host {host.Host} are in use or have not been proved gone; see `famfs hosts`") { Limit = MediaLayout.EntriesPerHost };
+    }
+}

@@ -1,0 +1,187 @@
+using System.Collections.Concurrent;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Session;
+using Famfs.V1;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>
+/// This host's copy of the namespace: replays records from the memory or from the master's stream, whichever
+/// is there, in one order, and tells the kernel's notifier what changed (SAFETY S21: apply here, notify on
+/// the notifier's thread).
+/// <para>Guard: <c>_applying</c> makes whoever brings records the one writer of the tree for that moment. It
+/// is never held while the kernel or the master is waited for.</para>
+/// </summary>
+internal sealed class Replica : IReplayObserver, IDisposable
+{
+    private readonly Lock _applying = new();
+    private readonly ReplayState _state;
+    private readonly LogReader _reader;
+    private readonly ConcurrentQueue<LogPosition> _applied = new();
+
+    // Guard: _applying.
+    private long _offset;
+    private bool _readerBehind;
+
+    // Written under _applying, read anywhere.
+    private volatile PositionBox _position;
+    private volatile KernelNotifier? _notifier;
+    private volatile Exception? _corruption;
+
+    public Replica(DevicePool pool, UInt128 hashKey)
+    {
+        Pool = pool;
+        LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
+        _state = new(start, hashKey, this);
+        _reader = new(pool);
+        _position = new(start);
+        Notified = start;
+    }
+
+    /// <summary>The devices of this host.</summary>
+    public DevicePool Pool { get; }
+
+    /// <summary>The namespace, for readers.</summary>
+    public InodeTree Tree => _state.Tree;
+
+    /// <summary>The small tables, as of now; any thread.</summary>
+    public ReplayState State => _state;
+
+    /// <summary>Last record applied; any thread.</summary>
+    public LogPosition Position => _position.Value;
+
+    /// <summary>Last record that the kernel was told of too; any thread (written by the notifier's).</summary>
+    public LogPosition Notified
+    {
+        get => _notified.Value;
+        private set => _notified = new(value);
+    }
+
+    private volatile PositionBox _notified = null!;
+
+    /// <summary>What stopped replay for good, or null: the mount goes on with what it has.</summary>
+    public Exception? Corruption => _corruption;
+
+    /// <summary>Called with each position that has been applied and notified, on the notifier's thread.</summary>
+    public event Action<LogPosition>? Acknowledgeable;
+
+    /// <summary>Everything applied from now on is told to <paramref name="notifier"/>. What was applied before
+    /// counts as told: a kernel that has just mounted knows nothing.</summary>
+    public void Attach(KernelNotifier notifier)
+    {
+        lock (_applying)
+        {
+            notifier.Notified += OnNotified;
+            _notifier = notifier;
+            Notified = Position;
+        }
+    }
+
+    /// <summary>Reads the memory once and applies what is settled there.</summary>
+    public PollVerdict PollMemory()
+    {
+        lock (_applying)
+        {
+            if (_readerBehind)
+            {
+                _reader.Resume(Position, _offset);
+                _readerBehind = false;
+            }
+            PollVerdict verdict = _reader.Poll(out LogBlock block);
+            if (verdict == PollVerdict.Records)
+                Apply(block, 0);
+            return verdict;
+        }
+    }
+
+    /// <summary>Applies verified records of the master's stream; what memory gave already is passed over.</summary>
+    public void ApplyPushed(in LogBlock block)
+    {
+        lock (_applying)
+        {
+            ulong behind = Position.Sequence.Value + 1;
+            if (block.FirstSequence.Value > behind)
+                throw new FamfsException(ErrorReason.MediaCorrupt, $"records {behind} to {block.FirstSequence.Value - 1} are missing from the stream");
+            int skip = 0;
+            for (ulong sequence = block.FirstSequence.Value; sequence < behind && skip < block.Frames.Length; sequence++)
+                skip += Core.Format.RecordFrame.ReadVerified(block.Frames.Span[skip..]).PaddedBytes;
+            if (skip == block.Frames.Length)
+                return;
+            Apply(block, skip);
+            _readerBehind = true;
+        }
+    }
+
+    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name) => _notifier?.EntryChanged(parent, name);
+
+    public void InodeChanged(InodeNumber inode) => _notifier?.ContentChanged(inode);
+
+    public void FileDeleted(InodeNumber inode) => _notifier?.ContentChanged(inode);
+
+    public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+    {
+    }
+
+    public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+    {
+    }
+
+    public void DeviceAdded(DeviceAdded device)
+    {
+    }
+
+    public void RequestSeen(in RequestTrace request)
+    {
+    }
+
+    public void Dispose()
+    {
+        _state.Dispose();
+        Pool.Dispose();
+    }
+
+    private void Apply(in LogBlock block, int skip)
+    {
+        try
+        {
+            _state.ApplyFrames(block.Frames.Span[skip..]);
+        }
+        catch (FamfsException error)
+        {
+            _corruption = error;
+            throw;
+        }
+        finally
+        {
+            // Also when a record in the middle was bad: what came before it is applied.
+            _position = new(_state.Position);
+        }
+        _offset = block.EndOffset;
+        if (_notifier is { } notifier)
+        {
+            _applied.Enqueue(_state.Position);
+            notifier.Applied(_state.Position.Sequence);
+        }
+        else
+        {
+            Notified = _state.Position;
+        }
+    }
+
+    private void OnNotified(LogSequence sequence)
+    {
+        LogPosition last = default;
+        while (_applied.TryPeek(out LogPosition next) && next.Sequence.Value <= sequence.Value && _applied.TryDequeue(out next))
+            last = next;
+        if (last.Sequence.Value == 0)
+            return;
+        Notified = last;
+        Acknowledgeable?.Invoke(last);
+    }
+
+    /// <summary>A position read as one reference.</summary>
+    private sealed record PositionBox(LogPosition Value);
+}

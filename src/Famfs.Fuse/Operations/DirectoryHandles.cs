@@ -1,0 +1,82 @@
+using Famfs.Core;
+
+namespace Famfs.Fuse.Operations;
+
+/// <summary>
+/// For each open directory, the child at which its last listing stopped: with it the tree goes on from there
+/// at once. Only a hint: a handle that is unknown (from before a restart) lists all the same.
+/// </summary>
+public sealed class DirectoryHandles
+{
+    // Chosen; beyond it directories are opened without a hint.
+    private const int MaxHandles = 1 << 20;
+    private readonly Lock _gate = new(); // guards everything below; held for a few instructions
+    private Slot[] _slots = new Slot[64];
+    private int _used;
+    private int _free = EndOfList;
+
+    private const int InUse = -1;
+    private const int EndOfList = -2;
+
+    private struct Slot
+    {
+        public ulong Offset;
+        public InodeNumber Child;
+        public int NextFree; // InUse, EndOfList, or an index
+    }
+
+    /// <summary>A new handle; 0 is one without memory.</summary>
+    public ulong Open()
+    {
+        lock (_gate)
+        {
+            int index = _free;
+            if (index >= 0)
+            {
+                _free = _slots[index].NextFree;
+            }
+            else
+            {
+                if (_used == MaxHandles)
+                    return 0;
+                if (_used == _slots.Length)
+                    Array.Resize(ref _slots, _used * 2);
+                index = _used++;
+            }
+            _slots[index] = new Slot { NextFree = InUse };
+            return (ulong)index + 1;
+        }
+    }
+
+    /// <summary>Forgets a handle.</summary>
+    public void Close(ulong handle)
+    {
+        lock (_gate)
+        {
+            if (handle == 0 || handle > (ulong)_used || _slots[handle - 1].NextFree != InUse)
+                return;
+            _slots[handle - 1].NextFree = _free;
+            _free = (int)(handle - 1);
+        }
+    }
+
+    /// <summary>The child after which <paramref name="offset"/> goes on, if that is where the last listing stopped.</summary>
+    public InodeNumber Hint(ulong handle, ulong offset)
+    {
+        lock (_gate)
+            return handle != 0 && handle <= (ulong)_used && _slots[handle - 1].Offset == offset ? _slots[handle - 1].Child : default;
+    }
+
+    /// <summary>Remembers where a listing stopped.</summary>
+    public void Remember(ulong handle, ulong offset, InodeNumber child)
+    {
+        lock (_gate)
+        {
+            if (handle != 0 && handle <= (ulong)_used)
+            {
+                _slots[handle - 1].Offset = offset;
+                _slots[handle - 1].Child = child;
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+using Famfs.Core;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Protocol;
+
+namespace Famfs.Fuse.Operations;
+
+// GETATTR, STATX, SETATTR, ACCESS, STATFS.
+public sealed partial class FuseOperations
+{
+    private const ulong SectorBytes = 512;
+
+    // st_blksize, and the block of statfs: a page. Not the allocation unit: C libraries make stdio buffers of
+    // st_blksize, and the kernel takes it for the inode's block size, which its page cache wants no larger than
+    // a page. Programs that copy use their own, larger buffers anyway.
+    private const uint BlockBytes = 4096;
+
+    private const long NsPerSecond = 1_000_000_000;
+
+    private FuseReply GetAttributes(in FuseRequest request, WorkerState worker)
+    {
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+            return Errno.ESTALE;
+        return worker.Reply.Ok(new AttrOut
+        {
+            ValidSeconds = _cache.AttributesValidSeconds,
+            Attributes = NodeAttributesOf(attributes, scope),
+        });
+    }
+
+    private FuseReply Statx(in FuseRequest request, WorkerState worker)
+    {
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+            return Errno.ESTALE;
+        NodeAttributes node = NodeAttributesOf(attributes, scope);
+        return worker.Reply.Ok(new StatxOut
+        {
+            ValidSeconds = _cache.AttributesValidSeconds,
+            Stat = new StatxBody
+            {
+                Mask = FuseConstants.STATX_BASIC_STATS, // no birth time
+                BlockSizeBytes = node.BlockSizeBytes,
+                LinkCount = node.LinkCount,
+                Uid = node.Uid,
+                Gid = node.Gid,
+                Mode = (ushort)node.Mode,
+                Inode = node.Inode,
+                SizeBytes = node.SizeBytes,
+                Blocks = node.Blocks,
+                AccessTime = new StatxTime { Seconds = (long)node.AccessSeconds, Nanoseconds = node.AccessNanoseconds },
+                ModifyTime = new StatxTime { Seconds = (long)node.ModifySeconds, Nanoseconds = node.ModifyNanoseconds },
+                ChangeTime = new StatxTime { Seconds = (long)node.ChangeSeconds, Nanoseconds = node.ChangeNanoseconds },
+            },
+        });
+    }
+
+    // A size that stays is no change; any other is refused, because a file's space is given when it is made.
+    private FuseReply SetAttributes(in FuseRequest request, WorkerState worker)
+    {
+        ref readonly SetAttrIn wish = ref request.Fixed<SetAttrIn>();
+
+        // With a size the kernel sends the times that truncate(2) implies.
+        const uint Implied = FuseConstants.FATTR_FH | FuseConstants.FATTR_LOCKOWNER | FuseConstants.FATTR_KILL_SUIDGID
+            | FuseConstants.FATTR_SIZE | FuseConstants.FATTR_MTIME | FuseConstants.FATTR_MTIME_NOW | FuseConstants.FATTR_CTIME;
+        if ((wish.Valid & FuseConstants.FATTR_SIZE) == 0 || (wish.Valid & ~Implied) != 0)
+            return Errno.EPERM;
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+            return Errno.ESTALE;
+        if (attributes.Kind != InodeKind.File || wish.SizeBytes != attributes.SizeBytes)
+            return Errno.EPERM;
+        return worker.Reply.Ok(new AttrOut
+        {
+            ValidSeconds = _cache.AttributesValidSeconds,
+            Attributes = NodeAttributesOf(attributes, scope),
+        });
+    }
+
+    // The mount has default_permissions, so the kernel checks and does not ask; without it, this is what can be
+    // said without knowing the caller's supplementary groups.
+    private static FuseReply Access(in FuseRequest request, WorkerState worker)
+    {
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+            return Errno.ESTALE;
+        uint wanted = request.Fixed<AccessIn>().Mask & 7;
+        InHeader caller = request.Header;
+        if (caller.Uid == 0)
+        {
+            bool executable = attributes.Kind == InodeKind.Directory || (attributes.Mode & 0x49) != 0;
+            return (wanted & 1) == 0 || executable ? worker.Reply.Ok() : Errno.EACCES;
+        }
+        int shift = caller.Uid == attributes.Uid ? 6 : caller.Gid == attributes.Gid ? 3 : 0;
+        return (wanted & ~(attributes.Mode >> shift)) == 0 ? worker.Reply.Ok() : Errno.EACCES;
+    }
+
+    private FuseReply StatFileSystem(WorkerState worker)
+    {
+        PoolCapacity capacity = _capacity.Capacity;
+        ulong inodes = (ulong)(_tree.FileCount + _tree.DirectoryCount);
+        return worker.Reply.Ok(new StatfsOut
+        {
+            Blocks = capacity.TotalBytes / BlockBytes,
+            FreeBlocks = capacity.FreeBytes / BlockBytes,
+            AvailableBlocks = capacity.FreeBytes / BlockBytes,
+            Files = InodeNumber.Max,
+            FreeFiles = InodeNumber.Max - inodes,
+            BlockSizeBytes = BlockBytes,
+            FragmentSizeBytes = BlockBytes,
+            NameMaxBytes = FuseConstants.NAME_MAX,
+        });
+    }
+
+    private static NodeAttributes NodeAttributesOf(in InodeAttributes attributes, in TreeScope scope)
+    {
+        (ulong accessSeconds, uint accessNs) = SplitTime(attributes.AccessTimeNs);
+        (ulong modifySeconds, uint modifyNs) = SplitTime(attributes.ModifyTimeNs);
+        (ulong changeSeconds, uint changeNs) = SplitTime(attributes.ChangeTimeNs);
+        return new NodeAttributes
+        {
+            Inode = attributes.Inode.Value,
+            SizeBytes = attributes.SizeBytes,
+            Blocks = attributes.Kind == InodeKind.File && scope.TryGetMap(attributes.Inode, out MapView map) ? AllocatedBytes(map) / SectorBytes : 0,
+            AccessSeconds = accessSeconds,
+            AccessNanoseconds = accessNs,
+            ModifySeconds = modifySeconds,
+            ModifyNanoseconds = modifyNs,
+            ChangeSeconds = changeSeconds,
+            ChangeNanoseconds = changeNs,
+            Mode = TypeBits(attributes.Kind) | attributes.Mode,
+            LinkCount = attributes.LinkCount,
+            Uid = attributes.Uid,
+            Gid = attributes.Gid,
+            BlockSizeBytes = BlockBytes,
+        };
+    }
+
+    private static ulong AllocatedBytes(in MapView map)
+    {
+        ulong bytes = 0;
+        for (int i = 0; i < map.ExtentCount; i++)
+            bytes += (ulong)map[i].LengthBytes;
+        return bytes;
+    }
+
+    private static uint TypeBits(InodeKind kind) => kind switch
+    {
+        InodeKind.Directory => FuseConstants.S_IFDIR,
+        InodeKind.Symlink => FuseConstants.S_IFLNK,
+        _ => FuseConstants.S_IFREG,
+    };
+
+    // Seconds may be negative (before 1970) while nanoseconds never are.
+    private static (ulong Seconds, uint Nanoseconds) SplitTime(long timeNs)
+    {
+        long seconds = Math.DivRem(timeNs, NsPerSecond, out long rest);
+        return rest < 0 ? ((ulong)(seconds - 1), (uint)(rest + NsPerSecond)) : ((ulong)seconds, (uint)rest);
+    }
+}

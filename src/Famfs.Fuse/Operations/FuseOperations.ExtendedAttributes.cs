@@ -1,0 +1,161 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Protocol;
+
+namespace Famfs.Fuse.Operations;
+
+// GETXATTR and LISTXATTR. Attributes of our own, all text:
+//   user.famfs.ino     inode number                                        everything
+//   user.famfs.map     as Famfs.Core.Format.MapText has it                 files
+//   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
+//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices        the root, where known
+// The prefix user.famfs. is ours: what the log may have under it is not shown.
+public sealed partial class FuseOperations
+{
+    private static ReadOnlySpan<byte> OwnPrefix => "user.famfs."u8;
+
+    private static readonly MountAttribute[] MountAttributes = Enum.GetValues<MountAttribute>();
+
+    private FuseReply GetExtendedAttribute(in FuseRequest request, WorkerState worker)
+    {
+        uint room = request.Fixed<GetXattrIn>().SizeBytes;
+        ReadOnlySpan<byte> name = request.Name;
+        var inode = new InodeNumber(request.NodeId);
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGet(inode, out InodeAttributes attributes))
+            return Errno.ESTALE;
+        if (name.StartsWith(OwnPrefix))
+        {
+            Span<byte> body = worker.Reply.Body;
+            return TryWriteOwn(attributes, name[OwnPrefix.Length..], scope, body, out int bytes, out bool tooLong)
+                ? Sized(room, bytes, worker)
+                : tooLong ? Errno.E2BIG : Errno.ENODATA;
+        }
+        if (!scope.TryGetExtendedAttribute(inode, name, out ReadOnlySpan<byte> value))
+            return Errno.ENODATA;
+        if (room != 0 && room >= value.Length)
+            value.CopyTo(worker.Reply.RequireBody(value.Length));
+        return Sized(room, value.Length, worker);
+    }
+
+    private FuseReply ListExtendedAttributes(in FuseRequest request, WorkerState worker)
+    {
+        uint room = request.Fixed<GetXattrIn>().SizeBytes;
+        var inode = new InodeNumber(request.NodeId);
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGet(inode, out InodeAttributes attributes))
+            return Errno.ESTALE;
+        var list = new NameList(worker.Reply.Body);
+        list.Add(OwnPrefix, "ino"u8);
+        if (attributes.Kind == InodeKind.File)
+        {
+            list.Add(OwnPrefix, "map"u8);
+            list.Add(OwnPrefix, "layout"u8);
+        }
+        if (inode == InodeNumber.Root)
+        {
+            Span<byte> scratch = stackalloc byte[4096];
+            foreach (MountAttribute attribute in MountAttributes)
+            {
+                if (_description.TryWrite(attribute, scratch, out _))
+                    list.Add(OwnPrefix, NameOf(attribute));
+            }
+        }
+        ExtendedAttributes stored = scope.ListExtendedAttributes(inode);
+        while (stored.MoveNext())
+        {
+            if (!stored.Name.StartsWith(OwnPrefix))
+                list.Add(stored.Name, default);
+        }
+        return list.Overflowed ? Errno.E2BIG : Sized(room, list.LengthBytes, worker);
+    }
+
+    // The body holds `bytes` bytes unless the caller only asked how many there are.
+    private static FuseReply Sized(uint room, int bytes, WorkerState worker)
+    {
+        if (room == 0)
+            return worker.Reply.Ok(new GetXattrOut { SizeBytes = (uint)bytes });
+        return room < bytes ? Errno.ERANGE : worker.Reply.Ok(bytes);
+    }
+
+    private bool TryWriteOwn(
+        in InodeAttributes attributes, ReadOnlySpan<byte> name, in TreeScope scope, Span<byte> target, out int bytes, out bool tooLong)
+    {
+        tooLong = false;
+        if (name.SequenceEqual("ino"u8))
+            return attributes.Inode.Value.TryFormat(target, out bytes);
+        if (attributes.Kind == InodeKind.File && scope.TryGetMap(attributes.Inode, out MapView map))
+        {
+            if (name.SequenceEqual("map"u8))
+            {
+                bool fits = TryWriteMap(map, target, out bytes);
+                tooLong = !fits;
+                return fits;
+            }
+            if (name.SequenceEqual("layout"u8))
+                return TryWriteLayout(map, target, out bytes);
+        }
+        bytes = 0;
+        if (attributes.Inode != InodeNumber.Root)
+            return false;
+        foreach (MountAttribute attribute in MountAttributes)
+        {
+            if (name.SequenceEqual(NameOf(attribute)))
+                return _description.TryWrite(attribute, target, out bytes);
+        }
+        return false;
+    }
+
+    private static bool TryWriteMap(in MapView map, Span<byte> target, out int bytes)
+    {
+        if (!MapText.TryWriteHeader(target, map.SizeBytes, map.ChunkBytes, out bytes))
+            return false;
+        for (int i = 0; i < map.ExtentCount; i++)
+        {
+            if (!MapText.TryWriteExtent(target[bytes..], map[i], out int written))
+                return false;
+            bytes += written;
+        }
+        return true;
+    }
+
+    private static bool TryWriteLayout(in MapView map, Span<byte> target, out int bytes) => map.ChunkBytes == 0
+        ? System.Text.Unicode.Utf8.TryWrite(target, $"contiguous extents={map.ExtentCount}", out bytes)
+        : System.Text.Unicode.Utf8.TryWrite(target, $"interleaved strips={map.ExtentCount} chunk={map.ChunkBytes}", out bytes);
+
+    private static ReadOnlySpan<byte> NameOf(MountAttribute attribute) => attribute switch
+    {
+        MountAttribute.Uuid => "uuid"u8,
+        MountAttribute.Mount => "mount"u8,
+        MountAttribute.Position => "position"u8,
+        MountAttribute.Master => "master"u8,
+        MountAttribute.Dialect => "dialect"u8,
+        _ => "devices"u8,
+    };
+
+    // Names, each with its NUL.
+    private ref struct NameList(Span<byte> target)
+    {
+        private readonly Span<byte> _target = target;
+
+        public int LengthBytes { get; private set; }
+
+        public bool Overflowed { get; private set; }
+
+        public void Add(ReadOnlySpan<byte> prefix, ReadOnlySpan<byte> name)
+        {
+            int size = prefix.Length + name.Length + 1;
+            if (size > _target.Length - LengthBytes)
+            {
+                Overflowed = true;
+                return;
+            }
+            Span<byte> place = _target.Slice(LengthBytes, size);
+            prefix.CopyTo(place);
+            name.CopyTo(place[prefix.Length..]);
+            place[^1] = 0;
+            LengthBytes += size;
+        }
+    }
+}

@@ -1,0 +1,182 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Protocol;
+
+namespace Famfs.Fuse.Operations;
+
+// OPEN, READ, WRITE, FALLOCATE.
+public sealed partial class FuseOperations
+{
+    private FuseReply Open(in FuseRequest request, WorkerState worker)
+    {
+        var inode = new InodeNumber(request.NodeId);
+        using (TreeScope scope = worker.Reader.Enter())
+        {
+            // A deleted file keeps its extents until every holder has let go, and may get no new holder (S12).
+            if (!scope.TryGet(inode, out InodeAttributes attributes) || attributes.Status != InodeStatus.Published)
+                return Errno.ESTALE;
+            if (attributes.Kind != InodeKind.File)
+                return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
+        }
+        return _gate.Admit(inode) == OpenVerdict.Open
+            ? worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags })
+            : Errno.EHOSTDOWN;
+    }
+
+    // The reply's body is the device's memory itself: the kernel copies from the mapping to the reader's pages.
+    // All or nothing up to the end of the file, because a short reply means end of file to the page cache.
+    private FuseReply Read(in FuseRequest request, WorkerState worker)
+    {
+        ref readonly ReadIn wish = ref request.Fixed<ReadIn>();
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGetMap(new InodeNumber(request.NodeId), out MapView map))
+            return Errno.ESTALE;
+        if (wish.Offset >= map.SizeBytes)
+            return worker.Reply.Ok();
+        long offset = (long)wish.Offset;
+        int length = (int)Math.Min(Math.Min(wish.SizeBytes, (uint)_maxReadBytes), map.SizeBytes - wish.Offset);
+
+        worker.Reply.ClearPieces();
+        for (int done = 0; done < length;)
+        {
+            if (!TryLocate(map, offset + done, length - done, worker, out DaxDevice? device, out long deviceOffset, out int pieceBytes))
+                return Errno.EIO;
+            try
+            {
+                if (!device.Coherent)
+                    device.Invalidate(deviceOffset, pieceBytes);
+            }
+            catch (DeviceFaultException)
+            {
+                worker.Counters.Faults++;
+                return Errno.EIO;
+            }
+            if (!device.TryGetAddress(deviceOffset, pieceBytes, out nint address) || !worker.Reply.TryAddPiece(address, pieceBytes))
+                return ReadByCopy(map, offset, length, worker);
+            done += pieceBytes;
+        }
+        worker.Counters.ReadBytes += length;
+        return worker.Reply.OkPieces();
+    }
+
+    // For devices without a mapping.
+    private FuseReply ReadByCopy(in MapView map, long offset, int length, WorkerState worker)
+    {
+        Span<byte> body = worker.Reply.RequireBody(length);
+        for (int done = 0; done < length;)
+        {
+            if (!TryLocate(map, offset + done, length - done, worker, out DaxDevice? device, out long deviceOffset, out int pieceBytes))
+                return Errno.EIO;
+            try
+            {
+                if (!device.Coherent)
+                    device.Invalidate(deviceOffset, pieceBytes);
+                device.Read(deviceOffset, body.Slice(done, pieceBytes));
+            }
+            catch (DeviceFaultException)
+            {
+                worker.Counters.Faults++;
+                return Errno.EIO;
+            }
+            done += pieceBytes;
+        }
+        worker.Counters.ReadBytes += length;
+        return worker.Reply.Ok(length);
+    }
+
+    // Up to the end of the file a write is cut short, as at the end of a block device, and like there a write
+    // that starts at the end is ENOSPC: write(2) returning 0 would make many programs try for ever. With
+    // O_APPEND every write starts at the end.
+    private FuseReply Write(in FuseRequest request, WorkerState worker)
+    {
+        ref readonly WriteIn wish = ref request.Fixed<WriteIn>();
+        ReadOnlySpan<byte> data = request.Payload;
+        if (wish.SizeBytes != (uint)data.Length)
+            return Errno.EINVAL;
+        var inode = new InodeNumber(request.NodeId);
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGetMap(inode, out MapView map))
+            return Errno.ESTALE;
+
+        // Changing the mode is the master's business, and a set-uid program may not be changed without.
+        if ((wish.WriteFlags & FuseConstants.FUSE_WRITE_KILL_SUIDGID) != 0 && HasPrivilegeBits(inode, scope))
+            return Errno.EPERM;
+        if (data.IsEmpty)
+            return worker.Reply.Ok(new WriteOut());
+        if (wish.Offset >= map.SizeBytes)
+            return Errno.ENOSPC;
+        long offset = (long)wish.Offset;
+        int length = (int)Math.Min((ulong)data.Length, map.SizeBytes - wish.Offset);
+
+        try
+        {
+            for (int done = 0; done < length;)
+            {
+                if (!TryLocate(map, offset + done, length - done, worker, out DaxDevice? device, out long deviceOffset, out int pieceBytes))
+                    return Errno.EIO;
+                device.Write(deviceOffset, data.Slice(done, pieceBytes));
+                if (!device.Coherent)
+                    device.WriteBack(deviceOffset, pieceBytes);
+                device.Fence();
+                done += pieceBytes;
+            }
+        }
+        catch (DeviceFaultException)
+        {
+            worker.Counters.Faults++;
+            return Errno.EIO;
+        }
+        worker.Counters.WrittenBytes += length;
+        return worker.Reply.Ok(new WriteOut { SizeBytes = (uint)length });
+    }
+
+    private static bool HasPrivilegeBits(InodeNumber inode, in TreeScope scope) =>
+        scope.TryGet(inode, out InodeAttributes attributes)
+        && ((attributes.Mode & FuseConstants.S_ISUID) != 0
+            || (attributes.Mode & (FuseConstants.S_ISGID | FuseConstants.S_IXGRP)) == (FuseConstants.S_ISGID | FuseConstants.S_IXGRP));
+
+    // All space inside the size is allocated already; nothing can be given back or added.
+    private static FuseReply Fallocate(in FuseRequest request, WorkerState worker)
+    {
+        ref readonly FallocateIn wish = ref request.Fixed<FallocateIn>();
+        if ((wish.Mode & ~FuseConstants.FALLOC_FL_KEEP_SIZE) != 0)
+            return Errno.EOPNOTSUPP;
+        using TreeScope scope = worker.Reader.Enter();
+        if (!scope.TryGetMap(new InodeNumber(request.NodeId), out MapView map))
+            return Errno.ESTALE;
+        bool inside = wish.Offset <= map.SizeBytes && wish.LengthBytes <= map.SizeBytes - wish.Offset;
+        return inside ? worker.Reply.Ok() : Errno.EPERM;
+    }
+
+    // Where a byte of the file is, and how many from there on are in one piece, at most `wanted`. False, and
+    // counted, when the map leads nowhere on this host.
+    private bool TryLocate(
+        in MapView map,
+        long offset,
+        int wanted,
+        WorkerState worker,
+        [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out DaxDevice? device,
+        out long deviceOffset,
+        out int pieceBytes)
+    {
+        device = null;
+        pieceBytes = 0;
+        if (!map.TryResolve(offset, out DeviceIndex index, out deviceOffset, out long contiguousBytes) || contiguousBytes <= 0)
+        {
+            worker.Counters.Faults++;
+            return false;
+        }
+        device = _devices.Resolve(index);
+        if (device is null)
+        {
+            worker.Counters.MissingDevice++;
+            return false;
+        }
+        pieceBytes = (int)Math.Min(wanted, contiguousBytes);
+        if (deviceOffset >= 0 && deviceOffset <= device.LengthBytes - pieceBytes)
+            return true;
+        worker.Counters.Faults++;
+        return false;
+    }
+}

@@ -1,0 +1,80 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Namespace;
+
+namespace Famfs.Fuse.Operations;
+
+/// <summary>What the gate says to an OPEN of a regular file.</summary>
+public enum OpenVerdict
+{
+    Open = 0,
+
+    /// <summary>No master has registered this host yet (SAFETY S11): EHOSTDOWN.</summary>
+    HostDown,
+}
+
+/// <summary>Asked before every OPEN of a regular file is answered: has this mount said, where every master
+/// looks, that it may hold memory (SAFETY S11)? Called on workers, so it never waits for a master.</summary>
+public interface IOpenGate
+{
+    /// <summary>Whether the file may be opened now.</summary>
+    OpenVerdict Admit(InodeNumber inode);
+}
+
+/// <summary>The devices this host has. Called on workers; does not block.</summary>
+public interface IDeviceResolver
+{
+    /// <summary>The device, or null when this host does not have it: what lies there reads and writes EIO, and
+    /// nothing else is affected.</summary>
+    DaxDevice? Resolve(DeviceIndex index);
+}
+
+/// <summary>How full the pool is, for statfs.</summary>
+/// <param name="TotalBytes">Of all devices, as far as files can use it.</param>
+/// <param name="FreeBytes">Allocatable now.</param>
+public readonly record struct PoolCapacity(ulong TotalBytes, ulong FreeBytes);
+
+/// <summary>Knows how full the pool is. Called on workers; does not block.</summary>
+public interface ICapacity
+{
+    /// <summary>As of the last record replayed.</summary>
+    PoolCapacity Capacity { get; }
+}
+
+/// <summary>Extended attributes of the root that describe the mount.</summary>
+public enum MountAttribute
+{
+    /// <summary><c>user.famfs.uuid</c>: of the file system.</summary>
+    Uuid,
+
+    /// <summary><c>user.famfs.mount</c>: of this mount.</summary>
+    Mount,
+
+    /// <summary><c>user.famfs.position</c>: replayed up to.</summary>
+    Position,
+
+    /// <summary><c>user.famfs.master</c>: its address.</summary>
+    Master,
+
+    /// <summary><c>user.famfs.dialect</c>: how the kernel is served; "stock" on one without famfs.</summary>
+    Dialect,
+
+    /// <summary><c>user.famfs.devices</c>: a line "index uuid path" for each device of this host.</summary>
+    Devices,
+}
+
+/// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>
+public interface IMountDescription
+{
+    /// <summary>Writes the value as text; false when it is not known now, and the attribute is absent then.</summary>
+    bool TryWrite(MountAttribute attribute, Span<byte> destination, out int bytes);
+}
+
+/// <summary>Everything the operations work on.</summary>
+/// <param name="Tree">The namespace.</param>
+/// <param name="Devices">The memory.</param>
+/// <param name="Gate">Admits OPEN.</param>
+/// <param name="Capacity">For statfs.</param>
+/// <param name="Description">For the root's attributes.</param>
+public sealed record OperationDependencies(
+    InodeTree Tree, IDeviceResolver Devices, IOpenGate Gate, ICapacity Capacity, IMountDescription Description);

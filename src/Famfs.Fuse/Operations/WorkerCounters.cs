@@ -1,0 +1,32 @@
+namespace Famfs.Fuse.Operations;
+
+/// <summary>What one worker has done. Written by its thread only; others read approximate values.</summary>
+public sealed class WorkerCounters
+{
+    /// <summary>Messages read, of any kind.</summary>
+    public long Requests;
+
+    /// <summary>Replies that carried an error.</summary>
+    public long Errors;
+
+    /// <summary>Messages that were no valid request.</summary>
+    public long Rejected;
+
+    /// <summary>Requests whose handler failed unexpectedly; answered EIO.</summary>
+    public long Failures;
+
+    /// <summary>Reads and writes that met memory which could not be read or written.</summary>
+    public long Faults;
+
+    /// <summary>Reads and writes that met a device this host does not have.</summary>
+    public long MissingDevice;
+
+    /// <summary>Bytes given to readers.</summary>
+    public long ReadBytes;
+
+    /// <summary>Bytes taken from writers.</summary>
+    public long WrittenBytes;
+
+    /// <summary>Lookups the kernel has given back by FORGET.</summary>
+    public long Forgotten;
+}

@@ -1,0 +1,42 @@
+namespace Famfs.Fuse.Protocol;
+
+/// <summary>Error numbers that a reply may carry (asm-generic/errno-base.h and errno.h of Linux; the same on
+/// x86-64 and arm64). A reply holds the negative of one.</summary>
+public enum Errno
+{
+    None = 0,
+    EPERM = 1,
+    ENOENT = 2,
+    EINTR = 4,
+    EIO = 5,
+    ENXIO = 6,
+    E2BIG = 7,
+    EBADF = 9,
+    EAGAIN = 11,
+    ENOMEM = 12,
+    EACCES = 13,
+    EFAULT = 14,
+    EBUSY = 16,
+    EEXIST = 17,
+    ENODEV = 19,
+    ENOTDIR = 20,
+    EISDIR = 21,
+    EINVAL = 22,
+    ENOTTY = 25,
+    EFBIG = 27,
+    ENOSPC = 28,
+    EROFS = 30,
+    ERANGE = 34,
+    ENAMETOOLONG = 36,
+    ENOSYS = 38,
+    ENOTEMPTY = 39,
+    ENODATA = 61,
+    ETIME = 62,
+    EPROTO = 71,
+    EOPNOTSUPP = 95,
+    ECONNABORTED = 103,
+    ETIMEDOUT = 110,
+    EHOSTDOWN = 112,
+    ESTALE = 116,
+    EDQUOT = 122,
+}

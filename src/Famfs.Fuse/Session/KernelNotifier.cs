@@ -1,0 +1,293 @@
+using Famfs.Core;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Protocol;
+
+namespace Famfs.Fuse.Session;
+
+/// <summary>Whether the kernel has an inode.</summary>
+public enum InodePresence
+{
+    /// <summary>It answered ENOENT: this kernel has no such inode, so nobody on this host can touch its memory
+    /// through this mount (SAFETY S12).</summary>
+    Absent,
+    Present,
+
+    /// <summary>The connection is over, or another error: nothing is known.</summary>
+    Unknown,
+}
+
+/// <summary>
+/// Tells the kernel what replay has changed: the second stage of SAFETY S21, on a thread of its own.
+/// <para>Use, from the one thread that applies records: change the tree; say what was changed by
+/// <see cref="EntryChanged"/>, <see cref="EntryDeleted"/>, <see cref="AttributesChanged"/>,
+/// <see cref="ContentChanged"/>; then <see cref="Applied"/>. None of these waits for the kernel. When everything
+/// up to a sequence has been told, <see cref="NotifiedUpTo"/> says so, and only then may that position be
+/// acknowledged.</para>
+/// <para>Why nothing stale stays cached. The kernel looks names up and lists under a shared lock of the
+/// directory, until it has put the result in its caches; INVAL_ENTRY takes that lock exclusively. So after
+/// INVAL_ENTRY(directory, any name) has returned, every reply about that directory which was made before the
+/// change is in the caches, and what is invalidated next is really gone. Therefore a change in a directory is
+/// INVAL_ENTRY(directory, name), then INVAL_INODE(directory) for its attributes and cached listing; and a
+/// change of an inode's attributes is INVAL_ENTRY(its directory, ".") — no entry can have that name, so it only
+/// waits for the lock — then INVAL_INODE. Replies to GETATTR need no lock: the kernel drops one that was
+/// overtaken by INVAL_INODE by itself.</para>
+/// <para>ENOENT from the kernel is normal: it did not have it.</para>
+/// </summary>
+public sealed class KernelNotifier : IDisposable
+{
+    private const int EntriesPerScope = 256;
+
+    private readonly IFuseTransport _transport;
+    private readonly KernelPresence _presence;
+    private readonly InodeTree _tree;
+    private readonly bool _hasEpoch;
+    private readonly Thread _thread;
+
+    private readonly object _gate = new(); // guards the block below; held for a copy, never for a call of the kernel
+    private readonly NotificationQueue _queue;
+    private ulong _applied;
+    private bool _coarse;
+    private bool _stopping;
+
+    private ulong _notified; // written by the thread, or under _gate while it has nothing to do
+    private long _sent;
+    private long _refused;
+    private long _coarseRounds;
+
+    /// <summary>Makes a notifier and starts its thread. <paramref name="limitBytes"/> bounds what may wait; beyond
+    /// it a kernel that has epochs is told to look everything up again, and for one that has not the queue grows
+    /// on, because nothing may be lost.</summary>
+    public KernelNotifier(IFuseTransport transport, KernelPresence presence, InodeTree tree, Negotiated negotiated, int limitBytes)
+    {
+        _transport = transport;
+        _presence = presence;
+        _tree = tree;
+        _hasEpoch = negotiated.HasEpoch;
+        _queue = new NotificationQueue(limitBytes);
+        _thread = new Thread(Run) { IsBackground = true, Name = "fuse-notify" };
+        _thread.Start();
+    }
+
+    /// <summary>Every change up to here is known to the kernel.</summary>
+    public LogSequence NotifiedUpTo => new(Volatile.Read(ref _notified));
+
+    /// <summary>Notifications handed to the kernel.</summary>
+    public long Sent => Volatile.Read(ref _sent);
+
+    /// <summary>Notifications answered with another error than ENOENT.</summary>
+    public long Refused => Volatile.Read(ref _refused);
+
+    /// <summary>Times the queue overflowed and everything was invalidated.</summary>
+    public long CoarseRounds => Volatile.Read(ref _coarseRounds);
+
+    /// <summary>Called on the notifying thread after <see cref="NotifiedUpTo"/> has grown. Must not block.</summary>
+    public event Action<LogSequence>? Notified;
+
+    /// <summary>A name was added to a directory, or now means another inode, or is gone by a rename.</summary>
+    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
+    {
+        if (!_presence.MayHave(parent))
+            return;
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        Add(message[..Notification.InvalidateEntry(message, parent.Value, name)]);
+        Add(message[..Notification.InvalidateInode(message, parent.Value, 0, 0)]);
+    }
+
+    /// <summary>A name was deleted with what it named; programs that watch it are told.</summary>
+    public void EntryDeleted(InodeNumber parent, InodeNumber child, ReadOnlySpan<byte> name)
+    {
+        if (!_presence.MayHave(parent))
+            return;
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        Add(message[..Notification.Delete(message, parent.Value, child.Value, name)]);
+        Add(message[..Notification.InvalidateInode(message, parent.Value, 0, 0)]);
+    }
+
+    /// <summary>Mode, owner, times, link count or extended attributes of an inode changed, its data did not. Also
+    /// for the directory in which an entry changed, whose own times and counts change:
+    /// <paramref name="parent"/> is where the inode has its name.</summary>
+    public void AttributesChanged(InodeNumber inode, InodeNumber parent)
+    {
+        if (!_presence.MayHave(inode))
+            return;
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        if (parent != InodeNumber.None)
+            Add(message[..Notification.InvalidateEntry(message, parent.Value, "."u8)]);
+        Add(message[..Notification.InvalidateInode(message, inode.Value, -1, 0)]);
+    }
+
+    /// <summary>Cached pages and attributes of an inode are not true any more.</summary>
+    public void ContentChanged(InodeNumber inode)
+    {
+        if (!_presence.MayHave(inode))
+            return;
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        Add(message[..Notification.InvalidateInode(message, inode.Value, 0, 0)]);
+    }
+
+    /// <summary>Everything is to be looked up again: after a resync whose difference is not known.</summary>
+    public void EverythingChanged()
+    {
+        lock (_gate)
+        {
+            if (!_hasEpoch)
+                throw new NotSupportedException($"the kernel has no {nameof(FuseConstants.FUSE_NOTIFY_INC_EPOCH)}: changes must be told one by one");
+            DegradeLocked();
+        }
+    }
+
+    /// <summary>All changes up to <paramref name="sequence"/> are in the tree and have been told to this object.</summary>
+    public void Applied(LogSequence sequence)
+    {
+        lock (_gate)
+        {
+            _applied = sequence.Value;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    /// <summary>Asks the kernel whether it has an inode, from the calling thread, which must not be a worker. Drops
+    /// the inode's cached attributes.</summary>
+    public InodePresence Probe(InodeNumber inode)
+    {
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        int result = _transport.Write(message[..Notification.InvalidateInode(message, inode.Value, -1, 0)], default);
+        return result >= 0 ? InodePresence.Present
+            : (Errno)(-result) == Errno.ENOENT ? InodePresence.Absent
+            : InodePresence.Unknown;
+    }
+
+    /// <summary>Stops the thread; what still waits is not sent. Called when the connection is over, or with it.</summary>
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            _stopping = true;
+            Monitor.Pulse(_gate);
+        }
+        _thread.Join();
+    }
+
+    private void Add(ReadOnlySpan<byte> message)
+    {
+        lock (_gate)
+        {
+            // While everything is about to be invalidated anyway, there is nothing to add.
+            if (!_coarse && !_queue.TryAdd(message, unlimited: !_hasEpoch))
+                DegradeLocked();
+        }
+    }
+
+    private void DegradeLocked()
+    {
+        _queue.Clear();
+        _coarse = true;
+        Monitor.Pulse(_gate);
+    }
+
+    private void Run()
+    {
+        byte[] message = GC.AllocateArray<byte>(Notification.MaxBytes, pinned: true);
+        using TreeReader reader = _tree.RegisterReader();
+        while (true)
+        {
+            // Everything that belongs to `target` was added before it was set, so it is told once the queue has
+            // moved past `until`, and the coarse round, if there is one, is done.
+            ulong target;
+            long until;
+            lock (_gate)
+            {
+                while (!_stopping && !_coarse && _queue.Taken == _queue.Added && _applied == _notified)
+                    Monitor.Wait(_gate);
+                if (_stopping)
+                    return;
+                target = _applied;
+                until = _queue.Added;
+            }
+            while (true)
+            {
+                bool coarse;
+                int bytes = 0;
+                lock (_gate)
+                {
+                    if (_stopping)
+                        return;
+                    coarse = _coarse;
+                    _coarse = false; // changes from here on are queued again, behind the round that starts now
+                    if (!coarse)
+                    {
+                        if (_queue.Taken >= until)
+                            break;
+                        bytes = _queue.Take(message);
+                    }
+                }
+                if (coarse)
+                    InvalidateEverything(message, reader);
+                else
+                    Send(message.AsSpan(0, bytes));
+            }
+            if (target == _notified)
+                continue;
+            Volatile.Write(ref _notified, target);
+            Notified?.Invoke(new LogSequence(target));
+        }
+    }
+
+    private void Send(ReadOnlySpan<byte> message)
+    {
+        int result = _transport.Write(message, default);
+        Volatile.Write(ref _sent, _sent + 1);
+        if (result >= 0)
+            return;
+
+        // DELETE of a directory that still has cached children answers ENOTEMPTY, of a mount point EBUSY: both
+        // after the entry was invalidated, which is what matters.
+        if ((Errno)(-result) is not (Errno.ENOENT or Errno.ENOTEMPTY or Errno.EBUSY or Errno.ENOTDIR or Errno.ENODEV or Errno.ECONNABORTED))
+            Volatile.Write(ref _refused, _refused + 1);
+    }
+
+    // A new epoch makes the kernel look up every name again, known or negative, at its next use, and the answer
+    // brings fresh attributes. That leaves what is reached without a name (open files, working directories) and
+    // cached listings: INVAL_INODE for every inode of the tree that the kernel may have.
+    private void InvalidateEverything(Span<byte> message, TreeReader reader)
+    {
+        Volatile.Write(ref _coarseRounds, _coarseRounds + 1);
+        Send(message[..Notification.IncrementEpoch(message)]);
+        var pending = new Stack<InodeNumber>();
+        var batch = new List<(InodeNumber Inode, bool Directory)>(EntriesPerScope);
+        pending.Push(InodeNumber.Root);
+        Send(message[..Notification.InvalidateInode(message, InodeNumber.Root.Value, 0, 0)]);
+        while (pending.TryPop(out InodeNumber directory))
+        {
+            if (_presence.MayHave(directory))
+                Send(message[..Notification.InvalidateEntry(message, directory.Value, "."u8)]);
+            ulong cookie = 0;
+            InodeNumber last = default;
+            do
+            {
+                batch.Clear();
+                using (TreeScope scope = reader.Enter())
+                {
+                    DirectoryEntries entries = scope.List(directory, cookie, last);
+                    while (batch.Count < EntriesPerScope && entries.MoveNext())
+                    {
+                        InodeAttributes child = entries.Attributes;
+                        cookie = entries.Cookie;
+                        last = child.Inode;
+                        batch.Add((child.Inode, child.Kind == InodeKind.Directory));
+                    }
+                }
+                foreach ((InodeNumber inode, bool isDirectory) in batch)
+                {
+                    if (isDirectory)
+                        pending.Push(inode);
+                    if (_presence.MayHave(inode))
+                        Send(message[..Notification.InvalidateInode(message, inode.Value, isDirectory ? 0 : -1, 0)]);
+                }
+            }
+            while (batch.Count == EntriesPerScope);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+using Famfs.Core;
+using Famfs.V1;
+
+namespace Famfs.Master;
+
+/// <summary>
+/// One request in the engine's queue. <see cref="Decide"/> runs on the engine's thread and may append records;
+/// its outcome, errors included, is made known by <see cref="Settle"/> only after everything it was decided
+/// on is published and checked, because an answer tells of the state it was decided on.
+/// </summary>
+internal abstract class EngineOperation
+{
+    private Exception? _error;
+
+    /// <summary>Decides on the engine's thread.</summary>
+    public void Run(MasterEngine engine)
+    {
+        try
+        {
+            Decide(engine);
+        }
+        catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt)
+        {
+            _error = error;
+        }
+    }
+
+    /// <summary>Answers. <paramref name="failure"/>: the batch did not pass, nothing of it may be shown.</summary>
+    public void Settle(Exception? failure) => Complete(failure ?? _error);
+
+    /// <summary>Validates, allocates, appends. Throws <see cref="FamfsException"/> before any change.</summary>
+    protected abstract void Decide(MasterEngine engine);
+
+    /// <summary>Gives the result, or the error, to whoever waits. Must not run the waiter on this thread.</summary>
+    protected abstract void Complete(Exception? error);
+}
+
+/// <summary>An operation with a result that a task waits for.</summary>
+internal sealed class EngineOperation<T>(Func<MasterEngine, T> decide) : EngineOperation
+{
+    private readonly TaskCompletionSource<T> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private T _result = default!;
+
+    public Task<T> Task => _completion.Task;
+
+    protected override void Decide(MasterEngine engine) => _result = decide(engine);
+
+    protected override void Complete(Exception? error)
+    {
+        if (error is null)
+            _completion.TrySetResult(_result);
+        else
+            _completion.TrySetException(error);
+    }
+}

@@ -1,0 +1,57 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Master;
+
+/// <summary>Reads the host table regularly: acknowledgements of hosts without a stream, and lines of an
+/// earlier boot that stand still while their host has booted anew (SAFETY S14).</summary>
+internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, HostTable table, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
+{
+    /// <summary>How long a line of an earlier boot must stand still (chosen: ten of its ticks).</summary>
+    private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+
+    private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
+
+    // Owner: the watch's own loop.
+    private readonly Dictionary<Guid, (ulong Counter, long Since)> _seen = [];
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using PeriodicTimer timer = new(Interval, clock);
+        while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
+        {
+            mounts.Scan(engine.Pool.Primary.FileSystem);
+            foreach (HostLine line in FindEarlierBoots())
+            {
+                await engine.RunAsync(_ => operations.RecordGone(line.Host, line.Mount, GoneEvidence.NewBoot, "the host has booted anew")).ConfigureAwait(false);
+                MasterLog.MountGone(log, line.Mount, line.Host);
+            }
+        }
+    }
+
+    private List<HostLine> FindEarlierBoots()
+    {
+        List<HostLine> lines = [.. table.ReadInUse().Select(e => e.Line).OfType<HostLine>()];
+        // The boot whose line moved last is the one the host is in.
+        foreach (HostLine line in lines)
+        {
+            if (!_seen.TryGetValue(line.Mount, out (ulong Counter, long Since) known) || known.Counter != line.Counter)
+                _seen[line.Mount] = (line.Counter, clock.GetTimestamp());
+        }
+        List<HostLine> gone = [];
+        foreach (HostLine line in lines)
+        {
+            if (line.State != MountState.Live || engine.State.Gone.ContainsKey(line.Mount) || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
+                continue;
+            bool bootedAnew = lines.Any(other => other.Host == line.Host && other.Boot != line.Boot && other.State == MountState.Live
+                && clock.GetElapsedTime(_seen[other.Mount].Since) < Lease);
+            if (bootedAnew)
+                gone.Add(line);
+        }
+        return gone;
+    }
+}

@@ -1,0 +1,344 @@
+using System.Collections.Concurrent;
+using Famfs.Core;
+using Famfs.Core.Allocation;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.Master;
+
+/// <summary>
+/// THE single writer: one thread drains a queue of operations; what has gathered becomes one append, one
+/// flush, one publish, one check; then all of it is answered and pushed. State is nothing but replay(log):
+/// each record is applied the moment it is appended, and nothing of it is shown before the check.
+/// <para>Fields of the engine are touched by its thread alone, but for the queue and what is marked.</para>
+/// </summary>
+internal sealed class MasterEngine : IAsyncDisposable
+{
+    /// <summary>Most operations that wait (chosen: 64 Ki × ~1 KiB bounds memory; callers beyond get OVERLOADED).</summary>
+    private const int MaxQueued = 65536;
+
+    /// <summary>Most operations of a batch (chosen: bounds the latency of the first).</summary>
+    private const int MaxBatchOperations = 4096;
+
+    /// <summary>Bytes of a segment that only the records which reserve the next one may use.</summary>
+    private const int ReservationMargin = 2 * MediaLayout.MaxRecordBytes;
+
+    private static readonly TimeSpan TickInterval = TimeSpan.FromMilliseconds(100);
+
+    private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
+    private readonly RecoveredState _recovered;
+    private readonly LogWriter _writer;
+    private readonly RecordBatch _batch = new();
+    private readonly SubscriptionHub _hub;
+    private readonly TimeProvider _clock;
+    private readonly Random _random;
+    private readonly Thread _thread;
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly List<EngineOperation> _deciding = [];
+    private readonly List<MapExtent> _extents = [];
+
+    // Any thread: set once, read by all.
+    private volatile Exception? _failure;
+
+    private ulong _ticks;
+    private SegmentSpace? _reserved;
+    private SegmentSpace? _pendingReservation;
+    private TreeReader _reader = null!;
+
+    // The operation that begins the batch at hand: it is settled by the batch or, when that fails, by the end.
+    private EngineOperation? _next;
+
+    /// <summary>Takes over a recovered state; <see cref="Start"/> sets it to work.</summary>
+    public MasterEngine(RecoveredState recovered, LogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
+    {
+        _recovered = recovered;
+        _writer = writer;
+        _hub = hub;
+        _clock = clock;
+        _random = random;
+        _thread = new(Run) { Name = "master-engine", IsBackground = true };
+    }
+
+    /// <summary>Ends when the engine stops; faulted when it was deposed or broke.</summary>
+    public Task Completion => _ended.Task;
+
+    /// <summary>The replayed state. Engine's thread, but for what it marks.</summary>
+    public ReplayState State => _recovered.State;
+
+    /// <summary>Free space. Engine's thread.</summary>
+    public ExtentAllocator Allocator => _recovered.Allocator;
+
+    /// <summary>Known request ids. Engine's thread.</summary>
+    public RequestWindow Requests => _recovered.Requests;
+
+    /// <summary>The devices.</summary>
+    public DevicePool Pool => _recovered.Pool;
+
+    /// <summary>The term.</summary>
+    public Term Term => _writer.Term;
+
+    /// <summary>Position that an operation's own records end at. Engine's thread.</summary>
+    public LogPosition Position => State.Position;
+
+    /// <summary>Reader of the tree for the engine's thread.</summary>
+    public TreeReader Reader => _reader;
+
+    /// <summary>The clock, nanoseconds since 1970.</summary>
+    public long NowNs => (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
+
+    /// <summary>Log bytes of this generation. Engine's thread.</summary>
+    public long LogBytes => _writer.Tail;
+
+    /// <summary>Segments of this generation. Engine's thread.</summary>
+    public int SegmentCount => _writer.SegmentCount;
+
+    /// <summary>Starts the thread; the first batch announces the term.</summary>
+    public void Start(TermStarted announcement)
+    {
+        _queue.Add(new EngineOperation<bool>(engine =>
+        {
+            engine.Append(RecordType.TermStarted, announcement);
+            return true;
+        }));
+        _thread.Start();
+    }
+
+    /// <summary>Queues an operation; its task ends when the outcome is settled. Any thread.</summary>
+    public Task<T> RunAsync<T>(Func<MasterEngine, T> decide)
+    {
+        EngineOperation<T> operation = new(decide);
+        Enqueue(operation);
+        return operation.Task;
+    }
+
+    /// <summary>Queues an operation. Any thread. Throws NOT_MASTER when the engine has ended, OVERLOADED when
+    /// the queue is full.</summary>
+    public void Enqueue(EngineOperation operation)
+    {
+        if (_failure is { } failure)
+            throw EndedError(failure);
+        try
+        {
+            if (!_queue.TryAdd(operation))
+                throw new FamfsException(ErrorReason.Overloaded, $"the master has {MaxQueued} requests waiting") { Limit = MaxQueued };
+        }
+        catch (InvalidOperationException)
+        {
+            throw EndedError(_failure ?? new FamfsException(ErrorReason.NotMaster, "the master is stopping"));
+        }
+    }
+
+    /// <summary>Appends a record and applies it. Engine's thread. The payload's size is checked first.</summary>
+    public void Append(RecordType type, IMessage payload) => ApplyFrame(_batch.Add(type, payload));
+
+    /// <summary>Ends a record written into <see cref="ReservePayload"/>'s room, and applies it.</summary>
+    public void AppendReserved(int payloadBytes, RecordType type) => ApplyFrame(_batch.Commit(payloadBytes, type));
+
+    /// <summary>Room for a payload.</summary>
+    public Span<byte> ReservePayload(int maxBytes) => _batch.Reserve(maxBytes);
+
+    /// <summary>Takes space for a file; throws NO_SPACE, BAD_LAYOUT or BAD_SIZE. Gives the chunk, 0 for simple
+    /// extents. Engine's thread.</summary>
+    public long Allocate(in AllocationRequest request, List<MapExtent> extents) => Allocator.Allocate(request, _random, extents);
+
+    /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
+    /// Engine's thread.</summary>
+    public bool TryAllocateRun(long lengthBytes, out MapExtent extent)
+    {
+        extent = default;
+        foreach (IReadOnlyList<DeviceIndex>? devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>?>)[[new DeviceIndex(0)], null])
+        {
+            AllocationRequest request = new(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = devices };
+            _extents.Clear();
+            if (Allocator.TryAllocate(request, _random, _extents, out _) && _extents.Count == 1)
+            {
+                extent = _extents[0];
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// <summary>Makes sure that <paramref name="records"/> more records of <paramref name="payloadBytes"/> each
+    /// fit; throws LOG_FULL otherwise. Call before any allocation.</summary>
+    public void RequireLogSpace(int records, int payloadBytes)
+    {
+        long needed = (long)records * RecordBatch.FrameBytes(payloadBytes);
+        if (needed > SpaceForOperations() - _batch.LengthBytes)
+            throw new NeedsNextBatchException(needed);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _queue.CompleteAdding();
+        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
+            _ended.TrySetResult();
+        await _ended.Task.ContinueWith(static _ => { }, TaskScheduler.Default).ConfigureAwait(false);
+        _queue.Dispose();
+    }
+
+    private static FamfsException EndedError(Exception failure) =>
+        new(ErrorReason.NotMaster, $"this is not the master any more: {failure.Message}", failure);
+
+    private void Run()
+    {
+        try
+        {
+            using (_reader = State.Tree.RegisterReader())
+            {
+                long nextTick = 0;
+                while (!_queue.IsCompleted)
+                {
+                    bool took = _queue.TryTake(out EngineOperation? first, TickInterval);
+                    if (took)
+                        RunBatches(first!);
+                    if (_clock.GetTimestamp() >= nextTick)
+                    {
+                        _writer.Check();
+                        _writer.Tick(++_ticks);
+                        nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
+                    }
+                }
+                EndTerm();
+            }
+            _ended.TrySetResult();
+        }
+        catch (Exception error)
+        {
+            // Whatever broke the loop, the memory is the truth and this process is not its master any more.
+            _failure = error;
+            _queue.CompleteAdding();
+            foreach (EngineOperation operation in _deciding)
+                operation.Settle(EndedError(error));
+            _next?.Settle(EndedError(error));
+            while (_queue.TryTake(out EngineOperation? left))
+                left.Settle(EndedError(error));
+            _hub.End(error);
+            _ended.TrySetException(error);
+        }
+    }
+
+    private void RunBatches(EngineOperation first)
+    {
+        long needed = 0;
+        _next = first;
+        while (_next is not null)
+            _next = RunBatch(_next, ref needed);
+    }
+
+    /// <summary>Runs one batch that begins with <paramref name="first"/>; gives an operation that must begin the
+    /// next one because it did not fit, and the bytes it needs.</summary>
+    private EngineOperation? RunBatch(EngineOperation first, ref long needed)
+    {
+        StartBatch(needed);
+        needed = 0;
+        EngineOperation? postponed = null;
+        EngineOperation? next = first;
+        while (next is not null)
+        {
+            _deciding.Add(next);
+            try
+            {
+                next.Run(this);
+            }
+            catch (NeedsNextBatchException more)
+            {
+                _deciding.RemoveAt(_deciding.Count - 1);
+                if (next != first || _pendingReservation is not null || (_reserved is not null && needed == 0))
+                {
+                    postponed = next;
+                    needed = more.Bytes;
+                }
+                else
+                {
+                    next.Settle(new FamfsException(ErrorReason.LogFull, $"the log is full: {more.Bytes} bytes are needed and no device has space for another segment"));
+                }
+                break;
+            }
+            next = _deciding.Count < MaxBatchOperations && _queue.TryTake(out EngineOperation? another) ? another : null;
+        }
+        EndBatch();
+        return postponed;
+    }
+
+    private void StartBatch(long needed)
+    {
+        if (_reserved is { } space && SpaceForOperations() < Math.Max(needed, ReservationMargin))
+        {
+            _writer.Advance(space);
+            _reserved = null;
+        }
+        _batch.Start(State.Position.Sequence, Term, _writer.Seed);
+        ReserveSegmentIfNeeded();
+    }
+
+    private void EndBatch()
+    {
+        if (_batch.Count > 0)
+        {
+            _writer.Publish(_batch);
+            _hub.Publish(_batch, _writer.Position, _writer.SegmentId, _writer.Tail);
+        }
+        else
+        {
+            _writer.Check();
+        }
+        foreach (EngineOperation operation in _deciding)
+            operation.Settle(null);
+        _deciding.Clear();
+        if (_pendingReservation is { } space)
+        {
+            // Published and checked: from now on it is this term's to write (SAFETY S7).
+            _reserved = space;
+            _pendingReservation = null;
+        }
+    }
+
+    /// <summary>Half way through a segment the next one is reserved, so that one is always there.</summary>
+    private void ReserveSegmentIfNeeded()
+    {
+        if (_reserved is not null || _pendingReservation is not null || _writer.RemainingBytes > _writer.SegmentCapacityBytes / 2)
+            return;
+        long length = Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, _writer.SegmentCount));
+        while (length >= MediaLayout.UnitBytes)
+        {
+            if (TryAllocateRun(length, out MapExtent extent))
+            {
+                SegmentReserved record = new()
+                {
+                    TimeNs = NowNs,
+                    Inode = State.NextInode.Value,
+                    Extent = new() { Device = extent.Device.Value, OffsetBytes = (ulong)extent.OffsetBytes, LengthBytes = (ulong)extent.LengthBytes },
+                };
+                Append(RecordType.SegmentReserved, record);
+                _pendingReservation = new(extent.Device, extent.OffsetBytes, extent.LengthBytes);
+                return;
+            }
+            length = length / 2 / MediaLayout.UnitBytes * MediaLayout.UnitBytes;
+        }
+    }
+
+    private long SpaceForOperations() =>
+        Math.Min(MediaLayout.MaxBatchBytes, _writer.RemainingBytes) - ReservationMargin;
+
+    private void ApplyFrame(ReadOnlySpan<byte> frame) => State.Apply(RecordFrame.ReadVerified(frame));
+
+    private void EndTerm()
+    {
+        StartBatch(0);
+        Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
+        EndBatch();
+        _hub.End(new FamfsException(ErrorReason.NotMaster, "the master has stopped"));
+    }
+}
+
+/// <summary>The operation does not fit into the batch any more; it has changed nothing.</summary>
+internal sealed class NeedsNextBatchException(long bytes) : Exception
+{
+    public long Bytes { get; } = bytes;
+}

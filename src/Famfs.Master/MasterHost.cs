@@ -1,0 +1,154 @@
+using System.Net;
+using System.Reflection;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Grpc.HealthCheck;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Master;
+
+/// <summary>Composes a master: devices, recovery, engine, service; runs it until it is told to stop or is
+/// deposed.</summary>
+internal static class MasterHost
+{
+    /// <summary>Exit status of a master that could not start or was deposed (docs/operations.md).</summary>
+    private const int Failed = 1;
+
+    /// <summary>Runs to the end; gives the exit status.</summary>
+    public static async Task<int> RunAsync(MasterOptions options, CancellationToken cancel)
+    {
+        TimeProvider clock = TimeProvider.System;
+        try
+        {
+            HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
+            List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
+            using DevicePool pool = OpenPool(options.Devices);
+            Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
+            using IDisposable slotLock = recovered.SlotLock;
+            return await ServeAsync(options, host, recovered, endpoints, clock, cancel).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+        {
+            await Console.Error.WriteLineAsync($"famfs-master: {error.Message}").ConfigureAwait(false);
+            return Failed;
+        }
+        catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+        {
+            return 0;
+        }
+    }
+
+    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
+    {
+        DevicePool pool = recovered.State.Pool;
+        string address = options.Advertise ?? options.Listen[0];
+        string version = typeof(MasterHost).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
+        SubscriptionHub hub = new(pool, recovered.Index);
+        hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
+        MasterEngine engine = new(recovered.State, recovered.Writer, hub, clock, Random.Shared);
+        HostTable table = new(pool);
+        MountTable mounts = new(table, clock);
+        MasterInfo info = new(recovered.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
+        MasterOperations operations = new(engine);
+
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
+            kestrel.Limits.Http2.MaxStreamsPerConnection = 1000;
+            kestrel.Limits.Http2.InitialConnectionWindowSize = 4 << 20;
+            kestrel.Limits.Http2.InitialStreamWindowSize = 1 << 20;
+            foreach (Action<KestrelServerOptions> endpoint in endpoints)
+                endpoint(kestrel);
+        });
+        builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = 16 << 20);
+        builder.Services.AddGrpcReflection();
+        HealthServiceImpl health = new();
+        builder.Services.AddSingleton(health);
+        builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(operations).AddSingleton(hub)
+            .AddSingleton(mounts).AddSingleton(info).AddSingleton<MasterService>();
+        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, new HostTable(pool), clock, services.GetRequiredService<ILogger<HostWatch>>()));
+
+        await using WebApplication app = builder.Build();
+        app.MapGrpcService<MasterService>();
+        app.MapGrpcService<HealthServiceImpl>();
+        app.MapGrpcReflectionService();
+        ILogger log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Famfs.Master");
+
+        engine.Start(new TermStarted
+        {
+            TimeNs = engine.NowNs,
+            Slot = (uint)recovered.Slot,
+            HostId = host.Host.ToByteString(),
+            BootId = host.Boot.ToByteString(),
+            MasterId = recovered.Master.ToByteString(),
+            Address = address,
+            Version = version,
+        });
+        int exit = 0;
+        // A deposed or broken engine takes the process with it: the memory is the truth, this is only its writer.
+        Task stopping = engine.Completion.ContinueWith(
+            ended =>
+            {
+                if (ended.IsFaulted)
+                {
+                    exit = Failed;
+                    MasterLog.Ends(log, ended.Exception!.InnerException!.Message);
+                }
+                app.Lifetime.StopApplication();
+            }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        await app.StartAsync(cancel).ConfigureAwait(false);
+        health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
+        health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
+        MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Slot, engine.State.Tree.FileCount, string.Join(", ", options.Listen));
+        await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
+        await engine.DisposeAsync().ConfigureAwait(false);
+        await stopping.ConfigureAwait(false);
+        return exit;
+    }
+
+    private static DevicePool OpenPool(IReadOnlyList<string> paths)
+    {
+        List<DaxDevice> devices = [];
+        try
+        {
+            foreach (string path in paths)
+                devices.Add(DaxDevice.Open(path));
+            return DevicePool.Open(devices);
+        }
+        catch
+        {
+            foreach (DaxDevice device in devices)
+                device.Dispose();
+            throw;
+        }
+    }
+
+    private static Action<KestrelServerOptions> ParseEndpoint(string address)
+    {
+        if (address.StartsWith("unix:", StringComparison.Ordinal) && address.Length > 5)
+        {
+            string path = address[5..];
+            return kestrel => kestrel.ListenUnixSocket(path);
+        }
+        if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme == "http")
+        {
+            if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
+                return kestrel => kestrel.Listen(ip, uri.Port);
+            if (uri.Host == "localhost")
+                return kestrel => kestrel.ListenLocalhost(uri.Port);
+            if (uri.Host is "*" or "+")
+                return kestrel => kestrel.ListenAnyIP(uri.Port);
+        }
+        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT or unix:/PATH");
+    }
+}

@@ -1,0 +1,16 @@
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Master;
+
+/// <summary>What a master tells its operator.</summary>
+internal static partial class MasterLog
+{
+    [LoggerMessage(Level = LogLevel.Information, Message = "master of file system {FileSystem}: term {Term}, slot {Slot}, {Files} files, listening on {Address}")]
+    public static partial void Active(ILogger logger, Guid fileSystem, ulong term, int slot, long files, string address);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} is gone: its host has booted anew")]
+    public static partial void MountGone(ILogger logger, Guid mount, Guid host);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "master ends: {Cause}")]
+    public static partial void Ends(ILogger logger, string cause);
+}

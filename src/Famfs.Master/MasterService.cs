@@ -1,0 +1,445 @@
+using System.Threading.Channels;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+using Google.Protobuf;
+using Grpc.Core;
+using FileInfo = Famfs.V1.FileInfo;
+
+namespace Famfs.Master;
+
+/// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
+/// errors into statuses. Holds no state of the file system.</summary>
+internal sealed class MasterService(
+    MasterEngine engine, MasterOperations operations, SubscriptionHub hub, MountTable mounts, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
+{
+    private const int ListChunk = 256;
+    private const int MaxBulkFiles = 65536;
+
+    /// <summary>Bulk messages of one stream that may be decided ahead of the one that is answered.</summary>
+    private const int BulkAhead = 8;
+
+    public override Task<CreateFileReply> CreateFile(CreateFileRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        CreateFileReply reply = await engine.RunAsync(_ => operations.CreateFile(request)).ConfigureAwait(false);
+        reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
+        return reply;
+    });
+
+    public override Task CreateFiles(IAsyncStreamReader<CreateFilesRequest> requestStream, IServerStreamWriter<CreateFilesReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
+    {
+        // Results go back in the order of the requests while later ones are being decided.
+        Channel<BulkCreate> decided = Channel.CreateBounded<BulkCreate>(BulkAhead);
+        Task answering = AnswerAsync(decided.Reader, responseStream, context);
+        try
+        {
+            await foreach (CreateFilesRequest request in requestStream.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            {
+                if (request.Files.Count > MaxBulkFiles)
+                    throw new FamfsException(ErrorReason.BadRequest, $"{request.Files.Count} files in one message, the limit is {MaxBulkFiles}") { Limit = MaxBulkFiles };
+                BulkCreate bulk = new(request, operations);
+                engine.Enqueue(bulk);
+                await decided.Writer.WriteAsync(bulk, context.CancellationToken).ConfigureAwait(false);
+            }
+            decided.Writer.Complete();
+        }
+        catch (Exception error)
+        {
+            decided.Writer.TryComplete(error);
+            throw;
+        }
+        await answering.ConfigureAwait(false);
+        return true;
+    });
+
+    public override Task<MakeDirectoryReply> MakeDirectory(MakeDirectoryRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        MakeDirectoryReply reply = await engine.RunAsync(_ => operations.MakeDirectory(request)).ConfigureAwait(false);
+        reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
+        return reply;
+    });
+
+    public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    {
+        InodeAttributes found = operations.Find(PathOrNull(request.WhichCase == GetFileRequest.WhichOneofCase.Inode, request.Path), request.Inode);
+        return new GetFileReply { File = operations.Describe(found, request.Path, true), Position = MountTable.PositionOf(e.Position) };
+    }));
+
+    public override Task<GetMapReply> GetMap(GetMapRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(_ =>
+    {
+        InodeAttributes found = operations.Find(PathOrNull(request.WhichCase == GetMapRequest.WhichOneofCase.Inode, request.Path), request.Inode);
+        return operations.GetMap(found, request.Path, DescribeDevice);
+    }));
+
+    public override Task ListDirectory(ListDirectoryRequest request, IServerStreamWriter<ListDirectoryReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
+    {
+        InodeAttributes start = await engine.RunAsync(_ => operations.Find(request.Path, 0)).ConfigureAwait(false);
+        if (start.Kind != InodeKind.Directory)
+        {
+            FileInfo single = await engine.RunAsync(_ => operations.Describe(start, request.Path, request.WithMaps)).ConfigureAwait(false);
+            await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }).ConfigureAwait(false);
+            return true;
+        }
+        Queue<(InodeNumber Inode, string Path)> directories = new([(start.Inode, "")]);
+        while (directories.TryDequeue(out (InodeNumber Inode, string Path) directory))
+        {
+            ulong cookie = 0;
+            InodeNumber hint = default;
+            List<FileInfo> entries;
+            do
+            {
+                (ulong after, InodeNumber last) = (cookie, hint);
+                (entries, cookie, hint) = await engine.RunAsync(_ => operations.ListSome(directory.Inode, after, last, ListChunk, request.WithMaps)).ConfigureAwait(false);
+                if (entries.Count == 0)
+                    break;
+                foreach (FileInfo entry in entries)
+                {
+                    entry.Path = directory.Path.Length == 0 ? entry.Path : $"{directory.Path}/{entry.Path}";
+                    if (request.Recursive && entry.Kind == FileKind.Directory)
+                        directories.Enqueue((new(entry.Inode), entry.Path));
+                }
+                await responseStream.WriteAsync(new ListDirectoryReply { Entries = { entries } }).ConfigureAwait(false);
+            }
+            while (entries.Count == ListChunk);
+        }
+        return true;
+    });
+
+    public override Task<ListDevicesReply> ListDevices(ListDevicesRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    {
+        ListDevicesReply reply = new();
+        for (uint i = 0; i < e.State.Devices.Length; i++)
+            reply.Devices.Add(DescribeDevice(i));
+        return reply;
+    }));
+
+    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        // The device's own superblock is written before the record: a crash in between leaves a device that is
+        // not in the pool and that --force formats again.
+        ulong digest = 0;
+        if (e.Requests.TryFind(id, digest, out RequestTrace trace))
+            return new AddDeviceReply { Position = MountTable.PositionOf(e.Position with { Sequence = trace.Sequence, Term = trace.Term }), Device = DescribeDevice((uint)e.State.Devices.Length - 1) };
+        if (string.IsNullOrEmpty(request.Path))
+            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
+        if (e.Pool.Present.Any(i => Path.GetFullPath(e.Pool.Require(i).Path) == Path.GetFullPath(request.Path)))
+            throw new FamfsException(ErrorReason.Exists, $"{request.Path}: is in the pool already") { Path = request.Path };
+        e.RequireLogSpace(1, 512);
+        DaxDevice device = DaxDevice.Open(request.Path);
+        try
+        {
+            if (request.HasCoherent)
+                device.Coherent = request.Coherent;
+            DeviceIndex index = new((ushort)e.State.Devices.Length);
+            Superblock superblock = FileSystemFormatter.FormatFurther(device, e.Pool.Primary, index, request.Force, request.Zero, clock);
+            e.Pool.Attach(device);
+            e.Append(RecordType.DeviceAdded, new DeviceAdded
+            {
+                TimeNs = e.NowNs,
+                RequestId = request.RequestId,
+                RequestDigest = digest,
+                Index = index.Value,
+                DeviceUuid = superblock.Device.ToByteString(),
+                LengthBytes = (ulong)superblock.DeviceLengthBytes,
+                Coherent = superblock.Coherent,
+                SuperblockInode = e.State.NextInode.Value,
+                Name = superblock.DeviceName,
+            });
+            return new AddDeviceReply { Device = DescribeDevice(index.Value), Position = MountTable.PositionOf(e.Position) };
+        }
+        catch
+        {
+            if (!e.Pool.Present.Any(i => e.Pool.Require(i) == device))
+                device.Dispose();
+            throw;
+        }
+    }));
+
+    public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+        new GrantMasterSlotReply
+        {
+            Slot = (uint)operations.GrantMasterSlot(request.HostId.ToGuid("host_id"), request.RequestId),
+            Position = MountTable.PositionOf(e.Position),
+        }));
+
+    public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    {
+        GetStatusReply reply = new()
+        {
+            FileSystemUuid = e.Pool.Primary.FileSystem.ToByteString(),
+            Label = e.Pool.Primary.Label,
+            Format = "native",
+            Position = MountTable.PositionOf(e.Position),
+            Slot = (uint)e.Term.Slot,
+            MasterId = info.Master.ToByteString(),
+            HostId = info.Host.Host.ToByteString(),
+            Address = info.Address,
+            Version = info.Version,
+            CapacityBytes = (ulong)e.Allocator.CapacityBytes,
+            FreeBytes = (ulong)e.Allocator.FreeBytes,
+            LargestFreeBytes = (ulong)e.Allocator.LargestFreeRunBytes,
+            FileCount = (ulong)e.State.Tree.FileCount,
+            DirectoryCount = (ulong)e.State.Tree.DirectoryCount,
+            PendingReclaimBytes = (ulong)e.State.PendingReclaimBytes,
+            LogBytes = (ulong)e.LogBytes,
+            LogReservedBytes = (ulong)e.State.Segments.Sum(s => s.Extent.LengthBytes),
+            SegmentCount = (uint)e.SegmentCount,
+            UptimeMs = (ulong)clock.GetElapsedTime(info.StartedTimestamp).TotalMilliseconds,
+            HostCount = (uint)e.State.Hosts.Count,
+            SubscriberCount = (uint)hub.LiveCount,
+            Reclaim = e.State.Policy.Reclaim,
+        };
+        for (uint i = 0; i < e.State.Devices.Length; i++)
+        {
+            DeviceInfo device = DescribeDevice(i);
+            reply.Devices.Add(device);
+            if (device.Path.Length == 0)
+                reply.Warnings.Add($"device {i} ({device.Name}) is missing on the master's host");
+        }
+        return reply;
+    }));
+
+    public override Task<ListHostsReply> ListHosts(ListHostsRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        mounts.Scan(engine.Pool.Primary.FileSystem);
+        return await engine.RunAsync(e =>
+        {
+            ListHostsReply reply = new() { Position = MountTable.PositionOf(e.Position) };
+            reply.Hosts.AddRange(mounts.Describe(e.Position, e.State));
+            return reply;
+        }).ConfigureAwait(false);
+    });
+
+    public override Task<BarrierReply> Barrier(BarrierRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        LogPosition target = await engine.RunAsync(e => request.Position is null ? e.Position : RequirePosition(request.Position, e)).ConfigureAwait(false);
+        List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
+        mounts.Scan(engine.Pool.Primary.FileSystem);
+        int count = await mounts.WaitAsync(target.Sequence, named, IsGone, context.CancellationToken).ConfigureAwait(false);
+        // An answer from a master that has been deposed meanwhile would speak for another history.
+        await engine.RunAsync(_ => true).ConfigureAwait(false);
+        return new BarrierReply { Position = MountTable.PositionOf(target), MountCount = (uint)count };
+    });
+
+    public override Task Subscribe(IAsyncStreamReader<SubscribeRequest> requestStream, IServerStreamWriter<SubscribeReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
+    {
+        if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
+            throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
+        Hello hello = requestStream.Current.Hello;
+        LogPosition from = await WelcomeAsync(hello, responseStream).ConfigureAwait(false);
+        Guid mount = hello.MountId.ToGuid("mount_id");
+        Guid host = hello.HostId.ToGuid("host_id");
+        if (mount != Guid.Empty)
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), hello.Dialect, hello.Version);
+        using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
+        Task acknowledging = ReadAcksAsync(requestStream, mount, ended);
+        try
+        {
+            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply)), ended.Token).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
+        {
+            await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (acknowledging.IsCompleted)
+        {
+            // The host closed its side; whatever was wrong with it is thrown below.
+        }
+        finally
+        {
+            if (mount != Guid.Empty)
+                mounts.Unsubscribed(mount);
+            await ended.CancelAsync().ConfigureAwait(false);
+        }
+        await acknowledging.ConfigureAwait(false);
+        return true;
+    });
+
+    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile");
+
+    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove");
+
+    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename");
+
+    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes");
+
+    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact");
+
+    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => throw NotServed("Check");
+
+    private static RpcException NotServed(string method) =>
+        StatusMap.ToRpc(new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
+
+    private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
+
+    private static async Task<T> GuardAsync<T>(Func<Task<T>> call)
+    {
+        try
+        {
+            return await call().ConfigureAwait(false);
+        }
+        catch (Exception error)
+        {
+            throw StatusMap.ToRpc(error);
+        }
+    }
+
+    private static LogPosition RequirePosition(Position position, MasterEngine e)
+    {
+        if (position.FileSystemUuid.ToGuid("file_system_uuid") != e.Pool.Primary.FileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {e.Pool.Primary.FileSystem}");
+        if (position.Generation != e.Position.Generation || position.Sequence > e.Position.Sequence.Value)
+            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence} is not in this master's history, which ends at {e.Position}");
+        return e.Position with { Sequence = new(position.Sequence), Term = new(position.Term) };
+    }
+
+    private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
+    {
+        await foreach (BulkCreate bulk in decided.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            await responses.WriteAsync(await bulk.Task.ConfigureAwait(false)).ConfigureAwait(false);
+    }
+
+    private bool IsGone(Guid mount) => engine.State.Gone.ContainsKey(mount);
+
+    private async Task<WaitKind> WaitAsync(Wait? wait, Position position, ServerCallContext context)
+    {
+        switch (wait?.Kind ?? WaitKind.None)
+        {
+            case WaitKind.Mount when !wait!.MountId.IsEmpty:
+                await mounts.WaitAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], IsGone, context.CancellationToken).ConfigureAwait(false);
+                return WaitKind.Mount;
+            case WaitKind.All:
+                mounts.Scan(engine.Pool.Primary.FileSystem);
+                await mounts.WaitAsync(new(position.Sequence), [], IsGone, context.CancellationToken).ConfigureAwait(false);
+                return WaitKind.All;
+            default:
+                return WaitKind.None;
+        }
+    }
+
+    private DeviceInfo DescribeDevice(uint index)
+    {
+        DeviceAdded added = engine.State.Devices[(int)index];
+        DeviceIndex i = new((ushort)index);
+        return new()
+        {
+            Index = index,
+            DeviceUuid = added.DeviceUuid,
+            LengthBytes = added.LengthBytes,
+            FreeBytes = (ulong)engine.Allocator.DeviceFreeBytes(i),
+            LargestFreeBytes = (ulong)engine.Allocator.DeviceLargestFreeRunBytes(i),
+            Coherent = added.Coherent,
+            Name = added.Name,
+            Path = engine.Pool.Find(i)?.Path ?? "",
+        };
+    }
+
+    private async Task<LogPosition> WelcomeAsync(Hello hello, IServerStreamWriter<SubscribeReply> responses)
+    {
+        Guid host = hello.HostId.ToGuid("host_id");
+        Guid mount = hello.MountId.ToGuid("mount_id");
+        Position at = hello.Position ?? new();
+        Guid fileSystem = at.FileSystemUuid.ToGuid("file_system_uuid");
+        (int slot, LogPosition position) = await engine.RunAsync(e =>
+        {
+            if (fileSystem != Guid.Empty && fileSystem != e.Pool.Primary.FileSystem)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {e.Pool.Primary.FileSystem}, not {fileSystem}");
+            if (at.Sequence > 0)
+                RequirePosition(at, e);
+            if (mount == Guid.Empty)
+                return (-1, e.Position);
+            if (host == Guid.Empty)
+                throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
+            if (e.State.Gone.ContainsKey(mount))
+                throw new FamfsException(ErrorReason.HostGone, $"mount {mount} was declared gone; mount anew");
+            int granted = operations.RegisterHost(new(host, hello.MachineDigest, hello.HostName), info.HostCapacity);
+            foreach (OlderMount older in hello.OlderMounts)
+            {
+                // Only what a host itself may say of its mounts of this boot; everything else needs an operator.
+                if (older.Evidence is GoneEvidence.CleanUnmount or GoneEvidence.SuperblockGone)
+                    operations.RecordGone(host, older.MountId.ToGuid("mount_id"), older.Evidence, older.Detail);
+            }
+            return (granted, e.Position);
+        }).ConfigureAwait(false);
+        await responses.WriteAsync(new SubscribeReply
+        {
+            Welcome = new()
+            {
+                Position = MountTable.PositionOf(position),
+                HostSlot = (uint)Math.Max(slot, 0),
+                Registered = slot >= 0,
+                MasterId = info.Master.ToByteString(),
+                Address = info.Address,
+            },
+        }).ConfigureAwait(false);
+        return position with { Sequence = new(at.Sequence), Term = new(at.Term) };
+    }
+
+    private async Task ReadAcksAsync(IAsyncStreamReader<SubscribeRequest> requests, Guid mount, CancellationTokenSource ended)
+    {
+        try
+        {
+            while (await requests.MoveNext(ended.Token).ConfigureAwait(false))
+            {
+                if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
+                    throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
+                Position position = requests.Current.Ack.Position ?? new();
+                if (mount != Guid.Empty)
+                    mounts.Acknowledged(mount, new(engine.Pool.Primary.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The stream is over from our side.
+        }
+        finally
+        {
+            await ended.CancelAsync().ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>All files of one bulk message. It may be decided over several batches; what was decided before
+    /// one filled up is not decided again.</summary>
+    private sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
+    {
+        private readonly TaskCompletionSource<CreateFilesReply> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly CreateFilesReply _reply = new();
+
+        public Task<CreateFilesReply> Task => _completion.Task;
+
+        protected override void Decide(MasterEngine engine)
+        {
+            while (_reply.Results.Count < request.Files.Count)
+            {
+                CreateFileRequest file = request.Files[_reply.Results.Count];
+                CreateFileResult result = new();
+                try
+                {
+                    if (file.Wait is { Kind: not WaitKind.None })
+                        throw new FamfsException(ErrorReason.BadRequest, "a file of a bulk request cannot wait; call Barrier after the stream");
+                    result.Reply = operations.CreateFile(file, request.OmitMaps);
+                }
+                catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt)
+                {
+                    result.Error = StatusMap.DetailOf(error);
+                }
+                _reply.Results.Add(result);
+            }
+        }
+
+        protected override void Complete(Exception? error)
+        {
+            if (error is null)
+                _completion.TrySetResult(_reply);
+            else
+                _completion.TrySetException(error);
+        }
+    }
+}
+
+/// <summary>What does not change while a master runs.</summary>
+internal sealed record MasterInfo(Guid Master, HostIdentity Host, string Address, string Version, long StartedTimestamp, int HostCapacity);

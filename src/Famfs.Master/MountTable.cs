@@ -1,0 +1,280 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+
+namespace Famfs.Master;
+
+/// <summary>One mount as the master sees it.</summary>
+internal sealed class MountView
+{
+    public required Guid Mount { get; init; }
+    public required Guid Host { get; init; }
+    public Guid Boot { get; set; }
+    public LogPosition Acknowledged { get; set; }
+    public long LastMovedTimestamp { get; set; }
+    public bool Subscribed { get; set; }
+    public bool InTable { get; set; }
+    public bool Ended { get; set; }
+    public ulong LineCounter { get; set; }
+    public string Dialect { get; set; } = "";
+    public string Version { get; set; } = "";
+    public uint HeldExceptions { get; set; }
+}
+
+/// <summary>
+/// Who has acknowledged what: fed by the Subscribe streams and by the lines in memory, asked by waits and
+/// Barrier. Silence removes nobody (SAFETY S12, S14). Guard: <c>_gate</c>; never held while calling out.
+/// </summary>
+internal sealed class MountTable(HostTable table, TimeProvider clock)
+{
+    private readonly Lock _gate = new();
+    private readonly Lock _scanning = new();
+    private readonly Dictionary<Guid, MountView> _mounts = [];
+    private readonly List<Waiter> _waiters = [];
+    private int _unreadable;
+
+    /// <summary>A stream said hello for a mount.</summary>
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version)
+    {
+        lock (_gate)
+        {
+            MountView view = Require(mount, host);
+            view.Boot = boot;
+            view.Subscribed = true;
+            view.Dialect = dialect;
+            view.Version = version;
+            view.LastMovedTimestamp = clock.GetTimestamp();
+        }
+    }
+
+    /// <summary>A mount's stream ended.</summary>
+    public void Unsubscribed(Guid mount)
+    {
+        List<Waiter> done;
+        lock (_gate)
+        {
+            if (_mounts.TryGetValue(mount, out MountView? view))
+            {
+                view.Subscribed = false;
+                if (!view.InTable)
+                    _mounts.Remove(mount);
+            }
+            done = TakeDone();
+        }
+        Complete(done);
+    }
+
+    /// <summary>A mount acknowledged a position: replayed, and its kernel notified.</summary>
+    public void Acknowledged(Guid mount, LogPosition position)
+    {
+        List<Waiter> done;
+        lock (_gate)
+        {
+            if (!_mounts.TryGetValue(mount, out MountView? view))
+                return;
+            view.LastMovedTimestamp = clock.GetTimestamp();
+            if (position.Sequence.Value > view.Acknowledged.Sequence.Value)
+                view.Acknowledged = position;
+            done = TakeDone();
+        }
+        Complete(done);
+    }
+
+    /// <summary>Reads the lines in memory. Called regularly, and before a wait for all counts its mounts.</summary>
+    public void Scan(Guid fileSystem)
+    {
+        List<Waiter> done;
+        lock (_scanning)
+        {
+            List<HostEntry> entries = table.ReadInUse();
+            lock (_gate)
+            {
+                Fold(entries, fileSystem);
+                done = TakeDone();
+            }
+        }
+        Complete(done);
+    }
+
+    /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
+    /// acknowledged <paramref name="sequence"/>. Cancelled: TIMEOUT naming the mounts that have not.</summary>
+    public async Task<int> WaitAsync(LogSequence sequence, IReadOnlyList<Guid> mounts, Func<Guid, bool> isGone, CancellationToken cancel)
+    {
+        Waiter waiter = new(sequence, [.. mounts], isGone);
+        lock (_gate)
+        {
+            if (IsDone(waiter))
+                return waiter.Counted;
+            _waiters.Add(waiter);
+        }
+        try
+        {
+            await waiter.Completion.Task.WaitAsync(cancel).ConfigureAwait(false);
+            return waiter.Counted;
+        }
+        catch (OperationCanceledException)
+        {
+            throw new FamfsException(ErrorReason.Timeout, $"not acknowledged up to {sequence} by {string.Join(", ", Missing(waiter))}");
+        }
+        finally
+        {
+            lock (_gate)
+                _waiters.Remove(waiter);
+        }
+    }
+
+    /// <summary>The mounts as they stand, copied.</summary>
+    public IReadOnlyList<HostStatus> Describe(LogPosition master, ReplayState state)
+    {
+        lock (_gate)
+        {
+            List<HostStatus> list = [];
+            foreach (MountView view in _mounts.Values)
+            {
+                bool gone = state.Gone.TryGetValue(view.Mount, out GoneRecord record);
+                ulong lag = master.Sequence.Value - Math.Min(master.Sequence.Value, view.Acknowledged.Sequence.Value);
+                TimeSpan silent = clock.GetElapsedTime(view.LastMovedTimestamp);
+                list.Add(new()
+                {
+                    HostId = view.Host.ToByteString(),
+                    Name = state.Hosts.TryGetValue(view.Host, out HostRecord? host) ? host.Name : "",
+                    MountId = view.Mount.ToByteString(),
+                    BootId = view.Boot.ToByteString(),
+                    State = gone || view.Ended ? HostState.Gone : silent > SilentAfter ? HostState.Silent : lag > 0 ? HostState.Lagging : HostState.Live,
+                    Evidence = gone ? record.Evidence : view.Ended ? GoneEvidence.CleanUnmount : GoneEvidence.Unspecified,
+                    Position = PositionOf(view.Acknowledged),
+                    LagRecords = gone || view.Ended ? 0 : lag,
+                    SilentMs = (ulong)silent.TotalMilliseconds,
+                    Subscribed = view.Subscribed,
+                    Dialect = view.Dialect,
+                    Version = view.Version,
+                    HeldInodes = view.HeldExceptions,
+                });
+            }
+            return list;
+        }
+    }
+
+    /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
+    public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);
+
+    internal static Position PositionOf(LogPosition position) => new()
+    {
+        FileSystemUuid = position.FileSystem.ToByteString(),
+        Generation = position.Generation,
+        Sequence = position.Sequence.Value,
+        Term = position.Term.Value,
+    };
+
+    private void Fold(List<HostEntry> entries, Guid fileSystem)
+    {
+        _unreadable = 0;
+        HashSet<Guid> seen = [];
+        foreach (HostEntry entry in entries)
+        {
+            if (entry.Line is not { } line)
+            {
+                _unreadable++;
+                continue;
+            }
+            seen.Add(line.Mount);
+            MountView view = Require(line.Mount, line.Host);
+            view.Boot = line.Boot;
+            view.InTable = true;
+            view.Ended = line.State == MountState.Ended;
+            view.HeldExceptions = (uint)line.Exceptions.Length;
+            if (view.LineCounter != line.Counter)
+            {
+                view.LineCounter = line.Counter;
+                view.LastMovedTimestamp = clock.GetTimestamp();
+            }
+            if (line.ReplayedSequence.Value > view.Acknowledged.Sequence.Value)
+                view.Acknowledged = new(fileSystem, line.Generation, line.ReplayedSequence, line.ReplayedTerm);
+        }
+        foreach (MountView view in _mounts.Values.Where(v => v.InTable && !seen.Contains(v.Mount)).ToList())
+        {
+            view.InTable = false;
+            if (!view.Subscribed)
+                _mounts.Remove(view.Mount);
+        }
+    }
+
+    private MountView Require(Guid mount, Guid host)
+    {
+        if (!_mounts.TryGetValue(mount, out MountView? view))
+            _mounts.Add(mount, view = new() { Mount = mount, Host = host, LastMovedTimestamp = clock.GetTimestamp() });
+        return view;
+    }
+
+    private bool IsDone(Waiter waiter)
+    {
+        waiter.Counted = 0;
+        if (waiter.Mounts.Count > 0)
+        {
+            foreach (Guid mount in waiter.Mounts)
+            {
+                if (!_mounts.TryGetValue(mount, out MountView? view) || !Reached(view, waiter))
+                    return false;
+                waiter.Counted++;
+            }
+            return true;
+        }
+        if (_unreadable > 0)
+            return false;
+        foreach (MountView view in _mounts.Values)
+        {
+            if (view.Ended || waiter.IsGone(view.Mount))
+                continue;
+            if (!Reached(view, waiter))
+                return false;
+            waiter.Counted++;
+        }
+        return true;
+    }
+
+    private static bool Reached(MountView view, Waiter waiter) => view.Acknowledged.Sequence.Value >= waiter.Sequence.Value;
+
+    private List<string> Missing(Waiter waiter)
+    {
+        lock (_gate)
+        {
+            List<string> missing = [];
+            foreach (Guid named in waiter.Mounts)
+            {
+                if (!_mounts.ContainsKey(named))
+                    missing.Add($"mount {named} (unknown)");
+            }
+            foreach (MountView view in _mounts.Values)
+            {
+                bool counts = waiter.Mounts.Count > 0 ? waiter.Mounts.Contains(view.Mount) : !view.Ended && !waiter.IsGone(view.Mount);
+                if (counts && !Reached(view, waiter))
+                    missing.Add($"mount {view.Mount} of host {view.Host} (at {view.Acknowledged.Sequence})");
+            }
+            if (_unreadable > 0)
+                missing.Add($"{_unreadable} unreadable lines of the host table");
+            return missing;
+        }
+    }
+
+    private List<Waiter> TakeDone()
+    {
+        List<Waiter> done = _waiters.FindAll(IsDone);
+        _waiters.RemoveAll(done.Contains);
+        return done;
+    }
+
+    private static void Complete(List<Waiter> done)
+    {
+        foreach (Waiter waiter in done)
+            waiter.Completion.TrySetResult();
+    }
+
+    private sealed record Waiter(LogSequence Sequence, IReadOnlyCollection<Guid> Mounts, Func<Guid, bool> IsGone)
+    {
+        public TaskCompletionSource Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public int Counted { get; set; }
+    }
+}
