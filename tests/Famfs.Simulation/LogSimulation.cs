@@ -146,7 +146,7 @@ internal sealed class LogSimulation
         for (int batches = random.Next(1, 25); batches > 0 && !_scheduler.Quiescing; batches--)
         {
             int known = master.History.Records.Count;
-            if (random.Next(8) == 0 || master.Writer.RemainingBytes < 1000)
+            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 1000)
             {
                 master.GoOn(SmallSegment);
                 _advances++;
