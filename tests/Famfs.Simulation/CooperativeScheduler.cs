@@ -38,6 +38,10 @@ internal sealed record ChaosOptions
     /// <summary>One in this many switch points pauses its process for long.</summary>
     public required int PauseOneIn { get; init; }
 
+    /// <summary>One in this many accesses that decide something (<see cref="CooperativeScheduler"/>) pauses its
+    /// process for long.</summary>
+    public required int DecisivePauseOneIn { get; init; }
+
     /// <summary>Steps of the longest pause.</summary>
     public required int LongestPause { get; init; }
 
@@ -51,9 +55,10 @@ internal sealed record ChaosOptions
 /// <summary>
 /// Runs real code on real threads, one at a time: whoever holds the baton runs until a switch point, where
 /// the seed decides who goes on. So a run is a function of its seed. Switch points are the accesses of
-/// <see cref="FakeSharedMemory"/> and <see cref="Yield"/>.
+/// <see cref="FakeSharedMemory"/> and <see cref="Yield"/>. Accesses to quiet offsets are none; the decisive
+/// ones, where the protocol's windows begin and end, are paused at more often.
 /// </summary>
-internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, ChaosOptions chaos, Func<long, bool> isQuiet) : IDisposable
+internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, ChaosOptions chaos, Func<long, bool> isQuiet, Func<long, bool> isDecisive) : IDisposable
 {
     private static readonly TimeSpan s_stuck = TimeSpan.FromMinutes(2);
 
@@ -147,7 +152,9 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     {
         if (isQuiet(offset) && operation is not (FakeOperation.Fence or FakeOperation.Lock))
             return;
-        if (operation == FakeOperation.Load && _random.Next(chaos.LoadSwitchOneIn) != 0)
+        if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && OneIn(chaos.DecisivePauseOneIn))
+            Pause(_current!);
+        else if (operation == FakeOperation.Load && _random.Next(chaos.LoadSwitchOneIn) != 0)
             return;
         SwitchPoint(always: false);
     }
@@ -177,11 +184,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     private void Disturb(SimulatedProcess self)
     {
         if (OneIn(chaos.PauseOneIn))
-        {
-            // Short ones are more often the interesting ones, long ones let whole takeovers pass by.
-            self.PausedUntil = Step + 1 + (long)(chaos.LongestPause * Math.Pow(_random.NextDouble(), 3));
-            Pauses++;
-        }
+            Pause(self);
         if (OneIn(chaos.KillOneIn))
         {
             self.Killed = true;
@@ -192,6 +195,13 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             memory.Crash(self.Host);
             Crashes++;
         }
+    }
+
+    private void Pause(SimulatedProcess process)
+    {
+        // Short ones hit other windows than long ones, which let whole takeovers pass by.
+        process.PausedUntil = Step + 1 + (long)(chaos.LongestPause * Math.Pow(_random.NextDouble(), 2));
+        Pauses++;
     }
 
     private bool OneIn(int odds) => odds > 0 && _random.Next(odds) == 0;

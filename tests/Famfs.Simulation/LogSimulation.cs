@@ -47,9 +47,9 @@ internal sealed class LogSimulation
         _random = new(seed);
         bool coherent = _random.Next(4) == 0;
         _readers = _random.Next(2, 4);
-        _steps = _random.Next(4000, 16_000);
+        _steps = _random.Next(8000, 24_000);
         // Turns that a master waits before it takes over: hardly any, or time for others to serve.
-        _patience = Choose(20, 200, 1000);
+        _patience = Choose(50, 500, 2000);
         _memory = new(MemoryBytes, _random.Next(), coherent)
         {
             AccidentOneIn = Choose(0, 3, 8, 40),
@@ -60,13 +60,14 @@ internal sealed class LogSimulation
             LoadSwitchOneIn = Choose(2, 10, 50),
             SwitchOneIn = Choose(1, 2, 6, 20),
             PauseOneIn = Choose(0, 30, 100, 400),
-            LongestPause = Choose(100, 1000, 4000),
-            KillOneIn = Choose(0, 300, 1500),
-            CrashOneIn = Choose(0, 500, 2000),
+            LongestPause = Choose(300, 1500, 4000),
+            DecisivePauseOneIn = Choose(0, 5, 20),
+            KillOneIn = Choose(0, 1000, 4000),
+            CrashOneIn = Choose(0, 1500, 6000),
         };
         // Slots that nobody uses are read at every turn and hold no secrets.
         long unusedSlots = MediaLayout.AnchorOffset + (long)MasterCount * MediaLayout.AnchorStride;
-        _scheduler = new(_random.Next(), _memory, chaos, offset => offset >= unusedSlots && offset < MediaLayout.HostTableOffset);
+        _scheduler = new(_random.Next(), _memory, chaos, offset => offset >= unusedSlots && offset < MediaLayout.HostTableOffset, IsClaimOrTail);
     }
 
     /// <summary>Runs to the end; throws on the first violation.</summary>
@@ -94,6 +95,9 @@ internal sealed class LogSimulation
         Conclude();
         return new(_scheduler.Step, _scheduler.Switches, _scheduler.Pauses, _scheduler.Kills, _scheduler.Crashes, _claims, _terms, _deposed, _advances, _settled.Records.Count, _settled.Acknowledged, _unsettled);
     }
+
+    private static bool IsClaimOrTail(long offset) =>
+        offset >= MediaLayout.AnchorOffset && offset < MediaLayout.HostTableOffset && (offset - MediaLayout.AnchorOffset) % MediaLayout.AnchorStride < 3 * DaxDevice.LineBytes;
 
     private static string HostName(int slot) => $"host-{slot}";
 
