@@ -43,7 +43,6 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     // Any thread: set once, read by all.
     private volatile Exception? _failure;
-    private volatile bool _stopping;
 
     private ulong _ticks;
     private SegmentSpace? _reserved;
@@ -176,7 +175,6 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        _stopping = true;
         _queue.CompleteAdding();
         if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
             _ended.TrySetResult();

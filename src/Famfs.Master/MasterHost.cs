@@ -2,6 +2,7 @@ using System.Net;
 using System.Reflection;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
 using Grpc.HealthCheck;
@@ -27,7 +28,7 @@ internal static class MasterHost
         TimeProvider clock = TimeProvider.System;
         try
         {
-            HostIdentity host = HostIdentity.Load(HostIdentity.StateDirectory(options.HostState));
+            HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
             using DevicePool pool = OpenPool(options.Devices);
             Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);

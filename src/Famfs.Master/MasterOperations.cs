@@ -5,6 +5,7 @@ using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
+using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master;
 
@@ -50,20 +51,23 @@ internal sealed class MasterOperations(MasterEngine engine)
         Span<byte> payload = engine.ReservePayload(RecordFrame.MaxPayloadBytes);
         Span<byte> idBytes = stackalloc byte[16];
         id.TryWriteBytes(idBytes, bigEndian: true, out _);
-        int written = HotRecord.WriteFileCreated(payload, new FileCreatedFields
+        FileCreatedRecord record = new()
         {
             TimeNs = timeNs,
             RequestId = id == Guid.Empty ? default : idBytes,
             RequestDigest = id == Guid.Empty ? 0 : digest,
-            Inode = inode.Value,
-            Parent = parent.Value,
+            Inode = inode,
+            Parent = parent,
             Name = components[^1],
             Mode = mode,
             Uid = request.Uid,
             Gid = request.Gid,
             SizeBytes = request.SizeBytes,
+            HasMap = true,
             ChunkBytes = (ulong)chunkBytes,
-        }, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_extents));
+            Extents = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_extents),
+        };
+        int written = record.Write(payload);
         engine.AppendReserved(written, RecordType.FileCreated);
         using TreeScope after = engine.Reader.Enter();
         after.TryGet(inode, out InodeAttributes attributes);
@@ -182,7 +186,7 @@ internal sealed class MasterOperations(MasterEngine engine)
     {
         if (engine.State.Hosts.TryGetValue(claim.Host, out HostRecord? known))
         {
-            if (known.MachineDigest != claim.MachineDigest && known.MachineDigest != Guid.Empty)
+            if (known.MachineDigest != claim.MachineDigest && !known.MachineDigest.IsEmpty)
                 throw new FamfsException(ErrorReason.HostConflict, $"host id {claim.Host} is bound to another machine (\"{known.Name}\"); its state directory was copied");
             return known.Slot;
         }
@@ -196,7 +200,7 @@ internal sealed class MasterOperations(MasterEngine engine)
             TimeNs = engine.NowNs,
             HostId = claim.Host.ToByteString(),
             HostSlot = (uint)slot,
-            MachineDigest = claim.MachineDigest.ToByteString(),
+            MachineDigest = claim.MachineDigest,
             Name = claim.Name.Length > 64 ? claim.Name[..64] : claim.Name,
         });
         return slot;
@@ -401,4 +405,4 @@ internal sealed class MasterOperations(MasterEngine engine)
 }
 
 /// <summary>Who a host says it is.</summary>
-internal readonly record struct HostIdentityClaim(Guid Host, Guid MachineDigest, string Name);
+internal readonly record struct HostIdentityClaim(Guid Host, ByteString MachineDigest, string Name);

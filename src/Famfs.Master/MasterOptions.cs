@@ -1,3 +1,5 @@
+using Famfs.Core;
+
 namespace Famfs.Master;
 
 /// <summary>What a master is started with.</summary>
@@ -14,6 +16,9 @@ internal sealed record MasterOptions
 
     /// <summary>Directory of this host's identity.</summary>
     public string? HostState { get; init; }
+
+    /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
+    public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
 
     /// <summary>Replaces a master that lives.</summary>
     public bool TakeOver { get; init; }

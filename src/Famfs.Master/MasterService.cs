@@ -7,6 +7,7 @@ using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
+using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master;
 
@@ -355,7 +356,7 @@ internal sealed class MasterService(
                 throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
             if (e.State.Gone.ContainsKey(mount))
                 throw new FamfsException(ErrorReason.HostGone, $"mount {mount} was declared gone; mount anew");
-            int granted = operations.RegisterHost(new(host, hello.MachineDigest.ToGuid("machine_digest"), hello.HostName), info.HostCapacity);
+            int granted = operations.RegisterHost(new(host, hello.MachineDigest, hello.HostName), info.HostCapacity);
             foreach (OlderMount older in hello.OlderMounts)
             {
                 // Only what a host itself may say of its mounts of this boot; everything else needs an operator.

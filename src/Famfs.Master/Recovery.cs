@@ -18,7 +18,7 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
         Pool = pool;
         Allocator = new ExtentAllocator();
         Requests = new(clock);
-        State = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), (ulong)random.NextInt64(), this);
+        State = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RandomKey(random), this);
     }
 
     public DevicePool Pool { get; }
@@ -28,6 +28,9 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
     public ExtentAllocator Allocator { get; }
 
     public RequestWindow Requests { get; }
+
+    /// <summary>Key of the name hash: random, so that nobody can choose names that collide.</summary>
+    public static UInt128 RandomKey(Random random) => new((ulong)random.NextInt64(), (ulong)random.NextInt64());
 
     /// <summary>From now on the engine allocates what its records take.</summary>
     public void GoLive() => _live = true;
@@ -152,7 +155,7 @@ internal static class Recovery
     private static (int Slot, TermStarted? Last, bool Ended) FindSlot(DevicePool pool, HostIdentity host, Random random)
     {
         AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
-        using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), (ulong)random.NextInt64());
+        using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RecoveredState.RandomKey(random));
         LogReader reader = new(pool);
         PollVerdict verdict;
         while ((verdict = reader.Poll(out LogBlock block)) == PollVerdict.Records)

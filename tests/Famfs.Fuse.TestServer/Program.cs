@@ -31,7 +31,7 @@ CachePolicy cache = (args.Length > 5 ? args[5] : "direct") switch
 
 const long Unit = MappedDaxDevice.UnitBytes;
 using DaxDevice memory = DaxDevice.Open(args[1]);
-using var tree = new InodeTree();
+using var tree = new InodeTree(hashKey: 1);
 tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, 0);
 long stride = (fileBytes + Unit - 1) / Unit * Unit;
 for (int i = 0; i < files; i++)

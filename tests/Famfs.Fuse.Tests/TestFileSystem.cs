@@ -18,7 +18,7 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public TestFileSystem() => Tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, StartTimeNs);
 
-    public InodeTree Tree { get; } = new();
+    public InodeTree Tree { get; } = new(hashKey: 1);
 
     public OpenVerdict Verdict { get; set; }
 

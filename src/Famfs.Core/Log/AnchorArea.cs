@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.V1;
@@ -96,7 +97,7 @@ public sealed class AnchorArea
             _device.Read(offset, lines);
             bool readable = ParseClaims(lines, slot, out AnchorClaim? claim);
             ActiveAnchor? active = null;
-            bool damaged = false;
+            int damaged = 0;
             for (int copy = 0; copy < 2; copy++)
             {
                 long place = offset + ActiveOffset + copy * ActiveAnchor.Size;
@@ -105,9 +106,13 @@ public sealed class AnchorArea
                 if (ActiveAnchor.TryParse(_block, _fileSystem, slot, out ActiveAnchor? parsed))
                     active = active is null || parsed!.Counter > active.Counter ? parsed : active;
                 else
-                    damaged |= _block.AsSpan().ContainsAnyExcept((byte)0);
+                    damaged += _block.AsSpan().ContainsAnyExcept((byte)0) ? 1 : 0;
+                // A process of this host may have stored it and not written it back: what is judged here must
+                // be what other hosts find.
+                _device.Invalidate(place, ActiveAnchor.Size);
             }
-            bool unreadable = !readable || (damaged && active is null && claim is null);
+            // A crash tears the one copy that was being written, behind a claim that is there.
+            bool unreadable = !readable || (active is null && (damaged == 2 || (damaged == 1 && claim is null)));
             if (!unreadable || attempt == MaxAttempts)
                 return new(claim, active, unreadable);
             Thread.SpinWait(100);
@@ -122,6 +127,10 @@ public sealed class AnchorArea
         _device.Invalidate(offset, DaxDevice.LineBytes);
         return new TailWord(_device.ReadWord(offset)).TailOf(anchor);
     }
+
+    /// <summary>Makes sure that the tail which was read is in memory and not only in this host's cache, where a
+    /// master on this host has stored it and not written it back yet: a claimant elsewhere must find it.</summary>
+    public void LandTail(ActiveAnchor anchor) => _device.Invalidate(OffsetOf(anchor.Term.Slot) + TailOffset, DaxDevice.LineBytes);
 
     /// <summary>Invalidates and reads the heartbeat counter of a slot.</summary>
     public ulong ReadHeartbeat(int slot)
@@ -176,16 +185,22 @@ public sealed class AnchorArea
 
     private static long OffsetOf(int slot) => MediaLayout.AnchorOffset + (long)slot * MediaLayout.AnchorStride;
 
+    /// <summary>False when no line is a claim and one may have been: a claim that is whole has no word of zeros,
+    /// so a line that has one was torn by a crash on its way into a slot never claimed before. Its claimant
+    /// has read nothing yet.</summary>
     private bool ParseClaims(ReadOnlySpan<byte> lines, int slot, out AnchorClaim? claim)
     {
         claim = null;
+        bool damaged = false;
         for (int i = 0; i < 2; i++)
         {
-            if (AnchorClaim.TryParse(lines[(i * AnchorClaim.Size)..], _fileSystem, slot, out AnchorClaim parsed)
-                && (claim is null || parsed.Term > claim.Value.Term))
+            ReadOnlySpan<byte> line = lines.Slice(i * AnchorClaim.Size, AnchorClaim.Size);
+            if (!AnchorClaim.TryParse(line, _fileSystem, slot, out AnchorClaim parsed))
+                damaged |= !MemoryMarshal.Cast<byte, ulong>(line).Contains(0UL);
+            else if (claim is null || parsed.Term > claim.Value.Term)
                 claim = parsed;
         }
-        return claim is not null || !lines.ContainsAnyExcept((byte)0);
+        return claim is not null || !damaged;
     }
 
     private void Persist(long offset, ReadOnlySpan<byte> bytes)

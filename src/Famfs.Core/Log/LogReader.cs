@@ -33,8 +33,10 @@ public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, L
 /// <summary>
 /// Reads the log from memory: bootstrap, tailing, and a claimant's replay. Each poll is SAFETY S5: invalidate
 /// and read the tail; invalidate and read records; invalidate and re-read all claims; hand out the records
-/// only if no higher term appeared. The frames' checksums, dense sequences and rising terms are verified
-/// before a block is handed out; bad bytes are invalidated and read again, then reported as MEDIA_CORRUPT.
+/// only if no higher term appeared. What a master on this very host has stored may be read before it is in
+/// memory, so anchor and tail are flushed between reading and that last check. The frames' checksums, dense
+/// sequences and terms are verified before a block is handed out; bad bytes are invalidated and read again,
+/// then reported as MEDIA_CORRUPT, unless a takeover explains them.
 /// One thread at a time.
 /// </summary>
 public sealed class LogReader
@@ -54,6 +56,9 @@ public sealed class LogReader
     private ActiveAnchor? _anchor;
     private SegmentRef[] _chain = [];
     private bool _resumed;
+
+    // Highest claim when the poll began; tells damage from memory that changed hands during the poll.
+    private Term _highestAtStart;
 
     /// <summary>Reads from the start of the log. <paramref name="own"/>: the term that the caller has claimed
     /// and whose claim therefore does not unsettle it.</summary>
@@ -77,6 +82,9 @@ public sealed class LogReader
     /// <summary>The whole chain of segments, oldest first.</summary>
     public IReadOnlyList<SegmentRef> Chain => _chain;
 
+    /// <summary>The last poll found nothing behind <see cref="Position"/>.</summary>
+    public bool CaughtUp { get; private set; }
+
     /// <summary>Takes over a place that was reached by other means (records pushed by the master).</summary>
     public void Resume(LogPosition position, long offset)
     {
@@ -85,11 +93,29 @@ public sealed class LogReader
         _resumed = true;
     }
 
-    /// <summary>Gives the next records, if any are published and settled.</summary>
+    /// <summary>Gives the next records, if any are published and settled. Throws MEDIA_CORRUPT when memory is
+    /// damaged, NOT_MASTER when a claimant is itself overtaken.</summary>
     public PollVerdict Poll(out LogBlock block)
     {
+        CaughtUp = false;
+        try
+        {
+            PollVerdict verdict = PollOnce(out block);
+            CaughtUp = verdict == PollVerdict.UpToDate;
+            return verdict;
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && WasOvertaken())
+        {
+            // A deposed master's slot may be written anew while somebody still reads what it left.
+            block = default;
+            return PollVerdict.Unsettled;
+        }
+    }
+
+    private PollVerdict PollOnce(out LogBlock block)
+    {
         block = default;
-        Term highest = _anchors.ReadHighestClaim();
+        Term highest = _highestAtStart = _anchors.ReadHighestClaim();
         if (highest == _own && _own.Value != 0)
             highest = default;
         else if (_own.Value != 0 && highest > _own)
@@ -102,14 +128,16 @@ public sealed class LogReader
                 return followed;
         }
 
-        long tail = ReadTail();
+        if (ReadTail() is not { } tail)
+            return PollVerdict.Unsettled;
         if (Offset > tail)
             return PollVerdict.Diverged;
         if (Offset == tail)
             return PollVerdict.UpToDate;
         int read = ReadFrames(tail, out SegmentRef segment, out int count, out LogPosition last);
 
-        // Only now is it known that no one had started to take over when the tail was read.
+        // Only now is it known that no one had started to take over when the tail was in memory.
+        _anchors.LandTail(_anchor!);
         Term after = _anchors.ReadHighestClaim();
         if (after > _anchor!.Term && after != _own)
             return PollVerdict.Unsettled;
@@ -119,6 +147,8 @@ public sealed class LogReader
         return PollVerdict.Records;
     }
 
+    private bool WasOvertaken() => _anchors.ReadHighestClaim() > _highestAtStart;
+
     /// <summary>Finds the highest active anchor and checks that what was read is in its history.</summary>
     private PollVerdict Follow(Term highestClaim)
     {
@@ -127,7 +157,12 @@ public sealed class LogReader
         {
             SlotState slot = _anchors.ReadSlot(highestClaim.Slot);
             if (slot.Active is null || slot.Active.Term != highestClaim)
-                return _own.Value == 0 ? PollVerdict.Unsettled : throw new InvalidOperationException("a claimant saw a claim that is neither its own nor higher");
+            {
+                // An active term is claimed first, and claims stay.
+                if (slot.Active is not null && slot.Active.Term > _anchors.ReadHighestClaim())
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: the claim of active term {slot.Active.Term} is gone; run `famfs check --repair`") { Path = _pool.PrimaryDevice.Path };
+                return PollVerdict.Unsettled;
+            }
             active = slot.Active;
         }
         else
@@ -188,7 +223,8 @@ public sealed class LogReader
         return [.. older, .. active.Chain];
     }
 
-    private long ReadTail()
+    /// <summary>Null: another term has made the anchor's slot its own.</summary>
+    private long? ReadTail()
     {
         for (int attempt = 0; attempt < AnchorAttempts; attempt++)
         {
@@ -200,6 +236,12 @@ public sealed class LogReader
             {
                 _chain = ExtendChain(_chain, slot.Active);
                 _anchor = slot.Active;
+            }
+            else if (slot.Active is not null && slot.Active.Term > _anchor.Term)
+            {
+                // A claimant goes on behind it too when that term is below its own.
+                _anchor = null;
+                return null;
             }
             else
                 Thread.SpinWait(100);
@@ -254,7 +296,10 @@ public sealed class LogReader
                 cause = verdict == FrameVerdict.Torn ? "torn below the published tail" : "checksum is wrong";
                 return false;
             }
-            if (frame.Sequence != last.Sequence.Next || frame.Term < last.Term)
+            // In a segment that a restarted master went on in, an older term's unpublished frames have the right
+            // seed and sequence; their term gives them away.
+            bool termFits = Offset + good >= _anchor!.StartTail ? frame.Term == _anchor.Term : frame.Term <= _anchor.StartTerm;
+            if (frame.Sequence != last.Sequence.Next || frame.Term < last.Term || !termFits)
             {
                 cause = $"sequence {frame.Sequence} of term {frame.Term} follows {last}";
                 return false;

@@ -7,8 +7,9 @@ namespace Famfs.Core.Log;
 /// <summary>
 /// Appends to the log as the master of one term. <see cref="Publish"/> is the commit order of the media:
 /// record bytes, write back, fence, tail, write back, fence, check the claims; only when it returns may
-/// anything be acknowledged (SAFETY S3). Deposition is final: it is remembered and thrown at every later
-/// call. One thread: the engine's.
+/// anything be acknowledged (SAFETY S3). Deposition is final, and so is any failure once a store was made:
+/// readers may have applied a batch whose publishing failed here, so nothing else may ever take its place.
+/// It is remembered and thrown at every later call. One thread: the engine's.
 /// </summary>
 public sealed class LogWriter
 {
@@ -18,7 +19,7 @@ public sealed class LogWriter
     private ActiveAnchor _anchor;
     private long _tail;
     private ulong _segmentsStarted;
-    private FamfsException? _deposed;
+    private FamfsException? _ended;
 
     internal LogWriter(DevicePool pool, AnchorArea anchors, ActiveAnchor anchor, IEnumerable<SegmentRef> chain, ulong segmentsStarted)
     {
@@ -55,26 +56,38 @@ public sealed class LogWriter
     /// <summary>Bytes the segment being written can hold in all.</summary>
     public long SegmentCapacityBytes => _chain[^1].CapacityBytes;
 
-    /// <summary>True once a higher term has been seen.</summary>
-    public bool Deposed => _deposed is not null;
+    /// <summary>True once a higher term has been seen or publishing has failed.</summary>
+    public bool Deposed => _ended is not null;
 
-    /// <summary>Publishes a batch and checks that nobody has taken over. Throws NOT_MASTER when somebody has:
-    /// then nothing of the batch may be acknowledged or shown to anybody.</summary>
+    /// <summary>Publishes a batch and checks that nobody has taken over; an empty one only checks. Throws
+    /// NOT_MASTER when somebody has, MEDIA_CORRUPT when memory failed: then nothing of the batch may be
+    /// acknowledged or shown to anybody.</summary>
     public void Publish(RecordBatch batch)
     {
         RequireMaster();
+        if (batch.Count == 0)
+        {
+            Check();
+            return;
+        }
         if (batch.LengthBytes > RemainingBytes)
             throw new InvalidOperationException($"batch of {batch.LengthBytes} bytes, segment has {RemainingBytes}");
+        if (!batch.Continues(Position.Sequence, Term, Seed))
+            throw new InvalidOperationException($"batch was not started behind {Position} in segment {SegmentId:x}");
         SegmentRef segment = _chain[^1];
         DaxDevice device = _pool.Require(segment.Device);
         long place = segment.DeviceOffsetOf(_tail);
-        device.Write(place, batch.Frames);
-        device.WriteBack(place, batch.LengthBytes);
-        // Readers on other hosts must find whole records below any tail they see.
-        device.Fence();
-        _anchors.WriteTail(_anchor, _tail + batch.LengthBytes);
-        Check();
-        _tail += batch.LengthBytes;
+        long tail = _tail + batch.LengthBytes;
+        EndOnFailure(() =>
+        {
+            device.Write(place, batch.Frames);
+            device.WriteBack(place, batch.LengthBytes);
+            // Readers on other hosts must find whole records below any tail they see.
+            device.Fence();
+            _anchors.WriteTail(_anchor, tail);
+            Check();
+        });
+        _tail = tail;
         Position = Position with { Sequence = batch.Last, Term = Term };
     }
 
@@ -86,8 +99,8 @@ public sealed class LogWriter
         Term highest = _anchors.ReadHighestClaim();
         if (highest <= Term)
             return;
-        _deposed = new(ErrorReason.NotMaster, $"term {Term} is over: term {highest} has taken over");
-        throw _deposed;
+        _ended = new(ErrorReason.NotMaster, $"term {Term} is over: term {highest} has taken over");
+        throw _ended;
     }
 
     /// <summary>Goes on in a reserved extent. The extent was given to this term by a published and checked
@@ -96,18 +109,21 @@ public sealed class LogWriter
     {
         RequireMaster();
         SegmentRef sealedSegment = _chain[^1] with { SealedBytes = _tail - _chain[^1].AbsoluteStart };
-        SegmentRef next = WriteSegmentHeader(_pool, Position.FileSystem, Position.Generation, NextSegmentId(), Term, extent, _tail, Position.Sequence, sealedSegment);
-        _chain[^1] = sealedSegment;
-        _chain.Add(next);
-        // The anchor that names the segment precedes any tail inside it (SAFETY S6).
-        _anchor = _anchor with
+        EndOnFailure(() =>
         {
-            Counter = _anchor.Counter + 1,
-            SegmentCount = (uint)_chain.Count,
-            Chain = NewestOf(_chain),
-        };
-        _anchors.WriteActive(_anchor);
-        Check();
+            SegmentRef next = WriteSegmentHeader(_pool, Position.FileSystem, Position.Generation, NextSegmentId(), Term, extent, _tail, Position.Sequence, sealedSegment);
+            _chain[^1] = sealedSegment;
+            _chain.Add(next);
+            // The anchor that names the segment precedes any tail inside it (SAFETY S6).
+            _anchor = _anchor with
+            {
+                Counter = _anchor.Counter + 1,
+                SegmentCount = (uint)_chain.Count,
+                Chain = NewestOf(_chain),
+            };
+            _anchors.WriteActive(_anchor);
+            Check();
+        });
     }
 
     /// <summary>Moves the heartbeat (SAFETY S4). Called by the engine's thread between batches.</summary>
@@ -130,10 +146,23 @@ public sealed class LogWriter
 
     private ulong NextSegmentId() => (Term.Value << 16) + ++_segmentsStarted;
 
+    private void EndOnFailure(Action publishing)
+    {
+        try
+        {
+            publishing();
+        }
+        catch (Exception error)
+        {
+            _ended ??= error as FamfsException ?? new(ErrorReason.MediaCorrupt, $"term {Term} ended itself: publishing behind {Position} failed: {error.Message}", error);
+            throw;
+        }
+    }
+
     private void RequireMaster()
     {
-        if (_deposed is not null)
-            throw new FamfsException(_deposed.Reason, _deposed.Message, _deposed);
+        if (_ended is not null)
+            throw new FamfsException(_ended.Reason, _ended.Message, _ended);
     }
 }
 

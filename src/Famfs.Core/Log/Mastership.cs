@@ -73,21 +73,27 @@ public sealed class Mastership
     /// that the log gives to this slot for segments, oldest first.</summary>
     public LogWriter Activate(IReadOnlyList<SegmentSpace> own)
     {
+        if (!Reader.CaughtUp)
+            throw new InvalidOperationException("the log is not replayed to its end");
         List<SegmentRef> chain = [.. Reader.Chain];
         long tail = Reader.Offset;
         SegmentRef last = chain[^1];
         ulong started = 0;
-        if (!own.Any(space => Contains(space, last)))
+        ActiveAnchor? previous = _anchors.ReadSlot(Term.Slot).Active;
+        bool lastIsOwn = own.Any(space => Contains(space, last));
+        SegmentSpace? place = lastIsOwn && last.AbsoluteEnd - tail >= MinSegmentBytes ? null : FindPlace(own, UsedBefore(chain, tail, previous));
+        if (place is null && !lastIsOwn)
+            throw new FamfsException(ErrorReason.LogFull, "the log segments of this master slot are full");
+        if (place is not null)
         {
-            // Somebody else wrote last: seal that and go on in own space, behind what earlier terms of this slot used.
-            SegmentSpace place = FindPlace(own, chain, tail);
+            // Seal what was written last and go on in own space, behind everything that earlier terms of this slot used.
             SegmentRef sealedSegment = last with { SealedBytes = tail - last.AbsoluteStart };
             SegmentRef next = LogWriter.WriteSegmentHeader(_pool, Reader.Position.FileSystem, Reader.Position.Generation,
-                (Term.Value << 16) + ++started, Term, place, tail, Reader.Position.Sequence, sealedSegment);
+                (Term.Value << 16) + ++started, Term, place.Value, tail, Reader.Position.Sequence, sealedSegment);
             chain[^1] = sealedSegment;
             chain.Add(next);
         }
-        ulong counter = (_anchors.ReadSlot(Term.Slot).Active?.Counter ?? 0) + 1;
+        ulong counter = (previous?.Counter ?? 0) + 1;
         ActiveAnchor anchor = new()
         {
             Counter = counter,
@@ -137,25 +143,39 @@ public sealed class Mastership
     private static bool Contains(SegmentSpace space, SegmentRef segment) =>
         segment.Device == space.Device && segment.Offset >= space.Offset && segment.Offset < space.Offset + space.LengthBytes;
 
-    private static SegmentSpace FindPlace(IReadOnlyList<SegmentSpace> own, List<SegmentRef> chain, long tail)
+    /// <summary>The segments whose bytes must stay: those of the history that this term continues, and those that
+    /// the slot's previous term published, adopted here or not. A claimant that read them before this term's
+    /// anchor is in memory may have become active with them, and when this term then never becomes active,
+    /// the next claimant follows that one.</summary>
+    private List<SegmentRef> UsedBefore(List<SegmentRef> chain, long tail, ActiveAnchor? previous)
     {
-        SegmentSpace best = default;
+        List<SegmentRef> used = [.. chain[..^1], chain[^1] with { SealedBytes = tail - chain[^1].AbsoluteStart }];
+        if (previous is not null)
+        {
+            SegmentRef last = previous.Chain[^1];
+            long end = _anchors.ReadTail(previous) ?? last.AbsoluteEnd;
+            used.AddRange(previous.Chain[..^1]);
+            used.Add(last with { SealedBytes = Math.Max(0, end - last.AbsoluteStart) });
+        }
+        return used;
+    }
+
+    private static SegmentSpace? FindPlace(IReadOnlyList<SegmentSpace> own, List<SegmentRef> used)
+    {
+        SegmentSpace? best = null;
         foreach (SegmentSpace space in own)
         {
-            long used = 0;
-            foreach (SegmentRef segment in chain)
+            long usedBytes = 0;
+            foreach (SegmentRef segment in used)
             {
-                if (!Contains(space, segment))
-                    continue;
-                long bytes = segment.SealedBytes == SegmentRef.Open ? tail - segment.AbsoluteStart : segment.SealedBytes;
-                used = Math.Max(used, segment.Offset - space.Offset + MediaLayout.SegmentHeaderBytes + bytes);
+                if (Contains(space, segment))
+                    usedBytes = Math.Max(usedBytes, segment.Offset - space.Offset + MediaLayout.SegmentHeaderBytes + segment.SealedBytes);
             }
-            long start = (used + MediaLayout.SegmentHeaderBytes - 1) / MediaLayout.SegmentHeaderBytes * MediaLayout.SegmentHeaderBytes;
-            if (space.LengthBytes - start > best.LengthBytes)
-                best = new(space.Device, space.Offset + start, space.LengthBytes - start);
+            long start = (usedBytes + MediaLayout.SegmentHeaderBytes - 1) / MediaLayout.SegmentHeaderBytes * MediaLayout.SegmentHeaderBytes;
+            long free = space.LengthBytes - start;
+            if (free >= MinSegmentBytes && free > (best?.LengthBytes ?? 0))
+                best = new(space.Device, space.Offset + start, free);
         }
-        return best.LengthBytes >= MinSegmentBytes
-            ? best
-            : throw new FamfsException(ErrorReason.LogFull, "the log segments of this master slot are full");
+        return best;
     }
 }

@@ -10,6 +10,7 @@ public sealed class RecordBatch
     private readonly byte[] _buffer = new byte[MediaLayout.MaxBatchBytes];
     private uint _seed;
     private Term _term;
+    private LogSequence _before;
 
     /// <summary>Frames so far.</summary>
     public ReadOnlySpan<byte> Frames => _buffer.AsSpan(0, LengthBytes);
@@ -30,11 +31,15 @@ public sealed class RecordBatch
     public void Start(LogSequence last, Term term, uint seed)
     {
         Last = last;
+        _before = last;
         _term = term;
         _seed = seed;
         LengthBytes = 0;
         Count = 0;
     }
+
+    /// <summary>True when the frames were made to stand behind <paramref name="last"/> in that segment.</summary>
+    internal bool Continues(LogSequence last, Term term, uint seed) => _before == last && _term == term && _seed == seed;
 
     /// <summary>Room for a payload of at most <paramref name="maxBytes"/>; follow with <see cref="Commit"/>.</summary>
     public Span<byte> Reserve(int maxBytes)

@@ -111,6 +111,7 @@ public sealed unsafe class InodeTree : IDisposable
 
         _epochs.Dispose();
         Names.Dispose();
+        Owners.Dispose();
         _heap.Dispose();
     }
 
@@ -547,6 +548,9 @@ public sealed unsafe class InodeTree : IDisposable
 
     private InodeRecord* Take(InodeNumber inode)
     {
+        // A replay that only creates retires little but large name tables; it too lets go of them.
+        if ((_inodes & 255) == 0 && _epochs.Waiting != 0)
+            _epochs.ReleaseSome();
         byte* page = Inodes.Acquire(inode.Value / InodesPerPage);
         Count(ref _inodes, 1);
         return (InodeRecord*)page + (inode.Value % InodesPerPage);

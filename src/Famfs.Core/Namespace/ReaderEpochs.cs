@@ -120,6 +120,15 @@ internal sealed unsafe class ReaderEpochs : IDisposable
         }
     }
 
+    /// <summary>Writer: one look at the slots, and a bounded number of blocks freed.</summary>
+    public void ReleaseSome()
+    {
+        Scan();
+        for (int i = 0; i < FreedPerRetirement && FreeOldest(); i++)
+        {
+        }
+    }
+
     /// <summary>Frees everything, without asking the readers.</summary>
     public void Dispose()
     {

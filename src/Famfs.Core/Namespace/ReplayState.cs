@@ -9,7 +9,7 @@ namespace Famfs.Core.Namespace;
 public readonly record struct OwnedSegment(InodeNumber Inode, int Slot, Term Term, MapExtent Extent);
 
 /// <summary>A host in the log: where its lines are and how it is called.</summary>
-public sealed record HostRecord(Guid Host, int Slot, string Name, Guid MachineDigest);
+public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString MachineDigest);
 
 /// <summary>A mount that is proved unable to touch memory any more.</summary>
 public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evidence, string Detail);
@@ -23,7 +23,7 @@ public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evi
 public sealed class ReplayState : IDisposable
 {
     private readonly IReplayObserver? _observer;
-    private readonly MapExtent[] _extents = new MapExtent[HotRecord.MaxExtents];
+    private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -32,10 +32,10 @@ public sealed class ReplayState : IDisposable
     private long _pendingReclaimBytes;
 
     /// <summary>An empty state of the file system that <paramref name="start"/> names.</summary>
-    public ReplayState(LogPosition start, ulong hashSeed, IReplayObserver? observer = null)
+    public ReplayState(LogPosition start, UInt128 hashKey, IReplayObserver? observer = null)
     {
         Position = start;
-        Tree = new InodeTree(hashSeed);
+        Tree = new InodeTree(hashKey);
         _observer = observer;
     }
 
@@ -195,11 +195,11 @@ public sealed class ReplayState : IDisposable
 
     private void ApplyFileCreated(in RecordFrame frame)
     {
-        if (!HotRecord.TryReadFileCreated(frame.Payload, _extents, out FileCreatedFields r))
+        if (!FileCreatedRecord.TryRead(frame.Payload, _extents, out FileCreatedRecord r))
             throw Contradiction($"record {frame.Sequence} (FileCreated) cannot be decoded", null);
-        ReadOnlySpan<MapExtent> extents = _extents.AsSpan(0, r.ExtentCount);
+        ReadOnlySpan<MapExtent> extents = r.Extents;
         long bytes = RequireExtents(extents);
-        InodeNumber inode = Inode(r.Inode);
+        InodeNumber inode = Inode(r.Inode.Value);
         if (r.Staged)
         {
             if (r.OwnerMount.Length != 16)
@@ -208,22 +208,22 @@ public sealed class ReplayState : IDisposable
         }
         else
         {
-            Tree.CreateFile(inode, Inode(r.Parent), r.Name, r.Mode, r.Uid, r.Gid, r.SizeBytes, r.ChunkBytes, extents, r.TimeNs);
+            Tree.CreateFile(inode, Inode(r.Parent.Value), r.Name, r.Mode, r.Uid, r.Gid, r.SizeBytes, r.ChunkBytes, extents, r.TimeNs);
         }
         Took(inode, extents, bytes);
         if (!r.Staged)
-            Linked(Inode(r.Parent), r.Name);
+            Linked(Inode(r.Parent.Value), r.Name);
         Saw(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
     }
 
     private void ApplyDirectoryMade(in RecordFrame frame)
     {
-        if (!HotRecord.TryReadDirectoryMade(frame.Payload, out DirectoryMadeFields r))
+        if (!DirectoryMadeRecord.TryRead(frame.Payload, out DirectoryMadeRecord r))
             throw Contradiction($"record {frame.Sequence} (DirectoryMade) cannot be decoded", null);
-        InodeNumber inode = Inode(r.Inode);
-        Tree.MakeDirectory(inode, Inode(r.Parent), r.Name, r.Mode, r.Uid, r.Gid, r.TimeNs);
+        InodeNumber inode = Inode(r.Inode.Value);
+        Tree.MakeDirectory(inode, Inode(r.Parent.Value), r.Name, r.Mode, r.Uid, r.Gid, r.TimeNs);
         NextAfter(inode);
-        Linked(Inode(r.Parent), r.Name);
+        Linked(Inode(r.Parent.Value), r.Name);
         Saw(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
     }
 
@@ -278,7 +278,7 @@ public sealed class ReplayState : IDisposable
 
     private void ApplyHostRegistered(HostRegistered r, in RecordFrame frame)
     {
-        HostRecord host = new(r.HostId.ToGuid("host id"), (int)r.HostSlot, r.Name, r.MachineDigest.ToGuid("machine digest"));
+        HostRecord host = new(r.HostId.ToGuid("host id"), (int)r.HostSlot, r.Name, r.MachineDigest);
         if (host.Host == Guid.Empty || _tables.Hosts.Values.Any(h => h.Slot == host.Slot && h.Host != host.Host))
             throw Contradiction($"host slot {host.Slot} is given twice", null);
         _tables = _tables with { Hosts = _tables.Hosts.SetItem(host.Host, host) };

@@ -64,8 +64,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         {
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
-            HostIdentity host = HostIdentity.Load(HostIdentity.StateDirectory(options.HostState));
-            using Replica replica = new(OpenPool(options.Devices), (ulong)Random.Shared.NextInt64());
+            HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
+            using Replica replica = new(OpenPool(options.Devices), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
             Bootstrap(replica);
             DaemonHost daemon = new(options, host, replica, logging.CreateLogger("Famfs.Fuse"));
             return await daemon.ServeAsync(cancel).ConfigureAwait(false);
@@ -122,7 +122,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
         bool canSee = MountRecord.CanSeeConnections(connection);
-        MountRecord record = MountRecord.Create(HostIdentity.StateDirectory(_options.HostState), _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
+        MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, "stock", _replica.Position.ToString());
         if (!_replica.State.Hosts.ContainsKey(_host.Host))
             DaemonLog.Unregistered(_log);
@@ -220,9 +220,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             Dialect = "stock",
             Version = typeof(DaemonHost).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = _host.Name,
-            MachineDigest = _host.MachineDigest.ToByteString(),
+            MachineDigest = Google.Protobuf.ByteString.CopyFrom(_host.MachineDigest),
         };
-        hello.OlderMounts.AddRange(MountRecord.FindGone(HostIdentity.StateDirectory(_options.HostState), _replica.Pool.Primary.FileSystem, _host, _mountId, _mount.ConnectionNumber));
+        hello.OlderMounts.AddRange(MountRecord.FindGone(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, _mount.ConnectionNumber));
         return hello;
     }
 }

@@ -1,3 +1,4 @@
+using Famfs.Core;
 using Famfs.Fuse.Operations;
 
 namespace Famfs.Fuse.Daemon;
@@ -16,6 +17,9 @@ internal sealed record DaemonOptions
 
     /// <summary>Directory of this host's identity and mounts.</summary>
     public string? HostState { get; init; }
+
+    /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
+    public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
 
     /// <summary>Worker threads; 0: one per processor, at least 2.</summary>
     public int Workers { get; init; }

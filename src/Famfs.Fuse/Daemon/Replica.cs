@@ -31,11 +31,11 @@ internal sealed class Replica : IReplayObserver, IDisposable
     private volatile KernelNotifier? _notifier;
     private volatile Exception? _corruption;
 
-    public Replica(DevicePool pool, ulong hashSeed)
+    public Replica(DevicePool pool, UInt128 hashKey)
     {
         Pool = pool;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
-        _state = new(start, hashSeed, this);
+        _state = new(start, hashKey, this);
         _reader = new(pool);
         _position = new(start);
         Notified = start;

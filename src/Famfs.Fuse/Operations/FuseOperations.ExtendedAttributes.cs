@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Protocol;
 
@@ -6,9 +7,9 @@ namespace Famfs.Fuse.Operations;
 
 // GETXATTR and LISTXATTR. Attributes of our own, all text:
 //   user.famfs.ino     inode number                                        everything
-//   user.famfs.map     device:offset:length of each extent, comma between  files
+//   user.famfs.map     as Famfs.Core.Format.MapText has it                 files
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
-//   user.famfs.uuid, .mount, .position, .master                            the root, where known
+//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices        the root, where known
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
 public sealed partial class FuseOperations
 {
@@ -54,7 +55,7 @@ public sealed partial class FuseOperations
         }
         if (inode == InodeNumber.Root)
         {
-            Span<byte> scratch = stackalloc byte[256];
+            Span<byte> scratch = stackalloc byte[4096];
             foreach (MountAttribute attribute in MountAttributes)
             {
                 if (_description.TryWrite(attribute, scratch, out _))
@@ -108,15 +109,12 @@ public sealed partial class FuseOperations
 
     private static bool TryWriteMap(in MapView map, Span<byte> target, out int bytes)
     {
-        bytes = 0;
+        if (!MapText.TryWriteHeader(target, map.SizeBytes, map.ChunkBytes, out bytes))
+            return false;
         for (int i = 0; i < map.ExtentCount; i++)
         {
-            MapExtent extent = map[i];
-            if (!System.Text.Unicode.Utf8.TryWrite(
-                target[bytes..], $"{(i == 0 ? "" : ",")}{extent.Device.Value}:{extent.OffsetBytes}:{extent.LengthBytes}", out int written))
-            {
+            if (!MapText.TryWriteExtent(target[bytes..], map[i], out int written))
                 return false;
-            }
             bytes += written;
         }
         return true;
@@ -131,7 +129,9 @@ public sealed partial class FuseOperations
         MountAttribute.Uuid => "uuid"u8,
         MountAttribute.Mount => "mount"u8,
         MountAttribute.Position => "position"u8,
-        _ => "master"u8,
+        MountAttribute.Master => "master"u8,
+        MountAttribute.Dialect => "dialect"u8,
+        _ => "devices"u8,
     };
 
     // Names, each with its NUL.

@@ -55,6 +55,12 @@ public enum MountAttribute
 
     /// <summary><c>user.famfs.master</c>: its address.</summary>
     Master,
+
+    /// <summary><c>user.famfs.dialect</c>: how the kernel is served; "stock" on one without famfs.</summary>
+    Dialect,
+
+    /// <summary><c>user.famfs.devices</c>: a line "index uuid path" for each device of this host.</summary>
+    Devices,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>

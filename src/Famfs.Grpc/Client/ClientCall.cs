@@ -468,20 +468,24 @@ internal sealed class ClientCall<TRequest, TResponse>(GrpcChannel channel, Metho
         return Response = ReadSingleAsync();
     }
 
-    public Task<TResponse> SendUnaryAsync(TRequest request)
+    /// <summary>Starts a call that has one request. A request that cannot be serialized ends it before anything is sent.</summary>
+    public void StartWith(TRequest request)
     {
-        HttpContent content;
         try
         {
-            content = new SingleMessageContent<TRequest, TResponse>(this, request);
+            Start(new SingleMessageContent<TRequest, TResponse>(this, request));
         }
         catch (RpcException e)
         {
             Fail(e);
-            return Task.FromException<TResponse>(CreateException());
+            _opening = Task.FromResult<Stream?>(null);
         }
+    }
 
-        return StartSingle(content);
+    public Task<TResponse> SendUnaryAsync(TRequest request)
+    {
+        StartWith(request);
+        return Response = ReadSingleAsync();
     }
 
     /// <summary>Reads the one message of the response and the status behind it.</summary>

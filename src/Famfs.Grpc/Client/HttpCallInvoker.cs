@@ -18,7 +18,7 @@ internal sealed class HttpCallInvoker(GrpcChannel channel) : CallInvoker
     public override AsyncServerStreamingCall<TResponse> AsyncServerStreamingCall<TRequest, TResponse>(Method<TRequest, TResponse> method, string? host, CallOptions options, TRequest request)
     {
         ClientCall<TRequest, TResponse> call = new(channel, method, host, options);
-        call.Start(new SingleMessageContent<TRequest, TResponse>(call, request));
+        call.StartWith(request);
         return new AsyncServerStreamingCall<TResponse>(
             new ClientStreamReader<TRequest, TResponse>(call, null), ClientCall.Headers, ClientCall.Status, ClientCall.Trailers, ClientCall.End, call);
     }

@@ -37,9 +37,9 @@ internal sealed class ResponseBuffer(int initialBytes, int? maxMessageBytes)
             return false;
         }
 
-        _context.Set(new ReadOnlySequence<byte>(_array, _start + MessageReader.HeaderLengthBytes, length));
+        ReadOnlySequence<byte> payload = new(_array, _start + MessageReader.HeaderLengthBytes, length);
         _start += MessageReader.HeaderLengthBytes + length;
-        message = marshaller.ContextualDeserializer(_context);
+        message = _context.Deserialize(marshaller, payload);
         return true;
     }
 

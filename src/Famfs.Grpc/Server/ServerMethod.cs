@@ -84,9 +84,7 @@ internal abstract partial class ServerMethod(IMethod description, GrpcServiceOpt
             ReadOnlySequence<byte> buffer = result.Buffer;
             if (request is null && MessageReader.TryRead(ref buffer, call.MaxReceiveMessageSize, out ReadOnlySequence<byte> message))
             {
-                SequenceDeserializationContext context = new();
-                context.Set(message);
-                request = marshaller.ContextualDeserializer(context);
+                request = new SequenceDeserializationContext().Deserialize(marshaller, message);
             }
 
             if (request is not null && !buffer.IsEmpty)

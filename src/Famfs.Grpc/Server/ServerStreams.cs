@@ -50,8 +50,7 @@ internal sealed class ServerStreamReader<T>(ServerCall call, Marshaller<T> marsh
             return false;
         }
 
-        _context.Set(message);
-        _current = marshaller.ContextualDeserializer(_context);
+        _current = _context.Deserialize(marshaller, message);
         return true;
     }
 

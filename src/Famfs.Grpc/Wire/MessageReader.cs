@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Buffers.Binary;
+using Google.Protobuf;
 using Grpc.Core;
 
 namespace Grpc.Wire;
@@ -89,7 +90,20 @@ internal sealed class SequenceDeserializationContext : DeserializationContext
 
     public override int PayloadLength => (int)_payload.Length;
 
-    public void Set(in ReadOnlySequence<byte> payload) => _payload = payload;
+    /// <summary>Parses one message.</summary>
+    /// <exception cref="RpcException">INTERNAL if the bytes are not one.</exception>
+    public T Deserialize<T>(Marshaller<T> marshaller, in ReadOnlySequence<byte> payload)
+    {
+        _payload = payload;
+        try
+        {
+            return marshaller.ContextualDeserializer(this);
+        }
+        catch (InvalidProtocolBufferException e)
+        {
+            throw new RpcException(new Status(StatusCode.Internal, $"A received message of {payload.Length} bytes cannot be parsed.", e));
+        }
+    }
 
     public override byte[] PayloadAsNewBuffer() => _payload.ToArray();
 

@@ -191,8 +191,8 @@ public sealed class RealMountTests : IDisposable
         InodeNumber file = system.AddFile(Root, "f", 10, unit: 3);
         using RealMount mount = RealMount.Start(system);
         Assert.Equal(
-            $"['user.famfs.ino', 'user.famfs.layout', 'user.famfs.map'] {file} 0:{3 * Unit}:{Unit} 0:42@64",
-            mount.Require("""python3 -c "import os; g=lambda f,n: os.getxattr(f,'user.famfs.'+n).decode(); print(sorted(os.listxattr('f')), g('f','ino'), g('f','map'), g('.','position'))" """));
+            $"['user.famfs.ino', 'user.famfs.layout', 'user.famfs.map'] {file} size 10 chunk 0|0 {3 * Unit} {Unit}| 0:42@64",
+            mount.Require("""python3 -c "import os; g=lambda f,n: os.getxattr(f,'user.famfs.'+n).decode(); print(sorted(os.listxattr('f')), g('f','ino'), g('f','map').replace(chr(10),'|'), g('.','position'))" """));
     }
 
     [Fact]

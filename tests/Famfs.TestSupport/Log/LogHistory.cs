@@ -1,0 +1,60 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+
+namespace Famfs.TestSupport.Log;
+
+/// <summary>A record as a reader was handed it.</summary>
+public readonly record struct HistoryRecord(ulong Sequence, ulong Term, RecordType Type, string Payload)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Sequence}@{Term} {Type} {Payload}";
+}
+
+/// <summary>What somebody has applied, in order, and what a master needs from it.</summary>
+public sealed class LogHistory(Guid fileSystem)
+{
+    private readonly List<HistoryRecord> _records = [];
+    private readonly List<(int Slot, SegmentSpace Space)> _spaces = [];
+
+    /// <summary>Everything, oldest first.</summary>
+    public IReadOnlyList<HistoryRecord> Records => _records;
+
+    /// <summary>Offset on device 0 behind everything that the records give away.</summary>
+    public long FreeOffset { get; private set; }
+
+    /// <summary>Space for segments of a slot, oldest first.</summary>
+    public List<SegmentSpace> SpacesOf(int slot) => [.. _spaces.Where(s => s.Slot == slot).Select(s => s.Space)];
+
+    /// <summary>Appends a block.</summary>
+    public void Apply(in LogBlock block) => Apply(block.Frames.Span, block.Generation, block.SegmentId);
+
+    /// <summary>Appends whole frames.</summary>
+    public void Apply(ReadOnlySpan<byte> frames, ulong generation, ulong segmentId)
+    {
+        uint seed = Crc32C.Seed(fileSystem, generation, segmentId);
+        while (!frames.IsEmpty)
+        {
+            if (RecordFrame.Parse(frames, seed, out RecordFrame frame) != FrameVerdict.Good)
+                throw new InvalidDataException("a block holds a frame that is not good");
+            _records.Add(new(frame.Sequence.Value, frame.Term.Value, frame.Type, Convert.ToHexString(frame.Payload)));
+            if (frame.Type == RecordType.MasterSlotGranted)
+            {
+                MasterSlotGranted granted = MasterSlotGranted.Parser.ParseFrom(frame.Payload);
+                Take((int)granted.Slot, granted.Segment);
+            }
+            else if (frame.Type == RecordType.SegmentReserved)
+            {
+                Take(frame.Term.Slot, SegmentReserved.Parser.ParseFrom(frame.Payload).Extent);
+            }
+            frames = frames[frame.PaddedBytes..];
+        }
+    }
+
+    private void Take(int slot, Extent extent)
+    {
+        _spaces.Add((slot, new(new((ushort)extent.Device), (long)extent.OffsetBytes, (long)extent.LengthBytes)));
+        FreeOffset = Math.Max(FreeOffset, (long)(extent.OffsetBytes + extent.LengthBytes));
+    }
+}

@@ -1,0 +1,117 @@
+using System.Buffers.Binary;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.TestSupport.Log;
+
+/// <summary>The least master there is: claims, replays, activates and publishes values.</summary>
+public sealed class TestMaster
+{
+    private readonly RecordBatch _batch = new();
+
+    private TestMaster(Mastership mastership, LogHistory history, LogWriter writer)
+    {
+        Mastership = mastership;
+        History = history;
+        Writer = writer;
+    }
+
+    /// <summary>How it became master.</summary>
+    public Mastership Mastership { get; }
+
+    /// <summary>Everything it replayed and everything it published and may acknowledge.</summary>
+    public LogHistory History { get; }
+
+    /// <summary>The writer of its term.</summary>
+    public LogWriter Writer { get; }
+
+    /// <summary>Takes over.</summary>
+    public static TestMaster Start(DevicePool pool, int slot, Guid host, Guid id = default)
+    {
+        Mastership mastership = Mastership.Claim(pool, slot, host, id == default ? Guid.NewGuid() : id);
+        return Activate(mastership, Replay(mastership.Reader, pool));
+    }
+
+    /// <summary>Becomes active behind what was replayed.</summary>
+    public static TestMaster Activate(Mastership mastership, LogHistory history) =>
+        new(mastership, history, mastership.Activate(history.SpacesOf(mastership.Term.Slot)));
+
+    /// <summary>Applies until nothing more is there.</summary>
+    public static LogHistory Replay(LogReader reader, DevicePool pool)
+    {
+        LogHistory history = new(pool.Primary.FileSystem);
+        // A claimant may be told "unsettled" while an older claimant makes an anchor slot its own.
+        for (int i = 0; i < 1_000_000; i++)
+        {
+            switch (reader.Poll(out LogBlock block))
+            {
+                case PollVerdict.Records:
+                    history.Apply(block);
+                    break;
+                case PollVerdict.UpToDate:
+                    return history;
+                case PollVerdict.Diverged:
+                    throw new InvalidOperationException("what was applied is not in the history any more");
+            }
+        }
+        throw new InvalidOperationException("replay does not end");
+    }
+
+    /// <summary>Publishes records that carry one value each and padding, some of it unaligned.</summary>
+    public void PublishValues(params ulong[] values)
+    {
+        StartBatch();
+        foreach (ulong value in values)
+        {
+            int bytes = 8 + (int)(value % 23);
+            Span<byte> payload = _batch.Reserve(bytes);
+            payload.Fill((byte)value);
+            BinaryPrimitives.WriteUInt64BigEndian(payload, value);
+            _batch.Commit(bytes, RecordType.DirectoryMade);
+        }
+        PublishBatch();
+    }
+
+    /// <summary>Publishes one record.</summary>
+    public void Publish(RecordType type, IMessage payload)
+    {
+        StartBatch();
+        _batch.Add(type, payload);
+        PublishBatch();
+    }
+
+    /// <summary>Gives a slot its first segment.</summary>
+    public void Grant(int slot, Guid host, long lengthBytes = MediaLayout.UnitBytes) => Publish(RecordType.MasterSlotGranted, new MasterSlotGranted
+    {
+        Slot = (uint)slot,
+        HostId = host.ToByteString(),
+        Segment = new() { OffsetBytes = (ulong)History.FreeOffset, LengthBytes = (ulong)lengthBytes },
+    });
+
+    /// <summary>Reserves space and goes on in it.</summary>
+    public void GoOn(long lengthBytes)
+    {
+        SegmentSpace space = new(new(0), History.FreeOffset, lengthBytes);
+        Publish(RecordType.SegmentReserved, new SegmentReserved { Extent = new() { OffsetBytes = (ulong)space.Offset, LengthBytes = (ulong)lengthBytes } });
+        Writer.Advance(space);
+    }
+
+    /// <summary>Starts a batch behind what is published.</summary>
+    public RecordBatch StartBatch()
+    {
+        _batch.Start(Writer.Position.Sequence, Writer.Term, Writer.Seed);
+        return _batch;
+    }
+
+    /// <summary>Publishes what was started.</summary>
+    public void PublishBatch()
+    {
+        ulong segment = Writer.SegmentId;
+        Writer.Publish(_batch);
+        History.Apply(_batch.Frames, Writer.Position.Generation, segment);
+    }
+}
