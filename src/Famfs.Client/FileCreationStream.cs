@@ -152,6 +152,7 @@ internal sealed class FileCreationStream
             broken = new RpcException(new Status(StatusCode.Unavailable, "the stream ended before all was answered"));
         }
         RepeatableException failure = Judge(broken, endpoint, stalled.IsCancellationRequested);
+        _progress.Last = failure;
         TimeSpan remaining = Remaining();
         if (remaining <= TimeSpan.Zero)
             throw Stalled(failure.Error);
@@ -165,7 +166,7 @@ internal sealed class FileCreationStream
         if (broken is RepeatableException repeatable)
             return repeatable;
         if (stalled)
-            throw Stalled(new FamfsException(ErrorReason.Timeout, $"{endpoint.Address} did not answer in time"));
+            throw Stalled(_progress.Last?.Error ?? new FamfsException(ErrorReason.Timeout, $"{endpoint.Address} did not answer in time"));
         if (broken is not RpcException rpc)
         {
             System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(broken);
@@ -308,6 +309,7 @@ internal sealed class FileCreationStream
             }
             _progress.Failures = 0;
             _progress.RedirectsInARow = 0;
+            _progress.Last = null;
             lock (_guard)
                 RestartClock();
         }

@@ -103,10 +103,10 @@ internal sealed class FrameVerifier
         while (at < bytes.Length)
         {
             RecordFrame frame = RequireFrame(bytes, at, seed);
-            if (ended || !frame.Flags.HasFlag(FrameFlags.Snapshot) || (frame.Type == RecordType.SnapshotBegin) != (number == 0))
-                throw Broken(SubscriptionFault.OutOfPlace, $"frame {number} of a snapshot is a {frame.Type}");
             if (frame.Sequence.Value != number)
                 throw Broken(SubscriptionFault.Gap, $"frame {frame.Sequence} of a snapshot stands where {number} is due");
+            if (ended || !frame.Flags.HasFlag(FrameFlags.Snapshot) || (frame.Type == RecordType.SnapshotBegin) != (number == 0))
+                throw Broken(SubscriptionFault.OutOfPlace, $"frame {number} of a snapshot is a {frame.Type}");
             ended = frame.Type == RecordType.SnapshotEnd;
             at += frame.PaddedBytes;
             number++;

@@ -131,7 +131,7 @@ public sealed class LogSubscriber
         Task acknowledging = Task.CompletedTask;
         try
         {
-            await call.RequestStream.WriteAsync(new() { Hello = hello }, ended.Token).ConfigureAwait(false);
+            await SayHelloAsync(call.RequestStream, hello, ended.Token).ConfigureAwait(false);
             acknowledging = acks.SendAsync(call.RequestStream, ended.Token);
             return await ReadAsync(call.ResponseStream, endpoint, handler, verifier, acks, state).ConfigureAwait(false);
         }
@@ -151,6 +151,19 @@ public sealed class LogSubscriber
             await ended.CancelAsync().ConfigureAwait(false);
             // A write that failed with the stream says nothing that the reader has not heard.
             await acknowledging.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    /// <summary>A master may have ended the stream before it heard anything; what it said is still to be read.</summary>
+    private static async Task SayHelloAsync(IClientStreamWriter<SubscribeRequest> stream, Hello hello, CancellationToken cancel)
+    {
+        try
+        {
+            await stream.WriteAsync(new() { Hello = hello }, cancel).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is RpcException or InvalidOperationException)
+        {
+            cancel.ThrowIfCancellationRequested();
         }
     }
 

@@ -1,1 +1,3 @@
-return 0;
+using Famfs.Client.Cli;
+
+return (int)await FamfsCommand.RunAsync(args, CliEnvironment.OfProcess()).ConfigureAwait(false);

@@ -72,6 +72,12 @@ internal static unsafe partial class LibcMap
     [LibraryImport(Library)]
     public static partial int posix_spawn_file_actions_destroy(byte* actions);
 
+    [LibraryImport(Library)]
+    public static partial uint geteuid();
+
+    [LibraryImport(Library)]
+    public static partial uint getegid();
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial int waitpid(int pid, int* status, int options);
 }

@@ -114,3 +114,13 @@ public static class MountCalls
     public static int Unmount(string mountPoint, bool lazily) =>
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
 }
+
+/// <summary>Who this process acts as.</summary>
+public static class ProcessOwner
+{
+    /// <summary>Effective user id.</summary>
+    public static uint Uid => LibcMap.geteuid();
+
+    /// <summary>Effective group id.</summary>
+    public static uint Gid => LibcMap.getegid();
+}

@@ -359,7 +359,7 @@ public sealed class FuseOperationsTests : IDisposable
         InodeNumber simple = _system.AddFile(Root, "s", 3 * Unit, 0x1A4, 0, new MapExtent(new DeviceIndex(0), Unit, Unit), new MapExtent(new DeviceIndex(3), 0, 2 * Unit));
         InodeNumber striped = _system.AddFile(Root, "i", 10, 0x1A4, (ulong)Unit, new MapExtent(new DeviceIndex(0), 0, Unit), new MapExtent(new DeviceIndex(1), 0, Unit));
         Assert.Equal(simple.ToString(), Get(simple, "user.famfs.ino"));
-        Assert.Equal("size 10 chunk 0\n0 2097152 2097152\n3 0 4194304\n", Get(simple, "user.famfs.map"));
+        Assert.Equal("size 6291456 chunk 0\n0 2097152 2097152\n3 0 4194304\n", Get(simple, "user.famfs.map"));
         Assert.Equal("contiguous extents=2", Get(simple, "user.famfs.layout"));
         Assert.Equal("interleaved strips=2 chunk=2097152", Get(striped, "user.famfs.layout"));
         Assert.Equal("11111111-2222-3333-4444-555555555555", Get(Root, "user.famfs.uuid"));

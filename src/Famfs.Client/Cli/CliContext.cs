@@ -1,0 +1,184 @@
+using System.CommandLine;
+using System.Text;
+using System.Text.Json;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.V1;
+
+namespace Famfs.Client.Cli;
+
+/// <summary>Options that every verb takes.</summary>
+internal sealed class CommonOptions
+{
+    public const string MasterVariable = "FAMFS_MASTER";
+
+    public Option<string[]> Master { get; } = new("--master")
+    {
+        Description = $"Address of the master (http://host:port or unix:/path, several with commas); paths are then relative to the file system's root. Also {MasterVariable}.",
+        HelpName = "ADDRESS",
+        Recursive = true,
+        AllowMultipleArgumentsPerToken = false,
+    };
+
+    public Option<string> Output { get; } = new("--output", "-o")
+    {
+        Description = "text or json",
+        Recursive = true,
+        DefaultValueFactory = _ => "text",
+    };
+
+    public Option<TimeSpan> Timeout { get; } = Duration("--timeout", "How long to try, and to wait: 30, 1.5, 500ms, 2m; 30 seconds when not said");
+
+    public CommonOptions()
+    {
+        Output.AcceptOnlyFromAmong("text", "json");
+        Timeout.Recursive = true;
+    }
+
+    /// <summary>An option that is a time.</summary>
+    public static Option<TimeSpan> Duration(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "TIME",
+        CustomParser = result =>
+        {
+            if (QuantityText.TryParseDuration(result.Tokens[0].Value, out TimeSpan time, out string error))
+                return time;
+            result.AddError($"{name}: {error}");
+            return default;
+        },
+    };
+}
+
+/// <summary>What one verb works on: a path of a file system, and how to reach its master.</summary>
+/// <param name="Client">Reaches the master. Owned by the context.</param>
+/// <param name="Path">From the root, without a leading slash; the root is empty.</param>
+/// <param name="Shown">As the user wrote it.</param>
+/// <param name="Mount">The local mount, when there is one.</param>
+/// <param name="LocalPath">The path through it.</param>
+internal sealed record CliTarget(FamfsClient Client, string Path, string Shown, FamfsMount? Mount, string? LocalPath)
+{
+    /// <summary>The path through the mount; throws BAD_REQUEST without one.</summary>
+    public string RequireLocalPath(string what) => LocalPath
+        ?? throw new FamfsException(ErrorReason.BadRequest, $"{Shown}: {what} needs a path on a mount") { Path = Shown };
+}
+
+/// <summary>One run of the command: its streams, what was given to it, and the verbs' common work.</summary>
+internal sealed class CliContext(CliEnvironment environment)
+{
+    private readonly Dictionary<string, FamfsClient> _clients = [];
+
+    public CliEnvironment Environment { get; } = environment;
+
+    public CommonOptions Options { get; } = new();
+
+    /// <summary>Arguments behind <c>--</c> of <c>famfs mount</c>.</summary>
+    public IReadOnlyList<string> PassThrough { get; set; } = [];
+
+    public TextWriter Out => Environment.Out;
+
+    public bool IsJson(ParseResult parsed) => parsed.GetValue(Options.Output) == "json";
+
+    public TimeSpan TimeoutOf(ParseResult parsed) =>
+        parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
+
+    /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
+    /// with the environment's master a path from the root.</summary>
+    public CliTarget Resolve(ParseResult parsed, string path)
+    {
+        if (MastersOf(parsed) is { Length: > 0 } given)
+            return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
+        if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
+        {
+            string address = mount.ReadMasterAddress() ?? Environment.Variable(CommonOptions.MasterVariable)
+                ?? throw new FamfsException(ErrorReason.NotMaster, $"{path}: its mount knows no master at the moment; use --master") { Path = path };
+            return new(ClientOf(parsed, Split(address)), mount.ToFileSystemPath(resolved), path, mount, resolved);
+        }
+        if (Split(Environment.Variable(CommonOptions.MasterVariable)) is { Length: > 0 } usual)
+            return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
+        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {CommonOptions.MasterVariable}") { Path = path };
+    }
+
+    /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
+    /// only mount there is.</summary>
+    public CliTarget ResolveFileSystem(ParseResult parsed, string? path)
+    {
+        if (path is not null)
+            return Resolve(parsed, path);
+        string[] masters = MastersOf(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(CommonOptions.MasterVariable));
+        if (masters.Length > 0)
+            return new(ClientOf(parsed, masters), "", "/", null, null);
+        IReadOnlyList<FamfsMount> mounts = FamfsMount.FindAll(Environment.MountTablePath);
+        return mounts.Count switch
+        {
+            1 => Resolve(parsed, mounts[0].MountPoint),
+            0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {CommonOptions.MasterVariable}"),
+            _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
+        };
+    }
+
+    /// <summary>Who a mutation waits for: what was asked, else the local mount when the path is on one.</summary>
+    public static Wait WaitOf(CliTarget target, WaitChoice choice)
+    {
+        WaitChoice meant = choice != WaitChoice.Default ? choice : target.Mount is null ? WaitChoice.None : WaitChoice.Mount;
+        return meant switch
+        {
+            WaitChoice.All => new() { Kind = WaitKind.All },
+            WaitChoice.Mount when target.Mount is null => throw new FamfsException(ErrorReason.BadRequest, $"{target.Shown}: --wait mount needs a path on a mount") { Path = target.Shown },
+            WaitChoice.Mount => new() { Kind = WaitKind.Mount, MountId = target.Mount!.RequireMountId().ToByteString() },
+            _ => new() { Kind = WaitKind.None },
+        };
+    }
+
+    /// <summary>Prints one JSON document.</summary>
+    public void WriteJson(Action<Utf8JsonWriter> write)
+    {
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+            write(json);
+        Out.WriteLine(Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length));
+    }
+
+    /// <summary>Prints rows under each other, columns aligned, the numeric ones to the right.</summary>
+    public void WriteTable(IReadOnlyList<string> head, IEnumerable<IReadOnlyList<string>> rows, params int[] rightAligned)
+    {
+        List<IReadOnlyList<string>> all = [head, .. rows];
+        int[] widths = [.. head.Select((_, column) => all.Max(row => row[column].Length))];
+        foreach (IReadOnlyList<string> row in all)
+        {
+            StringBuilder line = new();
+            for (int i = 0; i < row.Count; i++)
+            {
+                string cell = rightAligned.Contains(i) ? row[i].PadLeft(widths[i]) : i == row.Count - 1 ? row[i] : row[i].PadRight(widths[i]);
+                line.Append(i == 0 ? "" : "  ").Append(cell);
+            }
+            Out.WriteLine(line.ToString().TrimEnd());
+        }
+    }
+
+    private static string FromRoot(string path) => path is "/" or "." ? "" : path.TrimStart('/').TrimEnd('/');
+
+    private string[] MastersOf(ParseResult parsed) => [.. (parsed.GetValue(Options.Master) ?? []).SelectMany(Split)];
+
+    private static string[] Split(string? addresses) => (addresses ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+
+    private FamfsClient ClientOf(ParseResult parsed, string[] addresses)
+    {
+        string key = string.Join(',', addresses);
+        if (!_clients.TryGetValue(key, out FamfsClient? client))
+        {
+            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Clock = Environment.Clock });
+            _clients.Add(key, client);
+        }
+        return client;
+    }
+}
+
+/// <summary>The choices of --wait.</summary>
+internal enum WaitChoice
+{
+    Default,
+    None,
+    Mount,
+    All,
+}

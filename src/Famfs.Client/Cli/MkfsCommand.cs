@@ -1,0 +1,112 @@
+using System.CommandLine;
+using System.Globalization;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+
+namespace Famfs.Client.Cli;
+
+/// <summary><c>famfs mkfs DEVICE…</c>: makes a file system. The first device becomes device 0.</summary>
+internal static class MkfsCommand
+{
+    // Chosen: a master moves its counter several times a second, a mount its line at least once.
+    private static readonly TimeSpan s_watch = TimeSpan.FromSeconds(2);
+
+    public static Command Build(CliContext context)
+    {
+        Argument<string[]> devices = new("DEVICE") { Description = "A dax device or a file; the first holds the log", Arity = ArgumentArity.OneOrMore };
+        Option<bool> force = new("--force", "-f") { Description = "Overwrite what is on the devices" };
+        Option<bool> zero = new("--zero") { Description = "Write zeros over all space that files will get" };
+        Option<string?> label = new("--label") { Description = "A name, up to 63 bytes" };
+        Option<int> maxHosts = new("--max-hosts") { Description = "Hosts that the host table has room for", DefaultValueFactory = _ => 512 };
+        Option<string?> state = CliOptions.HostState();
+        Option<bool> adopt = new("--adopt") { Description = "Take over a host id that was made on another machine, which is gone" };
+        Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            string text = parsed.GetValue(label) ?? "";
+            if (System.Text.Encoding.UTF8.GetByteCount(text) > 63)
+                throw CliOptions.Usage($"--label: '{text}' has more than 63 bytes");
+            string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
+            List<DaxDevice> opened = [];
+            try
+            {
+                foreach (string path in parsed.GetValue(devices)!)
+                    opened.Add(MappedDaxDevice.Open(path));
+                await RequireIdleAsync(opened[0], context.Environment.Clock, cancel).ConfigureAwait(false);
+                HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
+                Superblock made = FileSystemFormatter.Format(opened, new FormatOptions
+                {
+                    Host = host.Host,
+                    Clock = context.Environment.Clock,
+                    Label = text,
+                    MaxHosts = parsed.GetValue(maxHosts),
+                    RootUid = Core.Interop.ProcessOwner.Uid,
+                    RootGid = Core.Interop.ProcessOwner.Gid,
+                    Force = parsed.GetValue(force),
+                    Zero = parsed.GetValue(zero),
+                });
+                Print(context, parsed, made, opened, host);
+                return (int)ExitCode.Ok;
+            }
+            finally
+            {
+                foreach (DaxDevice device in opened)
+                    device.Dispose();
+            }
+        });
+        return command;
+    }
+
+    /// <summary>Whatever --force says, a file system that somebody uses is not overwritten: its master and its
+    /// mounts would go on storing into the new one (SAFETY S13).</summary>
+    private static async Task RequireIdleAsync(DaxDevice first, TimeProvider clock, CancellationToken cancel)
+    {
+        if (DevicePool.ReadSuperblock(first, out Superblock? old, out _) != SuperblockVerdict.Native || !old!.IsPrimary)
+            return;
+        // The pool is not disposed: the device is the caller's.
+        DevicePool pool = DevicePool.Open([first]);
+        HostTable table = new(pool);
+        Dictionary<int, ulong> before = Counters(table);
+        if (await Mastership.DetectLiveMasterAsync(pool, -1, s_watch, clock, cancel).ConfigureAwait(false) is { } slot)
+            throw new FamfsException(ErrorReason.Exists, $"{first.Path}: the master of slot {slot} of its file system is running") { Path = first.Path };
+        foreach ((int entry, ulong counter) in Counters(table))
+        {
+            if (!before.TryGetValue(entry, out ulong then) || then != counter)
+                throw new FamfsException(ErrorReason.Exists, $"{first.Path}: a mount of its file system is alive (host table entry {entry})") { Path = first.Path };
+        }
+    }
+
+    private static Dictionary<int, ulong> Counters(HostTable table) =>
+        table.ReadInUse().Where(e => e.Line is not null).ToDictionary(e => e.Index, e => e.Line!.Counter);
+
+    private static void Print(CliContext context, ParseResult parsed, Superblock made, List<DaxDevice> devices, HostIdentity host)
+    {
+        if (!context.IsJson(parsed))
+        {
+            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{made.FileSystem}: {devices.Count} device(s), {devices.Sum(d => d.LengthBytes / MediaLayout.UnitBytes * MediaLayout.UnitBytes)} bytes"));
+            return;
+        }
+        context.WriteJson(json =>
+        {
+            json.WriteStartObject();
+            json.WriteString("file_system_uuid", made.FileSystem);
+            json.WriteString("label", made.Label);
+            json.WriteString("host_id", host.Host);
+            json.WriteStartArray("devices");
+            for (int i = 0; i < devices.Count; i++)
+            {
+                json.WriteStartObject();
+                json.WriteNumber("index", i);
+                json.WriteString("path", devices[i].Path);
+                json.WriteNumber("length_bytes", devices[i].LengthBytes);
+                json.WriteBoolean("coherent", devices[i].Coherent);
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
+            json.WriteEndObject();
+        });
+    }
+}

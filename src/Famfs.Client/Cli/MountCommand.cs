@@ -1,0 +1,106 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Famfs.Core;
+using Famfs.Core.Interop;
+using Famfs.V1;
+
+namespace Famfs.Client.Cli;
+
+/// <summary><c>famfs mount DEVICE… MOUNTPOINT [-- ARGUMENT…]</c>: starts <c>famfsd</c> and waits until the
+/// mount answers. famfsd gets <c>[--master ADDRESS] [--host-state DIR] ARGUMENT… DEVICE… MOUNTPOINT</c>.</summary>
+internal static class MountCommand
+{
+    public const string Name = "mount";
+    private const string ProgramName = "famfsd";
+    private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
+
+    public static Command Build(CliContext context)
+    {
+        Argument<string[]> places = new("DEVICE… MOUNTPOINT") { Description = "The devices (one at least is the first), then where to mount; arguments behind -- go to famfsd", Arity = new ArgumentArity(2, 100_000) };
+        Option<bool> foreground = new("--foreground") { Description = "Become the daemon instead of starting it" };
+        Option<string?> log = new("--log") { Description = "File for the daemon's output; by default in the state directory", HelpName = "FILE" };
+        Option<string?> state = CliOptions.HostState();
+        Command command = new(Name, "Mount a file system") { places, foreground, log, state };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            string[] given = parsed.GetValue(places)!;
+            string mountPoint = Path.GetFullPath(given[^1]);
+            if (!Directory.Exists(mountPoint))
+                throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
+            if (FamfsMount.FindAll(context.Environment.MountTablePath).Any(m => m.MountPoint == mountPoint))
+                throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
+            string program = ProgramFinder.Require(context.Environment, ProgramName);
+            string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
+            List<string> arguments = [];
+            string master = string.Join(',', parsed.GetValue(context.Options.Master) ?? []);
+            if (master.Length == 0)
+                master = context.Environment.Variable(CommonOptions.MasterVariable) ?? "";
+            if (master.Length != 0)
+                arguments.AddRange(["--master", master]);
+            arguments.AddRange(["--host-state", directory, .. context.PassThrough, .. given[..^1].Select(Path.GetFullPath), mountPoint]);
+            if (parsed.GetValue(foreground))
+                ProgramStart.Replace(program, arguments);
+
+            string logPath = parsed.GetValue(log) ?? Path.Combine(directory, $"famfsd{mountPoint.Replace('/', '-')}.log");
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
+            DetachedProgram daemon = ProgramStart.StartDetached(program, arguments, logPath);
+            await WaitUntilMountedAsync(context, daemon, mountPoint, logPath, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            if (context.IsJson(parsed))
+            {
+                context.WriteJson(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteString("mount_point", mountPoint);
+                    json.WriteNumber("process_id", daemon.ProcessId);
+                    json.WriteString("log", logPath);
+                    json.WriteEndObject();
+                });
+            }
+            else
+                context.Out.WriteLine(mountPoint);
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static async Task WaitUntilMountedAsync(CliContext context, DetachedProgram daemon, string mountPoint, string logPath, TimeSpan timeout, CancellationToken cancel)
+    {
+        TimeProvider clock = context.Environment.Clock;
+        long start = clock.GetTimestamp();
+        Task<bool>? asking = null;
+        while (true)
+        {
+            if (daemon.ReadExitCode() is { } code)
+                throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath)}") { Path = mountPoint };
+            // Asked from another thread: a daemon that hangs must not take this command with it.
+            asking ??= Task.Run(() => Answers(context, mountPoint), cancel);
+            if (asking.IsCompleted)
+            {
+                if (await asking.ConfigureAwait(false))
+                    return;
+                asking = null;
+            }
+            if (clock.GetElapsedTime(start) > timeout)
+                throw new FamfsException(ErrorReason.Timeout, $"{mountPoint}: not mounted within {timeout.TotalSeconds:0.###} s; {ProgramName} (process {daemon.ProcessId}) goes on trying, its output is in {logPath}") { Path = mountPoint };
+            await Task.Delay(s_poll, clock, cancel).ConfigureAwait(false);
+        }
+    }
+
+    private static bool Answers(CliContext context, string mountPoint)
+    {
+        FamfsMount? mount = FamfsMount.FindAll(context.Environment.MountTablePath).FirstOrDefault(m => m.MountPoint == mountPoint);
+        return mount?.ReadAttribute("user.famfs.uuid") is not null;
+    }
+
+    private static string LastLine(string logPath)
+    {
+        try
+        {
+            return File.ReadLines(logPath).LastOrDefault(l => l.Length != 0) ?? $"it said nothing; see {logPath}";
+        }
+        catch (IOException)
+        {
+            return $"see {logPath}";
+        }
+    }
+}

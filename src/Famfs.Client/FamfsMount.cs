@@ -1,0 +1,164 @@
+using System.Globalization;
+using System.Text;
+using Famfs.Core;
+using Famfs.Core.Interop;
+using Famfs.V1;
+
+namespace Famfs.Client;
+
+/// <summary>One line of the kernel's table of mounts (proc_pid_mountinfo(5)).</summary>
+/// <param name="DeviceNumber">major:minor of the mounted file system.</param>
+/// <param name="Root">Directory of the file system that is shown, <c>/</c> unless it is a bind mount.</param>
+/// <param name="MountPoint">Where.</param>
+/// <param name="FileSystemType">Type, for FUSE with its subtype.</param>
+public sealed record MountEntry(string DeviceNumber, string Root, string MountPoint, string FileSystemType)
+{
+    /// <summary>The table as this process sees it.</summary>
+    public const string TablePath = "/proc/self/mountinfo";
+
+    /// <summary>Reads a table; lines that are none are passed over, the kernel may add kinds.</summary>
+    public static IReadOnlyList<MountEntry> ReadTable(string tablePath = TablePath)
+    {
+        List<MountEntry> entries = [];
+        foreach (string line in File.ReadLines(tablePath))
+        {
+            string[] fields = line.Split(' ');
+            int separator = Array.IndexOf(fields, "-");
+            if (separator >= 6 && fields.Length > separator + 1)
+                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1]));
+        }
+        return entries;
+    }
+
+    /// <summary>The kernel writes space, tab, newline and backslash of a path as \ooo.</summary>
+    private static string Unescape(string field)
+    {
+        if (!field.Contains('\\', StringComparison.Ordinal))
+            return field;
+        byte[] bytes = Encoding.UTF8.GetBytes(field);
+        int length = 0;
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            bool escape = bytes[i] == '\\' && i + 3 < bytes.Length && bytes.AsSpan(i + 1, 3).IndexOfAnyExceptInRange((byte)'0', (byte)'7') < 0;
+            bytes[length++] = escape ? (byte)(((bytes[i + 1] - '0') << 6) | ((bytes[i + 2] - '0') << 3) | (bytes[i + 3] - '0')) : bytes[i];
+            i += escape ? 3 : 0;
+        }
+        return Encoding.UTF8.GetString(bytes, 0, length);
+    }
+}
+
+/// <summary>
+/// A famfs mount on this host, and what its root says about the file system (extended attributes):
+/// <code>
+/// user.famfs.uuid      file system                user.famfs.master    address of the master, where known
+/// user.famfs.mount     this mount                 user.famfs.dialect   "stock", or a famfs kernel's
+/// user.famfs.devices   lines "index uuid path"    user.famfs.reclaim   "confirmed" or "lease", where known
+/// </code>
+/// </summary>
+public sealed class FamfsMount
+{
+    /// <summary>Type under which the daemon mounts.</summary>
+    public const string FileSystemType = "fuse.famfs";
+
+    /// <summary>Dialect of a kernel without famfs.</summary>
+    public const string StockDialect = "stock";
+
+    private readonly string _root;
+
+    private FamfsMount(string mountPoint, string root)
+    {
+        MountPoint = mountPoint;
+        _root = root;
+    }
+
+    /// <summary>Where it is mounted.</summary>
+    public string MountPoint { get; }
+
+    /// <summary>All famfs mounts.</summary>
+    public static IReadOnlyList<FamfsMount> FindAll(string tablePath = MountEntry.TablePath) =>
+        [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).Select(e => new FamfsMount(e.MountPoint, e.Root))];
+
+    /// <summary>The famfs mount that <paramref name="path"/> is on, or would be; null when it is on another
+    /// file system. <paramref name="resolved"/>: the path without links.</summary>
+    public static FamfsMount? Find(string path, out string resolved, string tablePath = MountEntry.TablePath)
+    {
+        resolved = ResolveExisting(path);
+        return Covering(resolved, tablePath) ?? Covering(resolved = Path.GetFullPath(path), tablePath);
+    }
+
+    /// <summary>The mount of <paramref name="path"/>; throws BAD_REQUEST when it is on no famfs mount.</summary>
+    public static FamfsMount Require(string path, out string resolved, string tablePath = MountEntry.TablePath) =>
+        Find(path, out resolved, tablePath) ?? throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount") { Path = path };
+
+    /// <summary>The path from the file system's root, without a leading slash; the root is empty.</summary>
+    public string ToFileSystemPath(string resolvedPath)
+    {
+        string below = resolvedPath[(MountPoint == "/" ? 0 : MountPoint.Length)..].Trim('/');
+        string root = _root.Trim('/');
+        return root.Length == 0 ? below : below.Length == 0 ? root : $"{root}/{below}";
+    }
+
+    /// <summary>An attribute of the root; null when the daemon does not give it.</summary>
+    public string? ReadAttribute(string name) => PathAttributes.Read(MountPoint, name)?.TrimEnd('\n', '\0');
+
+    /// <summary>The file system. Throws WRONG_FILESYSTEM when the mount does not say.</summary>
+    public Guid RequireFileSystem() => RequireId("user.famfs.uuid");
+
+    /// <summary>This mount's id. Throws WRONG_FILESYSTEM when the mount does not say.</summary>
+    public Guid RequireMountId() => RequireId("user.famfs.mount");
+
+    /// <summary>Address of the master, when the daemon knows one.</summary>
+    public string? ReadMasterAddress() => ReadAttribute("user.famfs.master") is { Length: > 0 } address ? address : null;
+
+    /// <summary>What the daemon speaks with this kernel; <see cref="StockDialect"/> when it does not say.</summary>
+    public string ReadDialect() => ReadAttribute("user.famfs.dialect") is { Length: > 0 } dialect ? dialect : StockDialect;
+
+    /// <summary>Where the devices are on this host, by index.</summary>
+    public IReadOnlyDictionary<uint, MountDevice> ReadDevices()
+    {
+        Dictionary<uint, MountDevice> devices = [];
+        foreach (string line in (ReadAttribute("user.famfs.devices") ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            string[] words = line.Split(' ', 3);
+            if (words.Length != 3 || !uint.TryParse(words[0], NumberStyles.None, CultureInfo.InvariantCulture, out uint index) || !Guid.TryParse(words[1], out Guid uuid))
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{MountPoint}: user.famfs.devices says '{line}', not 'index uuid path'") { Path = MountPoint };
+            devices[index] = new(uuid, words[2]);
+        }
+        return devices;
+    }
+
+    private static FamfsMount? Covering(string path, string tablePath)
+    {
+        MountEntry? best = null;
+        foreach (MountEntry entry in MountEntry.ReadTable(tablePath))
+        {
+            bool covers = entry.MountPoint == "/" || path == entry.MountPoint
+                || (path.StartsWith(entry.MountPoint, StringComparison.Ordinal) && path[entry.MountPoint.Length] == '/');
+            // Of two mounts at one place the later is what is seen.
+            if (covers && (best is null || entry.MountPoint.Length >= best.MountPoint.Length))
+                best = entry;
+        }
+        return best is { FileSystemType: FileSystemType } ? new(best.MountPoint, best.Root) : null;
+    }
+
+    /// <summary>Resolves links in the part of the path that exists; what is to be made keeps its name.</summary>
+    private static string ResolveExisting(string path)
+    {
+        string full = Path.GetFullPath(path);
+        string rest = "";
+        for (string? head = full; head is not null; head = Path.GetDirectoryName(head))
+        {
+            if (PathAttributes.Resolve(head, out _) is { } resolved)
+                return rest.Length == 0 ? resolved : Path.Combine(resolved, rest);
+            rest = rest.Length == 0 ? Path.GetFileName(head) : Path.Combine(Path.GetFileName(head), rest);
+        }
+        return full;
+    }
+
+    private Guid RequireId(string name) => Guid.TryParse(ReadAttribute(name), out Guid id)
+        ? id
+        : throw new FamfsException(ErrorReason.WrongFilesystem, $"{MountPoint}: does not say {name}; is its daemon of this version?") { Path = MountPoint };
+}
+
+/// <summary>A device of a mount: its uuid, and its path on this host.</summary>
+public readonly record struct MountDevice(Guid Uuid, string Path);

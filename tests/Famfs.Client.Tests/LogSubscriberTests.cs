@@ -1,0 +1,401 @@
+using System.Threading.Channels;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Famfs.Client.Tests;
+
+public sealed class LogSubscriberTests
+{
+    private const ulong Segment = 0x40_0001;
+    private static readonly Guid s_fileSystem = Guid.NewGuid();
+    private static readonly TimeSpan s_long = TimeSpan.FromMinutes(1);
+
+    [Fact]
+    public async Task Records_reach_the_handler_and_acknowledgements_the_master()
+    {
+        TaskCompletionSource<Ack> acked = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        Hello? hello = null;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, _) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                hello = requests.Current.Hello;
+                await replies.WriteAsync(new() { Welcome = new() { Registered = true, HostSlot = 3 } });
+                await replies.WriteAsync(new() { Records = Frames(1, 64, 3) });
+                await replies.WriteAsync(new() { Lease = new() { TtlMs = 700 } });
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                acked.SetResult(requests.Current.Ack);
+                await replies.WriteAsync(new() { Goaway = new() { Reason = "moving" } });
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        LogSubscriber subscriber = new(client);
+        RecordingHandler handler = new() { OnBlock = position => subscriber.Acknowledge(position, [new(99)]) };
+
+        Goaway? goaway = await subscriber.RunOnceAsync(handler, TestContext.Current.CancellationToken);
+
+        Assert.Equal("moving", goaway!.Reason);
+        Assert.Equal(3u, handler.Welcome!.HostSlot);
+        Assert.Equal([(3, 1UL)], handler.Blocks);
+        Assert.Equal(TimeSpan.FromMilliseconds(700), handler.Lease);
+        Ack ack = await acked.Task.WaitAsync(s_long, TestContext.Current.CancellationToken);
+        Assert.Equal((3UL, 64UL), (ack.Position.Sequence, ack.Position.Term));
+        Assert.Equal([99UL], ack.ReleasedInodes);
+        Assert.Equal(handler.Hello, hello);
+        Assert.False(subscriber.Connected);
+    }
+
+    [Fact]
+    public async Task Acknowledgements_inside_a_batch_are_gathered_into_few()
+    {
+        const int records = 1000;
+        List<ulong> acks = [];
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, _) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await replies.WriteAsync(new() { Welcome = new() });
+                await replies.WriteAsync(new() { Records = Frames(1, 64, records) });
+                do
+                {
+                    Assert.True(await requests.MoveNext(CancellationToken.None));
+                    acks.Add(requests.Current.Ack.Position.Sequence);
+                }
+                while (acks[^1] < records);
+                await replies.WriteAsync(new() { Goaway = new() });
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        LogSubscriber subscriber = new(client);
+        RecordingHandler handler = new()
+        {
+            OnBlock = last =>
+            {
+                for (ulong i = 1; i <= records; i++)
+                    subscriber.Acknowledge(last with { Sequence = new(i) });
+            },
+        };
+
+        await subscriber.RunOnceAsync(handler, TestContext.Current.CancellationToken);
+
+        Assert.Equal((ulong)records, acks[^1]);
+        Assert.Equal(acks.Order(), acks);
+        Assert.InRange(acks.Count, 1, records / 10);
+    }
+
+    public static TheoryData<string, SubscriptionFault> BadStreams => new()
+    {
+        { "gap", SubscriptionFault.Gap },
+        { "repeated", SubscriptionFault.Gap },
+        { "gap inside", SubscriptionFault.Gap },
+        { "bad checksum", SubscriptionFault.Corrupt },
+        { "torn", SubscriptionFault.Corrupt },
+        { "other segment", SubscriptionFault.Corrupt },
+        { "other file system", SubscriptionFault.Corrupt },
+        { "term backwards", SubscriptionFault.TermBackwards },
+        { "other generation", SubscriptionFault.WrongHistory },
+        { "empty", SubscriptionFault.OutOfPlace },
+        { "snapshot frame", SubscriptionFault.OutOfPlace },
+        { "welcome again", SubscriptionFault.OutOfPlace },
+    };
+
+    [Theory]
+    [MemberData(nameof(BadStreams))]
+    public async Task Bad_content_ends_the_stream_before_the_handler_sees_it(string what, SubscriptionFault fault)
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, context) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await replies.WriteAsync(new() { Welcome = new() });
+                await replies.WriteAsync(new() { Records = Frames(1, 128, 2) });
+                await replies.WriteAsync(Bad(what));
+                await Task.Delay(Timeout.Infinite, context.CancellationToken).ContinueWith(_ => { }, TaskScheduler.Default);
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        RecordingHandler handler = new();
+
+        SubscriptionBrokenException e = await Assert.ThrowsAsync<SubscriptionBrokenException>(() => new LogSubscriber(client).RunOnceAsync(handler, TestContext.Current.CancellationToken));
+
+        Assert.Equal(fault, e.Fault);
+        Assert.Equal(new LogPosition(s_fileSystem, 1, new(2), new(128)), e.Position);
+        Assert.Equal([(2, 1UL)], handler.Blocks);
+    }
+
+    [Fact]
+    public async Task Records_before_welcome_end_the_stream()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = (_, replies, _) => replies.WriteAsync(new() { Records = Frames(1, 64, 1) }),
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        RecordingHandler handler = new();
+
+        SubscriptionBrokenException e = await Assert.ThrowsAsync<SubscriptionBrokenException>(() => new LogSubscriber(client).RunOnceAsync(handler, TestContext.Current.CancellationToken));
+
+        Assert.Equal(SubscriptionFault.OutOfPlace, e.Fault);
+        Assert.Empty(handler.Blocks);
+    }
+
+    [Fact]
+    public void Every_flipped_bit_of_a_message_is_seen()
+    {
+        Records good = Frames(1, 64, 2);
+        byte[] bytes = good.Frames.ToByteArray();
+        for (int bit = 0; bit < bytes.Length * 8; bit++)
+        {
+            byte[] flipped = [.. bytes];
+            flipped[bit / 8] ^= (byte)(1 << (bit % 8));
+            FrameVerifier verifier = new(Start);
+            Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(new Records(good) { Frames = ByteString.CopyFrom(flipped) }));
+            Assert.Equal(Start, verifier.Position);
+        }
+    }
+
+    [Fact]
+    public void A_new_generation_follows_only_the_record_that_ends_the_old_one()
+    {
+        FrameVerifier verifier = new(Start);
+        verifier.Verify(Frames(1, 64, 2));
+        Assert.Equal(SubscriptionFault.WrongHistory, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(3, 64, 1, generation: 2))).Fault);
+
+        verifier.Verify(Frames(3, 64, 1, type: RecordType.GenerationChanged));
+        Assert.Equal(SubscriptionFault.WrongHistory, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(4, 64, 1, generation: 3))).Fault);
+        LogBlock block = verifier.Verify(Frames(4, 64, 1, generation: 2));
+
+        Assert.Equal(2UL, block.Generation);
+        Assert.Equal(new LogPosition(s_fileSystem, 2, new(4), new(64)), verifier.Position);
+    }
+
+    [Fact]
+    public void A_snapshot_in_parts_moves_the_position_with_its_last_part()
+    {
+        FrameVerifier verifier = new(Start);
+
+        verifier.Verify(Snapshot([RecordType.SnapshotBegin, RecordType.SnapshotState], 0, last: false));
+        Assert.Equal(SubscriptionFault.OutOfPlace, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(1, 64, 1))).Fault);
+        Assert.Equal(Start, verifier.Position);
+        verifier.Verify(Snapshot([RecordType.SnapshotInode, RecordType.SnapshotEnd], 2, last: true));
+
+        Assert.Equal(new LogPosition(s_fileSystem, 5, new(70), new(192)), verifier.Position);
+        Assert.Equal(1, verifier.Verify(Frames(71, 192, 1, generation: 5)).Count);
+    }
+
+    [Theory]
+    [InlineData("starts late", SubscriptionFault.Gap)]
+    [InlineData("no begin", SubscriptionFault.OutOfPlace)]
+    [InlineData("no end", SubscriptionFault.OutOfPlace)]
+    [InlineData("beyond end", SubscriptionFault.OutOfPlace)]
+    [InlineData("no position", SubscriptionFault.WrongHistory)]
+    public void A_snapshot_that_is_not_whole_is_refused(string what, SubscriptionFault fault)
+    {
+        SnapshotChunk chunk = what switch
+        {
+            "starts late" => Snapshot([RecordType.SnapshotState, RecordType.SnapshotEnd], 1, last: true),
+            "no begin" => Snapshot([RecordType.SnapshotState, RecordType.SnapshotEnd], 0, last: true),
+            "no end" => Snapshot([RecordType.SnapshotBegin, RecordType.SnapshotState], 0, last: true),
+            "beyond end" => Snapshot([RecordType.SnapshotBegin, RecordType.SnapshotEnd], 0, last: false),
+            _ => new SnapshotChunk(Snapshot([RecordType.SnapshotBegin, RecordType.SnapshotEnd], 0, last: true)) { Position = null },
+        };
+        FrameVerifier verifier = new(Start);
+
+        Assert.Equal(fault, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(chunk)).Fault);
+        Assert.Equal(Start, verifier.Position);
+    }
+
+    [Fact]
+    public async Task A_stream_that_ends_is_reported_and_made_again_from_the_hosts_own_position()
+    {
+        Channel<Hello> hellos = Channel.CreateUnbounded<Hello>();
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, context) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                Hello hello = requests.Current.Hello;
+                await hellos.Writer.WriteAsync(hello);
+                await replies.WriteAsync(new() { Welcome = new() });
+                await replies.WriteAsync(new() { Records = Frames(hello.Position.Sequence + 1, 64, 1) });
+                // A gap: this host must come back with what it has.
+                await replies.WriteAsync(new() { Records = Frames(hello.Position.Sequence + 3, 64, 1) });
+                await Task.Delay(Timeout.Infinite, context.CancellationToken).ContinueWith(_ => { }, TaskScheduler.Default);
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        RecordingHandler handler = new();
+
+        Task running = new LogSubscriber(client).RunAsync(handler, stop.Token);
+        List<ulong> positions = [];
+        while (positions.Count < 3)
+            positions.Add((await hellos.Reader.ReadAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(s_long, TestContext.Current.CancellationToken)).Position.Sequence);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+
+        Assert.Equal([0UL, 1UL, 2UL], positions);
+        Assert.True(handler.Disconnects.Count >= 2);
+        Assert.All(handler.Disconnects.Take(2), e => Assert.IsType<SubscriptionBrokenException>(e));
+    }
+
+    [Theory]
+    [InlineData(ErrorReason.HostGone)]
+    [InlineData(ErrorReason.HostConflict)]
+    [InlineData(ErrorReason.WrongFilesystem)]
+    public async Task A_refusal_for_good_ends_the_subscription(ErrorReason reason)
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = (_, _, _) => throw FakeMaster.Error(StatusCode.PermissionDenied, new() { Reason = reason, Message = "go away" }),
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        RecordingHandler handler = new();
+
+        FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => new LogSubscriber(client).RunAsync(handler, TestContext.Current.CancellationToken));
+
+        Assert.Equal(reason, e.Reason);
+        Assert.Same(e, Assert.Single(handler.Disconnects));
+    }
+
+    [Fact]
+    public async Task Goaway_with_an_address_leads_to_the_new_master()
+    {
+        TaskCompletionSource arrived = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using FakeMaster next = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (_, replies, context) =>
+            {
+                await replies.WriteAsync(new() { Welcome = new() });
+                arrived.TrySetResult();
+                await Task.Delay(Timeout.Infinite, context.CancellationToken).ContinueWith(_ => { }, TaskScheduler.Default);
+            },
+        });
+        await using FakeMaster old = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = (_, replies, _) => replies.WriteAsync(new() { Goaway = new() { Reason = "moved", MasterAddress = next.Address } }),
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(old.Address);
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+
+        Task running = new LogSubscriber(client).RunAsync(new RecordingHandler(), stop.Token);
+        await arrived.Task.WaitAsync(s_long, TestContext.Current.CancellationToken);
+        await stop.CancelAsync();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+        Assert.Equal(next.Address, client.CurrentAddress);
+    }
+
+    [Fact]
+    public async Task An_error_of_the_handler_ends_the_subscription_with_that_error()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (_, replies, context) =>
+            {
+                await replies.WriteAsync(new() { Welcome = new() });
+                await replies.WriteAsync(new() { Records = Frames(1, 64, 1) });
+                await Task.Delay(Timeout.Infinite, context.CancellationToken).ContinueWith(_ => { }, TaskScheduler.Default);
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        RecordingHandler handler = new() { OnBlock = _ => throw new InvalidDataException("cannot apply") };
+
+        InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => new LogSubscriber(client).RunAsync(handler, TestContext.Current.CancellationToken));
+        Assert.Equal("cannot apply", e.Message);
+    }
+
+    private static LogPosition Start => new(s_fileSystem, 1, default, default);
+
+    private static SubscribeReply Bad(string what) => what switch
+    {
+        "gap" => new() { Records = Frames(4, 128, 1) },
+        "repeated" => new() { Records = Frames(2, 128, 1) },
+        "gap inside" => new() { Records = Join(Frames(3, 128, 1), Frames(5, 128, 1)) },
+        "bad checksum" => new() { Records = Change(Frames(3, 128, 2), bytes => bytes[^9] ^= 1) },
+        "torn" => new() { Records = new Records(Frames(3, 128, 2)) { Frames = ByteString.CopyFrom(Frames(3, 128, 2).Frames.Span[..^8]) } },
+        "other segment" => new() { Records = new Records(Frames(3, 128, 1)) { SegmentId = Segment + 1 } },
+        "other file system" => new() { Records = Frames(3, 128, 1, fileSystem: Guid.NewGuid()) },
+        "term backwards" => new() { Records = Frames(3, 64, 1) },
+        "other generation" => new() { Records = Frames(3, 128, 1, generation: 2) },
+        "empty" => new() { Records = new Records { FirstSequence = 3, Generation = 1, SegmentId = Segment } },
+        "snapshot frame" => new() { Records = Frames(3, 128, 1, flags: FrameFlags.Snapshot) },
+        "welcome again" => new() { Welcome = new() },
+        _ => throw new ArgumentOutOfRangeException(nameof(what)),
+    };
+
+    private static Records Frames(ulong first, ulong term, int count, ulong generation = 1, RecordType type = RecordType.Deleted, FrameFlags flags = FrameFlags.None, Guid? fileSystem = null)
+    {
+        RecordBatch batch = new();
+        batch.Start(new(first - 1), new(term), Crc32C.Seed(fileSystem ?? s_fileSystem, generation, Segment));
+        for (int i = 0; i < count; i++)
+            batch.Add(type, new Deleted { Inode = (ulong)i + 16, Name = ByteString.CopyFromUtf8("gone") }, flags);
+        return new() { FirstSequence = first, Generation = generation, SegmentId = Segment, EndOffset = 4096, Frames = ByteString.CopyFrom(batch.Frames) };
+    }
+
+    private static SnapshotChunk Snapshot(RecordType[] types, ulong first, bool last)
+    {
+        // A batch counts up from what it is started with; frame 0 of a snapshot follows "minus one".
+        RecordBatch batch = new();
+        batch.Start(new(first - 1), new(192), Crc32C.Seed(s_fileSystem, 5, Segment));
+        foreach (RecordType type in types)
+            batch.Add(type, new SnapshotInode { Inode = 20 }, FrameFlags.Snapshot);
+        return new()
+        {
+            Generation = 5,
+            SegmentId = Segment,
+            Frames = ByteString.CopyFrom(batch.Frames),
+            Last = last,
+            Position = last ? new() { FileSystemUuid = s_fileSystem.ToByteString(), Generation = 5, Sequence = 70, Term = 192 } : null,
+        };
+    }
+
+    private static Records Join(Records a, Records b) => new(a) { Frames = ByteString.CopyFrom([.. a.Frames.ToByteArray(), .. b.Frames.ToByteArray()]) };
+
+    private static Records Change(Records records, Action<byte[]> change)
+    {
+        byte[] bytes = records.Frames.ToByteArray();
+        change(bytes);
+        return new(records) { Frames = ByteString.CopyFrom(bytes) };
+    }
+
+    private sealed class RecordingHandler : ISubscriptionHandler
+    {
+        private LogPosition _position = Start;
+
+        public List<(int Count, ulong First)> Blocks { get; } = [];
+        public List<Exception?> Disconnects { get; } = [];
+        public Welcome? Welcome { get; private set; }
+        public TimeSpan Lease { get; private set; }
+        public Hello? Hello { get; private set; }
+        public Action<LogPosition>? OnBlock { get; init; }
+
+        public Hello CreateHello() => Hello = new()
+        {
+            HostName = "test",
+            Position = new() { FileSystemUuid = s_fileSystem.ToByteString(), Generation = _position.Generation, Sequence = _position.Sequence.Value, Term = _position.Term.Value },
+        };
+
+        public void OnWelcome(Welcome welcome) => Welcome = welcome;
+
+        public void OnRecords(in LogBlock block, LogPosition position)
+        {
+            Blocks.Add((block.Count, block.FirstSequence.Value));
+            _position = position;
+            OnBlock?.Invoke(position);
+        }
+
+        public void OnSnapshot(in LogBlock block, bool last, LogPosition position) => _position = position;
+
+        public void OnLease(TimeSpan timeToLive) => Lease = timeToLive;
+
+        public void OnDisconnected(Exception? error) => Disconnects.Add(error);
+    }
+}
