@@ -104,6 +104,24 @@ public sealed class InodeTreeConcurrencyTests
     }
 
     [Fact]
+    public unsafe void A_lookup_that_began_in_a_name_table_since_replaced_finds_what_the_name_means_now()
+    {
+        using InodeTree tree = new(99);
+        tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, 1);
+        tree.CreateFile(new(2), InodeNumber.Root, "config"u8, 0, 0, 0, 0, 0, [], 1);
+        using TreeReader reader = tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        byte* stale = tree.Names.Current;
+        for (ulong i = 10; i < 3000; i++)
+            tree.CreateFile(new(i), InodeNumber.Root, Name("f", i), 0, 0, 0, 0, 0, [], 1);
+        tree.Rename(new(10), InodeNumber.Root, "config"u8, new(2), 1);
+        Assert.True(stale != tree.Names.Current);
+        Assert.True(scope.TryLookup(stale, InodeNumber.Root, "config"u8, out InodeAttributes found));
+        Assert.Equal(10u, found.Inode.Value);
+        Assert.False(scope.TryLookup(stale, InodeNumber.Root, Name("f", 10), out _));
+    }
+
+    [Fact]
     public void Attributes_are_never_torn()
     {
         using Race race = new();
