@@ -37,7 +37,7 @@ mkfifo "$work/in"
 dotnet "$root/tests/Famfs.Fuse.TestServer/bin/Release/net10.0/Famfs.Fuse.TestServer.dll" "$a" "$shm/memory" 2 67108864 2 uncached <"$work/in" &
 server=$!
 exec 9>"$work/in"
-"$work/passthrough_ll" -f -o source="$shm/files",cache=never,timeout=0,allow_other "$b" &
+"$work/passthrough_ll" -f -o source="$shm/files",cache=never,timeout=0,allow_other,default_permissions "$b" &
 other=$!
 until [ -e "$a/f1" ] && [ -e "$b/f1" ]; do read -rt 0.1 <> <(:) || true; done
 "$work/fusebench" "$a" stat 2 3 >/dev/null # lets the runtime compile

@@ -1,4 +1,5 @@
 using Famfs.Testing.Rpc;
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Xunit;
@@ -113,6 +114,45 @@ public class DeadlineAndCancellationTests
         using HttpRequestMessage next = RawRequest.Create("ClientStream", RawRequest.Frame([]));
         using HttpResponseMessage reply = await http.SendAsync(next).WaitAsync(TestServer.Patience);
         Assert.Equal("0", await RawRequest.StatusAsync(reply));
+    }
+
+    [Fact]
+    public async Task Server_resets_a_call_whose_client_reads_nothing_until_the_deadline()
+    {
+        await using TestServer server = await TestServer.StartAsync();
+        TaskCompletionSource<Exception?> failure = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        server.Service.OnServerStream = async (_, answers, _) =>
+        {
+            Answer answer = new() { Data = ByteString.CopyFrom(new byte[100_000]) };
+            failure.SetResult(await Record.ExceptionAsync(async () =>
+            {
+                while (true)
+                {
+                    await answers.WriteAsync(answer);
+                }
+            }));
+        };
+        using HttpRequestMessage request = RawRequest.Create("ServerStream", RawRequest.Frame([]));
+        request.Headers.TryAddWithoutValidation("grpc-timeout", "300m");
+        using HttpResponseMessage response = await server.CreateHttpClient().SendAsync(request, HttpCompletionOption.ResponseHeadersRead).WaitAsync(TestServer.Patience);
+
+        Assert.NotNull(await failure.Task.WaitAsync(TestServer.Patience));
+        HttpIOException e = await Assert.ThrowsAnyAsync<HttpIOException>(() => response.Content.ReadAsStream().CopyToAsync(Stream.Null).WaitAsync(TestServer.Patience));
+        Assert.Equal(8, Assert.IsType<HttpProtocolException>(e.InnerException ?? e).ErrorCode);
+    }
+
+    [Fact]
+    public async Task Token_that_has_fired_already_ends_the_call_at_once()
+    {
+        await using TestServer server = await TestServer.StartAsync();
+        Scripted.ScriptedClient client = server.CreateClient();
+        CancellationToken fired = new(canceled: true);
+        using AsyncUnaryCall<Answer> unary = client.UnaryAsync(new Ask(), cancellationToken: fired);
+        Assert.Equal(StatusCode.Cancelled, unary.GetStatus().StatusCode);
+        await Assert.ThrowsAsync<RpcException>(() => unary.ResponseAsync.WaitAsync(TestServer.Patience));
+        using AsyncDuplexStreamingCall<Ask, Answer> duplex = client.Duplex(cancellationToken: fired);
+        await Assert.ThrowsAsync<RpcException>(() => duplex.RequestStream.WriteAsync(new Ask()).WaitAsync(TestServer.Patience));
+        await Assert.ThrowsAsync<RpcException>(() => duplex.ResponseStream.MoveNext().WaitAsync(TestServer.Patience));
     }
 
     [Theory]

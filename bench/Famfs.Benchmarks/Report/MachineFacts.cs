@@ -7,6 +7,9 @@ namespace Famfs.Benchmarks.Report;
 internal sealed record MachineFacts(
     string Name, string Date, string Commit, string Cpu, int Cores, long MemoryMiB, string Kernel, string Dotnet, string LoadAverage, string Fuse, string Etcd, int Rounds, double RoundSeconds)
 {
+    /// <summary>Something else was running when the run began.</summary>
+    public bool IsBusy => double.Parse(LoadAverage.Split(' ')[0], CultureInfo.InvariantCulture) > Cores / 2.0;
+
     public static async Task<MachineFacts> ReadAsync(BenchmarkOptions options, TimeProvider clock, CancellationToken cancellation) => new(
         options.Name,
         clock.GetUtcNow().ToString("yyyy-MM-ddTHH:mm:ssZ", CultureInfo.InvariantCulture),

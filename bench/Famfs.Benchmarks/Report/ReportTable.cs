@@ -23,6 +23,8 @@ internal static class ReportTable
         StringBuilder text = new();
         text.AppendLine(CultureInfo.InvariantCulture, $"{facts.Cpu}, {facts.Cores} cores, {facts.MemoryMiB} MiB, Linux {facts.Kernel}, .NET {facts.Dotnet}, load {facts.LoadAverage} at start");
         text.AppendLine(CultureInfo.InvariantCulture, $"{facts.Date}, commit {facts.Commit}, {facts.Rounds} rounds in alternation, medians");
+        if (facts.IsBusy)
+            text.AppendLine("WARNING: the machine was busy with other work; these figures say little, and the latencies nothing");
         text.AppendLine();
         List<string[]> lines = [s_heads, .. rows.Select(Cells)];
         int[] widths = [.. Enumerable.Range(0, s_heads.Length).Select(column => lines.Max(line => line[column].Length))];

@@ -6,8 +6,9 @@ using Google.Protobuf;
 
 namespace Famfs.Benchmarks.Rows;
 
-/// <summary>The frames of 1,000,000 files in 1,000 directories, as a master would have written them: names of
-/// 24 bytes, one extent of one unit, a request id.</summary>
+/// <summary>The frames of a file system with 1,000,000 files in 1,000 directories, as a master would have
+/// written them: names of 24 bytes, one extent of one unit, a request id. The frames are made in pieces, so that who
+/// measures memory need not hold them all.</summary>
 internal sealed class CreationLog
 {
     public const int Directories = 1000;
@@ -16,63 +17,119 @@ internal sealed class CreationLog
 
     private static readonly Guid s_fileSystem = new("6f1d0f6e-2b86-4a3e-9a55-1d2c3b4a5968");
 
-    private CreationLog(byte[] bytes, uint seed)
+    private readonly MemoryStream _piece = new(1 << 20);
+    private readonly byte[] _frame = new byte[MediaLayout.MaxRecordBytes];
+    private readonly byte[] _requestId = new byte[16];
+    private readonly Random _random = new(1);
+    private ulong _sequence;
+    private ulong _inode = MediaLayout.FirstFreeInode;
+
+    /// <summary>The place before the first record.</summary>
+    public static LogPosition Start => new(s_fileSystem, 1, new(0), new(0));
+
+    /// <summary>Start register of the frames' checksums.</summary>
+    public static uint Seed { get; } = Crc32C.Seed(s_fileSystem, 1, MediaLayout.FirstSegmentInode);
+
+    /// <summary>The whole log in one array.</summary>
+    public static byte[] Build()
     {
-        Bytes = bytes;
-        Seed = seed;
+        MemoryStream all = new(256 << 20);
+        foreach (ReadOnlyMemory<byte> piece in new CreationLog().Pieces())
+            all.Write(piece.Span);
+        return all.ToArray();
     }
 
-    public byte[] Bytes { get; }
-
-    public uint Seed { get; }
-
-    public static CreationLog Build()
+    /// <summary>The frames up to the first directory, then those of one directory after the other. A piece is
+    /// valid until the next.</summary>
+    public IEnumerable<ReadOnlyMemory<byte>> Pieces()
     {
-        uint seed = Crc32C.Seed(s_fileSystem, 1, MediaLayout.FirstSegmentInode);
-        MemoryStream bytes = new(256 << 20);
-        byte[] frame = new byte[1024];
-        ulong sequence = 0;
-        ulong inode = MediaLayout.FirstFreeInode;
-        Random random = new(1);
-        byte[] requestId = new byte[16];
+        AppendBeginning();
         for (int d = 0; d < Directories; d++)
         {
-            ulong directory = inode++;
-            Append(RecordType.DirectoryMade, new DirectoryMade
+            yield return Take();
+            AppendDirectory(d);
+        }
+        yield return Take();
+    }
+
+    private void AppendBeginning()
+    {
+        Append(RecordType.FileSystemCreated, new FileSystemCreated
+        {
+            TimeNs = Time,
+            FileSystemUuid = s_fileSystem.ToByteString(),
+            Generation = 1,
+            UnitBytes = MediaLayout.UnitBytes,
+            RootInode = MediaLayout.RootInode,
+            RootMode = 0b111_101_101,
+            SuperblockInode = MediaLayout.SuperblockInode,
+            HostTableInode = MediaLayout.HostTableInode,
+            HostTable = new() { OffsetBytes = MediaLayout.HostTableOffset, LengthBytes = MediaLayout.UnitBytes },
+        });
+        Append(RecordType.DeviceAdded, new DeviceAdded
+        {
+            TimeNs = Time,
+            DeviceUuid = Guid.NewGuid().ToByteString(),
+            LengthBytes = (Files + (64UL * 1024)) * MediaLayout.UnitBytes,
+            Coherent = true,
+            SuperblockInode = MediaLayout.SuperblockInode,
+        });
+    }
+
+    private void AppendDirectory(int number)
+    {
+        ulong directory = _inode++;
+        Append(RecordType.DirectoryMade, new DirectoryMade
+        {
+            TimeNs = Time,
+            RequestId = NextRequestId(),
+            RequestDigest = _sequence,
+            Inode = directory,
+            Parent = MediaLayout.RootInode,
+            Name = ByteString.CopyFromUtf8($"directory-{number}"),
+            Mode = 0b111_101_101,
+        });
+        for (int i = 0; i < FilesPerDirectory; i++)
+        {
+            ulong file = _inode++;
+            FileMap map = new();
+            map.Extents.Add(new Extent { OffsetBytes = (file + 64) * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes });
+            Append(RecordType.FileCreated, new FileCreated
             {
-                TimeNs = Time(sequence), RequestId = NextId(), RequestDigest = sequence,
-                Inode = directory, Parent = MediaLayout.RootInode, Name = ByteString.CopyFromUtf8($"directory-{d}"), Mode = 0x1ED,
+                TimeNs = Time,
+                RequestId = NextRequestId(),
+                RequestDigest = _sequence,
+                Inode = file,
+                Parent = directory,
+                Name = ByteString.CopyFromUtf8(MountContent.FileName(i)),
+                Mode = 0b110_100_100,
+                SizeBytes = 4096,
+                Map = map,
             });
-            for (int f = 0; f < FilesPerDirectory; f++)
-            {
-                ulong file = inode++;
-                FileMap map = new();
-                map.Extents.Add(new Extent { OffsetBytes = (file + 64) * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes });
-                Append(RecordType.FileCreated, new FileCreated
-                {
-                    TimeNs = Time(sequence), RequestId = NextId(), RequestDigest = sequence,
-                    Inode = file, Parent = directory, Name = ByteString.CopyFromUtf8(MountContent.FileName(f)), Mode = 0x1A4,
-                    SizeBytes = 4096, Map = map,
-                });
-            }
-        }
-        return new(bytes.ToArray(), seed);
-
-        void Append(RecordType type, IMessage record)
-        {
-            int payload = record.CalculateSize();
-            Span<byte> whole = frame.AsSpan(0, RecordFrame.PaddedLength(RecordFrame.HeaderBytes + payload));
-            record.WriteTo(whole.Slice(RecordFrame.HeaderBytes, payload));
-            RecordFrame.Seal(whole, payload, type, FrameFlags.None, new(++sequence), new(Term.SlotCount), seed);
-            bytes.Write(whole);
-        }
-
-        ByteString NextId()
-        {
-            random.NextBytes(requestId);
-            return ByteString.CopyFrom(requestId);
         }
     }
 
-    private static long Time(ulong sequence) => 1_700_000_000_000_000_000 + (long)sequence * 1000;
+    private long Time => 1_700_000_000_000_000_000 + ((long)_sequence * 1000);
+
+    private void Append(RecordType type, IMessage record)
+    {
+        int payload = record.CalculateSize();
+        Span<byte> whole = _frame.AsSpan(0, RecordFrame.PaddedLength(RecordFrame.HeaderBytes + payload));
+        record.WriteTo(whole.Slice(RecordFrame.HeaderBytes, payload));
+        RecordFrame.Seal(whole, payload, type, FrameFlags.None, new(++_sequence), new(Term.SlotCount), Seed);
+        _piece.Write(whole);
+    }
+
+    private ByteString NextRequestId()
+    {
+        _random.NextBytes(_requestId);
+        return ByteString.CopyFrom(_requestId);
+    }
+
+    private ReadOnlyMemory<byte> Take()
+    {
+        int length = (int)_piece.Length;
+        _piece.SetLength(0);
+        return _piece.GetBuffer().AsMemory(0, length);
+    }
 }

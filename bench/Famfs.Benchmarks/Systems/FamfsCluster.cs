@@ -113,7 +113,7 @@ internal sealed class FamfsCluster : IAsyncDisposable
         string hostState = _scratch.MakeDirectory("master-state");
         using (FileStream file = File.Create(_device))
             file.SetLength(deviceBytes);
-        await ChildProcess.ReadAllAsync(_installation.Tool, ["mkfs", "--device", _device, "--host-state", hostState], cancellation);
+        await ChildProcess.ReadAllAsync(_installation.Tool, ["mkfs", _device, "--host-state", hostState], cancellation);
         _master = ChildProcess.Start(_scratch, master, ["--device", _device, "--listen", Address, "--host-state", hostState]);
         _channel = GrpcChannel.ForAddress(Address);
         Client = new(_channel);

@@ -8,9 +8,11 @@ internal sealed class FamfsInstallation(string folder)
     public string Daemon => Require("famfsd");
 
     /// <summary>The command line tool.</summary>
-    public string Tool => Require("famfs", "Famfs.Client");
+    public string Tool => Require("famfs");
 
-    private string Require(params string[] names) =>
-        names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists)
-            ?? throw new NotAvailableException($"{names[0]} is not in {folder}");
+    private string Require(string name)
+    {
+        string path = Path.Combine(folder, name);
+        return File.Exists(path) ? path : throw new NotAvailableException($"{name} is not in {folder}");
+    }
 }

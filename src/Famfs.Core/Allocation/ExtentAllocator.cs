@@ -157,7 +157,10 @@ public sealed class ExtentAllocator
             return false;
         bool interleave = request.Kind == LayoutKind.Interleaved
             || (request.Kind == LayoutKind.Auto && _candidateCount > 1 && request.SizeBytes / chunk >= strips);
-        if (interleave && TryStrips(request.SizeBytes, strips, chunk, random, extents))
+
+        // Two strips on one device gain nothing that AUTO is after.
+        bool share = request.Kind == LayoutKind.Interleaved || strips > _candidateCount;
+        if (interleave && TryStrips(request.SizeBytes, strips, chunk, share, random, extents))
         {
             chunkBytes = chunk;
             return true;
@@ -325,7 +328,7 @@ public sealed class ExtentAllocator
         return false;
     }
 
-    private bool TryStrips(long sizeBytes, int strips, long chunk, Random random, List<MapExtent> extents)
+    private bool TryStrips(long sizeBytes, int strips, long chunk, bool share, Random random, List<MapExtent> extents)
     {
         long chunks = (sizeBytes - 1) / chunk + 1;
         long length = ((chunks - 1) / strips + 1) * (chunk / UnitBytes);
@@ -342,11 +345,11 @@ public sealed class ExtentAllocator
                 Take(_candidates[i], units, extents);
         }
 
-        // More strips than devices that hold one: the emptiest takes another.
+        // More strips than devices that hold one: the emptiest takes another, where that is wanted.
         while (extents.Count < strips)
         {
             int device = -1;
-            for (int i = 0; i < _candidateCount; i++)
+            for (int i = 0; share && i < _candidateCount; i++)
             {
                 FreeSpaceTree tree = _devices[_candidates[i]]!;
                 if (tree.LongestRun >= units && (device < 0 || tree.FreeUnits > _devices[device]!.FreeUnits))

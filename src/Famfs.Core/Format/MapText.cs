@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Unicode;
 using Famfs.V1;
 
 namespace Famfs.Core.Format;
@@ -26,14 +25,6 @@ public static class MapText
             text.Append(CultureInfo.InvariantCulture, $"{extent.Device} {extent.OffsetBytes} {extent.LengthBytes}\n");
         return text.ToString();
     }
-
-    /// <summary>Writes the first line as UTF-8; false when it does not fit.</summary>
-    public static bool TryWriteHeader(Span<byte> target, ulong sizeBytes, ulong chunkBytes, out int bytes) =>
-        Utf8.TryWrite(target, CultureInfo.InvariantCulture, $"size {sizeBytes} chunk {chunkBytes}\n", out bytes);
-
-    /// <summary>Writes the line of one extent or strip as UTF-8; false when it does not fit.</summary>
-    public static bool TryWriteExtent(Span<byte> target, MapExtent extent, out int bytes) =>
-        Utf8.TryWrite(target, CultureInfo.InvariantCulture, $"{extent.Device.Value} {extent.OffsetBytes} {extent.LengthBytes}\n", out bytes);
 
     /// <summary>Reads the text. Anything but what <see cref="Format"/> writes throws BAD_LAYOUT with the line.</summary>
     public static FileMap Parse(string text, out ulong sizeBytes)

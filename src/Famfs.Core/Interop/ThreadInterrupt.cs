@@ -23,7 +23,7 @@ public sealed unsafe class ThreadInterrupt
     {
         // The handler is a function of the C library that does nothing with its argument: no managed code
         // may run in a signal handler. No SA_RESTART, or the read would go on.
-        nint libc = NativeLibrary.Load("libc.so.6");
+        nint libc = NativeLibrary.Load("libc", typeof(ThreadInterrupt).Assembly, null);
         var action = new LibcFuse.SignalAction { Handler = NativeLibrary.GetExport(libc, "abs"), Flags = 0 };
         if (LibcFuse.SetSignalAction(Signal, &action, null) != 0)
             throw new IOException($"sigaction: {Marshal.GetLastPInvokeErrorMessage()}", Marshal.GetLastPInvokeError());

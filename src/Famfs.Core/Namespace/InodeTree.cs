@@ -68,7 +68,7 @@ public sealed unsafe class InodeTree : IDisposable
     /// <summary>Inodes of every kind and status.</summary>
     public long InodeCount => Volatile.Read(ref _inodes);
 
-    /// <summary>Bytes taken from the operating system: regions of 4 MiB, tables, large blocks. What is not yet
+    /// <summary>Bytes taken from the operating system: regions of 1 MiB, tables, large blocks. What is not yet
     /// touched of them is not resident.</summary>
     public long NativeBytes => _heap.Bytes;
 

@@ -12,6 +12,9 @@ public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, in
 {
     /// <summary>The kernel can be told to look every name up again.</summary>
     public bool HasEpoch => Minor >= FuseConstants.MinorWithEpoch;
+
+    /// <summary>The kernel can be told to drop an unused inode.</summary>
+    public bool HasPrune => Minor >= FuseConstants.MinorWithPrune;
 }
 
 /// <summary>Answers INIT: a pure function of what the kernel offers.</summary>

@@ -1,5 +1,4 @@
 using Famfs.Core;
-using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Protocol;
 
@@ -109,20 +108,38 @@ public sealed partial class FuseOperations
 
     private static bool TryWriteMap(in MapView map, Span<byte> target, out int bytes)
     {
-        if (!MapText.TryWriteHeader(target, map.SizeBytes, map.ChunkBytes, out bytes))
-            return false;
+        // The text that Famfs.Core.Format.MapText reads; a test holds the two together.
+        var text = new AsciiText(target);
+        text.Add("size "u8);
+        text.Add(map.SizeBytes);
+        text.Add(" chunk "u8);
+        text.Add(map.ChunkBytes);
+        text.Add("\n"u8);
         for (int i = 0; i < map.ExtentCount; i++)
         {
-            if (!MapText.TryWriteExtent(target[bytes..], map[i], out int written))
-                return false;
-            bytes += written;
+            MapExtent extent = map[i];
+            text.Add(extent.Device.Value);
+            text.Add(" "u8);
+            text.Add((ulong)extent.OffsetBytes);
+            text.Add(" "u8);
+            text.Add((ulong)extent.LengthBytes);
+            text.Add("\n"u8);
         }
-        return true;
+        return text.IsComplete(out bytes);
     }
 
-    private static bool TryWriteLayout(in MapView map, Span<byte> target, out int bytes) => map.ChunkBytes == 0
-        ? System.Text.Unicode.Utf8.TryWrite(target, $"contiguous extents={map.ExtentCount}", out bytes)
-        : System.Text.Unicode.Utf8.TryWrite(target, $"interleaved strips={map.ExtentCount} chunk={map.ChunkBytes}", out bytes);
+    private static bool TryWriteLayout(in MapView map, Span<byte> target, out int bytes)
+    {
+        var text = new AsciiText(target);
+        text.Add(map.ChunkBytes == 0 ? "contiguous extents="u8 : "interleaved strips="u8);
+        text.Add((ulong)map.ExtentCount);
+        if (map.ChunkBytes != 0)
+        {
+            text.Add(" chunk="u8);
+            text.Add(map.ChunkBytes);
+        }
+        return text.IsComplete(out bytes);
+    }
 
     private static ReadOnlySpan<byte> NameOf(MountAttribute attribute) => attribute switch
     {
@@ -133,6 +150,35 @@ public sealed partial class FuseOperations
         MountAttribute.Dialect => "dialect"u8,
         _ => "devices"u8,
     };
+
+    // Not interpolated: the handlers of the library box numbers until they have been compiled twice.
+    private ref struct AsciiText(Span<byte> target)
+    {
+        private readonly Span<byte> _target = target;
+        private int _length;
+        private bool _overflowed;
+
+        public void Add(ReadOnlySpan<byte> text)
+        {
+            if (!text.TryCopyTo(_target[_length..]))
+                _overflowed = true;
+            else
+                _length += text.Length;
+        }
+
+        public void Add(ulong number)
+        {
+            if (!number.TryFormat(_target[_length..], out int written))
+                _overflowed = true;
+            _length += written;
+        }
+
+        public readonly bool IsComplete(out int bytes)
+        {
+            bytes = _length;
+            return !_overflowed;
+        }
+    }
 
     // Names, each with its NUL.
     private ref struct NameList(Span<byte> target)

@@ -57,6 +57,9 @@ public static class FuseConstants
     /// <summary>First minor version whose kernel knows FUSE_NOTIFY_INC_EPOCH.</summary>
     public const uint MinorWithEpoch = 44;
 
+    /// <summary>First minor version whose kernel knows FUSE_NOTIFY_PRUNE.</summary>
+    public const uint MinorWithPrune = 45;
+
     // sys/stat.h, dirent.h
     public const uint S_IFMT = 0xF000;
     public const uint S_IFDIR = 0x4000;

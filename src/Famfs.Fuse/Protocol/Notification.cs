@@ -30,6 +30,16 @@ public static class Notification
         return Unsafe.SizeOf<OutHeader>();
     }
 
+    /// <summary>One inode that is in no use: out of the cache.</summary>
+    public static int Prune(Span<byte> buffer, ulong nodeId)
+    {
+        int length = Write(buffer, FuseConstants.FUSE_NOTIFY_PRUNE, new NotifyPruneOut { Count = 1 }, default, named: false);
+        MemoryMarshal.Write(buffer[length..], in nodeId);
+        length += sizeof(ulong);
+        MemoryMarshal.Write(buffer, in length);
+        return length;
+    }
+
     private static int Write<T>(Span<byte> buffer, int code, in T body, ReadOnlySpan<byte> name, bool named)
         where T : unmanaged
     {

@@ -405,6 +405,15 @@ public struct NotifyDeleteOut
     public uint Padding; // padding
 }
 
+/// <summary>struct fuse_notify_prune_out, 16 bytes. PRUNE; <see cref="Count"/> node ids of 8 bytes follow.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct NotifyPruneOut
+{
+    public uint Count; // count
+    public uint Padding; // padding
+    public ulong Spare; // spare
+}
+
 /// <summary>fuse_statx.__spare2: zero.</summary>
 [InlineArray(14)]
 public struct Reserved14Words

@@ -43,6 +43,7 @@ public sealed class KernelNotifier : IDisposable
     private readonly KernelPresence _presence;
     private readonly InodeTree _tree;
     private readonly bool _hasEpoch;
+    private readonly bool _hasPrune;
     private readonly Thread _thread;
 
     private readonly object _gate = new(); // guards the block below; held for a copy, never for a call of the kernel
@@ -65,6 +66,7 @@ public sealed class KernelNotifier : IDisposable
         _presence = presence;
         _tree = tree;
         _hasEpoch = negotiated.HasEpoch;
+        _hasPrune = negotiated.HasPrune;
         _queue = new NotificationQueue(limitBytes);
         _thread = new Thread(Run) { IsBackground = true, Name = "fuse-notify" };
         _thread.Start();
@@ -82,7 +84,7 @@ public sealed class KernelNotifier : IDisposable
     /// <summary>Times the queue overflowed and everything was invalidated.</summary>
     public long CoarseRounds => Volatile.Read(ref _coarseRounds);
 
-    /// <summary>Called on the notifying thread after <see cref="NotifiedUpTo"/> has grown. Must not block.</summary>
+    /// <summary>Called on the notifying thread after <see cref="NotifiedUpTo"/> has grown. Must neither block nor throw.</summary>
     public event Action<LogSequence>? Notified;
 
     /// <summary>A name was added to a directory, or now means another inode, or is gone by a rename.</summary>
@@ -157,6 +159,19 @@ public sealed class KernelNotifier : IDisposable
         return result >= 0 ? InodePresence.Present
             : (Errno)(-result) == Errno.ENOENT ? InodePresence.Absent
             : InodePresence.Unknown;
+    }
+
+    /// <summary>As <see cref="Probe"/>, after asking a kernel that can (7.45) to drop the inode unless it is in use.
+    /// An older one keeps a deleted inode cached when its name was invalidated by an epoch only; there the caller
+    /// repeats <see cref="EntryDeleted"/> now and then.</summary>
+    public InodePresence Release(InodeNumber inode)
+    {
+        if (_hasPrune)
+        {
+            Span<byte> message = stackalloc byte[Notification.MaxBytes];
+            _ = _transport.Write(message[..Notification.Prune(message, inode.Value)], default); // the probe tells what came of it
+        }
+        return Probe(inode);
     }
 
     /// <summary>Stops the thread; what still waits is not sent. Called when the connection is over, or with it.</summary>

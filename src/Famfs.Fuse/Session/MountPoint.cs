@@ -14,7 +14,6 @@ public static class MountPoint
     private const ulong MS_NODEV = 4;
     private const int MNT_FORCE = 1;
     private const int MNT_DETACH = 2;
-    private const int UMOUNT_NOFOLLOW = 8;
 
     // Subtype after the dot, so that /proc/self/mounts shows whose it is.
     private const string TypeName = "fuse.famfs";
@@ -33,15 +32,31 @@ public static class MountPoint
 
     /// <summary>Takes the mount out of the name space; open files go on until they are closed. False when nothing is
     /// mounted there.</summary>
-    public static bool Detach(string path) => Unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    public static bool Detach(string path) => Unmount(path, MNT_DETACH);
 
     /// <summary>Unmounts if no file is open; throws <see cref="IOException"/> with EBUSY otherwise. False when
     /// nothing is mounted there.</summary>
-    public static bool UnmountIdle(string path) => Unmount(path, UMOUNT_NOFOLLOW);
+    public static bool UnmountIdle(string path) => Unmount(path, 0);
 
     /// <summary>Ends the connection, failing what is open, and takes the mount out of the name space. False when
     /// nothing is mounted there.</summary>
-    public static bool Abort(string path) => Unmount(path, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+    public static bool Abort(string path) => Unmount(path, MNT_FORCE | MNT_DETACH);
+
+    /// <summary>Lets the kernel read ahead that far in files it caches. False when it may not be changed from here (in
+    /// a container, usually); reads are correct all the same.</summary>
+    public static bool TrySetReadAhead(uint deviceMinor, int kibibytes)
+    {
+        try
+        {
+            File.WriteAllText(
+                string.Create(CultureInfo.InvariantCulture, $"/sys/class/bdi/0:{deviceMinor}/read_ahead_kb"), kibibytes.ToString(CultureInfo.InvariantCulture));
+            return true;
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
 
     private static bool Unmount(string path, int flags)
     {

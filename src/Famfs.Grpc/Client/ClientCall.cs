@@ -157,7 +157,6 @@ internal abstract class ClientCall
 
     private bool TryEnd(in Status status, Metadata? trailers)
     {
-        Timer? timer;
         lock (_cancellation)
         {
             if (_ended)
@@ -168,14 +167,10 @@ internal abstract class ClientCall
             _status = status;
             _trailers = trailers;
             _ended = true;
-            timer = _deadlineTimer;
             CompleteHeaders();
         }
 
-        timer?.Dispose();
-        _userRegistration.Unregister();
-        _propagatedRegistration.Unregister();
-        _shutdownRegistration.Unregister();
+        Disarm();
         Ended?.Invoke();
         return true;
     }
@@ -208,50 +203,56 @@ internal abstract class ClientCall
         }
     }
 
-    // Starts what can end the call from outside. False if it has ended thereby.
+    // Starts what can end the call from outside. False if it has ended thereby. Under the lock, so that whoever ends
+    // the call finds every registration made; a token that has fired already ends it from inside this method.
     private bool TryArm()
     {
-        if (_options.CancellationToken.CanBeCanceled)
+        lock (_cancellation)
         {
-            _userRegistration = _options.CancellationToken.UnsafeRegister(
-                static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "The call was cancelled by the client.")), this);
-        }
-
-        if (_options.PropagationToken is CallPropagationToken { CancellationToken.CanBeCanceled: true } propagated)
-        {
-            _propagatedRegistration = propagated.CancellationToken.UnsafeRegister(
-                static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "The call this one belongs to was cancelled.")), this);
-        }
-
-        _shutdownRegistration = Channel.Shutdown.UnsafeRegister(
-            static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "The channel was disposed.")), this);
-
-        if (_deadline != DateTime.MaxValue)
-        {
-            TimeSpan left = _deadline - DateTime.UtcNow;
-            if (left <= TimeSpan.Zero)
+            if (_options.CancellationToken.CanBeCanceled)
             {
-                AbortAtDeadline();
-                return false;
+                _userRegistration = _options.CancellationToken.UnsafeRegister(
+                    static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "The call was cancelled by the client.")), this);
             }
 
-            // A timer holds at most 2^32-2 ms, 49 days.
-            if (left.TotalMilliseconds < uint.MaxValue - 1)
+            if (_options.PropagationToken is CallPropagationToken { CancellationToken.CanBeCanceled: true } propagated)
             {
-                Timer timer = new(static state => ((ClientCall)state!).AbortAtDeadline(), this, left, Timeout.InfiniteTimeSpan);
-                lock (_cancellation)
-                {
-                    _deadlineTimer = timer;
-                }
+                _propagatedRegistration = propagated.CancellationToken.UnsafeRegister(
+                    static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "The call this one belongs to was cancelled.")), this);
+            }
 
-                if (HasEnded)
+            _shutdownRegistration = Channel.Shutdown.UnsafeRegister(
+                static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "The channel was disposed.")), this);
+
+            if (_deadline != DateTime.MaxValue)
+            {
+                TimeSpan left = _deadline - DateTime.UtcNow;
+                if (left <= TimeSpan.Zero)
                 {
-                    timer.Dispose();
+                    AbortAtDeadline();
+                }
+                else if (left.TotalMilliseconds < uint.MaxValue - 1)
+                {
+                    // A timer holds at most 2^32-2 ms, 49 days.
+                    _deadlineTimer = new Timer(static state => ((ClientCall)state!).AbortAtDeadline(), this, left, Timeout.InfiniteTimeSpan);
                 }
             }
-        }
 
-        return !HasEnded;
+            if (_ended)
+            {
+                Disarm();
+            }
+
+            return !_ended;
+        }
+    }
+
+    private void Disarm()
+    {
+        _deadlineTimer?.Dispose();
+        _userRegistration.Unregister();
+        _propagatedRegistration.Unregister();
+        _shutdownRegistration.Unregister();
     }
 
     private void AbortAtDeadline() => Abort(new Status(StatusCode.DeadlineExceeded, "The deadline passed."));

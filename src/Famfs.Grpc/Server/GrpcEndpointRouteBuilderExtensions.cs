@@ -35,7 +35,7 @@ public static class GrpcEndpointRouteBuilderExtensions
             options,
             services.GetRequiredService<ILoggerFactory>().CreateLogger(typeof(TService)),
             services.GetService<TimeProvider>() ?? TimeProvider.System,
-            new ServiceSource<TService>(services));
+            new RegisteredOrNew<TService>(services));
         BindServiceMethodAttribute binding = FindBinding(typeof(TService), out Type baseType);
         Bind(binding, baseType, binder);
         registry.AddDescriptor(binding.BindType);

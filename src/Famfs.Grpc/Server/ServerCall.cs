@@ -22,6 +22,7 @@ internal sealed class ServerCall : ServerCallContext
     // HTTP/2 error codes.
     private const int NoError = 0x0;
     private const int InternalError = 0x2;
+    private const int Cancel = 0x8;
 
     private readonly Lock _gate = new();
     private readonly HttpContext _http;
@@ -292,6 +293,13 @@ internal sealed class ServerCall : ServerCallContext
     {
         // Leaves the timer's thread and the gate before it touches the response.
         await Task.Yield();
+        if (!flush.IsCompleted)
+        {
+            // The client reads so slowly that its window is closed: trailers would wait behind the messages.
+            _http.Features.Get<IHttpResetFeature>()?.Reset(Cancel);
+            return;
+        }
+
         try
         {
             await flush;

@@ -3,18 +3,29 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace Grpc.AspNetCore.Server;
 
+/// <summary>Where the instance that handles a call comes from.</summary>
+internal abstract class ServiceSource<TService>
+    where TService : class
+{
+    /// <summary>The one instance of a singleton, else null.</summary>
+    public abstract TService? Singleton { get; }
+
+    /// <summary>An instance for one call, and whether the caller must dispose it.</summary>
+    public abstract TService Get(IServiceProvider scope, out bool owned);
+}
+
 /// <summary>
-/// Where the instance that handles a call comes from: the singleton if the service is registered as one, what the
-/// call's own scope gives if it is registered otherwise, else a new object per call, disposed after it.
+/// The singleton if the service is registered as one, what the call's own scope gives if it is registered otherwise,
+/// else a new object per call, disposed after it.
 /// </summary>
-internal sealed class ServiceSource<[DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicConstructors)] TService>
+internal sealed class RegisteredOrNew<[DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicConstructors)] TService> : ServiceSource<TService>
     where TService : class
 {
     private readonly Lazy<TService>? _singleton;
     private readonly Lazy<ObjectFactory<TService>> _factory =
         new(static () => ActivatorUtilities.CreateFactory<TService>(Type.EmptyTypes));
 
-    public ServiceSource(IServiceProvider root)
+    public RegisteredOrNew(IServiceProvider root)
     {
         // A singleton needs no scope, so a call to it makes none.
         if (root.GetService<ServiceLifetimes>() is { } lifetimes && lifetimes.IsSingleton(typeof(TService)))
@@ -23,11 +34,9 @@ internal sealed class ServiceSource<[DynamicallyAccessedMembers(DynamicallyAcces
         }
     }
 
-    /// <summary>The one instance of a singleton, else null.</summary>
-    public TService? Singleton => _singleton?.Value;
+    public override TService? Singleton => _singleton?.Value;
 
-    /// <summary>An instance for one call, and whether the caller must dispose it.</summary>
-    public TService Get(IServiceProvider scope, out bool owned)
+    public override TService Get(IServiceProvider scope, out bool owned)
     {
         TService? registered = scope.GetService<TService>();
         owned = registered is null;

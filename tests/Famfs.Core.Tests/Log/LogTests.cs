@@ -53,6 +53,7 @@ public sealed class LogTests
             master.GoOn(SmallSegment);
         }
         Assert.Equal(41, master.Writer.SegmentCount);
+        master.PublishValues(++value);
 
         LogBench.Drain(tailing, seen);
         LogBench.RequireSame(master.History, seen);

@@ -21,7 +21,8 @@ public sealed class InodeTreeMemoryTests
             Assert.Equal(native, tree.NativeBytes);
         }
 
-        Assert.InRange(native, 1, 5 << 20);
+        // What stays (the root, the spine of the inode table, a chunk of the limbo list) lies in a few regions.
+        Assert.InRange(native, 1, 6 << 20);
     }
 
     [Fact]
@@ -118,7 +119,7 @@ public sealed class InodeTreeMemoryTests
         foreach ((nint address, (int bytes, byte fill)) in blocks)
             Release(heap, address, bytes, fill);
         Assert.Equal(0, heap.UsedBytes);
-        Assert.InRange(heap.Bytes, 0, 4 << 20);
+        Assert.InRange(heap.Bytes, 0, 1 << 20);
     }
 
     private static unsafe void Write(NativeHeap heap, int bytes, byte fill, Dictionary<nint, (int, byte)> blocks)

@@ -360,6 +360,7 @@ public sealed class FuseOperationsTests : IDisposable
         InodeNumber striped = _system.AddFile(Root, "i", 10, 0x1A4, (ulong)Unit, new MapExtent(new DeviceIndex(0), 0, Unit), new MapExtent(new DeviceIndex(1), 0, Unit));
         Assert.Equal(simple.ToString(), Get(simple, "user.famfs.ino"));
         Assert.Equal("size 6291456 chunk 0\n0 2097152 2097152\n3 0 4194304\n", Get(simple, "user.famfs.map"));
+        Assert.Equal(2, Famfs.Core.Format.MapText.Parse(Get(striped, "user.famfs.map")!, out _).Extents.Count);
         Assert.Equal("contiguous extents=2", Get(simple, "user.famfs.layout"));
         Assert.Equal("interleaved strips=2 chunk=2097152", Get(striped, "user.famfs.layout"));
         Assert.Equal("11111111-2222-3333-4444-555555555555", Get(Root, "user.famfs.uuid"));

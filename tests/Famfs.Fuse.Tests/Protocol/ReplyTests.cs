@@ -127,6 +127,14 @@ public sealed class ReplyTests
         Assert.Equal(delete, buffer[..Notification.Delete(buffer, 5, 6, "ab"u8)].ToArray());
         byte[] epoch = [0x10, 0, 0, 0, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]; // len 16, INC_EPOCH
         Assert.Equal(epoch, buffer[..Notification.IncrementEpoch(buffer)].ToArray());
+        byte[] prune =
+        [
+            0x28, 0, 0, 0, 0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // len 40, PRUNE
+            0x01, 0, 0, 0, 0, 0, 0, 0, // count 1, padding
+            0, 0, 0, 0, 0, 0, 0, 0, // spare
+            0x06, 0, 0, 0, 0, 0, 0, 0, // nodeid 6
+        ];
+        Assert.Equal(prune, buffer[..Notification.Prune(buffer, 6)].ToArray());
         Assert.Equal(Notification.MaxBytes, Notification.Delete(buffer, 5, 6, new byte[FuseConstants.NAME_MAX]));
     }
 

@@ -46,6 +46,7 @@ public sealed class WireMessageTests
         (typeof(NotifyInvalInodeOut), 24), // fuse_notify_inval_inode_out
         (typeof(NotifyInvalEntryOut), 16), // fuse_notify_inval_entry_out
         (typeof(NotifyDeleteOut), 24), // fuse_notify_delete_out
+        (typeof(NotifyPruneOut), 16), // fuse_notify_prune_out
         (typeof(Reserved14Words), 112), // fuse_statx.__spare2
         (typeof(Reserved6Halves), 24), // fuse_kstatfs.spare
         (typeof(Reserved11Words), 44), // fuse_init_in.unused

@@ -103,6 +103,19 @@ public sealed class InvalidationTests : IDisposable
     }
 
     [Fact]
+    public void A_cached_inode_that_nobody_uses_is_released_on_demand()
+    {
+        InodeNumber file = _system.AddFile(Root, "f", 5);
+        using RealMount mount = RealMount.Start(_system);
+        Assert.SkipUnless(mount.Mount.Negotiated.HasPrune, $"kernel interface 7.{mount.Mount.Negotiated.Minor} cannot prune");
+        mount.Require("stat f");
+        Assert.Equal(InodePresence.Present, mount.Mount.Notifier.Probe(file));
+        using (new FileStream(Path.Combine(mount.Path, "f"), FileMode.Open, FileAccess.Read))
+            Assert.Equal(InodePresence.Present, mount.Mount.Notifier.Release(file));
+        Assert.True(SpinWait.SpinUntil(() => mount.Mount.Notifier.Release(file) == InodePresence.Absent, TimeSpan.FromSeconds(60)), "the kernel keeps the inode");
+    }
+
+    [Fact]
     public void A_renamed_file_has_its_new_name_only()
     {
         InodeNumber directory = _system.AddDirectory(Root, "d");

@@ -283,6 +283,37 @@ public sealed class RealMountTests : IDisposable
     }
 
     [Fact]
+    public void Cached_reads_read_ahead_further_than_the_kernel_would()
+    {
+        TestFileSystem system = NewSystem();
+        using RealMount mount = RealMount.Start(system, new CachePolicy(CacheMode.CloseToOpen));
+        string path = $"/sys/class/bdi/0:{mount.Mount.ConnectionNumber}/read_ahead_kb";
+        Assert.SkipUnless(File.Exists(path), $"no {path}");
+        Assert.Equal("1024", File.ReadAllText(path).Trim());
+    }
+
+    [Fact]
+    public void A_mount_point_behind_a_symbolic_link_is_unmounted_again()
+    {
+        RealMount.RequirePossible();
+        string target = Directory.CreateTempSubdirectory("famfs-fuse-test-").FullName;
+        string link = target + "-link";
+        try
+        {
+            File.CreateSymbolicLink(link, target);
+            using (FuseMount.Start(new FuseMountOptions(link), NewSystem().Dependencies))
+                Assert.Equal("fuse.famfs", ShellResult.Run("/", $"grep ' {target} ' /proc/self/mounts | cut -d' ' -f3").Output);
+            Assert.Equal("", ShellResult.Run("/", $"grep ' {target} ' /proc/self/mounts; true").Output);
+        }
+        finally
+        {
+            _ = MountPoint.Detach(target); // false: as it should be
+            File.Delete(link);
+            Directory.Delete(target);
+        }
+    }
+
+    [Fact]
     public void A_truncated_device_is_EIO_and_nobody_is_killed()
     {
         TestFileSystem system = NewSystem();

@@ -1,0 +1,223 @@
+using Famfs.TestSupport.Dax;
+
+namespace Famfs.Simulation;
+
+/// <summary>A simulated process was killed; its host goes on.</summary>
+internal sealed class ProcessKilledException() : Exception("killed");
+
+/// <summary>One thread of the simulation. It runs only while it holds the baton.</summary>
+internal sealed class SimulatedProcess(string name, string host) : IDisposable
+{
+    public string Name { get; } = name;
+
+    public string Host { get; } = host;
+
+    /// <summary>Released when it is this process' turn.</summary>
+    public SemaphoreSlim Turn { get; } = new(0);
+
+    /// <summary>Not scheduled before this step: a pause (SIGSTOP, a hypervisor, a page fault that takes a minute).</summary>
+    public long PausedUntil { get; set; }
+
+    /// <summary>Dies at its next access.</summary>
+    public bool Killed { get; set; }
+
+    public bool Done { get; set; }
+
+    public void Dispose() => Turn.Dispose();
+}
+
+/// <summary>How often which accident happens; drawn from the seed.</summary>
+internal sealed record ChaosOptions
+{
+    /// <summary>One in this many loads is a switch point; other accesses always are.</summary>
+    public required int LoadSwitchOneIn { get; init; }
+
+    /// <summary>At a switch point the baton is passed on one time in this many.</summary>
+    public required int SwitchOneIn { get; init; }
+
+    /// <summary>One in this many switch points pauses its process for long.</summary>
+    public required int PauseOneIn { get; init; }
+
+    /// <summary>One in this many accesses that decide something (<see cref="CooperativeScheduler"/>) pauses its
+    /// process for long.</summary>
+    public required int DecisivePauseOneIn { get; init; }
+
+    /// <summary>Steps of the longest pause.</summary>
+    public required int LongestPause { get; init; }
+
+    /// <summary>One in this many switch points kills its process.</summary>
+    public required int KillOneIn { get; init; }
+
+    /// <summary>One in this many switch points crashes its host.</summary>
+    public required int CrashOneIn { get; init; }
+}
+
+/// <summary>
+/// Runs real code on real threads, one at a time: whoever holds the baton runs until a switch point, where
+/// the seed decides who goes on. So a run is a function of its seed. Switch points are the accesses of
+/// <see cref="FakeSharedMemory"/> and <see cref="Yield"/>. Accesses to quiet offsets are none; the decisive
+/// ones, where the protocol's windows begin and end, are paused at more often.
+/// </summary>
+internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, ChaosOptions chaos, Func<long, bool> isQuiet, Func<long, bool> isDecisive) : IDisposable
+{
+    private static readonly TimeSpan s_stuck = TimeSpan.FromMinutes(2);
+
+    // Touched by the holder of the baton only.
+    private readonly Random _random = new(seed);
+    private readonly List<SimulatedProcess> _processes = [];
+    private readonly List<Thread> _threads = [];
+    private readonly SemaphoreSlim _allDone = new(0);
+    private SimulatedProcess? _current;
+    private long _lastStep;
+
+    /// <summary>Switch points so far.</summary>
+    public long Step { get; private set; }
+
+    /// <summary>Times the baton went to another process.</summary>
+    public long Switches { get; private set; }
+
+    public int Pauses { get; private set; }
+
+    public int Kills { get; private set; }
+
+    public int Crashes { get; private set; }
+
+    /// <summary>No more accidents; processes come to an end.</summary>
+    public bool Quiescing { get; private set; }
+
+    /// <summary>First violation or unexpected error.</summary>
+    public Exception? Failure { get; private set; }
+
+    /// <summary>Adds a process. <paramref name="body"/> is one life: it is called again after a kill or crash
+    /// until the simulation quiesces.</summary>
+    public void Spawn(string name, string host, Action<SimulatedProcess> body)
+    {
+        SimulatedProcess process = new(name, host);
+        _processes.Add(process);
+        _threads.Add(new(() => Live(process, body)) { IsBackground = true, Name = name });
+    }
+
+    /// <summary>Runs all processes until <paramref name="steps"/> have passed and all have ended.</summary>
+    public void Run(long steps)
+    {
+        _lastStep = steps;
+        memory.BeforeAccess = (_, operation, offset) => OnAccess(operation, offset);
+        foreach (Thread thread in _threads)
+            thread.Start();
+        _current = _processes[_random.Next(_processes.Count)];
+        _current.Turn.Release();
+        if (!_allDone.Wait(s_stuck))
+            Failure ??= new TimeoutException($"the simulation is stuck at step {Step} in {_current?.Name}");
+        else
+            _threads.ForEach(t => t.Join());
+        memory.BeforeAccess = null;
+    }
+
+    /// <summary>The process has nothing to do.</summary>
+    public void Yield() => SwitchPoint(always: true);
+
+    public void Dispose()
+    {
+        _allDone.Dispose();
+        _processes.ForEach(p => p.Dispose());
+    }
+
+    private void Live(SimulatedProcess process, Action<SimulatedProcess> body)
+    {
+        process.Turn.Wait();
+        while (!Quiescing)
+        {
+            try
+            {
+                body(process);
+            }
+            catch (Exception error) when (error is ProcessKilledException or FakeHostCrashedException or ObjectDisposedException)
+            {
+                // The next life begins as soon as the schedule allows.
+            }
+            catch (Exception error)
+            {
+                Failure ??= new InvalidOperationException($"{process.Name} at step {Step}: {error.Message}", error);
+                Quiescing = true;
+            }
+        }
+        process.Done = true;
+        if (Pick() is { } next)
+            HandTo(next);
+        else
+            _allDone.Release();
+    }
+
+    private void OnAccess(string operation, long offset)
+    {
+        if (isQuiet(offset) && operation is not (FakeOperation.Fence or FakeOperation.Lock))
+            return;
+        if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && OneIn(chaos.DecisivePauseOneIn))
+            Pause(_current!);
+        else if (operation == FakeOperation.Load && _random.Next(chaos.LoadSwitchOneIn) != 0)
+            return;
+        SwitchPoint(always: false);
+    }
+
+    private void SwitchPoint(bool always)
+    {
+        SimulatedProcess self = _current!;
+        Step++;
+        Quiescing |= Step >= _lastStep;
+        if (!Quiescing)
+            Disturb(self);
+        if ((always || _random.Next(chaos.SwitchOneIn) == 0 || self.PausedUntil > Step) && Pick() is { } next && next != self)
+        {
+            Switches++;
+            HandTo(next);
+            self.Turn.Wait();
+        }
+        if (Failure is not null)
+            throw new ProcessKilledException();
+        if (self.Killed)
+        {
+            self.Killed = false;
+            throw new ProcessKilledException();
+        }
+    }
+
+    private void Disturb(SimulatedProcess self)
+    {
+        if (OneIn(chaos.PauseOneIn))
+            Pause(self);
+        if (OneIn(chaos.KillOneIn))
+        {
+            self.Killed = true;
+            Kills++;
+        }
+        if (OneIn(chaos.CrashOneIn))
+        {
+            memory.Crash(self.Host);
+            Crashes++;
+        }
+    }
+
+    private void Pause(SimulatedProcess process)
+    {
+        // Short ones hit other windows than long ones, which let whole takeovers pass by.
+        process.PausedUntil = Step + 1 + (long)(chaos.LongestPause * Math.Pow(_random.NextDouble(), 2));
+        Pauses++;
+    }
+
+    private bool OneIn(int odds) => odds > 0 && _random.Next(odds) == 0;
+
+    private SimulatedProcess? Pick()
+    {
+        SimulatedProcess[] alive = [.. _processes.Where(p => !p.Done)];
+        if (alive.Length == 0)
+            return null;
+        SimulatedProcess[] awake = [.. alive.Where(p => Quiescing || p.PausedUntil <= Step)];
+        return awake.Length > 0 ? awake[_random.Next(awake.Length)] : alive.MinBy(p => p.PausedUntil);
+    }
+
+    private void HandTo(SimulatedProcess next)
+    {
+        _current = next;
+        next.Turn.Release();
+    }
+}

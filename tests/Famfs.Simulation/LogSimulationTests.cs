@@ -1,0 +1,54 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using Xunit;
+
+namespace Famfs.Simulation;
+
+/// <summary>FAMFS_SEED=n runs one seed; FAMFS_SEEDS=n runs n of them, FAMFS_FIRST_SEED=n from there.</summary>
+public sealed class LogSimulationTests(ITestOutputHelper output)
+{
+    /// <summary>About 60 s on 2 cores (measured with this test).</summary>
+    private const int DefaultSeeds = 400;
+
+    [Fact]
+    public void Everybody_sees_a_prefix_of_one_history_and_what_is_acknowledged_stays()
+    {
+        if (Setting("FAMFS_SEED") is { } one)
+        {
+            output.WriteLine($"seed {one}: {new LogSimulation(one).Run()}");
+            return;
+        }
+        int first = Setting("FAMFS_FIRST_SEED") ?? 1;
+        int count = Setting("FAMFS_SEEDS") ?? DefaultSeeds;
+        ConcurrentBag<SimulationCounts> runs = [];
+        ConcurrentBag<(int Seed, Exception Error)> failures = [];
+        Parallel.For(first, first + count, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, (seed, loop) =>
+        {
+            try
+            {
+                runs.Add(new LogSimulation(seed).Run());
+            }
+            catch (Exception error)
+            {
+                failures.Add((seed, error));
+                if (failures.Count >= 5)
+                    loop.Stop();
+            }
+        });
+        output.WriteLine($"{runs.Count} seeds from {first}: {runs.Sum(r => r.Steps)} switch points, {runs.Sum(r => r.Switches)} switches, {runs.Sum(r => r.Pauses)} pauses, "
+            + $"{runs.Sum(r => r.Kills)} kills, {runs.Sum(r => r.Crashes)} host crashes, {runs.Sum(r => r.Claims)} claims, {runs.Sum(r => r.Terms)} terms, {runs.Sum(r => r.Deposed)} depositions, "
+            + $"{runs.Sum(r => r.Advances)} segments, {runs.Sum(r => r.Records)} records, {runs.Sum(r => r.Acknowledged)} acknowledged, {runs.Sum(r => r.Unsettled)} unsettled polls");
+        Assert.True(failures.IsEmpty, string.Join("\n", failures.OrderBy(f => f.Seed).Select(f =>
+            $"seed {f.Seed}: {f.Error.Message}\n  repeat: FAMFS_SEED={f.Seed} dotnet test tests/Famfs.Simulation/Famfs.Simulation.csproj\n{f.Error}")));
+    }
+
+    [Fact]
+    public void A_seed_gives_the_same_run_twice()
+    {
+        foreach (int seed in new[] { 1, 2, 3, 4 })
+            Assert.Equal(new LogSimulation(seed).Run(), new LogSimulation(seed).Run());
+    }
+
+    private static int? Setting(string name) =>
+        Environment.GetEnvironmentVariable(name) is { Length: > 0 } text ? int.Parse(text, CultureInfo.InvariantCulture) : null;
+}
