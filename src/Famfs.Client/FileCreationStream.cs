@@ -180,7 +180,11 @@ internal sealed class FileCreationStream
         ? new(ErrorReason.NotMaster, $"no master answers at {_client.Connections.Describe()} within {_stall.TotalSeconds:0.###} s: {last.Message}", last)
         : last;
 
-    private TimeSpan Remaining() => _stall - _client.Options.Clock.GetElapsedTime(_progress.Start);
+    private TimeSpan Remaining()
+    {
+        TimeSpan remaining = _stall - _client.Options.Clock.GetElapsedTime(_progress.Start);
+        return remaining > TimeSpan.Zero ? remaining : TimeSpan.Zero;
+    }
 
     private bool IsAnswered()
     {

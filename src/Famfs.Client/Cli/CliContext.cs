@@ -82,11 +82,15 @@ internal sealed class CliContext(CliEnvironment environment)
     public TimeSpan TimeoutOf(ParseResult parsed) =>
         parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
 
+    /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
+    public string[] MastersOf(ParseResult parsed) =>
+        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(CommonOptions.MasterVariable));
+
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
     /// with the environment's master a path from the root.</summary>
     public CliTarget Resolve(ParseResult parsed, string path)
     {
-        if (MastersOf(parsed) is { Length: > 0 } given)
+        if (GivenMasters(parsed) is { Length: > 0 } given)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
         if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
         {
@@ -105,7 +109,7 @@ internal sealed class CliContext(CliEnvironment environment)
     {
         if (path is not null)
             return Resolve(parsed, path);
-        string[] masters = MastersOf(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(CommonOptions.MasterVariable));
+        string[] masters = MastersOf(parsed);
         if (masters.Length > 0)
             return new(ClientOf(parsed, masters), "", "/", null, null);
         IReadOnlyList<FamfsMount> mounts = FamfsMount.FindAll(Environment.MountTablePath);
@@ -158,7 +162,7 @@ internal sealed class CliContext(CliEnvironment environment)
 
     private static string FromRoot(string path) => path is "/" or "." ? "" : path.TrimStart('/').TrimEnd('/');
 
-    private string[] MastersOf(ParseResult parsed) => [.. (parsed.GetValue(Options.Master) ?? []).SelectMany(Split)];
+    private string[] GivenMasters(ParseResult parsed) => [.. (parsed.GetValue(Options.Master) ?? []).SelectMany(Split)];
 
     private static string[] Split(string? addresses) => (addresses ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
 

@@ -26,7 +26,10 @@ public static class FamfsCommand
             ParseResult parsed = Build(context).Parse(own);
             if (parsed.Errors.Count > 0)
             {
-                environment.Error.WriteLine($"{Name}: {OneLine(parsed.Errors[0].Message)}");
+                // Of a word that means nothing, the parser says first what it misses.
+                environment.Error.WriteLine(parsed.UnmatchedTokens.Count > 0
+                    ? $"{Name}: {OneLine(parsed.UnmatchedTokens[0])}: unknown command or argument; see {Name} --help"
+                    : $"{Name}: {OneLine(parsed.Errors[0].Message)}");
                 return ExitCode.Usage;
             }
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };

@@ -7,7 +7,7 @@ using Famfs.V1;
 namespace Famfs.Client.Cli;
 
 /// <summary><c>famfs mount DEVICE… MOUNTPOINT [-- ARGUMENT…]</c>: starts <c>famfsd</c> and waits until the
-/// mount answers. famfsd gets <c>[--master ADDRESS] [--host-state DIR] ARGUMENT… DEVICE… MOUNTPOINT</c>.</summary>
+/// mount answers. famfsd gets <c>MOUNTPOINT --device DEVICE… [--master ADDRESS]… --host-state DIR ARGUMENT…</c>.</summary>
 internal static class MountCommand
 {
     public const string Name = "mount";
@@ -31,13 +31,12 @@ internal static class MountCommand
                 throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
             string program = ProgramFinder.Require(context.Environment, ProgramName);
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
-            List<string> arguments = [];
-            string master = string.Join(',', parsed.GetValue(context.Options.Master) ?? []);
-            if (master.Length == 0)
-                master = context.Environment.Variable(CommonOptions.MasterVariable) ?? "";
-            if (master.Length != 0)
+            List<string> arguments = [mountPoint];
+            foreach (string device in given[..^1])
+                arguments.AddRange(["--device", Path.GetFullPath(device)]);
+            foreach (string master in context.MastersOf(parsed))
                 arguments.AddRange(["--master", master]);
-            arguments.AddRange(["--host-state", directory, .. context.PassThrough, .. given[..^1].Select(Path.GetFullPath), mountPoint]);
+            arguments.AddRange(["--host-state", directory, .. context.PassThrough]);
             if (parsed.GetValue(foreground))
                 ProgramStart.Replace(program, arguments);
 

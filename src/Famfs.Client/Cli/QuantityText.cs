@@ -45,7 +45,7 @@ public static class QuantityText
         time = default;
         (string unit, double seconds)[] units = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600)];
         (string unit, double seconds) found = units.FirstOrDefault(u => text.EndsWith(u.unit, StringComparison.Ordinal), ("", 1));
-        if (!double.TryParse(text.AsSpan(0, text.Length - found.unit.Length), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number))
+        if (!double.TryParse(text.AsSpan(0, text.Length - found.unit.Length), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number) || !double.IsFinite(number))
         {
             error = $"'{text}' is not a time; write seconds, or a number with ms, s, m or h";
             return false;
