@@ -9,6 +9,7 @@ fail() { echo "demo: FAILED: $*" >&2; exit 1; }
 
 [ -x "$bin/famfs" ] || fail "$bin/famfs is missing; run \`make publish\`"
 [ -c /dev/fuse ] || fail "/dev/fuse is missing: load the fuse module (modprobe fuse)"
+[ -r /dev/fuse ] && [ -w /dev/fuse ] || fail "/dev/fuse may not be opened by $(id -un): run as root, or chmod 0666 /dev/fuse"
 if [ "$(id -u)" -ne 0 ]; then
     unshare -Urm true 2>/dev/null || fail "this needs root, or user namespaces (unshare -Urm), which are not allowed here"
     exec unshare -Urm "$self" "$bin"
