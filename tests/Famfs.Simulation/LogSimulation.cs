@@ -22,7 +22,7 @@ internal readonly record struct SimulationCounts(long Steps, long Switches, int 
 internal sealed class LogSimulation
 {
     private const int MasterCount = 3;
-    private const long SmallSegment = 3 * MediaLayout.SegmentHeaderBytes;
+    private const long SmallSegment = 5 * MediaLayout.SegmentHeaderBytes;
     private const long MemoryBytes = 64L * MediaLayout.UnitBytes;
 
     private readonly int _seed;
@@ -150,14 +150,16 @@ internal sealed class LogSimulation
         for (int batches = random.Next(1, 25); batches > 0 && !_scheduler.Quiescing; batches--)
         {
             int known = master.History.Records.Count;
-            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 1000)
+            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 8000)
             {
                 master.GoOn(SmallSegment);
                 _advances++;
             }
             else
             {
-                ulong[] values = [.. Enumerable.Range(0, random.Next(1, 4)).Select(_ => ++_nextValue)];
+                // Now and then enough to reach over a page, the grain in which a slot's space is given out.
+                int count = random.Next(4) == 0 ? random.Next(40, 120) : random.Next(1, 4);
+                ulong[] values = [.. Enumerable.Range(0, count).Select(_ => ++_nextValue)];
                 master.PublishValues(values);
             }
             // Publish has returned: its caller is answered.
