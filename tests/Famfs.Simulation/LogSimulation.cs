@@ -135,7 +135,7 @@ internal sealed class LogSimulation
             TestMaster master = TestMaster.Activate(mastership, TestMaster.Replay(mastership.Reader, pool));
             _terms++;
             // The check behind the anchor has passed: whoever claims from now on finds it.
-            _settled.RequireWhole($"{process.Name} term {master.Writer.Term}", master.History.Records.Count);
+            _settled.RequireWhole($"{process.Name} term {master.Writer.Term}", master.Writer.Term.Value, master.History.Records.Count);
             _settled.Rely($"{process.Name} term {master.Writer.Term}", master.History.Records);
             Serve(process, master, random);
         }
@@ -216,7 +216,7 @@ internal sealed class LogSimulation
         int slot = _random.Next(MasterCount);
         using DevicePool pool = OpenPool(HostName(slot));
         TestMaster last = TestMaster.Start(pool, slot, HostId(slot), HostId(101));
-        _settled.RequireWhole("the last master", last.History.Records.Count);
+        _settled.RequireWhole("the last master", last.Writer.Term.Value, last.History.Records.Count);
         last.PublishValues(++_nextValue);
         _settled.Rely("the last master", last.History.Records);
         for (int i = 0; i < _readers; i++)

@@ -29,10 +29,12 @@ internal sealed class SettledHistory
         }
     }
 
-    /// <summary>A master that is active has everything that anybody relies on.</summary>
-    public void RequireWhole(string who, int count)
+    /// <summary>A master that is active has everything that anybody relies on, but for what higher terms wrote:
+    /// they may have claimed, and gone far, between the reads of its own last check, and it will never
+    /// acknowledge anything.</summary>
+    public void RequireWhole(string who, ulong term, int count)
     {
-        if (count < _records.Count)
+        if (count < _records.Count && _records[count].Term <= term)
             throw new InvalidOperationException($"P1 broken: {who} became active with {count} records, {_records.Count} are relied on; first lost: {_records[count]}");
     }
 
