@@ -66,6 +66,8 @@ internal sealed record CliTarget(FamfsClient Client, string Path, string Shown, 
 /// <summary>One run of the command: its streams, what was given to it, and the verbs' common work.</summary>
 internal sealed class CliContext(CliEnvironment environment)
 {
+    private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
+
     private readonly Dictionary<string, FamfsClient> _clients = [];
 
     public CliEnvironment Environment { get; } = environment;
@@ -88,14 +90,14 @@ internal sealed class CliContext(CliEnvironment environment)
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
     /// with the environment's master a path from the root.</summary>
-    public CliTarget Resolve(ParseResult parsed, string path)
+    public async Task<CliTarget> ResolveAsync(ParseResult parsed, string path, CancellationToken cancel)
     {
         if (GivenMasters(parsed) is { Length: > 0 } given)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
         if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
         {
             string address = mount.ReadMasterAddress() ?? Environment.Variable(CommonOptions.MasterVariable)
-                ?? throw new FamfsException(ErrorReason.NotMaster, $"{path}: its mount knows no master at the moment; use --master") { Path = path };
+                ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
             return new(ClientOf(parsed, Split(address)), mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
         if (Split(Environment.Variable(CommonOptions.MasterVariable)) is { Length: > 0 } usual)
@@ -105,17 +107,17 @@ internal sealed class CliContext(CliEnvironment environment)
 
     /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
     /// only mount there is.</summary>
-    public CliTarget ResolveFileSystem(ParseResult parsed, string? path)
+    public async Task<CliTarget> ResolveFileSystemAsync(ParseResult parsed, string? path, CancellationToken cancel)
     {
         if (path is not null)
-            return Resolve(parsed, path);
+            return await ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
         string[] masters = MastersOf(parsed);
         if (masters.Length > 0)
             return new(ClientOf(parsed, masters), "", "/", null, null);
         IReadOnlyList<FamfsMount> mounts = FamfsMount.FindAll(Environment.MountTablePath);
         return mounts.Count switch
         {
-            1 => Resolve(parsed, mounts[0].MountPoint),
+            1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel).ConfigureAwait(false),
             0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {CommonOptions.MasterVariable}"),
             _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
         };
@@ -158,6 +160,19 @@ internal sealed class CliContext(CliEnvironment environment)
             }
             Out.WriteLine(line.ToString().TrimEnd());
         }
+    }
+
+    /// <summary>A mount serves before it has found its master: that may come in a moment.</summary>
+    private async Task<string> WaitForMasterAsync(FamfsMount mount, TimeSpan timeout, CancellationToken cancel)
+    {
+        long start = Environment.Clock.GetTimestamp();
+        while (Environment.Clock.GetElapsedTime(start) < timeout)
+        {
+            await Task.Delay(s_poll, Environment.Clock, cancel).ConfigureAwait(false);
+            if (mount.ReadMasterAddress() is { } address)
+                return address;
+        }
+        throw new FamfsException(ErrorReason.NotMaster, $"{mount.MountPoint}: the mount found no master within {timeout.TotalSeconds:0.###} s; use --master") { Path = mount.MountPoint };
     }
 
     private static string FromRoot(string path) => path is "/" or "." ? "" : path.TrimStart('/').TrimEnd('/');

@@ -25,7 +25,7 @@ internal static class CpCommand
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(paths)!;
-            CliTarget target = context.Resolve(parsed, given[^1]);
+            CliTarget target = await context.ResolveAsync(parsed, given[^1], cancel).ConfigureAwait(false);
             string destination = target.RequireLocalPath("the destination of cp");
             if (parsed.GetValue(jobs) is < 1 or > 256)
                 throw CliOptions.Usage("--jobs: 1 to 256");

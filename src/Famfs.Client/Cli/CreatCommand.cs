@@ -27,7 +27,7 @@ internal static class CreatCommand
         layout.AddTo(command);
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.Resolve(parsed, parsed.GetValue(path)!);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
             string? local = parsed.GetValue(randomize) ? target.RequireLocalPath("--randomize") : null;
             long bytes = parsed.GetValue(size)!.Value;
             CreateFileReply reply = await target.Client.CreateFileAsync(new CreateFileRequest

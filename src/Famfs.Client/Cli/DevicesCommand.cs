@@ -15,7 +15,7 @@ internal static class DevicesCommand
         Command command = new("list", "Show the devices") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             ListDevicesReply reply = await target.Client.ListDevicesAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
@@ -47,7 +47,7 @@ internal static class DevicesCommand
         Command command = new("add", "Add a device") { device, on, force, zero, coherent };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(on));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(on), cancel).ConfigureAwait(false);
             AddDeviceRequest request = new() { Path = parsed.GetValue(device)!, Force = parsed.GetValue(force), Zero = parsed.GetValue(zero) };
             if (parsed.GetValue(coherent) is { } said)
                 request.Coherent = said;

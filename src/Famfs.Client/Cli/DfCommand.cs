@@ -13,7 +13,7 @@ internal static class DfCommand
         Command command = new("df", "Show space") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {

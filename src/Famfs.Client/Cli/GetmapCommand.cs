@@ -14,7 +14,7 @@ internal static class GetmapCommand
         Command command = new("getmap", "Show where a file's bytes are") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.Resolve(parsed, parsed.GetValue(path)!);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
             GetMapReply reply = await target.Client.GetMapAsync(new GetMapRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (!context.IsJson(parsed))
             {

@@ -13,7 +13,7 @@ internal static class HostsCommand
         Command command = new("hosts", "Show the mounts of all hosts") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             ListHostsReply reply = await target.Client.ListHostsAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {

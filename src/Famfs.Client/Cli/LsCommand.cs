@@ -15,7 +15,7 @@ internal static class LsCommand
         Command command = new("ls", "List a directory") { path, longOption, recursive };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             List<V1.FileInfo> entries = [];
             ListDirectoryRequest request = new() { Path = target.Path, Recursive = parsed.GetValue(recursive) };
             await foreach (V1.FileInfo entry in target.Client.ListDirectoryAsync(request, context.TimeoutOf(parsed), cancel).ConfigureAwait(false))

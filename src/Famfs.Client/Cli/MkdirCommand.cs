@@ -19,7 +19,7 @@ internal static class MkdirCommand
         Command command = new("mkdir", "Make a directory") { path, parents, mode, uid, gid, wait };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.Resolve(parsed, parsed.GetValue(path)!);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
             MakeDirectoryReply reply = await target.Client.MakeDirectoryAsync(new MakeDirectoryRequest
             {
                 Path = target.Path,

@@ -15,8 +15,8 @@ internal static class MvCommand
         Command command = new("mv", "Rename a file or directory") { from, to, replace, wait };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget source = context.Resolve(parsed, parsed.GetValue(from)!);
-            CliTarget target = context.Resolve(parsed, parsed.GetValue(to)!);
+            CliTarget source = await context.ResolveAsync(parsed, parsed.GetValue(from)!, cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(to)!, cancel).ConfigureAwait(false);
             if (source.Mount?.MountPoint != target.Mount?.MountPoint)
                 throw CliOptions.Usage($"{target.Shown}: is on another file system than {source.Shown}");
             MutationReply reply = await target.Client.RenameAsync(new RenameRequest

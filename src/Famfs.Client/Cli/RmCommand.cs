@@ -17,7 +17,7 @@ internal static class RmCommand
             MutationReply? last = null;
             foreach (string path in parsed.GetValue(paths)!)
             {
-                CliTarget target = context.Resolve(parsed, path);
+                CliTarget target = await context.ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
                 last = await target.Client.RemoveAsync(new RemoveRequest
                 {
                     Path = target.Path,

@@ -13,7 +13,7 @@ internal static class StatCommand
         Command command = new("stat", "Show a file or directory") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.Resolve(parsed, parsed.GetValue(path)!);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
             GetFileReply reply = await target.Client.GetFileAsync(new GetFileRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {

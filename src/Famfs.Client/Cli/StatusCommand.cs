@@ -13,7 +13,7 @@ internal static class StatusCommand
         Command command = new("status", "Show the state of a file system and its master") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
                 context.WriteJson(json => Write(json, status));

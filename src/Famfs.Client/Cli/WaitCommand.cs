@@ -18,7 +18,7 @@ internal static class WaitCommand
         Command command = new("wait", "Wait until all mounts show what the master has") { path, mounts, position };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             BarrierRequest request = new();
             foreach (string mount in parsed.GetValue(mounts) ?? [])
                 request.MountIds.Add(Guid.TryParse(mount, out Guid id) ? id.ToByteString() : throw CliOptions.Usage($"--mount: '{mount}' is not a uuid"));
