@@ -16,7 +16,7 @@ internal static class MasterSlotCommand
         Command command = new("master-slot", "Ask the running master for a master slot for this host") { path, state };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = context.ResolveFileSystem(parsed, parsed.GetValue(path));
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             HostIdentity host = HostIdentity.Load(HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable)), new());
             GrantMasterSlotReply reply = await target.Client.GrantMasterSlotAsync(new() { HostId = host.Host.ToByteString() }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
