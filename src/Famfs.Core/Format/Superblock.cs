@@ -260,7 +260,8 @@ public sealed record Superblock
             SuperblockVerdict.Damaged => ErrorReason.MediaCorrupt,
             SuperblockVerdict.Unsupported or SuperblockVerdict.Famfs2 => ErrorReason.NotSupportedByFormat,
             _ => ErrorReason.WrongFilesystem,
-        }, $"{path}: {cause}") { Path = path };
+        }, $"{path}: {cause}")
+        { Path = path };
 
     private string? FindFieldError()
     {
