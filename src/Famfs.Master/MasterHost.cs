@@ -106,6 +106,8 @@ internal static class MasterHost
                 }
                 app.Lifetime.StopApplication();
             }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        // Streams last as long as their hosts; the server would wait for them.
+        app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         await app.StartAsync(cancel).ConfigureAwait(false);
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);

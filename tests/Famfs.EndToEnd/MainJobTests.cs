@@ -123,6 +123,20 @@ public sealed class MainJobTests
     }
 
     [Fact]
+    public async Task A_master_told_to_stop_ends_its_term_and_its_streams_in_order()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 256L << 20);
+        (ServerProcess process, string address) = cluster.StartMaster("a");
+        string a = cluster.Mount("a", address).Path;
+        using (FamfsClient client = Cluster.Connect(address))
+            await client.CreateFileAsync(new() { Path = "f", SizeBytes = FileBytes }, cancel: TestContext.Current.CancellationToken);
+        process.Signal("TERM");
+        Assert.Equal(0, process.AwaitExit());
+        Assert.Contains("term_ended", cluster.Famfs(["log", "dump", .. cluster.Devices]).Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1], StringComparison.Ordinal);
+        Cluster.Await("the file on the mount", () => File.Exists(Path.Combine(a, "f")));
+    }
+
+    [Fact]
     public void A_killed_daemon_leaves_a_mount_that_umount_cleans()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 256L << 20);
