@@ -37,13 +37,13 @@ public sealed class LogSubscriberTests
         LogSubscriber subscriber = new(client);
         RecordingHandler handler = new() { OnBlock = position => subscriber.Acknowledge(position, [new(99)]) };
 
-        Goaway? goaway = await subscriber.RunOnceAsync(handler, TestContext.Current.CancellationToken);
+        Goaway? goaway = await subscriber.RunOnceAsync(handler, Limit.Minute());
 
         Assert.Equal("moving", goaway!.Reason);
         Assert.Equal(3u, handler.Welcome!.HostSlot);
         Assert.Equal([(3, 1UL)], handler.Blocks);
         Assert.Equal(TimeSpan.FromMilliseconds(700), handler.Lease);
-        Ack ack = await acked.Task.WaitAsync(s_long, TestContext.Current.CancellationToken);
+        Ack ack = await acked.Task.WaitAsync(s_long, Limit.Minute());
         Assert.Equal((3UL, 64UL), (ack.Position.Sequence, ack.Position.Term));
         Assert.Equal([99UL], ack.ReleasedInodes);
         Assert.Equal(handler.Hello, hello);
@@ -82,7 +82,7 @@ public sealed class LogSubscriberTests
             },
         };
 
-        await subscriber.RunOnceAsync(handler, TestContext.Current.CancellationToken);
+        await subscriber.RunOnceAsync(handler, Limit.Minute());
 
         Assert.Equal((ulong)records, acks[^1]);
         Assert.Equal(acks.Order(), acks);
@@ -123,7 +123,7 @@ public sealed class LogSubscriberTests
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
         RecordingHandler handler = new();
 
-        SubscriptionBrokenException e = await Assert.ThrowsAsync<SubscriptionBrokenException>(() => new LogSubscriber(client).RunOnceAsync(handler, TestContext.Current.CancellationToken));
+        SubscriptionBrokenException e = await Assert.ThrowsAsync<SubscriptionBrokenException>(() => new LogSubscriber(client).RunOnceAsync(handler, Limit.Minute()));
 
         Assert.Equal(fault, e.Fault);
         Assert.Equal(new LogPosition(s_fileSystem, 1, new(2), new(128)), e.Position);
@@ -140,7 +140,7 @@ public sealed class LogSubscriberTests
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
         RecordingHandler handler = new();
 
-        SubscriptionBrokenException e = await Assert.ThrowsAsync<SubscriptionBrokenException>(() => new LogSubscriber(client).RunOnceAsync(handler, TestContext.Current.CancellationToken));
+        SubscriptionBrokenException e = await Assert.ThrowsAsync<SubscriptionBrokenException>(() => new LogSubscriber(client).RunOnceAsync(handler, Limit.Minute()));
 
         Assert.Equal(SubscriptionFault.OutOfPlace, e.Fault);
         Assert.Empty(handler.Blocks);
@@ -231,13 +231,13 @@ public sealed class LogSubscriberTests
             },
         });
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
-        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(Limit.Minute());
         RecordingHandler handler = new();
 
         Task running = new LogSubscriber(client).RunAsync(handler, stop.Token);
         List<ulong> positions = [];
         while (positions.Count < 3)
-            positions.Add((await hellos.Reader.ReadAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(s_long, TestContext.Current.CancellationToken)).Position.Sequence);
+            positions.Add((await hellos.Reader.ReadAsync(Limit.Minute()).AsTask().WaitAsync(s_long, Limit.Minute())).Position.Sequence);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
 
@@ -259,7 +259,7 @@ public sealed class LogSubscriberTests
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
         RecordingHandler handler = new();
 
-        FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => new LogSubscriber(client).RunAsync(handler, TestContext.Current.CancellationToken));
+        FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => new LogSubscriber(client).RunAsync(handler, Limit.Minute()));
 
         Assert.Equal(reason, e.Reason);
         Assert.Same(e, Assert.Single(handler.Disconnects));
@@ -283,10 +283,10 @@ public sealed class LogSubscriberTests
             Subscribe = (_, replies, _) => replies.WriteAsync(new() { Goaway = new() { Reason = "moved", MasterAddress = next.Address } }),
         });
         using FamfsClient client = FamfsClientTests.ClientOf(old.Address);
-        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(Limit.Minute());
 
         Task running = new LogSubscriber(client).RunAsync(new RecordingHandler(), stop.Token);
-        await arrived.Task.WaitAsync(s_long, TestContext.Current.CancellationToken);
+        await arrived.Task.WaitAsync(s_long, Limit.Minute());
         await stop.CancelAsync();
 
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
@@ -308,7 +308,7 @@ public sealed class LogSubscriberTests
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
         RecordingHandler handler = new() { OnBlock = _ => throw new InvalidDataException("cannot apply") };
 
-        InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => new LogSubscriber(client).RunAsync(handler, TestContext.Current.CancellationToken));
+        InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => new LogSubscriber(client).RunAsync(handler, Limit.Minute()));
         Assert.Equal("cannot apply", e.Message);
     }
 
