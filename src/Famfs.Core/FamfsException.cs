@@ -3,7 +3,7 @@ using Famfs.V1;
 namespace Famfs.Core;
 
 /// <summary>An error of the domain: the reason that every layer understands, with the thing and the
-/// limit it is about. Translated to a gRPC status in Famfs.Master/ErrorStatus, to an errno in
+/// limit it is about. Translated to a gRPC status in Famfs.Master/StatusMap, to an errno in
 /// Famfs.Fuse/Operations/ErrnoTable and to an exit code in Famfs.Client/Cli/ExitCode, nowhere else.</summary>
 public sealed class FamfsException : Exception
 {
@@ -22,4 +22,7 @@ public sealed class FamfsException : Exception
 
     /// <summary>For NOT_MASTER: where the master is, when known.</summary>
     public string MasterAddress { get; init; } = "";
+
+    /// <summary>For TIMEOUT of a wait: the mounts that have not acknowledged.</summary>
+    public IReadOnlyList<HostStatus> Lagging { get; init; } = [];
 }

@@ -47,7 +47,8 @@ public readonly record struct Term(ulong Value) : IComparable<Term>
     /// <summary>Slot whose master runs this term.</summary>
     public int Slot => (int)(Value % SlotCount);
 
-    /// <summary>The lowest term of <paramref name="slot"/> that is higher than <paramref name="highest"/>.</summary>
+    /// <summary>The term that <paramref name="slot"/> claims above <paramref name="highest"/>: k is one more than
+    /// that term's, whatever its slot.</summary>
     public static Term After(Term highest, int slot) => new(((highest.Value / SlotCount) + 1) * SlotCount + (ulong)slot);
 
     /// <inheritdoc/>

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -18,17 +19,27 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
 
     // Owner: the watch's own loop.
     private readonly Dictionary<Guid, (ulong Counter, long Since)> _seen = [];
+    private string _lastProblem = "";
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         using PeriodicTimer timer = new(Interval, clock);
         while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
         {
-            mounts.Scan(engine.Pool.Primary.FileSystem);
-            foreach (HostLine line in FindEarlierBoots())
+            try
             {
-                await engine.RunAsync(_ => operations.RecordGone(line.Host, line.Mount, GoneEvidence.NewBoot, "the host has booted anew")).ConfigureAwait(false);
-                MasterLog.MountGone(log, line.Mount, line.Host);
+                mounts.Scan(engine.Pool.Primary.FileSystem);
+                foreach (HostLine line in FindEarlierBoots())
+                {
+                    await engine.RunAsync(_ => operations.RecordGone(line.Host, line.Mount, GoneEvidence.NewBoot, "the host has booted anew")).ConfigureAwait(false);
+                    MasterLog.MountGone(log, line.Mount, line.Host);
+                }
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException)
+            {
+                // A full log or a busy master today is looked at again next time; a deposed one ends by itself.
+                if (error.Message != _lastProblem)
+                    MasterLog.WatchFails(log, _lastProblem = error.Message);
             }
         }
     }

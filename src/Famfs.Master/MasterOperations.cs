@@ -224,8 +224,9 @@ internal sealed class MasterOperations(MasterEngine engine)
     }
 
     /// <summary>Gives a host a master slot with its first segment (SAFETY S1).</summary>
-    public int GrantMasterSlot(Guid host, ByteString requestId)
+    public int GrantMasterSlot(GrantMasterSlotRequest request)
     {
+        Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
         foreach ((int granted, Guid owner) in engine.State.MasterSlots)
@@ -242,7 +243,8 @@ internal sealed class MasterOperations(MasterEngine engine)
         engine.Append(RecordType.MasterSlotGranted, new MasterSlotGranted
         {
             TimeNs = engine.NowNs,
-            RequestId = requestId,
+            RequestId = request.RequestId,
+            RequestDigest = request.RequestId.IsEmpty ? 0 : RequestDigest.Of(request),
             Slot = (uint)slot,
             HostId = host.ToByteString(),
             SegmentInode = engine.State.NextInode.Value,

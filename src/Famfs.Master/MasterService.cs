@@ -121,9 +121,12 @@ internal sealed class MasterService(
         Guid id = request.RequestId.ToGuid("request_id");
         // The device's own superblock is written before the record: a crash in between leaves a device that is
         // not in the pool and that --force formats again.
-        ulong digest = 0;
+        ulong digest = RequestDigest.Of(request);
         if (e.Requests.TryFind(id, digest, out RequestTrace trace))
-            return new AddDeviceReply { Position = MountTable.PositionOf(e.Position with { Sequence = trace.Sequence, Term = trace.Term }), Device = DescribeDevice((uint)e.State.Devices.Length - 1) };
+        {
+            uint made = e.State.Devices.First(d => d.RequestId == request.RequestId).Index;
+            return new AddDeviceReply { Position = MountTable.PositionOf(e.Position with { Sequence = trace.Sequence, Term = trace.Term }), Device = DescribeDevice(made) };
+        }
         if (string.IsNullOrEmpty(request.Path))
             throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
         if (e.Pool.Present.Any(i => Path.GetFullPath(e.Pool.Require(i).Path) == Path.GetFullPath(request.Path)))
@@ -162,7 +165,7 @@ internal sealed class MasterService(
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
         new GrantMasterSlotReply
         {
-            Slot = (uint)operations.GrantMasterSlot(request.HostId.ToGuid("host_id"), request.RequestId),
+            Slot = (uint)operations.GrantMasterSlot(request),
             Position = MountTable.PositionOf(e.Position),
         }));
 
@@ -219,7 +222,7 @@ internal sealed class MasterService(
         LogPosition target = await engine.RunAsync(e => request.Position is null ? e.Position : RequirePosition(request.Position, e)).ConfigureAwait(false);
         List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
         mounts.Scan(engine.Pool.Primary.FileSystem);
-        int count = await mounts.WaitAsync(target.Sequence, named, IsGone, context.CancellationToken).ConfigureAwait(false);
+        int count = await WaitForMountsAsync(target.Sequence, named, context).ConfigureAwait(false);
         // An answer from a master that has been deposed meanwhile would speak for another history.
         await engine.RunAsync(_ => true).ConfigureAwait(false);
         return new BarrierReply { Position = MountTable.PositionOf(target), MountCount = (uint)count };
@@ -310,14 +313,38 @@ internal sealed class MasterService(
         switch (wait?.Kind ?? WaitKind.None)
         {
             case WaitKind.Mount when !wait!.MountId.IsEmpty:
-                await mounts.WaitAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], IsGone, context.CancellationToken).ConfigureAwait(false);
+                await WaitForMountsAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], context).ConfigureAwait(false);
                 return WaitKind.Mount;
             case WaitKind.All:
                 mounts.Scan(engine.Pool.Primary.FileSystem);
-                await mounts.WaitAsync(new(position.Sequence), [], IsGone, context.CancellationToken).ConfigureAwait(false);
+                await WaitForMountsAsync(new(position.Sequence), [], context).ConfigureAwait(false);
                 return WaitKind.All;
             default:
                 return WaitKind.None;
+        }
+    }
+
+    /// <summary>Waits until shortly before the caller's deadline, so that the answer which names the missing
+    /// mounts still reaches it.</summary>
+    private async Task<int> WaitForMountsAsync(LogSequence sequence, IReadOnlyList<Guid> named, ServerCallContext context)
+    {
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
+        if (context.Deadline < DateTime.MaxValue)
+        {
+            TimeSpan left = context.Deadline - clock.GetUtcNow().UtcDateTime;
+            TimeSpan wait = left - TimeSpan.FromTicks(Math.Min(left.Ticks / 10, TimeSpan.TicksPerSecond / 4));
+            ending.CancelAfter(wait > TimeSpan.Zero ? wait : TimeSpan.Zero);
+        }
+        try
+        {
+            return await mounts.WaitAsync(sequence, named, IsGone, ending.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
+        {
+            HashSet<Guid> missing = mounts.Missing(sequence, named, IsGone);
+            LogPosition position = hub.Published;
+            List<HostStatus> lagging = [.. mounts.Describe(position, engine.State).Where(h => missing.Contains(h.MountId.ToGuid("mount id")))];
+            throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", missing.Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}"))}") { Lagging = lagging };
         }
     }
 
@@ -343,6 +370,7 @@ internal sealed class MasterService(
         Guid host = hello.HostId.ToGuid("host_id");
         Guid mount = hello.MountId.ToGuid("mount_id");
         Position at = hello.Position ?? new();
+        mounts.Scan(engine.Pool.Primary.FileSystem);
         Guid fileSystem = at.FileSystemUuid.ToGuid("file_system_uuid");
         (int slot, LogPosition position) = await engine.RunAsync(e =>
         {
@@ -359,9 +387,10 @@ internal sealed class MasterService(
             int granted = operations.RegisterHost(new(host, hello.MachineDigest, hello.HostName), info.HostCapacity);
             foreach (OlderMount older in hello.OlderMounts)
             {
-                // Only what a host itself may say of its mounts of this boot; everything else needs an operator.
-                if (older.Evidence is GoneEvidence.CleanUnmount or GoneEvidence.SuperblockGone)
-                    operations.RecordGone(host, older.MountId.ToGuid("mount_id"), older.Evidence, older.Detail);
+                // Only what a host itself may say, and of its own mounts; everything else needs an operator.
+                Guid gone = older.MountId.ToGuid("older mount_id");
+                if (older.Evidence is GoneEvidence.CleanUnmount or GoneEvidence.SuperblockGone && mounts.IsOf(gone, host))
+                    operations.RecordGone(host, gone, older.Evidence, older.Detail);
             }
             return (granted, e.Position);
         }).ConfigureAwait(false);

@@ -99,7 +99,7 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
     }
 
     /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
-    /// acknowledged <paramref name="sequence"/>. Cancelled: TIMEOUT naming the mounts that have not.</summary>
+    /// acknowledged <paramref name="sequence"/>; gives their number.</summary>
     public async Task<int> WaitAsync(LogSequence sequence, IReadOnlyList<Guid> mounts, Func<Guid, bool> isGone, CancellationToken cancel)
     {
         Waiter waiter = new(sequence, [.. mounts], isGone);
@@ -114,14 +114,32 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
             await waiter.Completion.Task.WaitAsync(cancel).ConfigureAwait(false);
             return waiter.Counted;
         }
-        catch (OperationCanceledException)
-        {
-            throw new FamfsException(ErrorReason.Timeout, $"not acknowledged up to {sequence} by {string.Join(", ", Missing(waiter))}");
-        }
         finally
         {
             lock (_gate)
                 _waiters.Remove(waiter);
+        }
+    }
+
+    /// <summary>True when a line or a stream says that the mount is of that host.</summary>
+    public bool IsOf(Guid mount, Guid host)
+    {
+        lock (_gate)
+            return mount != Guid.Empty && _mounts.TryGetValue(mount, out MountView? view) && view.Host == host;
+    }
+
+    /// <summary>The mounts that a wait is short of; <see cref="Guid.Empty"/> for lines that cannot be read.</summary>
+    public HashSet<Guid> Missing(LogSequence sequence, IReadOnlyList<Guid> mounts, Func<Guid, bool> isGone)
+    {
+        lock (_gate)
+        {
+            Waiter waiter = new(sequence, mounts, isGone);
+            if (mounts.Count > 0)
+                return [.. mounts.Where(m => !_mounts.TryGetValue(m, out MountView? view) || !Reached(view, waiter))];
+            HashSet<Guid> missing = [.. _mounts.Values.Where(v => !v.Ended && !isGone(v.Mount) && !Reached(v, waiter)).Select(v => v.Mount)];
+            if (_unreadable > 0)
+                missing.Add(Guid.Empty);
+            return missing;
         }
     }
 
@@ -235,28 +253,6 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
     }
 
     private static bool Reached(MountView view, Waiter waiter) => view.Acknowledged.Sequence.Value >= waiter.Sequence.Value;
-
-    private List<string> Missing(Waiter waiter)
-    {
-        lock (_gate)
-        {
-            List<string> missing = [];
-            foreach (Guid named in waiter.Mounts)
-            {
-                if (!_mounts.ContainsKey(named))
-                    missing.Add($"mount {named} (unknown)");
-            }
-            foreach (MountView view in _mounts.Values)
-            {
-                bool counts = waiter.Mounts.Count > 0 ? waiter.Mounts.Contains(view.Mount) : !view.Ended && !waiter.IsGone(view.Mount);
-                if (counts && !Reached(view, waiter))
-                    missing.Add($"mount {view.Mount} of host {view.Host} (at {view.Acknowledged.Sequence})");
-            }
-            if (_unreadable > 0)
-                missing.Add($"{_unreadable} unreadable lines of the host table");
-            return missing;
-        }
-    }
 
     private List<Waiter> TakeDone()
     {

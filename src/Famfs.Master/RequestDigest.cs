@@ -37,6 +37,20 @@ internal static class RequestDigest
         return digest;
     }
 
+    public static ulong Of(AddDeviceRequest request)
+    {
+        AddDeviceRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        return Compute(content, 3);
+    }
+
+    public static ulong Of(GrantMasterSlotRequest request)
+    {
+        GrantMasterSlotRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        return Compute(content, 4);
+    }
+
     private static ulong Compute(IMessage message, byte kind)
     {
         int size = message.CalculateSize();

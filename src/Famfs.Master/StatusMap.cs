@@ -34,6 +34,7 @@ internal static class StatusMap
     {
         FamfsException famfs => new()
         {
+            Lagging = { famfs.Lagging },
             Reason = famfs.Reason,
             Message = famfs.Message,
             Path = famfs.Path,

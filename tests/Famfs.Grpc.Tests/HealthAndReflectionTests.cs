@@ -2,6 +2,7 @@ using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Grpc.HealthCheck;
+using Grpc.Reflection;
 using Grpc.Reflection.V1;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
@@ -133,6 +134,23 @@ public class HealthAndReflectionTests
         await call.RequestStream.WriteAsync(new ServerReflectionRequest { AllExtensionNumbersOfType = "famfs.grpc.testing.Ask" });
         Assert.True(await call.ResponseStream.MoveNext().WaitAsync(TestServer.Patience));
         Assert.Empty(call.ResponseStream.Current.AllExtensionNumbersResponse.ExtensionNumber);
+    }
+
+    [Fact]
+    public async Task Reflection_sends_every_imported_file_once()
+    {
+        FileDescriptor importing = Google.Protobuf.WellKnownTypes.ApiReflection.Descriptor;
+        await using TestServer server = await TestServer.StartAsync(
+            services: services =>
+            {
+                services.AddSingleton(new ReflectionV1ServiceImpl([], SymbolRegistry.FromFiles([importing])));
+                services.AddGrpcReflection();
+            },
+            map: application => application.MapGrpcReflectionService());
+        ServerReflectionResponse response = await AskAsync(server, new ServerReflectionRequest { FileContainingSymbol = "google.protobuf.Api" });
+        Assert.Equal(
+            ["google/protobuf/api.proto", "google/protobuf/source_context.proto", "google/protobuf/type.proto", "google/protobuf/any.proto"],
+            response.FileDescriptorResponse.FileDescriptorProto.Select(file => FileDescriptorProto.Parser.ParseFrom(file).Name));
     }
 
     [Fact]

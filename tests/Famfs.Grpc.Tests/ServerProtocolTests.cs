@@ -62,6 +62,54 @@ public class ServerProtocolTests
     }
 
     [Fact]
+    public async Task Stream_that_ends_inside_a_message_after_a_pause_is_an_error()
+    {
+        await using TestServer server = await TestServer.StartAsync();
+        TaskCompletionSource first = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        server.Service.OnClientStream = async (asks, _) =>
+        {
+            Assert.True(await asks.MoveNext());
+            Task<bool> next = asks.MoveNext();
+            first.SetResult();
+            await next;
+            return new Answer();
+        };
+        using HttpRequestMessage request = RawRequest.Create("ClientStream", []);
+        request.Content = new PausingContent([.. Message, .. Message[..7]], first.Task);
+        request.Content.Headers.TryAddWithoutValidation("Content-Type", "application/grpc");
+        using HttpResponseMessage response = await server.CreateHttpClient().SendAsync(request).WaitAsync(TestServer.Patience);
+        Assert.Equal("13", await RawRequest.StatusAsync(response));
+    }
+
+    [Fact]
+    public async Task Stream_of_requests_may_be_longer_than_a_request_of_http()
+    {
+        await using TestServer server = await TestServer.StartAsync();
+        using AsyncClientStreamingCall<Ask, Answer> call = server.CreateClient().ClientStream();
+        Ask ask = new() { Data = ByteString.CopyFrom(new byte[1024 * 1024]) };
+        for (int i = 0; i < 32; i++)
+        {
+            await call.RequestStream.WriteAsync(ask).WaitAsync(TestServer.Patience);
+        }
+
+        await call.RequestStream.CompleteAsync();
+        Assert.Equal(32, (await call.ResponseAsync.WaitAsync(TestServer.Patience)).Number);
+    }
+
+    [Theory]
+    [InlineData("/famfs.grpc.testing.Scripted/NoSuchMethod")]
+    [InlineData("/no.such.Service/Unary")]
+    public async Task Unknown_path_is_answered_by_grpc_not_by_http(string path)
+    {
+        await using TestServer server = await TestServer.StartAsync();
+        using HttpRequestMessage request = RawRequest.Create("Unary", Message);
+        request.RequestUri = new Uri(path, UriKind.Relative);
+        using HttpResponseMessage response = await server.CreateHttpClient().SendAsync(request);
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        Assert.Equal("12", await RawRequest.StatusAsync(response));
+    }
+
+    [Fact]
     public async Task More_than_one_message_for_a_unary_method_is_an_error()
     {
         await using TestServer server = await TestServer.StartAsync();
@@ -253,6 +301,22 @@ public class ServerProtocolTests
         await using WebApplication application = builder.Build();
         Assert.Throws<InvalidOperationException>(() => application.MapGrpcService<DisposalCount>());
         Assert.Throws<InvalidOperationException>(() => application.MapGrpcReflectionService());
+    }
+
+    private sealed class PausingContent(byte[] body, Task end) : HttpContent
+    {
+        protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context)
+        {
+            await stream.WriteAsync(body);
+            await stream.FlushAsync();
+            await end;
+        }
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = -1;
+            return false;
+        }
     }
 
     internal sealed class DisposalCount

@@ -22,7 +22,7 @@ internal readonly record struct SimulationCounts(long Steps, long Switches, int 
 internal sealed class LogSimulation
 {
     private const int MasterCount = 3;
-    private const long SmallSegment = 3 * MediaLayout.SegmentHeaderBytes;
+    private const long SmallSegment = 5 * MediaLayout.SegmentHeaderBytes;
     private const long MemoryBytes = 64L * MediaLayout.UnitBytes;
 
     private readonly int _seed;
@@ -132,10 +132,12 @@ internal sealed class LogSimulation
         {
             _claims++;
             Mastership mastership = Mastership.Claim(pool, slot, HostId(slot), new Guid(random.Next(1, int.MaxValue), 1, 0x4111, 0x81, 1, 1, 1, 1, 1, 1, 1));
+            int reliedOnAtClaim = _settled.Records.Count;
             TestMaster master = TestMaster.Activate(mastership, TestMaster.Replay(mastership.Reader, pool));
             _terms++;
-            // The check behind the anchor has passed: whoever claims from now on finds it.
-            _settled.RequireWhole($"{process.Name} term {master.Writer.Term}", master.History.Records.Count);
+            // The check behind the anchor has passed: whoever claims from now on finds it. It may have been
+            // overtaken since, so it has not always what others rely on by now.
+            SettledHistory.RequireWhole($"{process.Name} term {master.Writer.Term}", master.History.Records.Count, reliedOnAtClaim);
             _settled.Rely($"{process.Name} term {master.Writer.Term}", master.History.Records);
             Serve(process, master, random);
         }
@@ -150,14 +152,16 @@ internal sealed class LogSimulation
         for (int batches = random.Next(1, 25); batches > 0 && !_scheduler.Quiescing; batches--)
         {
             int known = master.History.Records.Count;
-            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 1000)
+            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 8000)
             {
                 master.GoOn(SmallSegment);
                 _advances++;
             }
             else
             {
-                ulong[] values = [.. Enumerable.Range(0, random.Next(1, 4)).Select(_ => ++_nextValue)];
+                // Now and then enough to reach over a page, the grain in which a slot's space is given out.
+                int count = random.Next(4) == 0 ? random.Next(40, 120) : random.Next(1, 4);
+                ulong[] values = [.. Enumerable.Range(0, count).Select(_ => ++_nextValue)];
                 master.PublishValues(values);
             }
             // Publish has returned: its caller is answered.
@@ -214,7 +218,7 @@ internal sealed class LogSimulation
         int slot = _random.Next(MasterCount);
         using DevicePool pool = OpenPool(HostName(slot));
         TestMaster last = TestMaster.Start(pool, slot, HostId(slot), HostId(101));
-        _settled.RequireWhole("the last master", last.History.Records.Count);
+        SettledHistory.RequireWhole("the last master", last.History.Records.Count, _settled.Records.Count);
         last.PublishValues(++_nextValue);
         _settled.Rely("the last master", last.History.Records);
         for (int i = 0; i < _readers; i++)

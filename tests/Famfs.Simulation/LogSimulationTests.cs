@@ -7,7 +7,7 @@ namespace Famfs.Simulation;
 /// <summary>FAMFS_SEED=n runs one seed; FAMFS_SEEDS=n runs n of them, FAMFS_FIRST_SEED=n from there.</summary>
 public sealed class LogSimulationTests(ITestOutputHelper output)
 {
-    /// <summary>About 60 s on 2 cores (measured with this test).</summary>
+    /// <summary>55 s of processor time, measured with this test; two run side by side on 2 cores.</summary>
     private const int DefaultSeeds = 400;
 
     [Fact]

@@ -29,11 +29,11 @@ internal sealed class SettledHistory
         }
     }
 
-    /// <summary>A master that is active has everything that anybody relies on.</summary>
-    public void RequireWhole(string who, int count)
+    /// <summary>A master that is active has everything that anybody relied on when its claim was in memory.</summary>
+    public static void RequireWhole(string who, int count, int reliedOn)
     {
-        if (count < _records.Count)
-            throw new InvalidOperationException($"P1 broken: {who} became active with {count} records, {_records.Count} are relied on; first lost: {_records[count]}");
+        if (count < reliedOn)
+            throw new InvalidOperationException($"P1 broken: {who} became active with {count} records, {reliedOn} were relied on when it claimed");
     }
 
     /// <summary>A caller was told that its change is made.</summary>

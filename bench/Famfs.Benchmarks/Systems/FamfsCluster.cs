@@ -66,8 +66,9 @@ internal sealed class FamfsCluster : IAsyncDisposable
         }
     }
 
-    /// <summary>Starts a daemon as a new host and waits for its mount.</summary>
-    public async Task<string> MountAsync(string host, IEnumerable<string> options, CancellationToken cancellation)
+    /// <summary>Starts a daemon as a new host and waits for its mount, and until <paramref name="probe"/>, a
+    /// file of it, can be opened.</summary>
+    public async Task<string> MountAsync(string host, string probe, IEnumerable<string> options, CancellationToken cancellation)
     {
         string daemon = _installation.Daemon;
         string mountPoint = _scratch.MakeDirectory(host);
@@ -75,6 +76,7 @@ internal sealed class FamfsCluster : IAsyncDisposable
             ["--device", _device, "--host-state", _scratch.MakeDirectory(host + "-state"), "--master", Address, .. options, mountPoint]);
         _mounts.Add((process, mountPoint));
         await process.WaitUntilAsync(() => Task.FromResult(MountTable.IsMounted(mountPoint)), "it mounted", cancellation);
+        await process.WaitUntilAsync(() => Task.FromResult(CanOpen(Path.Combine(mountPoint, probe))), "the master registered it", cancellation);
         return mountPoint;
     }
 
@@ -105,6 +107,21 @@ internal sealed class FamfsCluster : IAsyncDisposable
         _channel?.Dispose();
         if (_master is not null)
             await _master.DisposeAsync();
+    }
+
+    // A host that no master has registered yet serves names, and answers OPEN with EHOSTDOWN (SAFETY S11).
+    private static bool CanOpen(string path)
+    {
+        const int EHOSTDOWN = 112;
+        try
+        {
+            File.OpenHandle(path).Dispose();
+            return true;
+        }
+        catch (IOException error) when (error.HResult == EHOSTDOWN)
+        {
+            return false;
+        }
     }
 
     private async Task StartMasterAsync(long deviceBytes, CancellationToken cancellation)

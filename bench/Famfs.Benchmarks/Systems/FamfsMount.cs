@@ -19,7 +19,7 @@ internal sealed class FamfsMount(Scratch scratch, FamfsInstallation installation
         await _cluster.Client.MakeDirectoryAsync(new MakeDirectoryRequest { Path = MountContent.Tree }, cancellationToken: cancellation);
         await _cluster.CreateFilesAsync(Enumerable.Range(0, content.TreeFiles).Select(i => $"{MountContent.Tree}/{MountContent.FileName(i)}"), 4096, cancellation);
         await _cluster.CreateFilesAsync([MountContent.Data], (ulong)content.DataBytes, cancellation);
-        string mountPoint = await _cluster.MountAsync("famfsd", ["--entry-timeout-ms", "0", "--attr-timeout-ms", "0"], cancellation);
+        string mountPoint = await _cluster.MountAsync("famfsd", MountContent.Data, ["--entry-timeout-ms", "0", "--attr-timeout-ms", "0"], cancellation);
         await PassthroughMount.WriteDataAsync(Path.Combine(mountPoint, MountContent.Data), content.DataBytes, cancellation);
         return mountPoint;
     }

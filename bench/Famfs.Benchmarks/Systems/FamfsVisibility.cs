@@ -19,7 +19,9 @@ internal sealed class FamfsVisibility(Scratch scratch, FamfsInstallation install
     {
         _cluster = await FamfsCluster.StartAsync(scratch, installation, 256L << 30, cancellation);
         await _cluster.Client.MakeDirectoryAsync(new MakeDirectoryRequest { Path = Folder }, cancellationToken: cancellation);
-        _mountPoint = await _cluster.MountAsync("reader", [], cancellation);
+        string first = $"{Folder}/first";
+        await _cluster.CreateFilesAsync([first], 4096, cancellation);
+        _mountPoint = await _cluster.MountAsync("reader", first, [], cancellation);
     }
 
     public async Task<Visibility> MeasureAsync(long number, CancellationToken cancellation)

@@ -71,6 +71,7 @@ public static class FamfsCommand
         root.Add(MountCommand.Build(context));
         root.Add(UmountCommand.Build(context));
         root.Add(MasterCommand.Build(context));
+        root.Add(MasterSlotCommand.Build(context));
         root.Add(CreatCommand.Build(context));
         root.Add(VerifyCommand.Build(context));
         root.Add(CpCommand.Build(context));

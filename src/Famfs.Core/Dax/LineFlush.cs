@@ -123,7 +123,8 @@ internal sealed unsafe class LineFlush : IDisposable
 
     private static string DetectEvicting() => Detect().Contains("clflushopt") ? "clflushopt" : "clflush";
 
-    private static byte[] Assemble(string instruction)
+    /// <summary>The machine code that flushes a range with one instruction.</summary>
+    internal static byte[] Assemble(string instruction)
     {
         // void flush(nint first /* rdi, multiple of 64 */, nint end /* rsi, > first */), System V ABI.
         // The 3E before CLFLUSH is a prefix without effect that keeps the three the same length.

@@ -1,5 +1,4 @@
 using System.Buffers;
-using Famfs.Core.Namespace;
 
 namespace Famfs.Core.Format;
 
@@ -15,7 +14,7 @@ namespace Famfs.Core.Format;
 public ref struct FileCreatedRecord
 {
     /// <summary>Most extents or strips of one file.</summary>
-    public const int MaxExtentsPerFile = InodeTree.MaxExtentsPerFile;
+    public const int MaxExtentsPerFile = 1024;
 
     private const uint TimeTag = (1 << 3) | ProtoReader.Fixed64;
     private const uint RequestIdTag = (2 << 3) | ProtoReader.Delimited;

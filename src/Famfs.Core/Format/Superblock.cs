@@ -78,6 +78,9 @@ public sealed record Superblock
     /// <summary>Features that a writer must know; none yet.</summary>
     public const ulong KnownReadOnlyCompatible = 0;
 
+    /// <summary>Most bytes of a label or device name in UTF-8; a NUL follows.</summary>
+    public const int MaxTextBytes = 63;
+
     private const int ExtensionOffset = 512;
     private const int ExtensionBytes = 512;
     private const int SharedBytes = 200;
@@ -257,7 +260,8 @@ public sealed record Superblock
             SuperblockVerdict.Damaged => ErrorReason.MediaCorrupt,
             SuperblockVerdict.Unsupported or SuperblockVerdict.Famfs2 => ErrorReason.NotSupportedByFormat,
             _ => ErrorReason.WrongFilesystem,
-        }, $"{path}: {cause}") { Path = path };
+        }, $"{path}: {cause}")
+        { Path = path };
 
     private string? FindFieldError()
     {

@@ -112,7 +112,8 @@ public static class PathErrors
         LibcMap.ESTALE => ErrorReason.NotFound,
         Errno.EINVAL => ErrorReason.BadRequest,
         _ => ErrorReason.Unspecified,
-    }, errno == LibcMap.ENOTCONN ? $"{path}: the daemon of this mount is gone (errno {errno}); `famfs umount` cleans it" : $"{path}: {Errno.Describe(errno)}") { Path = path };
+    }, errno == LibcMap.ENOTCONN ? $"{path}: the daemon of this mount is gone (errno {errno}); `famfs umount` cleans it" : $"{path}: {Errno.Describe(errno)}")
+    { Path = path };
 
     internal static string? AbsentOrThrow(string path, string name, int errno) => errno switch
     {

@@ -275,7 +275,8 @@ public sealed class LogReader
             if (attempt == CorruptAttempts)
             {
                 throw new FamfsException(ErrorReason.MediaCorrupt,
-                    $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(Offset) + good}: {cause}") { Path = device.Path };
+                    $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(Offset) + good}: {cause}")
+                { Path = device.Path };
             }
         }
     }

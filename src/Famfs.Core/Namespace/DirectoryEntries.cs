@@ -70,36 +70,57 @@ public unsafe ref struct DirectoryEntries
             return false;
         while (true)
         {
-            if (!TryNext(_at, _atCookie, out ulong next))
-            {
-                _at = null;
+            if (!TryLoadNext(out ulong next))
                 continue;
-            }
-
             if (next == 0)
                 return false;
-            InodeRecord* record = _tree.Find(next);
-            InodeSnapshot snapshot = default;
-            bool found = record != null && InodeReading.TryRead(_tree, record, next, out snapshot, out _attributes);
-            if (!TryNext(_at, _atCookie, out ulong again))
+            switch (Step(next))
             {
-                _at = null;
-                continue;
+                case StepResult.Child:
+                    return true;
+                case StepResult.End:
+                    return false;
+                default:
+                    break;
             }
-
-            if (again != next || !found || snapshot.Parent != _directory)
-                continue;
-            ulong cookie = snapshot.Cookie;
-            if (cookie > _lastCookie)
-                return false;
-            _at = record;
-            _atCookie = cookie;
-            if (cookie <= _cookie)
-                continue;
-            _cookie = cookie;
-            _name = snapshot.NameWord;
-            return true;
         }
+    }
+
+    /// <summary>First half of a step: who follows where it stands, 0: nobody. False: it stands nowhere any more
+    /// and begins again before the first child.</summary>
+    internal bool TryLoadNext(out ulong next)
+    {
+        if (TryNext(_at, _atCookie, out next))
+            return true;
+        _at = null;
+        return false;
+    }
+
+    /// <summary>Second half: goes to <paramref name="next"/> if it still follows after it has been copied.</summary>
+    internal StepResult Step(ulong next)
+    {
+        InodeRecord* record = _tree.Find(next);
+        InodeSnapshot snapshot = default;
+        bool found = record != null && InodeReading.TryRead(_tree, record, next, out snapshot, out _attributes);
+        if (!TryLoadNext(out ulong again) || again != next || !found || snapshot.Parent != _directory)
+            return StepResult.Again;
+        ulong cookie = snapshot.Cookie;
+        if (cookie > _lastCookie)
+            return StepResult.End;
+        _at = record;
+        _atCookie = cookie;
+        if (cookie <= _cookie)
+            return StepResult.Again;
+        _cookie = cookie;
+        _name = snapshot.NameWord;
+        return StepResult.Child;
+    }
+
+    internal enum StepResult
+    {
+        Again,
+        Child,
+        End,
     }
 
     /// <summary>The sibling after a child of this directory, or the first child; false when the child is no

@@ -25,7 +25,7 @@ public sealed unsafe class InodeTree : IDisposable
     public const int MaxSymlinkTargetBytes = 4095;
 
     /// <summary>Most extents or strips of a file (chosen).</summary>
-    public const int MaxExtentsPerFile = 1024;
+    public const int MaxExtentsPerFile = Format.FileCreatedRecord.MaxExtentsPerFile;
 
     /// <summary>Longest value of an extended attribute in bytes (the kernel's limit).</summary>
     public const int MaxExtendedAttributeValueBytes = 65536;

@@ -95,8 +95,9 @@ internal sealed unsafe class NativeHeap : IDisposable
 
         Slab* slab = (Slab*)((ulong)block & ~(ulong)(SlabBytes - 1));
 #if DEBUG
-        // A reader that keeps a pointer too long meets this pattern in a test, not a plausible old value.
-        new Span<byte>(block, slab->BlockBytes).Fill(0xDD);
+        // A reader that keeps a pointer too long meets this pattern in a test, not a plausible old value: an
+        // even version, so that it does not wait, and an address that faults.
+        new Span<byte>(block, slab->BlockBytes).Fill(0xEE);
 #endif
         bool full = slab->Free == null && slab->Fresh + slab->BlockBytes > SlabBytes;
         *(byte**)block = slab->Free;
@@ -119,7 +120,7 @@ internal sealed unsafe class NativeHeap : IDisposable
     public void FreeTable(byte* table, long bytes)
     {
 #if DEBUG
-        NativeMemory.Fill(table, (nuint)bytes, 0xDD);
+        NativeMemory.Fill(table, (nuint)bytes, 0xEE);
 #endif
         NativeMemory.Free(table);
         _bytes -= bytes;

@@ -100,13 +100,16 @@ public readonly unsafe ref struct TreeScope : IDisposable
     }
 
     /// <summary>The child of a directory with this name.</summary>
-    public bool TryLookup(InodeNumber parent, ReadOnlySpan<byte> name, out InodeAttributes child)
+    public bool TryLookup(InodeNumber parent, ReadOnlySpan<byte> name, out InodeAttributes child) =>
+        TryLookup(_tree.Names.Current, parent, name, out child);
+
+    /// <summary>The same, beginning with a table that was current at some moment of this scope.</summary>
+    internal bool TryLookup(byte* table, InodeNumber parent, ReadOnlySpan<byte> name, out InodeAttributes child)
     {
         Unsafe.SkipInit(out child);
         if (name.Length is 0 or > InodeTree.MaxNameBytes)
             return false;
         ulong hash = _tree.HashOf(parent.Value, name);
-        byte* table = _tree.Names.Current;
         while (true)
         {
             ulong* places = NameTable.Places(table);

@@ -23,11 +23,13 @@ internal sealed class Replica : IReplayObserver, IDisposable
     private readonly ConcurrentQueue<LogPosition> _applied = new();
 
     // Guard: _applying.
+    private readonly TreeReader _reading;
     private long _offset;
     private bool _readerBehind;
 
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
+    private volatile PositionBox _notified = null!;
     private volatile KernelNotifier? _notifier;
     private volatile Exception? _corruption;
 
@@ -37,6 +39,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         _state = new(start, hashKey, this);
         _reader = new(pool);
+        _reading = _state.Tree.RegisterReader();
         _position = new(start);
         Notified = start;
     }
@@ -59,8 +62,6 @@ internal sealed class Replica : IReplayObserver, IDisposable
         get => _notified.Value;
         private set => _notified = new(value);
     }
-
-    private volatile PositionBox _notified = null!;
 
     /// <summary>What stopped replay for good, or null: the mount goes on with what it has.</summary>
     public Exception? Corruption => _corruption;
@@ -117,7 +118,18 @@ internal sealed class Replica : IReplayObserver, IDisposable
 
     public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name) => _notifier?.EntryChanged(parent, name);
 
-    public void InodeChanged(InodeNumber inode) => _notifier?.ContentChanged(inode);
+    public void InodeChanged(InodeNumber inode)
+    {
+        if (_notifier is not { } notifier)
+            return;
+        InodeNumber parent = InodeNumber.None;
+        using (TreeScope scope = _reading.Enter())
+        {
+            if (scope.TryGetName(inode, out InodeNumber named, out _))
+                parent = named;
+        }
+        notifier.AttributesChanged(inode, parent);
+    }
 
     public void FileDeleted(InodeNumber inode) => _notifier?.ContentChanged(inode);
 
@@ -139,6 +151,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
 
     public void Dispose()
     {
+        _reading.Dispose();
         _state.Dispose();
         Pool.Dispose();
     }

@@ -42,6 +42,8 @@ public sealed partial class FuseOperations
         {
             if (!TryLocate(map, offset + done, length - done, worker, out DaxDevice? device, out long deviceOffset, out int pieceBytes))
                 return Errno.EIO;
+            if (!device.TryGetAddress(deviceOffset, pieceBytes, out nint address) || !worker.Reply.TryAddPiece(address, pieceBytes))
+                return ReadByCopy(map, offset, length, worker);
             try
             {
                 if (!device.Coherent)
@@ -52,8 +54,6 @@ public sealed partial class FuseOperations
                 worker.Counters.Faults++;
                 return Errno.EIO;
             }
-            if (!device.TryGetAddress(deviceOffset, pieceBytes, out nint address) || !worker.Reply.TryAddPiece(address, pieceBytes))
-                return ReadByCopy(map, offset, length, worker);
             done += pieceBytes;
         }
         worker.Counters.ReadBytes += length;

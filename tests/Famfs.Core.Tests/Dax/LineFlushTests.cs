@@ -47,6 +47,20 @@ public sealed class LineFlushTests
         }
     }
 
+    /// <summary>A wrong byte would flush nothing, or another thing, and no test that looks at memory would
+    /// see it: the code is frozen, each byte as in the Intel SDM volume 2.</summary>
+    [Theory]
+    [InlineData("clwb", "660FAE37")]
+    [InlineData("clflushopt", "660FAE3F")]
+    [InlineData("clflush", "3E0FAE3F")]
+    public void The_machine_code_is_as_frozen_and_its_jump_goes_to_its_flush(string instruction, string flush)
+    {
+        byte[] code = LineFlush.Assemble(instruction);
+        Assert.Equal(flush + "4883C740" + "4839F7" + "72F3" + "C3", Convert.ToHexString(code));
+        int jump = Array.IndexOf(code, (byte)0x72);
+        Assert.Equal(0, jump + 2 + (sbyte)code[jump + 1]);
+    }
+
     [Fact]
     public unsafe void Without_executable_pages_libpmem_flushes_or_the_reason_is_given()
     {

@@ -104,6 +104,24 @@ public sealed class InodeTreeConcurrencyTests
     }
 
     [Fact]
+    public unsafe void A_lookup_that_began_in_a_name_table_since_replaced_finds_what_the_name_means_now()
+    {
+        using InodeTree tree = new(99);
+        tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, 1);
+        tree.CreateFile(new(2), InodeNumber.Root, "config"u8, 0, 0, 0, 0, 0, [], 1);
+        using TreeReader reader = tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        byte* stale = tree.Names.Current;
+        for (ulong i = 10; i < 3000; i++)
+            tree.CreateFile(new(i), InodeNumber.Root, Name("f", i), 0, 0, 0, 0, 0, [], 1);
+        tree.Rename(new(10), InodeNumber.Root, "config"u8, new(2), 1);
+        Assert.True(stale != tree.Names.Current);
+        Assert.True(scope.TryLookup(stale, InodeNumber.Root, "config"u8, out InodeAttributes found));
+        Assert.Equal(10u, found.Inode.Value);
+        Assert.False(scope.TryLookup(stale, InodeNumber.Root, Name("f", 10), out _));
+    }
+
+    [Fact]
     public void Attributes_are_never_torn()
     {
         using Race race = new();
@@ -223,6 +241,47 @@ public sealed class InodeTreeConcurrencyTests
 
                 Assert.Equal(Staying, stayed);
             });
+    }
+
+    [Fact]
+    public void A_listing_does_not_follow_a_child_that_leaves_and_comes_back_while_it_steps()
+    {
+        using InodeTree tree = new(99);
+        tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, 1);
+        tree.MakeDirectory(new(2), InodeNumber.Root, "elsewhere"u8, 0, 0, 0, 1);
+        tree.MakeDirectory(new(3), InodeNumber.Root, "d"u8, 0, 0, 0, 1);
+        for (ulong i = 10; i < 13; i++)
+            tree.CreateFile(new(i), new(3), Name("f", i), 0, 0, 0, 0, 0, [], 1);
+        using TreeReader reader = tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        // Moved before the listing begins, so that its last cookie bounds nothing here.
+        tree.Rename(new(10), new(2), "x"u8, default, 1);
+        tree.Rename(new(10), new(3), Name("f", 10), default, 1);
+        DirectoryEntries entries = scope.List(new(3), 0);
+        Assert.True(entries.MoveNext());
+        Assert.Equal(11u, entries.Attributes.Inode.Value);
+        Assert.True(entries.TryLoadNext(out ulong next));
+        Assert.Equal(12u, next);
+        // 11 goes, so that 12's place is behind nobody the listing knows; 12 stays.
+        tree.Delete(new(11), 1, null);
+        Assert.Equal(DirectoryEntries.StepResult.Again, entries.Step(next));
+        Assert.True(entries.MoveNext());
+        Assert.Equal(12u, entries.Attributes.Inode.Value);
+        // 10, the next, leaves and comes back: it is not where it was.
+        Assert.True(entries.TryLoadNext(out next));
+        Assert.Equal(10u, next);
+        tree.Rename(new(10), new(2), "x"u8, default, 1);
+        tree.CreateFile(new(20), new(3), "new"u8, 0, 0, 0, 0, 0, [], 1);
+        tree.Rename(new(10), new(3), Name("f", 10), default, 1);
+        Assert.Equal(DirectoryEntries.StepResult.Again, entries.Step(next));
+        // What was linked after the listing began is not part of it.
+        Assert.False(entries.MoveNext());
+        DirectoryEntries rest = scope.List(new(3), entries.Cookie, new(12));
+        Assert.True(rest.MoveNext());
+        Assert.Equal(20u, rest.Attributes.Inode.Value);
+        Assert.True(rest.MoveNext());
+        Assert.Equal(10u, rest.Attributes.Inode.Value);
+        Assert.False(rest.MoveNext());
     }
 
     [Fact]

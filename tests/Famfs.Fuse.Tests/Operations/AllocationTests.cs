@@ -73,18 +73,21 @@ public sealed class AllocationTests : IDisposable
         foreach ((string name, byte[] message) in requests)
         {
             transport.Request = message;
-            for (int i = 0; i < 100; i++)
-                worker.Step();
-            long before = GC.GetAllocatedBytesForCurrentThread();
-            for (int i = 0; i < 4000; i++)
-                worker.Step();
-            long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+            // The least of several rounds: a collection meanwhile, for other threads, charges this one for what is left
+            // of its allocation context. What a request allocates is in every round.
+            long allocated = long.MaxValue;
+            for (int round = 0; round < 8 && allocated > 0; round++)
+            {
+                long before = GC.GetAllocatedBytesForCurrentThread();
+                for (int i = 0; i < 1000; i++)
+                    worker.Step();
+                allocated = Math.Min(allocated, GC.GetAllocatedBytesForCurrentThread() - before);
+            }
 
-            // Less than one small object: not per request, whatever it is. OPENDIR grows its table now and then.
-            Assert.True(allocated < (name == "OPENDIR" ? 1 << 20 : 24), $"{name}: {allocated} bytes for 4000 requests");
+            Assert.True(allocated == 0, $"{name}: {allocated} bytes for 1000 requests");
         }
         Assert.Null(worker.LastFailure);
-        Assert.True(transport.Replies > 100_000);
+        Assert.True(transport.Replies >= 20_000);
     }
 
     private static byte[] Ask(FuseOpcode opcode, InodeNumber node, byte[] body) => RequestDriver.Message(opcode, 2, node.Value, body);

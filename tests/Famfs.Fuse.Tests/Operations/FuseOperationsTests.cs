@@ -279,6 +279,22 @@ public sealed class FuseOperationsTests : IDisposable
     }
 
     [Fact]
+    public void On_non_coherent_memory_a_reply_that_points_into_it_is_invalidated_first_and_a_write_written_back()
+    {
+        using var memory = new Session.SharedMemory(2 * Unit);
+        using var device = new RecordingDevice(memory.Open());
+        using TestFileSystem system = new();
+        system.AddDevice(0, device);
+        InodeNumber file = system.AddFile(Root, "a", 100_000);
+        using var driver = new RequestDriver(system);
+        Assert.Equal(5000, driver.Read(file, 4097, 5000).Data.Length);
+        Assert.Equal(["invalidate 4097+5000"], device.Calls);
+        device.Calls.Clear();
+        Assert.Equal((Errno.None, 10), driver.Write(file, 77, new byte[10]));
+        Assert.Equal(["write 77+10", "write-back 77+10", "fence"], device.Calls);
+    }
+
+    [Fact]
     public void Fallocate_inside_the_size_is_there_already_and_outside_is_refused()
     {
         InodeNumber file = _system.AddFile(Root, "a", 1000);
@@ -504,6 +520,42 @@ public sealed class FuseOperationsTests : IDisposable
             at = (head + 24 + (int)dirent.NameBytes + 7) & ~7;
         }
         return entries;
+    }
+
+    /// <summary>A mapped device that calls itself non-coherent and remembers in which order it was used.</summary>
+    private sealed class RecordingDevice(Famfs.Core.Dax.MappedDaxDevice inner) : Famfs.Core.Dax.DaxDevice
+    {
+        public List<string> Calls { get; } = [];
+
+        public override string Path => inner.Path;
+
+        public override long LengthBytes => inner.LengthBytes;
+
+        public override bool Coherent { get; set; }
+
+        public override void Read(long offset, Span<byte> destination) => inner.Read(offset, destination);
+
+        public override void Write(long offset, ReadOnlySpan<byte> source)
+        {
+            Calls.Add($"write {offset}+{source.Length}");
+            inner.Write(offset, source);
+        }
+
+        public override void Zero(long offset, long length) => inner.Zero(offset, length);
+
+        public override ulong ReadWord(long offset) => inner.ReadWord(offset);
+
+        public override void WriteWord(long offset, ulong value) => inner.WriteWord(offset, value);
+
+        public override void WriteBack(long offset, long length) => Calls.Add($"write-back {offset}+{length}");
+
+        public override void Invalidate(long offset, long length) => Calls.Add($"invalidate {offset}+{length}");
+
+        public override void Fence() => Calls.Add("fence");
+
+        public override bool TryGetAddress(long offset, long length, out nint address) => inner.TryGetAddress(offset, length, out address);
+
+        protected override void Dispose(bool disposing) => inner.Dispose();
     }
 
     /// <summary>Several devices, really mapped from /dev/shm or fake ones without a mapping.</summary>

@@ -64,6 +64,19 @@ public sealed class InvalidationTests : IDisposable
     }
 
     [Fact]
+    public void A_new_name_that_nobody_asked_for_appears_in_a_cached_listing()
+    {
+        InodeNumber directory = _system.AddDirectory(Root, "d");
+        _system.AddFile(directory, "old", 1);
+        using RealMount mount = RealMount.Start(_system);
+        Assert.Equal("old\nold", mount.Require("ls d; ls d"));
+        _system.AddFile(directory, "new", 1, unit: 1);
+        Tell(mount, notifier => notifier.EntryChanged(directory, "new"u8));
+        Assert.Equal("new\nold", mount.Require("ls d"));
+        Assert.Equal("2", mount.Require("stat -c %s d")); // entries
+    }
+
+    [Fact]
     public void Changed_attributes_are_seen_by_path_and_by_open_file()
     {
         InodeNumber file = _system.AddFile(Root, "f", 1);

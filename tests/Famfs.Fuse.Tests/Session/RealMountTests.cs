@@ -399,7 +399,7 @@ public sealed class RealMountTests : IDisposable
         ShellResult probe = ShellResult.Run("/", "unshare -Urm true");
         Assert.SkipUnless(probe.ExitCode == 0, $"unshare -Urm does not work here: {probe.Error}");
         using var server = new ServerProcess(_memory, 2, 100, "direct", ["unshare", "-Urm"]);
-        Assert.Equal("f0 f1 fuse.famfs", ShellResult.Run("/", $"nsenter -t {server.Id} -U -m --preserve-credentials bash -c 'cd {server.Path} && cat f0 >/dev/null && echo $(ls) $(grep -o fuse.famfs /proc/self/mounts)'").Output);
+        Assert.Equal("f0 f1 fuse.famfs", ShellResult.Run("/", $"nsenter -t {server.Id} -U -m --preserve-credentials bash -c 'cd {server.Path} && cat f0 >/dev/null && echo $(ls) $(grep {server.Path} /proc/self/mounts | cut -d\" \" -f3)'").Output);
         server.Quit();
     }
 

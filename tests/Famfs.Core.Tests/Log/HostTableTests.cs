@@ -1,0 +1,54 @@
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Xunit;
+
+namespace Famfs.Core.Tests.Log;
+
+public sealed class HostTableTests
+{
+    [Fact]
+    public void Lines_of_other_hosts_are_seen_as_they_were_last_written()
+    {
+        LogBench bench = new();
+        using DevicePool here = bench.OpenPool("a");
+        using DevicePool there = bench.OpenPool("b");
+        HostTable writer = new(here);
+        HostTable reader = new(there);
+        Assert.Equal(MediaLayout.UnitBytes / MediaLayout.HostEntryBytes, writer.EntryCount);
+        Assert.Empty(reader.ReadInUse());
+        int last = writer.EntryCount - 1;
+        for (ulong counter = 1; counter <= 5; counter++)
+        {
+            foreach (int entry in new[] { 0, 9, last })
+                writer.Write(entry, Line(counter));
+            List<HostEntry> entries = reader.ReadInUse();
+            Assert.Equal([0, 9, last], entries.Select(e => e.Index));
+            Assert.All(entries, e => Assert.Equal(counter, e.Line!.Counter));
+            Assert.All(entries, e => Assert.False(e.Unreadable));
+        }
+        Assert.Equal([9], reader.ReadBlock(1).Select(e => e.Index));
+        Assert.Equal(1, reader.ReadBlock(1)[0].HostSlot);
+        Assert.Throws<ArgumentOutOfRangeException>(() => writer.Write(last + 1, Line(1)));
+        Assert.Throws<ArgumentOutOfRangeException>(() => writer.Write(-1, Line(1)));
+    }
+
+    [Fact]
+    public void A_torn_write_leaves_the_line_before_it_and_bytes_that_are_no_line_are_a_holder()
+    {
+        LogBench bench = new();
+        using DevicePool pool = bench.OpenPool("a");
+        HostTable table = new(pool);
+        table.Write(3, Line(1));
+        table.Write(3, Line(2));
+        long place = MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes);
+        bench.Damage(place + HostLine.Size + 40);
+        Assert.Equal(1UL, Assert.Single(table.ReadInUse()).Line!.Counter);
+        bench.Damage(place + 40);
+        HostEntry entry = Assert.Single(table.ReadInUse());
+        Assert.True(entry.Unreadable);
+        Assert.Null(entry.Line);
+    }
+
+    private static HostLine Line(ulong counter) => new() { Counter = counter, State = MountState.Live, Host = LogBench.HostA, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+}

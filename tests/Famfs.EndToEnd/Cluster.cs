@@ -1,0 +1,158 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Reflection;
+using Famfs.Client;
+using Famfs.Core.Check;
+using Famfs.Core.Dax;
+using Xunit;
+
+namespace Famfs.EndToEnd;
+
+/// <summary>
+/// Real processes on real shared memory: two device files in /dev/shm, masters, and one daemon per host, each
+/// host with an identity of its own. Everything that was started is stopped, unmounted and removed at the end.
+/// </summary>
+internal sealed class Cluster : IDisposable
+{
+    /// <summary>Longest wait for anything (chosen: far above what a loaded machine takes).</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
+    private readonly string _root = Directory.CreateTempSubdirectory("famfs-e2e-").FullName;
+    private readonly List<ServerProcess> _processes = [];
+    private readonly List<string> _mounts = [];
+
+    private Cluster(long deviceBytes)
+    {
+        foreach (int i in (ReadOnlySpan<int>)[0, 1])
+        {
+            string path = $"/dev/shm/{Path.GetFileName(_root)}.{i}";
+            using (FileStream file = File.Create(path))
+                file.SetLength(deviceBytes);
+            Devices.Add(path);
+        }
+    }
+
+    public List<string> Devices { get; } = [];
+
+    /// <summary>Makes a formatted pool of two sparse devices, or skips the test where FUSE cannot be used.</summary>
+    public static Cluster Create(long deviceBytes)
+    {
+        Assert.SkipUnless(File.Exists("/dev/fuse"), "/dev/fuse is not there");
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        Assert.SkipUnless(Directory.Exists("/dev/shm"), "/dev/shm is not there");
+        Cluster cluster = new(deviceBytes);
+        try
+        {
+            cluster.Famfs(["mkfs", "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+            return cluster;
+        }
+        catch
+        {
+            cluster.Dispose();
+            throw;
+        }
+    }
+
+    public string StateOf(string host) => Path.Combine(_root, "state-" + host);
+
+    /// <summary>Starts a master as <paramref name="host"/>, and waits until it serves.</summary>
+    public (ServerProcess Process, string Address) StartMaster(string host, params string[] more)
+    {
+        (ServerProcess process, string address) = LaunchMaster(host, more);
+        process.Await("listening on");
+        return (process, address);
+    }
+
+    /// <summary>Starts a master as <paramref name="host"/>, which may refuse.</summary>
+    public (ServerProcess Process, string Address) LaunchMaster(string host, params string[] more)
+    {
+        string address = $"http://127.0.0.1:{FreePort()}";
+        return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]), address);
+    }
+
+    /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
+    public (ServerProcess Process, string Path) Mount(string host, string master)
+    {
+        string path = Path.Combine(_root, host);
+        Directory.CreateDirectory(path);
+        _mounts.Add(path);
+        ServerProcess process = Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]);
+        process.Await("registered in the host table");
+        return (process, path);
+    }
+
+    /// <summary>Runs the famfs command; gives its output, and throws when it fails.</summary>
+    public string Famfs(params string[] arguments)
+    {
+        (int exit, string output) = TryFamfs(arguments);
+        Assert.True(exit == 0, $"famfs {string.Join(' ', arguments)} exited with {exit}: {output}");
+        return output;
+    }
+
+    /// <summary>Runs the famfs command.</summary>
+    public (int Exit, string Output) TryFamfs(params string[] arguments)
+    {
+        using ServerProcess process = new(Program("Famfs.Client", "famfs"), arguments);
+        int exit = process.AwaitExit();
+        return (exit, process.Output);
+    }
+
+    /// <summary>Checks the memory itself.</summary>
+    public CheckResult Check()
+    {
+        using DevicePool pool = DevicePool.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
+        return FileSystemCheck.Run(pool);
+    }
+
+    public static FamfsClient Connect(string address) => new(new FamfsClientOptions { Addresses = [address], Timeout = Patience });
+
+    /// <summary>Waits for a condition; fails with <paramref name="what"/> when it does not come.</summary>
+    public static void Await(string what, Func<bool> condition)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!condition())
+        {
+            Assert.True(Stopwatch.GetElapsedTime(start) < Patience, $"{what} did not happen within {Patience}");
+            Thread.Yield();
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (string mount in _mounts)
+        {
+            if (File.ReadAllText("/proc/self/mounts").Contains($" {mount} ", StringComparison.Ordinal))
+                TryFamfs("umount", "--force", mount);
+        }
+        foreach (ServerProcess process in _processes)
+            process.Dispose();
+        foreach (string device in Devices)
+            File.Delete(device);
+        Directory.Delete(_root, recursive: true);
+    }
+
+    private static string Program(string project, string name)
+    {
+        Dictionary<string, string?> facts = Assembly.GetExecutingAssembly().GetCustomAttributes<AssemblyMetadataAttribute>().ToDictionary(a => a.Key, a => a.Value);
+        string path = Path.Combine(facts["RepositoryRoot"]!, "src", project, "bin", facts["Configuration"]!, "net10.0", name);
+        Assert.True(File.Exists(path), $"{path} was not built");
+        return path;
+    }
+
+    private static int FreePort()
+    {
+        using TcpListener listener = new(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    private IEnumerable<string> DeviceArguments() => Devices.SelectMany(d => (string[])["--device", d]);
+
+    private ServerProcess Launch(string project, string name, string[] arguments)
+    {
+        ServerProcess process = new(Program(project, name), arguments);
+        _processes.Add(process);
+        return process;
+    }
+}

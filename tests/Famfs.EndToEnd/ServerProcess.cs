@@ -1,0 +1,91 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using Xunit;
+
+namespace Famfs.EndToEnd;
+
+/// <summary>A process that this test started, with all it has said. Killed at the end if it still runs.</summary>
+internal sealed class ServerProcess : IDisposable
+{
+    private readonly Process _process;
+    private readonly Lock _gate = new();
+    private readonly StringBuilder _output = new();
+    private readonly string _name;
+
+    public ServerProcess(string program, IEnumerable<string> arguments)
+    {
+        _name = Path.GetFileName(program);
+        _process = new()
+        {
+            StartInfo = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true },
+        };
+        _process.OutputDataReceived += (_, line) => Keep(line.Data);
+        _process.ErrorDataReceived += (_, line) => Keep(line.Data);
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    /// <summary>Everything said so far, both streams.</summary>
+    public string Output
+    {
+        get
+        {
+            lock (_gate)
+                return _output.ToString();
+        }
+    }
+
+    public bool HasExited => _process.HasExited;
+
+    /// <summary>Waits until it has said <paramref name="text"/>; fails when it ends before.</summary>
+    public void Await(string text)
+    {
+        Cluster.Await($"{_name} saying '{text}'", () =>
+        {
+            if (Output.Contains(text, StringComparison.Ordinal))
+                return true;
+            if (_process.HasExited)
+            {
+                _process.WaitForExit(); // the streams too
+                Assert.True(Output.Contains(text, StringComparison.Ordinal), $"{_name} exited with {_process.ExitCode}: {Output}");
+            }
+            return false;
+        });
+    }
+
+    /// <summary>Waits for its end; gives the exit status.</summary>
+    public int AwaitExit()
+    {
+        Assert.True(_process.WaitForExit(Cluster.Patience), $"{_name} did not end: {Output}");
+        _process.WaitForExit();
+        return _process.ExitCode;
+    }
+
+    /// <summary>Sends a signal by name, e.g. KILL, STOP, CONT, TERM.</summary>
+    public void Signal(string name)
+    {
+        using Process kill = Process.Start("kill", [$"-{name}", _process.Id.ToString(CultureInfo.InvariantCulture)]);
+        kill.WaitForExit();
+    }
+
+    public void Dispose()
+    {
+        if (!_process.HasExited)
+        {
+            Signal("CONT");
+            _process.Kill();
+            _process.WaitForExit(Cluster.Patience);
+        }
+        _process.Dispose();
+    }
+
+    private void Keep(string? line)
+    {
+        if (line is null)
+            return;
+        lock (_gate)
+            _output.AppendLine(line);
+    }
+}

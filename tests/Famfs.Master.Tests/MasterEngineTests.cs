@@ -1,0 +1,150 @@
+using Famfs.Core;
+using Famfs.Core.Check;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Master.Tests;
+
+/// <summary>The engine on file-backed devices, without gRPC.</summary>
+public sealed class MasterEngineTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-master-").FullName;
+    private readonly string[] _paths;
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public MasterEngineTests()
+    {
+        _paths = [Path.Combine(_directory, "0"), Path.Combine(_directory, "1")];
+        List<DaxDevice> devices = [];
+        foreach (string path in _paths)
+        {
+            using (FileStream file = File.Create(path))
+                file.SetLength(128L << 20);
+            devices.Add(DaxDevice.Open(path));
+        }
+        FileSystemFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System });
+        devices.ForEach(d => d.Dispose());
+    }
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task Created_files_are_there_after_a_restart_and_a_repeated_request_makes_none()
+    {
+        CreateFileRequest request = new() { RequestId = Guid.CreateVersion7().ToByteString(), Path = "f", SizeBytes = 5 };
+        ulong inode;
+        await using (Master master = await StartAsync())
+        {
+            inode = (await master.CreateAsync(request)).File.Inode;
+            Assert.Equal(inode, (await master.CreateAsync(request)).File.Inode);
+        }
+        await using Master again = await StartAsync();
+        CreateFileReply repeated = await again.CreateAsync(request);
+        Assert.Equal(inode, repeated.File.Inode);
+        Assert.Equal("f", repeated.File.Path);
+        request.SizeBytes = 6;
+        Assert.Equal(ErrorReason.BadRequest, (await Assert.ThrowsAsync<FamfsException>(() => again.CreateAsync(request))).Reason);
+    }
+
+    [Theory]
+    [InlineData("f", 0UL, ErrorReason.BadSize)]
+    [InlineData("f", ulong.MaxValue, ErrorReason.BadSize)]
+    [InlineData("f", 1UL << 40, ErrorReason.NoSpace)]
+    [InlineData("/f", 1UL, ErrorReason.BadPath)]
+    [InlineData("no/f", 1UL, ErrorReason.NotFound)]
+    [InlineData("there/f", 1UL, ErrorReason.NotADirectory)]
+    [InlineData("there", 1UL, ErrorReason.Exists)]
+    public async Task Refused_creations_say_why_and_change_nothing(string path, ulong size, ErrorReason reason)
+    {
+        await using Master master = await StartAsync();
+        await master.CreateAsync(new() { Path = "there", SizeBytes = 1 });
+        LogPosition before = await master.Engine.RunAsync(e => e.Position);
+        long free = await master.Engine.RunAsync(e => e.Allocator.FreeBytes);
+        Assert.Equal(reason, (await Assert.ThrowsAsync<FamfsException>(() => master.CreateAsync(new() { Path = path, SizeBytes = size }))).Reason);
+        Assert.Equal(before, await master.Engine.RunAsync(e => e.Position));
+        Assert.Equal(free, await master.Engine.RunAsync(e => e.Allocator.FreeBytes));
+    }
+
+    [Fact]
+    public async Task Existing_file_is_opened_if_it_is_the_same_and_refused_if_not()
+    {
+        await using Master master = await StartAsync();
+        ulong inode = (await master.CreateAsync(new() { Path = "f", SizeBytes = 3 })).File.Inode;
+        CreateFileReply same = await master.CreateAsync(new() { Path = "f", SizeBytes = 3, IfExists = IfExists.OpenIfSame });
+        Assert.True(same.Existed);
+        Assert.Equal(inode, same.File.Inode);
+        Assert.Equal(ErrorReason.ExistsDifferent, (await Assert.ThrowsAsync<FamfsException>(() => master.CreateAsync(new() { Path = "f", SizeBytes = 4, IfExists = IfExists.OpenIfSame }))).Reason);
+    }
+
+    [Fact]
+    public async Task Log_grows_over_many_segments_and_is_replayed_whole()
+    {
+        await using (Master master = await StartAsync())
+        {
+            // Directories take log only, with names that fill it.
+            for (int i = 0; i < 30_000; i++)
+            {
+                string name = string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{i:d8}{new string('x', 240)}");
+                await master.Engine.RunAsync(_ => master.Operations.MakeDirectory(new() { Path = name }));
+            }
+            Assert.True(await master.Engine.RunAsync(e => e.SegmentCount) > 2);
+        }
+        await using Master again = await StartAsync();
+        Assert.Equal(30_001, await again.Engine.RunAsync(e => e.State.Tree.DirectoryCount));
+    }
+
+    [Fact]
+    public async Task Bulk_and_single_creations_share_no_space()
+    {
+        await using (Master master = await StartAsync())
+        {
+            List<Task> creations = [];
+            for (int i = 0; i < 40; i++)
+            {
+                int n = i;
+                creations.Add(master.CreateAsync(new() { Path = $"f{n}", SizeBytes = 1, Layout = new() { Kind = n % 2 == 0 ? LayoutKind.Interleaved : LayoutKind.Contiguous } }));
+            }
+            await Task.WhenAll(creations);
+        }
+        using DevicePool pool = Open();
+        CheckResult check = FileSystemCheck.Run(pool);
+        Assert.Empty(check.Findings);
+        Assert.Equal(40, check.Files);
+    }
+
+    private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
+
+    private async Task<Master> StartAsync() =>
+        new(await Recovery.RunAsync(Open(), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+
+    private sealed class Master : IAsyncDisposable
+    {
+        private readonly Recovery.Result _recovered;
+
+        public Master(Recovery.Result recovered)
+        {
+            _recovered = recovered;
+            SubscriptionHub hub = new(recovered.State.Pool, recovered.Index);
+            hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
+            Engine = new(recovered.State, recovered.Writer, hub, TimeProvider.System, new Random(1));
+            Operations = new(Engine);
+            Engine.Start(new TermStarted());
+        }
+
+        public MasterEngine Engine { get; }
+
+        public MasterOperations Operations { get; }
+
+        public Task<CreateFileReply> CreateAsync(CreateFileRequest request) => Engine.RunAsync(_ => Operations.CreateFile(request));
+
+        public async ValueTask DisposeAsync()
+        {
+            await Engine.DisposeAsync();
+            _recovered.SlotLock.Dispose();
+            _recovered.State.Dispose();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+using Famfs.Core;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Master.Tests;
+
+public sealed class RequestWindowTests
+{
+    private readonly ManualClock _clock = new();
+
+    [Fact]
+    public void Repeated_id_finds_its_record()
+    {
+        RequestWindow window = new(_clock);
+        Guid id = NewId();
+        Assert.False(window.TryFind(id, 7, out _));
+        window.Add(Trace(id, 7, 1));
+        Assert.True(window.TryFind(id, 7, out RequestTrace found));
+        Assert.Equal(1u, found.Sequence.Value);
+    }
+
+    [Fact]
+    public void Same_id_with_other_content_is_refused()
+    {
+        RequestWindow window = new(_clock);
+        Guid id = NewId();
+        window.Add(Trace(id, 7, 1));
+        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => window.TryFind(id, 8, out _)).Reason);
+    }
+
+    [Fact]
+    public void Id_that_may_have_been_forgotten_is_refused_and_never_taken_for_new()
+    {
+        RequestWindow window = new(_clock);
+        Guid id = NewId();
+        window.Add(Trace(id, 7, 1));
+        _clock.Now += RequestWindow.Span + RequestWindow.MaxAhead + TimeSpan.FromSeconds(1);
+        window.Add(Trace(NewId(), 7, 2));
+        Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(id, 7, out _)).Reason);
+    }
+
+    [Fact]
+    public void Ids_beyond_the_limit_push_out_the_oldest_and_those_are_refused()
+    {
+        RequestWindow window = new(_clock, capacity: 2);
+        Guid first = NewId();
+        window.Add(Trace(first, 1, 1));
+        _clock.Now += TimeSpan.FromMilliseconds(5);
+        window.Add(Trace(NewId(), 1, 2));
+        window.Add(Trace(NewId(), 1, 3));
+        Assert.Equal(2, window.Count);
+        Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(first, 1, out _)).Reason);
+        Assert.False(window.TryFind(NewId(), 1, out _));
+    }
+
+    [Fact]
+    public void Id_from_far_ahead_or_of_another_version_is_refused()
+    {
+        RequestWindow window = new(_clock);
+        Guid ahead = Guid.CreateVersion7(_clock.Now + RequestWindow.MaxAhead + TimeSpan.FromSeconds(1));
+        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => window.TryFind(ahead, 1, out _)).Reason);
+        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => window.TryFind(Guid.NewGuid(), 1, out _)).Reason);
+        Assert.False(window.TryFind(Guid.Empty, 1, out _));
+    }
+
+    private Guid NewId() => Guid.CreateVersion7(_clock.Now);
+
+    private RequestTrace Trace(Guid id, ulong digest, ulong sequence) =>
+        new(id, digest, _clock.Now.ToUnixTimeMilliseconds() * 1_000_000, RecordType.FileCreated, new(16), new(sequence), new(64));
+
+    private sealed class ManualClock : TimeProvider
+    {
+        public DateTimeOffset Now { get; set; } = new(2026, 1, 2, 3, 4, 5, TimeSpan.Zero);
+
+        public override DateTimeOffset GetUtcNow() => Now;
+    }
+}
