@@ -190,7 +190,7 @@ public sealed class FileCreationStreamTests
         }
 
         List<string> seen = [];
-        await foreach (CreateFileResult result in client.CreateFilesAsync(SlowAsync(), cancel: TestContext.Current.CancellationToken))
+        await foreach (CreateFileResult result in client.CreateFilesAsync(SlowAsync(), cancel: Limit.Minute()))
         {
             seen.Add(result.Reply.File.Path);
             firstAnswered.TrySetResult();
@@ -218,10 +218,10 @@ public sealed class FileCreationStreamTests
         });
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
 
-        await foreach (CreateFileResult _ in client.CreateFilesAsync(Names(int.MaxValue), cancel: TestContext.Current.CancellationToken))
+        await foreach (CreateFileResult _ in client.CreateFilesAsync(Names(int.MaxValue), cancel: Limit.Minute()))
             break;
 
-        await ended.Task.WaitAsync(s_long, TestContext.Current.CancellationToken);
+        await ended.Task.WaitAsync(s_long, Limit.Minute());
     }
 
     private static async Task AnswerAllAsync(IAsyncStreamReader<CreateFilesRequest> requests, IServerStreamWriter<CreateFilesReply> replies, ServerCallContext context)
@@ -251,7 +251,7 @@ public sealed class FileCreationStreamTests
     private static async Task<List<CreateFileResult>> CollectAsync(FamfsClient client, IEnumerable<CreateFileRequest> files, CreateFilesOptions options)
     {
         List<CreateFileResult> results = [];
-        await foreach (CreateFileResult result in client.CreateFilesAsync(files, options, TestContext.Current.CancellationToken))
+        await foreach (CreateFileResult result in client.CreateFilesAsync(files, options, Limit.Minute()))
             results.Add(result);
         return results;
     }
