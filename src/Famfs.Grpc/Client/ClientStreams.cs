@@ -85,12 +85,34 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
     private readonly ClientCall<TRequest, TResponse> _call;
     private readonly MessageWriter _writer;
 
-    // Guarded by the gate, and by _sending while it runs: then the buffer is the handler's.
-    private readonly RequestBuffer _buffer = new(256);
+    // Guarded by the gate. The state says whose the buffer is; every decision about a message is taken from one look
+    // at it, under the gate. Whether _sending is completed decides nothing: a send can end between two looks.
+    private State _state;
     private Task _sending = Task.CompletedTask;
-    private bool _sendingIsWrite;
-    private bool _writing;
-    private bool _completed;
+
+    // Read and written by the owner the state names.
+    private readonly RequestBuffer _buffer = new(256);
+
+    private enum State : byte
+    {
+        /// <summary>Nobody sends: the buffer is the gate holder's, and may hold messages of writes that have returned.</summary>
+        Open,
+
+        /// <summary>The buffer is the send's that the reader started.</summary>
+        Flushing,
+
+        /// <summary>As above until <c>_sending</c> ends; then it is the write's that waits to append its message.</summary>
+        FlushingBeforeWrite,
+
+        /// <summary>The buffer is the send's that a write started.</summary>
+        Writing,
+
+        /// <summary>The buffer is CompleteAsync's, once a send that was under way has ended.</summary>
+        Completed,
+
+        /// <summary>A send failed: the buffer is nobody's, and <c>_sending</c> tells every later write why.</summary>
+        Failed,
+    }
 
     public ClientStreamWriter(ClientCall<TRequest, TResponse> call)
     {
@@ -114,18 +136,19 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
             return Task.FromCanceled(cancellationToken);
         }
 
+        bool hold = WriteOptions is { } options && (options.Flags & WriteFlags.BufferHint) != 0;
         try
         {
+            Task sending;
+            bool isAppended = false;
             lock (_gate)
             {
-                if (_completed)
+                switch (_state)
                 {
-                    return Task.FromException(new InvalidOperationException("The message cannot be written, the request stream is complete."));
-                }
-
-                if (_writing || (_sendingIsWrite && !_sending.IsCompleted))
-                {
-                    return Task.FromException(new InvalidOperationException("The message cannot be written, the previous write is in progress."));
+                    case State.Completed:
+                        return Task.FromException(new InvalidOperationException("The message cannot be written, the request stream is complete."));
+                    case State.Writing or State.FlushingBeforeWrite:
+                        return Task.FromException(new InvalidOperationException("The message cannot be written, the previous write is in progress."));
                 }
 
                 if (_call.HasEnded)
@@ -133,29 +156,38 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
                     return Task.FromException(EndedException());
                 }
 
-                if (_sending.IsCompletedSuccessfully)
+                switch (_state)
                 {
-                    _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
-                    if (IsHeld)
-                    {
-                        return Task.CompletedTask;
-                    }
+                    case State.Failed:
+                        return _sending;
+                    case State.Flushing:
+                        _state = State.FlushingBeforeWrite;
+                        sending = _sending;
+                        break;
+                    default:
+                        isAppended = true;
+                        _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
+                        if (hold && _buffer.Length < SendThresholdBytes)
+                        {
+                            return Task.CompletedTask;
+                        }
 
-                    if (!cancellationToken.CanBeCanceled)
-                    {
-                        return StartSending(isWrite: true);
-                    }
+                        sending = StartSending(State.Writing);
+                        break;
                 }
-
-                _writing = true;
             }
+
+            if (!isAppended)
+            {
+                sending = WriteAfterFlushAsync(sending, message, hold);
+            }
+
+            return cancellationToken.CanBeCanceled ? WatchAsync(sending, cancellationToken) : sending;
         }
         catch (Exception e)
         {
             return Task.FromException(e);
         }
-
-        return FinishWriteAsync(message, cancellationToken);
     }
 
     public async Task CompleteAsync()
@@ -163,17 +195,15 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
         Task sending;
         lock (_gate)
         {
-            if (_completed)
+            switch (_state)
             {
-                return;
+                case State.Completed:
+                    return;
+                case State.FlushingBeforeWrite:
+                    throw new InvalidOperationException("The request stream cannot be completed, a write is in progress.");
             }
 
-            if (_writing)
-            {
-                throw new InvalidOperationException("The request stream cannot be completed, a write is in progress.");
-            }
-
-            _completed = true;
+            _state = State.Completed;
             sending = _sending;
         }
 
@@ -189,28 +219,20 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
     /// <summary>Sends what writes have left in the buffer: called by the reader of responses before it waits.</summary>
     public void FlushBeforeWaiting()
     {
-        if (_buffer.Length == 0)
-        {
-            return;
-        }
-
         lock (_gate)
         {
-            if (_buffer.Length != 0 && !_writing && !_completed && _sending.IsCompletedSuccessfully)
+            if (_state == State.Open && _buffer.Length != 0)
             {
                 // A failure ends the call, and so meets the reader that waits.
-                _ = StartSending(isWrite: false);
+                _ = StartSending(State.Flushing);
             }
         }
     }
 
-    private bool IsHeld =>
-        WriteOptions is { } options && (options.Flags & WriteFlags.BufferHint) != 0 && _buffer.Length < SendThresholdBytes;
-
-    // Called under the gate.
-    private Task StartSending(bool isWrite)
+    // Called under the gate, by the owner of the buffer. The state comes first: the send may end at once.
+    private Task StartSending(State state)
     {
-        _sendingIsWrite = isWrite;
+        _state = state;
         return _sending = SendAsync(flush: true);
     }
 
@@ -218,46 +240,31 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
         ? new InvalidOperationException("The message cannot be written, the call has ended.")
         : _call.CreateException();
 
-    // Writes that have to wait for a flush the reader started, or that watch a token.
-    private async Task FinishWriteAsync(TRequest message, CancellationToken cancellationToken)
+    // The state is FlushingBeforeWrite, so nobody else starts a send, and the message is appended here and only here.
+    private async Task WriteAfterFlushAsync(Task flush, TRequest message, bool hold)
     {
-        using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
-            static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "A write was cancelled by the client.")), _call);
+        await flush.ConfigureAwait(false);
         Task sending;
         lock (_gate)
         {
-            sending = _sending;
-        }
-
-        try
-        {
-            if (!sending.IsCompletedSuccessfully)
+            _state = State.Open;
+            _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
+            if (hold && _buffer.Length < SendThresholdBytes)
             {
-                await sending.ConfigureAwait(false);
-                lock (_gate)
-                {
-                    _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
-                    if (IsHeld)
-                    {
-                        return;
-                    }
-                }
+                return;
             }
 
-            lock (_gate)
-            {
-                sending = StartSending(isWrite: true);
-            }
+            sending = StartSending(State.Writing);
+        }
 
-            await sending.ConfigureAwait(false);
-        }
-        finally
-        {
-            lock (_gate)
-            {
-                _writing = false;
-            }
-        }
+        await sending.ConfigureAwait(false);
+    }
+
+    private async Task WatchAsync(Task write, CancellationToken cancellationToken)
+    {
+        using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
+            static state => ((ClientCall)state!).Abort(new Status(StatusCode.Cancelled, "A write was cancelled by the client.")), _call);
+        await write.ConfigureAwait(false);
     }
 
     private async Task SendAsync(bool flush)
@@ -271,11 +278,27 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
                 await stream.FlushAsync(_call.CancellationToken).ConfigureAwait(false);
             }
 
-            _buffer.Clear(keepBytes: 4 * SendThresholdBytes);
+            lock (_gate)
+            {
+                _buffer.Clear(keepBytes: 4 * SendThresholdBytes);
+                if (_state is State.Flushing or State.Writing)
+                {
+                    _state = State.Open;
+                }
+            }
         }
         catch (Exception e)
         {
-            throw await FailureAsync(e).ConfigureAwait(false);
+            Exception failure = await FailureAsync(e).ConfigureAwait(false);
+            lock (_gate)
+            {
+                if (_state != State.Completed)
+                {
+                    _state = State.Failed;
+                }
+            }
+
+            throw failure;
         }
     }
 
