@@ -116,50 +116,10 @@ internal sealed class MasterService(
         return reply;
     }));
 
-    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(_ =>
     {
-        Guid id = request.RequestId.ToGuid("request_id");
-        // The device's own superblock is written before the record: a crash in between leaves a device that is
-        // not in the pool and that --force formats again.
-        ulong digest = RequestDigest.Of(request);
-        if (e.Requests.TryFind(id, digest, out RequestTrace trace))
-        {
-            uint made = e.State.Devices.First(d => d.RequestId == request.RequestId).Index;
-            return new AddDeviceReply { Position = MountTable.PositionOf(e.Position with { Sequence = trace.Sequence, Term = trace.Term }), Device = DescribeDevice(made) };
-        }
-        if (string.IsNullOrEmpty(request.Path))
-            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
-        if (e.Pool.Present.Any(i => Path.GetFullPath(e.Pool.Require(i).Path) == Path.GetFullPath(request.Path)))
-            throw new FamfsException(ErrorReason.Exists, $"{request.Path}: is in the pool already") { Path = request.Path };
-        e.RequireLogSpace(1, 512);
-        DaxDevice device = DaxDevice.Open(request.Path);
-        try
-        {
-            if (request.HasCoherent)
-                device.Coherent = request.Coherent;
-            DeviceIndex index = new((ushort)e.State.Devices.Length);
-            Superblock superblock = FileSystemFormatter.FormatFurther(device, e.Pool.Primary, index, request.Force, request.Zero, clock);
-            e.Pool.Attach(device);
-            e.Append(RecordType.DeviceAdded, new DeviceAdded
-            {
-                TimeNs = e.NowNs,
-                RequestId = request.RequestId,
-                RequestDigest = digest,
-                Index = index.Value,
-                DeviceUuid = superblock.Device.ToByteString(),
-                LengthBytes = (ulong)superblock.DeviceLengthBytes,
-                Coherent = superblock.Coherent,
-                SuperblockInode = e.State.NextInode.Value,
-                Name = superblock.DeviceName,
-            });
-            return new AddDeviceReply { Device = DescribeDevice(index.Value), Position = MountTable.PositionOf(e.Position) };
-        }
-        catch
-        {
-            if (!e.Pool.Present.Any(i => e.Pool.Require(i) == device))
-                device.Dispose();
-            throw;
-        }
+        (uint index, LogPosition position) = operations.AddDevice(request, clock);
+        return new AddDeviceReply { Device = DescribeDevice(index), Position = MountTable.PositionOf(position) };
     }));
 
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
@@ -433,7 +393,7 @@ internal sealed class MasterService(
 
     /// <summary>All files of one bulk message. It may be decided over several batches; what was decided before
     /// one filled up is not decided again.</summary>
-    private sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
+    internal sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
     {
         private readonly TaskCompletionSource<CreateFilesReply> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly CreateFilesReply _reply = new();
@@ -462,6 +422,13 @@ internal sealed class MasterService(
 
         protected override void Complete(Exception? error)
         {
+            // What was decided before the log was full is published; the others are refused one by one.
+            if (error is FamfsException { Reason: ErrorReason.LogFull })
+            {
+                while (_reply.Results.Count < request.Files.Count)
+                    _reply.Results.Add(new CreateFileResult { Error = StatusMap.DetailOf(error) });
+                error = null;
+            }
             if (error is null)
                 _completion.TrySetResult(_reply);
             else

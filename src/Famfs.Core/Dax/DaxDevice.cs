@@ -67,6 +67,9 @@ public abstract class DaxDevice : IDisposable
     /// <see cref="FamfsException"/> READ_ONLY.</summary>
     public virtual bool ReadOnly => false;
 
+    /// <summary>True when both are the same memory of this host, whatever paths they were opened by.</summary>
+    public virtual bool IsSameMemory(DaxDevice other) => ReferenceEquals(this, other);
+
     /// <summary>Takes the exclusive lock number <paramref name="index"/> of this device among the processes
     /// of this host (never among hosts). False while anybody on this host holds it, this process included.
     /// Disposing <paramref name="held"/> releases it, as does the death of the process. Errors:

@@ -27,17 +27,21 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private readonly OpenFile? _zeros;
     private readonly bool _regular;
 
+    // A file's device and inode number, or a character device's own number and no inode.
+    private readonly (uint Major, uint Minor, ulong? Inode) _identity;
+
     // Guards _flush while it is made; read without it after that (set once).
     private readonly Lock _guard = new();
     private LineFlush? _flush;
     private volatile bool _coherent;
 
-    private MappedDaxDevice(string path, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
+    private MappedDaxDevice(string path, long lengthBytes, in statx_buffer attributes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
     {
         Path = path;
         LengthBytes = lengthBytes;
         ReadOnly = readOnly;
         _regular = regular;
+        _identity = regular ? (attributes.DevMajor, attributes.DevMinor, attributes.Inode) : (attributes.RdevMajor, attributes.RdevMinor, null);
         _file = file;
         _mapping = mapping;
         _copy = copy;
@@ -141,7 +145,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
                 zeros = new OpenFile(zero);
             }
 
-            return new MappedDaxDevice(path, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
+            return new MappedDaxDevice(path, length, attributes, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
         }
         catch
         {
@@ -321,6 +325,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         address = held.Address + (nint)offset;
         return true;
     }
+
+    /// <inheritdoc/>
+    public override bool IsSameMemory(DaxDevice other) => other is MappedDaxDevice mapped && mapped._identity == _identity;
 
     /// <inheritdoc/>
     /// <remarks>An open-file-description lock (F_OFD_SETLK) on byte <paramref name="index"/> of the file,

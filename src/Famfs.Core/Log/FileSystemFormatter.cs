@@ -115,8 +115,12 @@ public static class FileSystemFormatter
             throw new FamfsException(ErrorReason.BadRequest, $"the number of hosts must be 1 to {MaxHostsLimit}, not {options.MaxHosts}") { Limit = MaxHostsLimit };
         if (Encoding.UTF8.GetByteCount(options.Label) > Superblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
             throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {Superblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = Superblock.MaxTextBytes };
-        if (devices.GroupBy(d => d.Path, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
-            throw new FamfsException(ErrorReason.BadRequest, $"{twice.Key}: given twice") { Path = twice.Key };
+        for (int i = 1; i < devices.Count; i++)
+        {
+            DaxDevice device = devices[i];
+            if (devices.Take(i).FirstOrDefault(d => d.IsSameMemory(device)) is { } same)
+                throw new FamfsException(ErrorReason.BadRequest, $"{device.Path}: given twice{(same.Path == device.Path ? "" : $", it is {same.Path}")}") { Path = device.Path };
+        }
         long hostTable = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         RequireUsable(devices[0], MediaLayout.HostTableOffset + hostTable + (2L * MediaLayout.UnitBytes), options.Force);
         foreach (DaxDevice device in devices.Skip(1))

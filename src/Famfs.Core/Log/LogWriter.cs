@@ -50,6 +50,10 @@ public sealed class LogWriter
     /// <summary>Seed of the frames' CRCs in the segment being written.</summary>
     public uint Seed => Crc32C.Seed(Position.FileSystem, Position.Generation, SegmentId);
 
+    /// <summary>Space that earlier terms of this slot reserved and left empty, when the term began: the place for the next
+    /// segment. Null: there is none worth it.</summary>
+    public SegmentSpace? Spare { get; internal init; }
+
     /// <summary>Bytes that still fit in the segment being written.</summary>
     public long RemainingBytes => _chain[^1].AbsoluteEnd - _tail;
 
