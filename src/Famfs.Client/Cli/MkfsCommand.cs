@@ -31,11 +31,16 @@ internal static class MkfsCommand
                 throw CliOptions.Usage($"--label: '{text}' has more than 63 bytes");
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
             List<DaxDevice> opened = [];
+            List<IDisposable> held = [];
             try
             {
                 foreach (string path in parsed.GetValue(devices)!)
                     opened.Add(MappedDaxDevice.Open(path));
-                await RequireIdleAsync(opened[0], context.Environment.Clock, cancel).ConfigureAwait(false);
+                foreach (DaxDevice device in opened)
+                {
+                    LockAgainstOthers(device, held);
+                    await RequireIdleAsync(device, context.Environment.Clock, cancel).ConfigureAwait(false);
+                }
                 HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
                 Superblock made = FileSystemFormatter.Format(opened, new FormatOptions
                 {
@@ -53,11 +58,27 @@ internal static class MkfsCommand
             }
             finally
             {
+                foreach (IDisposable one in held)
+                    one.Dispose();
                 foreach (DaxDevice device in opened)
                     device.Dispose();
             }
         });
         return command;
+    }
+
+    /// <summary>Takes the first lock of each device, so that of two mkfs at the same time one gives up, and of a first
+    /// device the locks of all master slots: a master of this host holds its own also while it is stopped, and
+    /// its counter with it.</summary>
+    private static void LockAgainstOthers(DaxDevice device, List<IDisposable> held)
+    {
+        bool first = DevicePool.ReadSuperblock(device, out Superblock? old, out _) == SuperblockVerdict.Native && old!.IsPrimary;
+        for (int slot = 0; slot < (first ? Term.SlotCount : 1); slot++)
+        {
+            if (!device.TryLockByte(slot, out IDisposable? one))
+                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: a master or another mkfs on this host is using it (slot {slot} is locked)") { Path = device.Path };
+            held.Add(one);
+        }
     }
 
     /// <summary>Whatever --force says, a file system that somebody uses is not overwritten: its master and its
@@ -74,7 +95,10 @@ internal static class MkfsCommand
             throw new FamfsException(ErrorReason.Exists, $"{first.Path}: the master of slot {slot} of its file system is running") { Path = first.Path };
         foreach ((int entry, ulong counter) in Counters(table))
         {
-            if (!before.TryGetValue(entry, out ulong then) || then != counter)
+            // The daemon of a line may stand still, but on this host it holds the line's lock.
+            bool free = table.TryLock(entry, out IDisposable? held);
+            held?.Dispose();
+            if (!free || !before.TryGetValue(entry, out ulong then) || then != counter)
                 throw new FamfsException(ErrorReason.Exists, $"{first.Path}: a mount of its file system is alive (host table entry {entry})") { Path = first.Path };
         }
     }
