@@ -60,7 +60,9 @@ root.SetAction((parsed, cancel) =>
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });
-return await root.Parse(args).InvokeAsync();
+
+// Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
 
 static IEnumerable<string> Split(string[]? options) =>
     (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

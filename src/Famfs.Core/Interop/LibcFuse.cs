@@ -19,6 +19,22 @@ internal static unsafe partial class LibcFuse
     /// <summary>_IOR(229, 0, uint32_t) of linux/fuse.h.</summary>
     internal const nuint FUSE_DEV_IOC_CLONE = 0x8004E500;
 
+    // asm-generic/unistd.h, the same on x86-64 and arm64; linux/mount.h.
+    internal const nint SYS_fsopen = 430;
+    internal const nint SYS_fsconfig = 431;
+    internal const nint SYS_fsmount = 432;
+    internal const nint FSOPEN_CLOEXEC = 1;
+    internal const nint FSCONFIG_CMD_CREATE = 6;
+    internal const nint FSMOUNT_CLOEXEC = 1;
+
+    /// <summary>A system call that the oldest C library lacks a function for.</summary>
+    [LibraryImport(Library, EntryPoint = "syscall", SetLastError = true)]
+    internal static partial nint SystemCall(nint number, nint first, nint second, nint third, nint fourth, nint fifth);
+
+    /// <summary>As above, its first argument a text.</summary>
+    [LibraryImport(Library, EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial nint SystemCall(nint number, string first, nint second, nint third, nint fourth, nint fifth);
+
     [LibraryImport(Library, EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Open(string path, int flags);
 

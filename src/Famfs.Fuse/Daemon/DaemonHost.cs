@@ -4,6 +4,7 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
@@ -35,6 +36,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private readonly MountDescription _description;
     private readonly Subscription _subscription;
     private FuseMount _mount = null!;
+    private FuseConnections _connections = null!;
 
     private DaemonHost(DaemonOptions options, HostIdentity host, Replica replica, ILogger log)
     {
@@ -121,7 +123,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         using FuseMount mount = _mount;
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
-        bool canSee = MountRecord.CanSeeConnections(connection);
+        using FuseConnections connections = _connections = FuseConnections.Open(connection);
         MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, "stock", _replica.Position.ToString());
         if (!_replica.State.Hosts.ContainsKey(_host.Host))
@@ -139,7 +141,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         await subscribing.ConfigureAwait(false);
 
         // The line ends only on proof that this kernel has no superblock of ours any more.
-        if (canSee ? MountRecord.IsGone(connection) : mount.Completion.IsCompletedSuccessfully && !asked)
+        if (connections.Visible ? connections.IsGone(connection) : mount.Completion.IsCompletedSuccessfully && !asked)
         {
             _registration.End();
             record.Delete();
@@ -171,9 +173,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
                 if (found)
                     continue;
             }
-            catch (Exception error) when (error is FamfsException or DeviceFaultException)
+            catch (Exception error)
             {
-                // What is served stays served; the same trouble is said once.
+                // What is served stays served, and the line goes on moving; the same trouble is said once.
                 if (error.Message != lastProblem)
                     DaemonLog.Problem(_log, lastProblem = error.Message);
                 pause = MaxPoll;
@@ -222,7 +224,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             HostName = _host.Name,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(_host.MachineDigest),
         };
-        hello.OlderMounts.AddRange(MountRecord.FindGone(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, _mount.ConnectionNumber));
+        hello.OlderMounts.AddRange(MountRecord.FindGone(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, _connections, _mount.ConnectionNumber));
         return hello;
     }
 }
