@@ -71,15 +71,29 @@ internal sealed class Cluster : IDisposable
         return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]), address);
     }
 
+    /// <summary>Starts a master as <paramref name="host"/> on an address that is given, and waits until it serves.</summary>
+    public ServerProcess StartMasterAt(string host, string address)
+    {
+        ServerProcess process = Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address]);
+        process.Await("listening on");
+        return process;
+    }
+
     /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
     public (ServerProcess Process, string Path) Mount(string host, string master)
     {
-        string path = Path.Combine(_root, host);
-        Directory.CreateDirectory(path);
-        _mounts.Add(path);
-        ServerProcess process = Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]);
+        (ServerProcess process, string path) = LaunchMount(host, host, master);
         process.Await("registered in the host table");
         return (process, path);
+    }
+
+    /// <summary>Starts a daemon of <paramref name="host"/> on a mount point of that name.</summary>
+    public (ServerProcess Process, string Path) LaunchMount(string host, string name, string master)
+    {
+        string path = Path.Combine(_root, name);
+        Directory.CreateDirectory(path);
+        _mounts.Add(path);
+        return (Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]), path);
     }
 
     /// <summary>Runs the famfs command; gives its output, and throws when it fails.</summary>
