@@ -248,9 +248,9 @@ internal sealed class MasterService(
         {
             await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (acknowledging.IsCompleted)
+        catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
-            // The host closed its side; whatever was wrong with it is thrown below.
+            // The reader of acknowledgements ended it; what was wrong with the host's side is thrown below.
         }
         finally
         {
@@ -295,9 +295,18 @@ internal sealed class MasterService(
     {
         if (position.FileSystemUuid.ToGuid("file_system_uuid") != e.Pool.Primary.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {e.Pool.Primary.FileSystem}");
-        if (position.Generation != e.Position.Generation || position.Sequence > e.Position.Sequence.Value)
-            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence} is not in this master's history, which ends at {e.Position}");
+        RequireInHistory(position, e.State, e.Position);
         return e.Position with { Sequence = new(position.Sequence), Term = new(position.Term) };
+    }
+
+    /// <summary>A position is a place in one history: its sequence with the term of that very record
+    /// (SAFETY S5). Sequence 0 is before every history. Any thread.</summary>
+    private static void RequireInHistory(Position position, ReplayState state, LogPosition end)
+    {
+        if (position.Sequence == 0)
+            return;
+        if (position.Generation != end.Generation || state.FindTerm(new(position.Sequence)) != new Term(position.Term))
+            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence}@{position.Term} is not in this master's history, which ends at {end}");
     }
 
     private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
@@ -417,6 +426,8 @@ internal sealed class MasterService(
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
                     throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
+                // What is not in the log cannot have been replayed; counting it would end waits too early.
+                RequireInHistory(position, engine.State, hub.Published);
                 if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(engine.Pool.Primary.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }

@@ -27,6 +27,7 @@ public sealed class ReplayState : IDisposable
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
+    private ulong _applied;
     private long _capacityBytes;
     private long _usedBytes;
     private long _pendingReclaimBytes;
@@ -71,6 +72,24 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>Policies in force. Any thread.</summary>
     public PolicySet Policy => _tables.Policy;
+
+    /// <summary>Term of an applied record; null for one that is not in this history as far as it is applied
+    /// here (a position names both, SAFETY S5). Any thread.</summary>
+    public Term? FindTerm(LogSequence sequence)
+    {
+        ImmutableArray<(LogSequence First, Term Term)> terms = _tables.TermStarts;
+        int low = 0;
+        int high = terms.Length - 1;
+        while (low < high)
+        {
+            int middle = (low + high + 1) / 2;
+            if (terms[middle].First.Value <= sequence.Value)
+                low = middle;
+            else
+                high = middle - 1;
+        }
+        return terms.Length > 0 && terms[low].First.Value <= sequence.Value && sequence.Value <= Volatile.Read(ref _applied) ? terms[low].Term : null;
+    }
 
     /// <summary>Next inode number to give. Owner's thread.</summary>
     public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
@@ -119,8 +138,11 @@ public sealed class ReplayState : IDisposable
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
+        if (_tables.TermStarts.IsEmpty || frame.Term != HighestTerm)
+            _tables = _tables with { TermStarts = _tables.TermStarts.Add((frame.Sequence, frame.Term)) };
         Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
         HighestTerm = frame.Term;
+        Volatile.Write(ref _applied, frame.Sequence.Value);
     }
 
     /// <inheritdoc/>
@@ -461,6 +483,7 @@ public sealed class ReplayState : IDisposable
         public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
         public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
+        public ImmutableArray<(LogSequence First, Term Term)> TermStarts { get; init; } = [];
         public TermStarted? LastTermStarted { get; init; }
         public bool TermHasEnded { get; init; }
         public PolicySet Policy { get; init; } = new() { Reclaim = ReclaimPolicy.Confirmed };
