@@ -72,12 +72,12 @@ internal sealed class Cluster : IDisposable
     }
 
     /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
-    public (ServerProcess Process, string Path) Mount(string host, string master)
+    public (ServerProcess Process, string Path) Mount(string host, string master, params string[] more)
     {
         string path = Path.Combine(_root, host);
         Directory.CreateDirectory(path);
         _mounts.Add(path);
-        ServerProcess process = Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]);
+        ServerProcess process = Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, .. more, path]);
         process.Await("registered in the host table");
         return (process, path);
     }
