@@ -129,12 +129,11 @@ internal sealed class MasterService(
         }
         if (string.IsNullOrEmpty(request.Path))
             throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
-        if (e.Pool.Present.Any(i => Path.GetFullPath(e.Pool.Require(i).Path) == Path.GetFullPath(request.Path)))
-            throw new FamfsException(ErrorReason.Exists, $"{request.Path}: is in the pool already") { Path = request.Path };
         e.RequireLogSpace(1, 512);
         DaxDevice device = DaxDevice.Open(request.Path);
         try
         {
+            RequireNotInPool(e, device);
             if (request.HasCoherent)
                 device.Coherent = request.Coherent;
             DeviceIndex index = new((ushort)e.State.Devices.Length);
@@ -355,6 +354,17 @@ internal sealed class MasterService(
             List<HostStatus> lagging = [.. mounts.Describe(position, engine.State).Where(h => missing.Contains(h.MountId.ToGuid("mount id")))];
             throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", missing.Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}"))}") { Lagging = lagging };
         }
+    }
+
+    /// <summary>Not even by force: the same memory by another path, or a device of this file system that only
+    /// this host lacks.</summary>
+    private static void RequireNotInPool(MasterEngine e, DaxDevice device)
+    {
+        bool here = e.Pool.Present.Any(i => e.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
+        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
+            && e.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        if (here || known)
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }
 
     private DeviceInfo DescribeDevice(uint index)

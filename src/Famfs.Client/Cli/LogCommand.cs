@@ -23,24 +23,13 @@ internal static class LogCommand
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {
-            List<DaxDevice> opened = [];
-            try
-            {
-                foreach (string path in parsed.GetValue(devices)!)
-                    opened.Add(MappedDaxDevice.Open(path, readOnly: true, coherent: null));
-                // The devices stay this method's to dispose.
-                LogReader reader = new(DevicePool.Open(opened));
-                if (context.IsJson(parsed))
-                    await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
-                else
-                    await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
-                return (int)ExitCode.Ok;
-            }
-            finally
-            {
-                foreach (DaxDevice device in opened)
-                    device.Dispose();
-            }
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
+            LogReader reader = new(pool);
+            if (context.IsJson(parsed))
+                await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
+            else
+                await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
+            return (int)ExitCode.Ok;
         });
         return new("log", "The log on the devices") { dump };
     }

@@ -23,6 +23,9 @@ public abstract class DaxDevice : IDisposable
     /// <summary>Where the device is on this host, or a name for messages.</summary>
     public abstract string Path { get; }
 
+    /// <summary>The same for two devices of this host exactly if they are the same memory, by whatever paths.</summary>
+    public virtual string MemoryIdentity => Path;
+
     /// <summary>Usable bytes of the device on this host.</summary>
     public abstract long LengthBytes { get; }
 

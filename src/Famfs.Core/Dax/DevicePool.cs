@@ -127,6 +127,31 @@ public sealed class DevicePool : IDisposable
         }
     }
 
+    /// <summary>Lets go of devices that <paramref name="known"/> (the log's) does not have: an addition that
+    /// stopped before its record leaves such a superblock. Only while nobody uses them, before serving begins.
+    /// Gives their paths.</summary>
+    public IReadOnlyList<string> KeepOnly(IReadOnlyList<DeviceAdded> known)
+    {
+        List<string> dropped = [];
+        lock (_attaching)
+        {
+            DaxDevice?[] devices = [.. _devices];
+            Superblock?[] superblocks = [.. _superblocks];
+            for (int i = 1; i < devices.Length; i++)
+            {
+                if (devices[i] is not { } device || (i < known.Count && known[i].DeviceUuid.ToGuid("device_uuid") == superblocks[i]!.Device))
+                    continue;
+                dropped.Add(device.Path);
+                devices[i] = null;
+                superblocks[i] = null;
+                device.Dispose();
+            }
+            _superblocks = superblocks;
+            _devices = devices;
+        }
+        return dropped;
+    }
+
     /// <summary>The device, or null when this host does not have it.</summary>
     public DaxDevice? Find(DeviceIndex index)
     {

@@ -32,9 +32,10 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private LineFlush? _flush;
     private volatile bool _coherent;
 
-    private MappedDaxDevice(string path, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
+    private MappedDaxDevice(string path, string identity, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
     {
         Path = path;
+        MemoryIdentity = identity;
         LengthBytes = lengthBytes;
         ReadOnly = readOnly;
         _regular = regular;
@@ -53,6 +54,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
     /// <inheritdoc/>
     public override bool ReadOnly { get; }
+
+    /// <inheritdoc/>
+    public override string MemoryIdentity { get; }
 
     /// <summary>A devdax character device, not a regular file.</summary>
     public bool IsDevDax => !_regular;
@@ -141,7 +145,10 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
                 zeros = new OpenFile(zero);
             }
 
-            return new MappedDaxDevice(path, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
+            string identity = regular
+                ? $"file {attributes.DevMajor}:{attributes.DevMinor} {attributes.Inode}"
+                : $"device {attributes.RdevMajor}:{attributes.RdevMinor}";
+            return new MappedDaxDevice(path, identity, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
         }
         catch
         {

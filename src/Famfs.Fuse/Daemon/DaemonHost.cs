@@ -28,6 +28,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
 
     private readonly DaemonOptions _options;
     private readonly HostIdentity _host;
+    private readonly DeviceSearch _devices;
     private readonly Replica _replica;
     private readonly ILogger _log;
     private readonly Guid _mountId = Guid.NewGuid();
@@ -36,10 +37,11 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private readonly Subscription _subscription;
     private FuseMount _mount = null!;
 
-    private DaemonHost(DaemonOptions options, HostIdentity host, Replica replica, ILogger log)
+    private DaemonHost(DaemonOptions options, HostIdentity host, DeviceSearch devices, Replica replica, ILogger log)
     {
         _options = options;
         _host = host;
+        _devices = devices;
         _replica = replica;
         _log = log;
         _registration = new(replica, host, _mountId);
@@ -65,9 +67,14 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            using Replica replica = new(OpenPool(options.Devices), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
+            DeviceSearch devices = new(options.Devices, TimeProvider.System);
+            using Replica replica = new(devices.Open(), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
             Bootstrap(replica);
-            DaemonHost daemon = new(options, host, replica, logging.CreateLogger("Famfs.Fuse"));
+            ILogger log = logging.CreateLogger("Famfs.Fuse");
+            foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
+                DaemonLog.UnknownDevice(log, path);
+            DaemonHost daemon = new(options, host, devices, replica, log);
+            daemon.LookForDevices();
             return await daemon.ServeAsync(cancel).ConfigureAwait(false);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException or UnauthorizedAccessException)
@@ -78,23 +85,6 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     }
 
     public DaxDevice? Resolve(DeviceIndex index) => _replica.Pool.Find(index);
-
-    private static DevicePool OpenPool(IReadOnlyList<string> paths)
-    {
-        List<DaxDevice> devices = [];
-        try
-        {
-            foreach (string path in paths)
-                devices.Add(DaxDevice.Open(path));
-            return DevicePool.Open(devices);
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
-    }
 
     /// <summary>Replays what memory holds; a log that is unsettled at its end is served up to there.</summary>
     private static void Bootstrap(Replica replica)
@@ -153,7 +143,18 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         return 0;
     }
 
-    /// <summary>Tails the memory while no stream does it, and keeps the line moving.</summary>
+    /// <summary>Attaches what the log names and this host did not have so far. Reads superblocks: on the upkeep
+    /// thread or before serving, never on a worker and never while records are applied.</summary>
+    private void LookForDevices()
+    {
+        DeviceSearchResult result = _devices.Look(_replica.Pool, _replica.State.Devices);
+        foreach (DeviceIndex index in result.Attached)
+            DaemonLog.DeviceAttached(_log, index.Value, _replica.Pool.Require(index).Path);
+        foreach ((DeviceAdded device, string cause) in result.Missing)
+            DaemonLog.DeviceMissing(_log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
+    }
+
+    /// <summary>Tails the memory while no stream does it, attaches devices, and keeps the line moving.</summary>
     private void KeepUp(CancellationToken cancel)
     {
         TimeSpan pause = MinPoll;
@@ -162,6 +163,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         {
             try
             {
+                LookForDevices();
                 bool found = !_subscription.Connected && _replica.Corruption is null && _replica.PollMemory() == PollVerdict.Records;
                 pause = found || _subscription.Connected ? MinPoll : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPoll.Ticks));
                 bool wasOpen = _registration.IsOpen;
