@@ -96,9 +96,14 @@ internal sealed class CliContext(CliEnvironment environment)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
         if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
         {
-            string address = mount.ReadMasterAddress() ?? Environment.Variable(GlobalOptions.MasterVariable)
+            string? own = mount.ReadMasterAddress();
+            string address = own ?? Environment.Variable(GlobalOptions.MasterVariable)
                 ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            return new(ClientOf(parsed, Split(address)), mount.ToFileSystemPath(resolved), path, mount, resolved);
+            FamfsClient client = ClientOf(parsed, Split(address));
+            // The mount has met its own master; the environment's may serve another file system.
+            if (own is null)
+                await RequireFileSystemAsync(client, mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
         if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
             return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
@@ -134,6 +139,15 @@ internal sealed class CliContext(CliEnvironment environment)
             WaitChoice.Mount => new() { Kind = WaitKind.Mount, MountId = target.Mount!.RequireMountId().ToByteString() },
             _ => new() { Kind = WaitKind.None },
         };
+    }
+
+    /// <summary>Throws WRONG_FILESYSTEM when the master is one of another file system.</summary>
+    public static async Task RequireFileSystemAsync(FamfsClient client, Guid fileSystem, TimeSpan timeout, CancellationToken cancel)
+    {
+        GetStatusReply status = await client.GetStatusAsync(timeout, cancel).ConfigureAwait(false);
+        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
+        if (served != fileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {client.CurrentAddress} is one of file system {served}, not {fileSystem}");
     }
 
     /// <summary>Prints one JSON document.</summary>

@@ -99,6 +99,9 @@ public static class PathErrors
     /// <summary>Error number of a mount whose daemon is gone.</summary>
     public const int ENOTCONN = LibcMap.ENOTCONN;
 
+    /// <summary>Error number of memory that cannot be read, or that the mount's host does not have.</summary>
+    public const int EIO = Errno.EIO;
+
     /// <summary>The error that says what stands in the way of <paramref name="path"/>.</summary>
     public static FamfsException Of(string path, int errno) => new(errno switch
     {
