@@ -213,6 +213,23 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     }
 
     /// <inheritdoc/>
+    public override void Write(long offset, ReadOnlySpan<byte> source, StagingBuffer staging)
+    {
+        if (!staging.TryLocate(source, out int start))
+        {
+            Write(offset, source);
+            return;
+        }
+
+        RequireRange(offset, source.Length);
+        RequireWritable();
+        using var held = new HeldMapping(_mapping);
+        long done = staging.CopyToDevice(_copy, (byte*)held.Address + offset, start, source.Length);
+        if (done < source.Length)
+            throw Fault("written", offset + done);
+    }
+
+    /// <inheritdoc/>
     public override void Zero(long offset, long length)
     {
         RequireRange(offset, length);

@@ -53,9 +53,11 @@ public sealed class FuseMount : IDisposable
         Notifier = new KernelNotifier(new DeviceTransport(channel), presence, dependencies.Tree, negotiated, options.NotificationLimitBytes);
     }
 
-    private sealed class Server(FuseChannel channel, FuseWorker worker, TreeReader reader)
+    private sealed class Server(FuseChannel channel, RequestReader requests, FuseWorker worker, TreeReader reader)
     {
         public FuseChannel Channel => channel;
+
+        public RequestReader Requests => requests;
 
         public FuseWorker Worker => worker;
 
@@ -209,7 +211,7 @@ public sealed class FuseMount : IDisposable
     // has seen ours.
     private static Negotiated AnswerInit(IFuseTransport transport, int maxPages)
     {
-        var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
+        using var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
         var reply = new ReplyBuffer();
         Span<byte> padded = stackalloc byte[Unsafe.SizeOf<InitIn>()]; // older kernels send less
         while (true)
@@ -258,9 +260,10 @@ public sealed class FuseMount : IDisposable
     {
         var transport = new DeviceTransport(channel);
         TreeReader reader = tree.RegisterReader();
+        var requests = new RequestReader(transport, Negotiated);
         var worker = new FuseWorker(
-            new RequestReader(transport, Negotiated), operations, new ReplyWriter(transport), new WorkerState(reader, new ReplyBuffer(), new WorkerCounters()));
-        _servers.Add(new Server(channel, worker, reader)
+            requests, operations, new ReplyWriter(transport), new WorkerState(reader, new ReplyBuffer(), new WorkerCounters(), requests.Buffer));
+        _servers.Add(new Server(channel, requests, worker, reader)
         {
             Thread = new Thread(Serve) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"fuse-{number}") },
         });
@@ -305,6 +308,7 @@ public sealed class FuseMount : IDisposable
         {
             server.Channel.Dispose();
             server.Reader.Dispose();
+            server.Requests.Dispose();
         }
         _channel.Dispose();
         _completion.TrySetResult();
