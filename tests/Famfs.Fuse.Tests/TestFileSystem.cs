@@ -3,6 +3,7 @@ using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
 namespace Famfs.Fuse.Tests;
@@ -24,7 +25,9 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public PoolCapacity Capacity { get; set; } = new(64UL << 20, 16UL << 20);
 
-    public OperationDependencies Dependencies => new(Tree, this, this, this, this);
+    public KernelDevices KernelDevices { get; } = new();
+
+    public OperationDependencies Dependencies => new(Tree, this, this, this, this) { KernelDevices = KernelDevices };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;
 
