@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -29,7 +30,7 @@ internal static class LogCommand
                 foreach (string path in parsed.GetValue(devices)!)
                     opened.Add(MappedDaxDevice.Open(path, readOnly: true, coherent: null));
                 // The devices stay this method's to dispose.
-                LogReader reader = new(DevicePool.Open(opened));
+                ILogReader reader = FileSystemLog.OpenReader(DevicePool.Open(opened));
                 if (context.IsJson(parsed))
                     await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
                 else
@@ -47,7 +48,7 @@ internal static class LogCommand
 
     private delegate void FrameSink(in RecordFrame frame);
 
-    private static async Task ReadAllAsync(CliContext context, LogReader reader, FrameSink sink, CancellationToken cancel)
+    private static async Task ReadAllAsync(CliContext context, ILogReader reader, FrameSink sink, CancellationToken cancel)
     {
         int unsettled = 0;
         while (true)
@@ -82,7 +83,7 @@ internal static class LogCommand
         }
     }
 
-    private static async Task DumpJsonAsync(CliContext context, LogReader reader, CancellationToken cancel)
+    private static async Task DumpJsonAsync(CliContext context, ILogReader reader, CancellationToken cancel)
     {
         FamfsException? broken = null;
         List<string> records = [];
@@ -160,6 +161,7 @@ internal static class LogCommand
         RecordType.SnapshotInode => SnapshotInode.Parser,
         RecordType.SnapshotRequest => SnapshotRequest.Parser,
         RecordType.SnapshotEnd => SnapshotEnd.Parser,
+        RecordType.EntryPassedOver => EntryPassedOver.Parser,
         RecordType.Unspecified => null,
         _ => null,
     };

@@ -4,6 +4,10 @@ namespace Famfs.Core.Format.Famfs2;
 /// is depends on which entries count, so every reader must judge them here.</summary>
 public sealed class Famfs2DeviceTable
 {
+    /// <summary>Most units of a device and most bytes of a pool: what an allocator takes.</summary>
+    private const long MaxUnits = 1L << 31;
+    private const long MaxPoolBytes = 1L << 62;
+
     private readonly long _unitBytes;
     private readonly List<(Guid Device, long LengthBytes)> _devices = [];
 
@@ -34,7 +38,8 @@ public sealed class Famfs2DeviceTable
             return ("device-index", $"device index {device.Index} where {_devices.Count} is due");
         if (device.Device == Guid.Empty || Find(device.Device) is not null)
             return ("device-uuid", $"device uuid {device.Device} is empty or there already");
-        if (device.LengthBytes > long.MaxValue || WholeUnits(device.LengthBytes) < MediaLayout.MinSecondaryBytes)
+        if (device.LengthBytes > long.MaxValue || WholeUnits(device.LengthBytes) < MediaLayout.MinSecondaryBytes
+            || WholeUnits(device.LengthBytes) / _unitBytes > MaxUnits || WholeUnits(device.LengthBytes) > MaxPoolBytes - _devices.Sum(d => d.LengthBytes))
             return ("device-size", $"device of {device.LengthBytes} bytes");
         _devices.Add((device.Device, WholeUnits(device.LengthBytes)));
         return null;
