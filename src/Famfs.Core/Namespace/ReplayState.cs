@@ -49,6 +49,9 @@ public sealed class ReplayState : IDisposable
     /// <summary>The first record. Any thread; null before it.</summary>
     public FileSystemCreated? FileSystem => _tables.FileSystem;
 
+    /// <summary>Bytes of the allocation unit. Any thread.</summary>
+    public long UnitBytes => (long)(_tables.FileSystem?.UnitBytes ?? MediaLayout.UnitBytes);
+
     /// <summary>Devices by index. Any thread.</summary>
     public ImmutableArray<DeviceAdded> Devices => _tables.Devices;
 
@@ -253,7 +256,9 @@ public sealed class ReplayState : IDisposable
     {
         if (_tables.FileSystem is not null)
             throw Contradiction("a second FileSystemCreated", null);
-        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.UnitBytes != MediaLayout.UnitBytes)
+        // Units of 4 KiB are of famfs-2, whose generation is 0.
+        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == Format.Famfs2.Famfs2Layout.SmallUnitBytes && r.Generation == 0);
+        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != Position.Generation || !unitFits)
             throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
         Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
         _tables = _tables with { FileSystem = r };
@@ -263,7 +268,7 @@ public sealed class ReplayState : IDisposable
     {
         if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
             throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
-        if (r.LengthBytes == 0 || r.LengthBytes % MediaLayout.UnitBytes != 0 || r.LengthBytes > long.MaxValue)
+        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
             throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
         _tables = _tables with { Devices = _tables.Devices.Add(r) };
         Volatile.Write(ref _capacityBytes, _capacityBytes + (long)r.LengthBytes);
@@ -272,7 +277,9 @@ public sealed class ReplayState : IDisposable
         if (r.Index == 0)
         {
             FileSystemCreated created = _tables.FileSystem ?? throw Contradiction("a device before the file system", null);
-            MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
+            // famfs-2 has no host table.
+            if (created.HostTable is not null || created.Generation != 0)
+                MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
@@ -459,7 +466,7 @@ public sealed class ReplayState : IDisposable
         {
             if (extent.Device.Value >= devices.Length
                 || extent.OffsetBytes < 0 || extent.LengthBytes <= 0
-                || extent.OffsetBytes % MediaLayout.UnitBytes != 0 || extent.LengthBytes % MediaLayout.UnitBytes != 0
+                || extent.OffsetBytes % UnitBytes != 0 || extent.LengthBytes % UnitBytes != 0
                 || (ulong)extent.OffsetBytes > devices[extent.Device.Value].LengthBytes - Math.Min((ulong)extent.LengthBytes, devices[extent.Device.Value].LengthBytes)
                 || (ulong)extent.LengthBytes > devices[extent.Device.Value].LengthBytes)
                 throw Contradiction($"extent {extent.OffsetBytes}+{extent.LengthBytes} of device {extent.Device} is out of range or not aligned", null);

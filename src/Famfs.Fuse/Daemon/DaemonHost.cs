@@ -72,8 +72,13 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             DeviceSearch devices = new(options.Devices, TimeProvider.System);
             using Replica replica = new(devices.Open(), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
-            Bootstrap(replica);
             ILogger log = logging.CreateLogger("Famfs.Fuse");
+            if (replica.Bootstrap() is { } damage)
+            {
+                // Names and content up to the damage are good; writing beside a log that is not whole is not.
+                DaemonLog.ReadOnly(log, damage.Message);
+                options = options with { ReadOnly = true };
+            }
             foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
                 DaemonLog.UnknownDevice(log, path);
             DaemonHost daemon = new(options, host, devices, replica, log);
@@ -88,16 +93,6 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     }
 
     public DaxDevice? Resolve(DeviceIndex index) => _replica.Pool.Find(index);
-
-    /// <summary>Replays what memory holds; a log that is unsettled at its end is served up to there.</summary>
-    private static void Bootstrap(Replica replica)
-    {
-        while (replica.PollMemory() == PollVerdict.Records)
-        {
-        }
-        if (replica.State.FileSystem is null)
-            throw new FamfsException(ErrorReason.MediaCorrupt, $"{replica.Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
-    }
 
     private async Task<int> ServeAsync(CancellationToken cancel)
     {
@@ -121,7 +116,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         bool canSee = MountRecord.CanSeeConnections(connection);
         MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, _description.Dialect, _replica.Position.ToString());
-        if (!_replica.State.Hosts.ContainsKey(_host.Host))
+        if (!_registration.IsNeeded)
+            DaemonLog.NoHostTable(_log);
+        else if (!_replica.State.Hosts.ContainsKey(_host.Host))
             DaemonLog.Unregistered(_log);
 
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel);
@@ -192,7 +189,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
                 pause = found || _subscription.Connected ? MinPoll : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPoll.Ticks));
                 bool wasOpen = _registration.IsOpen;
                 _registration.Advance();
-                if (!wasOpen && _registration.IsOpen)
+                if (!wasOpen && _registration.IsOpen && _registration.IsNeeded)
                     DaemonLog.Registered(_log);
                 LogRefusedMaps();
                 if (found)

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Session;
@@ -19,7 +20,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
 {
     private readonly Lock _applying = new();
     private readonly ReplayState _state;
-    private readonly LogReader _reader;
+    private readonly ILogReader _reader;
     private readonly ConcurrentQueue<LogPosition> _applied = new();
 
     // Guard: _applying.
@@ -38,7 +39,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         Pool = pool;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         _state = new(start, hashKey, this);
-        _reader = new(pool);
+        _reader = FileSystemLog.OpenReader(pool);
         _reading = _state.Tree.RegisterReader();
         _position = new(start);
         Notified = start;
@@ -65,6 +66,26 @@ internal sealed class Replica : IReplayObserver, IDisposable
 
     /// <summary>What stopped replay for good, or null: the mount goes on with what it has.</summary>
     public Exception? Corruption => _corruption;
+
+    /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
+    /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
+    public FamfsException? Bootstrap()
+    {
+        FamfsException? damage = null;
+        try
+        {
+            while (PollMemory() == PollVerdict.Records)
+            {
+            }
+        }
+        catch (FamfsException error) when (_state.FileSystem is not null && error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat)
+        {
+            damage = error;
+        }
+        if (_state.FileSystem is null)
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
+        return damage;
+    }
 
     /// <summary>Called with each position that has been applied and notified, on the notifier's thread.</summary>
     public event Action<LogPosition>? Acknowledgeable;
