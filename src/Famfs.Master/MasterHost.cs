@@ -30,7 +30,7 @@ internal static class MasterHost
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
-            using DevicePool pool = OpenPool(options.Devices);
+            using DevicePool pool = DevicePool.Open(options.Devices);
             Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
             using IDisposable slotLock = recovered.SlotLock;
             return await ServeAsync(options, host, recovered, endpoints, clock, cancel).ConfigureAwait(false);
@@ -116,23 +116,6 @@ internal static class MasterHost
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);
         return exit;
-    }
-
-    private static DevicePool OpenPool(IReadOnlyList<string> paths)
-    {
-        List<DaxDevice> devices = [];
-        try
-        {
-            foreach (string path in paths)
-                devices.Add(DaxDevice.Open(path));
-            return DevicePool.Open(devices);
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
     }
 
     private static Action<KestrelServerOptions> ParseEndpoint(string address)

@@ -65,7 +65,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            using Replica replica = new(OpenPool(options.Devices), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
+            using Replica replica = new(DevicePool.Open(options.Devices), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
             Bootstrap(replica);
             DaemonHost daemon = new(options, host, replica, logging.CreateLogger("Famfs.Fuse"));
             return await daemon.ServeAsync(cancel).ConfigureAwait(false);
@@ -78,23 +78,6 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     }
 
     public DaxDevice? Resolve(DeviceIndex index) => _replica.Pool.Find(index);
-
-    private static DevicePool OpenPool(IReadOnlyList<string> paths)
-    {
-        List<DaxDevice> devices = [];
-        try
-        {
-            foreach (string path in paths)
-                devices.Add(DaxDevice.Open(path));
-            return DevicePool.Open(devices);
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
-    }
 
     /// <summary>Replays what memory holds; a log that is unsettled at its end is served up to there.</summary>
     private static void Bootstrap(Replica replica)
