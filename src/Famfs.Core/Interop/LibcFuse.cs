@@ -35,7 +35,7 @@ internal static unsafe partial class LibcFuse
     internal static partial nint WriteVector(int fd, MemoryPiece* pieces, int count);
 
     [LibraryImport(Library, EntryPoint = "ioctl", SetLastError = true)]
-    internal static partial int Ioctl(int fd, nuint request, uint* argument);
+    internal static partial int Ioctl(int fd, nuint request, void* argument);
 
     [LibraryImport(Library, EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Mount(string source, string target, string type, nuint flags, string data);

@@ -6,6 +6,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
@@ -34,7 +35,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private readonly MountRegistration _registration;
     private readonly MountDescription _description;
     private readonly Subscription _subscription;
+    private readonly KernelDevices _kernelDevices = new();
     private FuseMount _mount = null!;
+    private long _loggedRefusedMaps; // upkeep thread
 
     private DaemonHost(DaemonOptions options, HostIdentity host, Replica replica, ILogger log)
     {
@@ -43,7 +46,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         _replica = replica;
         _log = log;
         _registration = new(replica, host, _mountId);
-        _description = new(replica, _mountId, "stock");
+        _description = new(replica, _mountId);
         _subscription = new(replica, _registration, _description, Identify, log);
     }
 
@@ -91,6 +94,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
 
     private async Task<int> ServeAsync(CancellationToken cancel)
     {
+        GiveDevices();
         _mount = FuseMount.Start(
             new FuseMountOptions(_options.MountPoint)
             {
@@ -99,14 +103,17 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
                 WorkerCount = _options.Workers,
                 ReadOnly = _options.ReadOnly,
                 AllowOther = _options.AllowOther,
+                Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _kernelDevices.All.Count > 0),
+                PushIoctl = _options.PushIoctl,
             },
-            new OperationDependencies(_replica.Tree, this, _registration, this, _description));
+            new OperationDependencies(_replica.Tree, this, _registration, this, _description) { KernelDevices = _kernelDevices });
         using FuseMount mount = _mount;
+        _description.Dialect = mount.Negotiated.Dialect.Name;
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
         bool canSee = MountRecord.CanSeeConnections(connection);
         MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
-        DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, "stock", _replica.Position.ToString());
+        DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, _description.Dialect, _replica.Position.ToString());
         if (!_replica.State.Hosts.ContainsKey(_host.Host))
             DaemonLog.Unregistered(_log);
 
@@ -136,6 +143,23 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         return 0;
     }
 
+    /// <summary>Lists the devices that the kernel is to take, in the order of the pool, so that a kernel's index is never
+    /// above the pool's. A device that this process has mapped is not bound to the driver that gives it to a kernel, so
+    /// they are listed only when a dialect is forced.</summary>
+    private void GiveDevices()
+    {
+        if (_options.ForcedDialect?.Fmaps is null)
+            return;
+        foreach (DeviceIndex index in _replica.Pool.Present)
+        {
+            DaxDevice device = _replica.Pool.Require(index);
+            string path = Path.GetFullPath(device.Path);
+            if (new System.IO.FileInfo(path).Length > 0) // of these two kinds only a regular file has a length
+                throw new FamfsException(ErrorReason.BadRequest, $"{path}: is a regular file; the kernel of dialect {_options.ForcedDialect.Name} takes dax character devices only") { Path = path };
+            _kernelDevices.Add(path, device.LengthBytes, index);
+        }
+    }
+
     /// <summary>Tails the memory while no stream does it, and keeps the line moving.</summary>
     private void KeepUp(CancellationToken cancel)
     {
@@ -151,6 +175,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
                 _registration.Advance();
                 if (!wasOpen && _registration.IsOpen)
                     DaemonLog.Registered(_log);
+                LogRefusedMaps();
                 if (found)
                     continue;
             }
@@ -163,6 +188,17 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             }
             cancel.WaitHandle.WaitOne(_subscription.Connected ? TimeSpan.FromMilliseconds(20) : pause);
         }
+    }
+
+    // One line for however many since the last.
+    private void LogRefusedMaps()
+    {
+        FuseMountStatistics statistics = _mount.Statistics;
+        long refused = statistics.RefusedFmaps + statistics.InexpressibleFmaps;
+        if (refused == _loggedRefusedMaps || _mount.LastRefusedFmap is not { } last)
+            return;
+        DaemonLog.RefusedMaps(_log, refused - _loggedRefusedMaps, last.ToString());
+        _loggedRefusedMaps = refused;
     }
 
     private async Task SubscribeAsync(CancellationToken cancel)
@@ -200,7 +236,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             HostId = _host.Host.ToByteString(),
             BootId = _host.Boot.ToByteString(),
             MountId = _mountId.ToByteString(),
-            Dialect = "stock",
+            Dialect = _description.Dialect,
             Version = typeof(DaemonHost).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = _host.Name,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(_host.MachineDigest),

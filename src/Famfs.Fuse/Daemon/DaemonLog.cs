@@ -23,6 +23,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "{Cause}")]
     public static partial void Problem(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} opens failed; the last: {Cause}")]
+    public static partial void RefusedMaps(ILogger logger, long count, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);
 }

@@ -10,6 +10,9 @@ public sealed partial class FuseOperations
 {
     private FuseReply Open(in FuseRequest request, WorkerState worker)
     {
+        // The kernel does it by SETATTR, as long as nobody asks for ATOMIC_O_TRUNC.
+        if ((request.Fixed<OpenIn>().Flags & FuseConstants.O_TRUNC) != 0)
+            return Errno.EPERM;
         var inode = new InodeNumber(request.NodeId);
         using (TreeScope scope = worker.Reader.Enter())
         {
@@ -18,6 +21,8 @@ public sealed partial class FuseOperations
                 return Errno.ESTALE;
             if (attributes.Kind != InodeKind.File)
                 return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
+            if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
+                return refusal;
         }
         return _gate.Admit(inode) == OpenVerdict.Open
             ? worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags })
