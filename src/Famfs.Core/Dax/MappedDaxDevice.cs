@@ -90,6 +90,11 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     public static new MappedDaxDevice Open(string path, bool readOnly = false, bool? coherent = null) =>
         Open(path, readOnly, coherent, FaultSafeCopy.Detect);
 
+    /// <summary>Opens a file of a mount that is a device, or a part of one. <paramref name="path"/> is its name in messages
+    /// and for others.</summary>
+    public static MappedDaxDevice OpenFile(string file, string path, bool readOnly, bool coherent) =>
+        Open(new DeviceArgument(file, 0), path, readOnly, coherent, FaultSafeCopy.Detect);
+
     /// <summary>As <see cref="Open(string, bool, bool?)"/> with a given way to copy.</summary>
     internal static MappedDaxDevice Open(string argument, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy) =>
         Open(DeviceArgument.Parse(argument), argument, readOnly, coherent, makeCopy);
@@ -391,7 +396,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private static FamfsException OpenFailed(string path, in statx_buffer named, int errno)
     {
         if (errno == Errno.EBUSY)
-            return Missing(path, $"is held by another mount of this kernel (a famfs mount elsewhere, one whose files are still mapped, or a daemon that is ending): {Errno.Describe(errno)}");
+            return Missing(path, $"is held by another mount of this kernel (a famfs mount elsewhere, one whose files are still mapped, or a daemon that is ending): {Errno.Describe(errno)}", errno);
         if ((named.Mode & S_IFMT) == S_IFCHR && errno is Errno.ENXIO or Errno.ENODEV)
         {
             string driver = new DevDaxAttributes($"/sys/dev/char/{named.RdevMajor}:{named.RdevMinor}").ReadDriver();
@@ -411,8 +416,8 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         return Missing(path, $"cannot be mapped{by}: {Errno.Describe(errno)}");
     }
 
-    private static FamfsException Missing(string path, string cause) =>
-        new(ErrorReason.DeviceMissing, $"{path}: {cause}") { Path = path };
+    private static FamfsException Missing(string path, string cause, int errno = 0) =>
+        new(ErrorReason.DeviceMissing, $"{path}: {cause}") { Path = path, ErrorNumber = errno };
 
     private static FamfsException Bad(string path, string cause) =>
         new(ErrorReason.BadRequest, $"{path}: {cause}") { Path = path };

@@ -57,7 +57,7 @@ internal sealed class MetaDirectory : IDevicePieces
     {
         DeviceIndex index = new((ushort)device.Key);
         string path = System.IO.Path.Combine(_directory, MetaNames.OfSuperblock(index));
-        using MappedDaxDevice unit = MappedDaxDevice.Open(new DeviceArgument(path, 0), path, readOnly: true, coherent: false, FaultSafeCopy.Detect);
+        using MappedDaxDevice unit = MappedDaxDevice.OpenFile(path, path, readOnly: true, coherent: false);
         Superblock superblock = DevicePool.RequireSuperblock(unit, wholeDevice: false);
         if (superblock.Index != index || superblock.Device != device.Value.Uuid)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {superblock.Index} ({superblock.Device}), the mount says {index} ({device.Value.Uuid})") { Path = path };

@@ -1,6 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using Famfs.Core.Format;
-using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core.Dax;
@@ -241,7 +239,7 @@ public sealed class MountedDaxDevice : DaxDevice
                 return meanwhile;
             if (!_source.TryFind(_index, offset, out DevicePiece place))
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{Path}: {_source.DescribeAbsence(_index, offset)}") { Path = Path };
-            MappedDaxDevice device = MappedDaxDevice.Open(new DeviceArgument(place.Path, 0), place.Path, ReadOnly, _coherent, FaultSafeCopy.Detect);
+            MappedDaxDevice device = MappedDaxDevice.OpenFile(place.Path, place.Path, ReadOnly, _coherent);
             OpenPiece piece = new(place, device);
             if (device.LengthBytes != place.LengthBytes || offset < place.OffsetBytes || offset >= piece.EndBytes || place.OffsetBytes > LengthBytes - place.LengthBytes)
             {
