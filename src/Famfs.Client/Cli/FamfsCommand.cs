@@ -70,6 +70,7 @@ public static class FamfsCommand
         root.Add(MkfsCommand.Build(context));
         root.Add(MountCommand.Build(context));
         root.Add(UmountCommand.Build(context));
+        root.Add(DaxModeCommand.Build(context));
         root.Add(MasterCommand.Build(context));
         root.Add(MasterSlotCommand.Build(context));
         root.Add(CreatCommand.Build(context));

@@ -11,7 +11,7 @@ using Google.Protobuf.Reflection;
 
 namespace Famfs.Client.Cli;
 
-/// <summary><c>famfs log dump DEVICE…</c>: reads the log from the devices, without a master.</summary>
+/// <summary><c>famfs log dump DEVICE…</c> or <c>MOUNT</c>: reads the log from the memory, without a master.</summary>
 internal static class LogCommand
 {
     // Chosen: how often an unsettled log (somebody is taking over) is looked at again before giving up.
@@ -20,7 +20,7 @@ internal static class LogCommand
 
     public static Command Build(CliContext context)
     {
-        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system; the first one at least", Arity = ArgumentArity.OneOrMore };
+        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system, the first one at least; or its mount point", Arity = ArgumentArity.OneOrMore };
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {

@@ -1,5 +1,6 @@
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core.Dax;
@@ -63,6 +64,58 @@ public sealed class DevicePool : IDisposable
                     yield return new((ushort)i);
             }
         }
+    }
+
+    /// <summary>Opens the devices that an operator names: paths of devices (<see cref="DaxDevice.Open"/>), or one mount
+    /// point of the file system on this host, which stands for all of them. Errors as of those, and those of
+    /// <see cref="Open(IReadOnlyList{DaxDevice})"/>.</summary>
+    public static DevicePool Open(IReadOnlyList<string> arguments, bool readOnly = false)
+    {
+        List<DaxDevice> devices = OpenDevices(arguments, readOnly);
+        try
+        {
+            return Open(devices);
+        }
+        catch
+        {
+            foreach (DaxDevice device in devices)
+                device.Dispose();
+            throw;
+        }
+    }
+
+    private static List<DaxDevice> OpenDevices(IReadOnlyList<string> arguments, bool readOnly)
+    {
+        string? mountPoint = arguments.FirstOrDefault(PathAttributes.IsMountPointArgument);
+        if (mountPoint is not null)
+        {
+            return arguments.Count == 1
+                ? MetaDirectory.OpenDevices(mountPoint, readOnly)
+                : throw new FamfsException(ErrorReason.BadRequest, $"{mountPoint}: a mount point stands for all devices of its file system and is given alone") { Path = mountPoint };
+        }
+        List<DaxDevice> devices = [];
+        try
+        {
+            foreach (string path in arguments)
+                devices.Add(DaxDevice.Open(path, readOnly));
+            return devices;
+        }
+        catch
+        {
+            foreach (DaxDevice device in devices)
+                device.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The same pool with its devices reached in another way, made by <paramref name="open"/>; owns those. This
+    /// pool stays the caller's.</summary>
+    public DevicePool Reopen(Func<DeviceIndex, Superblock, DaxDevice> open)
+    {
+        DaxDevice?[] devices = new DaxDevice?[_devices.Length];
+        for (int i = 0; i < devices.Length; i++)
+            devices[i] = _superblocks[i] is { } superblock ? open(superblock.Index, superblock) : null;
+        return new(Primary) { _devices = devices, _superblocks = [.. _superblocks] };
     }
 
     /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be device 0 of a
@@ -158,14 +211,17 @@ public sealed class DevicePool : IDisposable
 
     /// <summary>Reads a device's superblock, from the second copy when the first is damaged. Throws the error
     /// to show when the device is not one of a native file system.</summary>
-    public static Superblock RequireSuperblock(DaxDevice device)
+    public static Superblock RequireSuperblock(DaxDevice device) => RequireSuperblock(device, wholeDevice: true);
+
+    /// <summary>The same; of a part of a device that holds its superblocks when not <paramref name="wholeDevice"/>.</summary>
+    internal static Superblock RequireSuperblock(DaxDevice device, bool wholeDevice)
     {
         SuperblockVerdict verdict = ReadSuperblock(device, out Superblock? superblock, out string cause);
         if (verdict != SuperblockVerdict.Native)
             throw Superblock.ErrorOf(verdict, device.Path, cause);
-        if (superblock!.DeviceLengthBytes > device.LengthBytes)
+        if (wholeDevice && superblock!.DeviceLengthBytes > device.LengthBytes)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, its superblock says {superblock.DeviceLengthBytes}: truncated") { Path = device.Path, Limit = (ulong)superblock.DeviceLengthBytes };
-        return superblock;
+        return superblock!;
     }
 
     /// <summary>Judges what is on a device.</summary>

@@ -8,6 +8,9 @@ namespace Famfs.Core.Namespace;
 /// <summary>A segment space that the log gives to a term, or the first one of a slot (term 0).</summary>
 public readonly record struct OwnedSegment(InodeNumber Inode, int Slot, Term Term, MapExtent Extent);
 
+/// <summary>Space that a record gives to a term to store to, beside segments: a file being zeroed (SAFETY S7, S10).</summary>
+public readonly record struct Reservation(InodeNumber Inode, Term Term, ImmutableArray<MapExtent> Extents);
+
 /// <summary>A host in the log: where its lines are and how it is called.</summary>
 public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString MachineDigest);
 
@@ -63,6 +66,12 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>Segment spaces. Any thread.</summary>
     public ImmutableArray<OwnedSegment> Segments => _tables.Segments;
+
+    /// <summary>Space that is being zeroed, with the term that does it. Any thread.</summary>
+    public ImmutableArray<Reservation> Reservations => _tables.Reservations;
+
+    /// <summary>Term of the last <c>TermStarted</c>; none before the first. Any thread.</summary>
+    public Term LastStartedTerm => _tables.LastStartedTerm;
 
     /// <summary>Mounts that are gone, by mount id. Any thread.</summary>
     public ImmutableDictionary<Guid, GoneRecord> Gone => _tables.Gone;
@@ -173,7 +182,7 @@ public sealed class ReplayState : IDisposable
                 ApplyMasterSlotGranted(MasterSlotGranted.Parser.ParseFrom(frame.Payload), frame);
                 break;
             case RecordType.TermStarted:
-                _tables = _tables with { LastTermStarted = TermStarted.Parser.ParseFrom(frame.Payload) };
+                _tables = _tables with { LastTermStarted = TermStarted.Parser.ParseFrom(frame.Payload), LastStartedTerm = frame.Term };
                 break;
             case RecordType.TermEnded:
                 _tables = _tables with { TermHasEnded = true };
@@ -203,7 +212,7 @@ public sealed class ReplayState : IDisposable
                 ApplyDeleted(Deleted.Parser.ParseFrom(frame.Payload), frame);
                 break;
             case RecordType.ZeroingStarted:
-                Tree.StartZeroing(Inode(ZeroingStarted.Parser.ParseFrom(frame.Payload).Inode));
+                ApplyZeroingStarted(Inode(ZeroingStarted.Parser.ParseFrom(frame.Payload).Inode), frame.Term);
                 break;
             case RecordType.ExtentsReclaimed:
                 ApplyExtentsReclaimed(Inode(ExtentsReclaimed.Parser.ParseFrom(frame.Payload).Inode));
@@ -372,10 +381,18 @@ public sealed class ReplayState : IDisposable
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
     }
 
+    private void ApplyZeroingStarted(InodeNumber inode, Term term)
+    {
+        Tree.StartZeroing(inode);
+        int count = CopyExtents(inode, out _);
+        _tables = _tables with { Reservations = _tables.Reservations.Add(new(inode, term, [.. _extents.AsSpan(0, count)])) };
+    }
+
     private void ApplyExtentsReclaimed(InodeNumber inode)
     {
         int count = CopyExtents(inode, out long bytes);
         Tree.Reclaim(inode);
+        _tables = _tables with { Reservations = _tables.Reservations.RemoveAll(r => r.Inode == inode) };
         Volatile.Write(ref _usedBytes, _usedBytes - bytes);
         Volatile.Write(ref _pendingReclaimBytes, _pendingReclaimBytes - bytes);
         _observer?.ExtentsFreed(inode, _extents.AsSpan(0, count));
@@ -489,6 +506,8 @@ public sealed class ReplayState : IDisposable
         public ImmutableDictionary<Guid, HostRecord> Hosts { get; init; } = ImmutableDictionary<Guid, HostRecord>.Empty;
         public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
         public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
+        public ImmutableArray<Reservation> Reservations { get; init; } = [];
+        public Term LastStartedTerm { get; init; }
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
         public ImmutableArray<(LogSequence First, Term Term)> TermStarts { get; init; } = [];
         public TermStarted? LastTermStarted { get; init; }

@@ -22,7 +22,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
 
-    private readonly HostTable _table = new(replica.Pool);
+    private HostTable _table = new(replica.Pool);
     private HostLine? _line;
     private int _entry = -1;
     private long _written;
@@ -79,13 +79,19 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
-    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone.</summary>
-    public void End()
+    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone, when the memory may have
+    /// to be reached in another way: through <paramref name="pool"/>.</summary>
+    public void End(DevicePool pool)
     {
         _open = false;
-        if (_line is not null)
-            Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+        if (_line is null)
+            return;
+        _table = new(pool);
+        Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
     }
+
+    /// <summary>A line was written, so one is to be ended.</summary>
+    public bool HasLine => _line is not null;
 
     private void Write(HostLine line)
     {

@@ -34,6 +34,8 @@ public sealed partial class FuseOperations
     private readonly int _maxReadBytes;
     private readonly Dialect _dialect;
     private readonly KernelDevices _kernelDevices;
+    private readonly MetaFiles? _meta;
+    private readonly WindowTable _windows;
     private readonly DirectoryHandles _directories = new();
     private volatile RefusedFmap? _lastRefused;
 
@@ -49,6 +51,8 @@ public sealed partial class FuseOperations
         _cache = cache;
         _dialect = negotiated.Dialect;
         _kernelDevices = dependencies.KernelDevices;
+        _meta = dependencies.Meta;
+        _windows = dependencies.Windows;
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;
         _fileOpenFlags = negotiated.Dialect.OpenFlags ?? (cache.Mode == CacheMode.Direct
             ? FuseConstants.FOPEN_DIRECT_IO | FuseConstants.FOPEN_PARALLEL_DIRECT_WRITES
