@@ -28,6 +28,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
 
     private readonly DaemonOptions _options;
     private readonly HostIdentity _host;
+    private readonly ClientTls _tls;
     private readonly DeviceSearch _devices;
     private readonly Replica _replica;
     private readonly ILogger _log;
@@ -37,10 +38,11 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private readonly Subscription _subscription;
     private FuseMount _mount = null!;
 
-    private DaemonHost(DaemonOptions options, HostIdentity host, DeviceSearch devices, Replica replica, ILogger log)
+    private DaemonHost(DaemonOptions options, HostIdentity host, ClientTls tls, DeviceSearch devices, Replica replica, ILogger log)
     {
         _options = options;
         _host = host;
+        _tls = tls;
         _devices = devices;
         _replica = replica;
         _log = log;
@@ -66,6 +68,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         {
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
+            ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             DeviceSearch devices = new(options.Devices, TimeProvider.System);
             using Replica replica = new(devices.Open(), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
@@ -73,7 +76,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             ILogger log = logging.CreateLogger("Famfs.Fuse");
             foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
                 DaemonLog.UnknownDevice(log, path);
-            DaemonHost daemon = new(options, host, devices, replica, log);
+            DaemonHost daemon = new(options, host, tls, devices, replica, log);
             daemon.LookForDevices();
             return await daemon.ServeAsync(cancel).ConfigureAwait(false);
         }
@@ -196,7 +199,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         }
         try
         {
-            using FamfsClient client = new(new FamfsClientOptions { Addresses = addresses });
+            using FamfsClient client = new(new FamfsClientOptions { Addresses = addresses, Tls = _tls });
             LogSubscriber subscriber = new(client);
             _replica.Acknowledgeable += position => subscriber.Acknowledge(position);
             await subscriber.RunAsync(_subscription, cancel).ConfigureAwait(false);
