@@ -10,6 +10,9 @@ public sealed record FamfsClientOptions
     /// Tried in turn; whoever is not the master says who is.</summary>
     public required IReadOnlyList<string> Addresses { get; init; }
 
+    /// <summary>Trust and identity at <c>https</c> addresses.</summary>
+    public ClientTls Tls { get; init; } = ClientTls.OfSystem;
+
     /// <summary>Time-out of every call that says none.</summary>
     public TimeSpan Timeout { get; init; } = DefaultTimeout;
 

@@ -1,5 +1,7 @@
 using System.Net;
 using System.Reflection;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
@@ -9,6 +11,7 @@ using Grpc.HealthCheck;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -22,6 +25,9 @@ internal static class MasterHost
     /// <summary>Exit status of a master that could not start or was deposed (docs/operations.md).</summary>
     private const int Failed = 1;
 
+    /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
+    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
+
     /// <summary>Runs to the end; gives the exit status.</summary>
     public static async Task<int> RunAsync(MasterOptions options, CancellationToken cancel)
     {
@@ -29,7 +35,7 @@ internal static class MasterHost
         try
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
+            List<Action<KestrelServerOptions>> endpoints = ParseEndpoints(options);
             DeviceSearch devices = new(options.Devices, clock);
             using DevicePool pool = devices.Open();
             Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
@@ -67,6 +73,7 @@ internal static class MasterHost
             ContentRootPath = AppContext.BaseDirectory,
             Args = ["--hostBuilder:reloadConfigOnChange=false"],
         });
+        builder.WebHost.UseKestrelHttpsConfiguration();
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -127,22 +134,58 @@ internal static class MasterHost
         return exit;
     }
 
-    private static Action<KestrelServerOptions> ParseEndpoint(string address)
+    private static List<Action<KestrelServerOptions>> ParseEndpoints(MasterOptions options)
+    {
+        bool secure = options.Listen.Any(a => a.StartsWith("https:", StringComparison.Ordinal));
+        bool named = options.CertificateFile is not null || options.KeyFile is not null || options.ClientCaFile is not null;
+        if (secure && (options.CertificateFile is null || options.KeyFile is null))
+            throw new FamfsException(ErrorReason.BadRequest, "--listen https://… needs --certificate-file and --key-file");
+        if (named && !secure)
+            throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
+        HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
+        return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
+    }
+
+    private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
+    {
+        HttpsConnectionAdapterOptions tls = new()
+        {
+            ServerCertificate = PemFiles.LoadCertificate(options.CertificateFile!, options.KeyFile!, out X509Certificate2Collection chain),
+            ServerCertificateChain = chain,
+        };
+        if (options.ClientCaFile is not null)
+        {
+            X509ChainPolicy policy = PemFiles.TrustOnly(PemFiles.LoadAuthorities(options.ClientCaFile));
+            policy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
+            tls.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+            tls.ClientCertificateValidation = (certificate, sent, _) =>
+            {
+                X509ChainPolicy own = policy.Clone();
+                own.ExtraStore.AddRange(sent?.ChainPolicy.ExtraStore ?? []);
+                using X509Chain judged = new() { ChainPolicy = own };
+                return judged.Build(certificate);
+            };
+        }
+        return tls;
+    }
+
+    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls)
     {
         if (address.StartsWith("unix:", StringComparison.Ordinal) && address.Length > 5)
         {
             string path = address[5..];
             return kestrel => kestrel.ListenUnixSocket(path);
         }
-        if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme == "http")
+        if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")
         {
+            Action<ListenOptions> configure = uri.Scheme == "https" ? listen => listen.UseHttps(tls!) : _ => { };
             if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
-                return kestrel => kestrel.Listen(ip, uri.Port);
+                return kestrel => kestrel.Listen(ip, uri.Port, configure);
             if (uri.Host == "localhost")
-                return kestrel => kestrel.ListenLocalhost(uri.Port);
+                return kestrel => kestrel.ListenLocalhost(uri.Port, configure);
             if (uri.Host is "*" or "+")
-                return kestrel => kestrel.ListenAnyIP(uri.Port);
+                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
         }
-        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT or unix:/PATH");
+        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH");
     }
 }

@@ -78,6 +78,13 @@ internal sealed class Cluster : IDisposable
         return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), "--listen", address, .. arguments]), address);
     }
 
+    /// <summary>Starts a master as <paramref name="host"/> at an https address.</summary>
+    public (ServerProcess Process, string Address) LaunchSecureMaster(string host, params string[] more)
+    {
+        string address = $"https://127.0.0.1:{FreePort()}";
+        return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]), address);
+    }
+
     /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
     public (ServerProcess Process, string Path) Mount(string host, string master, params string[] more)
     {
@@ -120,11 +127,19 @@ internal sealed class Cluster : IDisposable
     /// <summary>Runs the famfs command with more environment variables.</summary>
     public (int Exit, string Output) TryFamfs(Dictionary<string, string> environment, params string[] arguments)
     {
-        // It finds the other two where an installed one finds them: beside itself or in PATH.
-        string programs = string.Join(':', Path.GetDirectoryName(Program("Famfs.Fuse", "famfsd")), Path.GetDirectoryName(Program("Famfs.Master", "famfs-master")), Environment.GetEnvironmentVariable("PATH"));
-        using ServerProcess process = new(Program("Famfs.Client", "famfs"), arguments, new(environment) { ["PATH"] = programs });
+        using ServerProcess process = StartFamfs(environment, arguments);
         int exit = process.AwaitExit();
         return (exit, process.Output);
+    }
+
+    /// <summary>Starts the famfs command.</summary>
+    public static ServerProcess StartFamfs(params string[] arguments) => StartFamfs([], arguments);
+
+    private static ServerProcess StartFamfs(Dictionary<string, string> environment, string[] arguments)
+    {
+        // It finds the other two where an installed one finds them: beside itself or in PATH.
+        string programs = string.Join(':', Path.GetDirectoryName(Program("Famfs.Fuse", "famfsd")), Path.GetDirectoryName(Program("Famfs.Master", "famfs-master")), Environment.GetEnvironmentVariable("PATH"));
+        return new(Program("Famfs.Client", "famfs"), arguments, new(environment) { ["PATH"] = programs });
     }
 
     /// <summary>Checks the memory itself.</summary>

@@ -14,11 +14,17 @@ internal sealed class GlobalOptions
 
     public Option<string[]> Master { get; } = new("--master")
     {
-        Description = $"Address of the master (http://host:port or unix:/path, several with commas); paths are then relative to the file system's root. Also {MasterVariable}.",
+        Description = $"Address of the master (http://host:port, https://host:port or unix:/path, several with commas); paths are then relative to the file system's root. Also {MasterVariable}.",
         HelpName = "ADDRESS",
         Recursive = true,
         AllowMultipleArgumentsPerToken = false,
     };
+
+    public Option<string?> CaFile { get; } = File("--ca-file", $"PEM file of the authorities that an https master's certificate must come from; those of this host when not said. Also {ClientTls.CaFileVariable}");
+
+    public Option<string?> CertificateFile { get; } = File("--certificate-file", $"PEM file of the certificate to show to a master that asks for one. Also {ClientTls.CertificateFileVariable}");
+
+    public Option<string?> KeyFile { get; } = File("--key-file", $"PEM file of its private key. Also {ClientTls.KeyFileVariable}");
 
     public Option<string> Output { get; } = new("--output", "-o")
     {
@@ -34,6 +40,8 @@ internal sealed class GlobalOptions
         Output.AcceptOnlyFromAmong("text", "json");
         Timeout.Recursive = true;
     }
+
+    private static Option<string?> File(string name, string description) => new(name) { Description = description, HelpName = "FILE", Recursive = true };
 
     /// <summary>An option that is a time.</summary>
     public static Option<TimeSpan> Duration(string name, string description) => new(name)
@@ -78,6 +86,19 @@ internal sealed class CliContext(CliEnvironment environment)
     public IReadOnlyList<string> PassThrough { get; set; } = [];
 
     public TextWriter Out => Environment.Out;
+
+    /// <summary>The files of TLS by name: option, else environment, else null.</summary>
+    public (string? Ca, string? Certificate, string? Key) TlsFilesOf(ParseResult parsed) => (
+        parsed.GetValue(Options.CaFile) ?? Environment.Variable(ClientTls.CaFileVariable),
+        parsed.GetValue(Options.CertificateFile) ?? Environment.Variable(ClientTls.CertificateFileVariable),
+        parsed.GetValue(Options.KeyFile) ?? Environment.Variable(ClientTls.KeyFileVariable));
+
+    /// <summary>Trust and identity of this run; throws BAD_REQUEST for files that cannot be used.</summary>
+    public ClientTls TlsOf(ParseResult parsed)
+    {
+        (string? ca, string? certificate, string? key) = TlsFilesOf(parsed);
+        return ClientTls.Load(ca, certificate, key);
+    }
 
     public bool IsJson(ParseResult parsed) => parsed.GetValue(Options.Output) == "json";
 
@@ -200,7 +221,7 @@ internal sealed class CliContext(CliEnvironment environment)
         string key = string.Join(',', addresses);
         if (!_clients.TryGetValue(key, out FamfsClient? client))
         {
-            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Clock = Environment.Clock });
+            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Tls = TlsOf(parsed), Clock = Environment.Clock });
             _clients.Add(key, client);
         }
         return client;

@@ -64,6 +64,9 @@ public static class FamfsCommand
             new System.CommandLine.Help.HelpOption { Recursive = true },
             new VersionOption(),
             context.Options.Master,
+            context.Options.CaFile,
+            context.Options.CertificateFile,
+            context.Options.KeyFile,
             context.Options.Output,
             context.Options.Timeout,
         };

@@ -45,6 +45,12 @@ internal static class MountCommand
                 arguments.AddRange(["--master", master]);
             if (parsed.GetValue(dialect) is { } name)
                 arguments.AddRange(["--dialect", name]);
+            (string? ca, string? certificate, string? key) = context.TlsFilesOf(parsed);
+            foreach ((string option, string? file) in ((string, string?)[])[("--ca-file", ca), ("--certificate-file", certificate), ("--key-file", key)])
+            {
+                if (file is not null)
+                    arguments.AddRange([option, Path.GetFullPath(file)]);
+            }
             arguments.AddRange(["--host-state", directory, .. context.PassThrough]);
             if (parsed.GetValue(foreground))
                 ProgramStart.Replace(program, arguments);
@@ -81,7 +87,7 @@ internal static class MountCommand
         if (context.MastersOf(parsed) is not { Length: > 0 } masters)
             return;
         // Each address once: mounting needs no master.
-        using FamfsClient client = new(new FamfsClientOptions { Addresses = masters, MaxAttempts = masters.Length, Clock = context.Environment.Clock });
+        using FamfsClient client = new(new FamfsClientOptions { Addresses = masters, MaxAttempts = masters.Length, Tls = context.TlsOf(parsed), Clock = context.Environment.Clock });
         try
         {
             await CliContext.RequireFileSystemAsync(client, fileSystem, s_greeting, cancel).ConfigureAwait(false);

@@ -33,6 +33,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 
     private readonly DaemonOptions _options;
     private readonly HostIdentity _host;
+    private readonly ClientTls _tls;
     private readonly DeviceSearch _devices;
     private readonly Replica _replica;
     private readonly ILogger _log;
@@ -49,7 +50,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     // it or after it.
     private DetachedMount? _inside;
 
-    private DaemonHost(DaemonOptions options, HostIdentity host, DeviceSearch devices, Replica replica, bool kernelHolds, ILogger log)
+    private DaemonHost(DaemonOptions options, HostIdentity host, ClientTls tls, DeviceSearch devices, Replica replica, bool kernelHolds, ILogger log)
     {
         _kernelHolds = kernelHolds;
         if (kernelHolds)
@@ -57,6 +58,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 
         _options = options;
         _host = host;
+        _tls = tls;
         _devices = devices;
         _replica = replica;
         _log = log;
@@ -82,6 +84,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         {
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
+            ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             ILogger log = logging.CreateLogger("Famfs.Fuse");
             IReadOnlyList<string> paths = [.. new DeviceSearch(options.Devices, TimeProvider.System).Paths()];
@@ -101,7 +104,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 }
                 foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
                     DaemonLog.UnknownDevice(log, path);
-                daemon = new(options, host, devices, replica, kernelHolds, log);
+                daemon = new(options, host, tls, devices, replica, kernelHolds, log);
             }
             finally
             {
@@ -347,7 +350,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         }
         try
         {
-            using FamfsClient client = new(new FamfsClientOptions { Addresses = addresses });
+            using FamfsClient client = new(new FamfsClientOptions { Addresses = addresses, Tls = _tls });
             LogSubscriber subscriber = new(client);
             _replica.Acknowledgeable += position => subscriber.Acknowledge(position);
             await subscriber.RunAsync(_subscription, cancel).ConfigureAwait(false);

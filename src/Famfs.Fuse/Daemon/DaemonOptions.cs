@@ -16,6 +16,15 @@ internal sealed record DaemonOptions
     /// <summary>Addresses of masters; empty: only the memory is followed, until the log names a master.</summary>
     public IReadOnlyList<string> Masters { get; init; } = [];
 
+    /// <summary>PEM files of trust and identity at https addresses (<see cref="Client.ClientTls.Load"/>).</summary>
+    public string? CaFile { get; init; }
+
+    /// <inheritdoc cref="CaFile"/>
+    public string? CertificateFile { get; init; }
+
+    /// <inheritdoc cref="CaFile"/>
+    public string? KeyFile { get; init; }
+
     /// <summary>Directory of this host's identity and mounts.</summary>
     public string? HostState { get; init; }
 
