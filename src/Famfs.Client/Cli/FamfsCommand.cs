@@ -87,6 +87,7 @@ public static class FamfsCommand
         root.Add(GetmapCommand.Build(context));
         root.Add(DfCommand.Build(context));
         root.Add(StatusCommand.Build(context));
+        root.Add(PolicyCommand.Build(context));
         root.Add(HostsCommand.Build(context));
         root.Add(DevicesCommand.Build(context));
         root.Add(WaitCommand.Build(context));

@@ -28,6 +28,7 @@ public sealed record FmapLimits(
     /// <summary>Bytes of an extent, of a strip, and of the head of strips.</summary>
     public const int ExtentBytes = 24;
 
+    private const string NoFloor = "none";
     private const int LargestMessageD = 16 << 20;
 
     /// <summary>Of dialect A.</summary>
@@ -55,6 +56,23 @@ public sealed record FmapLimits(
         return floorNumber <= All.Count
             ? All[(int)floorNumber - 1]
             : throw new FamfsException(ErrorReason.NotSupportedByFormat, Text($"the dialect floor is {floorNumber}, which this version does not know")) { Limit = (ulong)All.Count };
+    }
+
+    /// <summary>How a floor is named to people: <c>none</c>, a dialect, or the number of a newer version.</summary>
+    public static string NameOfFloor(uint floorNumber) => floorNumber switch
+    {
+        0 => NoFloor,
+        _ when floorNumber <= All.Count => All[(int)floorNumber - 1].Dialect,
+        _ => floorNumber.ToString(CultureInfo.InvariantCulture),
+    };
+
+    /// <summary>The number of a floor's name. Errors: BAD_REQUEST, which says what there is.</summary>
+    public static uint ParseFloor(string name)
+    {
+        if (name == NoFloor)
+            return 0;
+        return All.FirstOrDefault(limits => limits.Dialect.Equals(name, StringComparison.OrdinalIgnoreCase))?.FloorNumber
+            ?? throw new FamfsException(ErrorReason.BadRequest, $"dialect floor '{name}': must be {NoFloor}, {string.Join(", ", All.Select(limits => limits.Dialect))}");
     }
 
     /// <summary>Narrows a request for space to what these kernels can map, so that whatever the allocator chooses fits.</summary>

@@ -218,7 +218,7 @@ public sealed class ReplayState : IDisposable
                 ApplyExtentsReclaimed(Inode(ExtentsReclaimed.Parser.ParseFrom(frame.Payload).Inode));
                 break;
             case RecordType.PolicySet:
-                ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload));
+                ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload), frame);
                 break;
             default:
                 if ((frame.Flags & FrameFlags.Skippable) == 0)
@@ -398,11 +398,12 @@ public sealed class ReplayState : IDisposable
         _observer?.ExtentsFreed(inode, _extents.AsSpan(0, count));
     }
 
-    private void ApplyPolicySet(PolicySet r)
+    private void ApplyPolicySet(PolicySet r, in RecordFrame frame)
     {
         PolicySet policy = _tables.Policy.Clone();
         policy.MergeFrom(r);
         _tables = _tables with { Policy = policy };
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
     /// <summary>A file lost its name and now waits for its holders.</summary>
