@@ -31,7 +31,9 @@ internal static class MasterHost
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
             using DevicePool pool = OpenPool(options.Devices);
-            Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
+            Recovery.Result recovered = pool.Format == FileSystemFormat.Famfs2
+                ? Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared)
+                : await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
             using IDisposable slotLock = recovered.SlotLock;
             return await ServeAsync(options, host, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }

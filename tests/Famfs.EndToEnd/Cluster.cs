@@ -35,8 +35,8 @@ internal sealed class Cluster : IDisposable
 
     public List<string> Devices { get; } = [];
 
-    /// <summary>Makes a formatted pool of two sparse devices, or skips the test where FUSE cannot be used.</summary>
-    public static Cluster Create(long deviceBytes)
+    /// <summary>Makes a formatted pool of two sparse devices (<paramref name="mkfs"/>: options of another format), or skips the test where FUSE cannot be used.</summary>
+    public static Cluster Create(long deviceBytes, params string[] mkfs)
     {
         Assert.SkipUnless(File.Exists("/dev/fuse"), "/dev/fuse is not there");
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
@@ -44,7 +44,7 @@ internal sealed class Cluster : IDisposable
         Cluster cluster = new(deviceBytes);
         try
         {
-            cluster.Famfs(["mkfs", "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+            cluster.Famfs(["mkfs", .. mkfs.Length > 0 ? mkfs : ["--host-state", cluster.StateOf("a")], .. cluster.Devices]);
             return cluster;
         }
         catch
@@ -72,13 +72,13 @@ internal sealed class Cluster : IDisposable
     }
 
     /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
-    public (ServerProcess Process, string Path) Mount(string host, string master)
+    public (ServerProcess Process, string Path) Mount(string host, string master, string ready = "registered in the host table")
     {
         string path = Path.Combine(_root, host);
         Directory.CreateDirectory(path);
         _mounts.Add(path);
         ServerProcess process = Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]);
-        process.Await("registered in the host table");
+        process.Await(ready);
         return (process, path);
     }
 
