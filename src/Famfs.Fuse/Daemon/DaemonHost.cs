@@ -23,6 +23,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     /// <summary>Exit status of a daemon that could not mount.</summary>
     private const int Failed = 1;
 
+    // Chosen: the kernel takes milliseconds; a copy of the mount in another name space may take for ever.
+    private static readonly TimeSpan KernelEnd = TimeSpan.FromSeconds(5);
+
     private static readonly TimeSpan MinPoll = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan MaxPoll = TimeSpan.FromMilliseconds(100);
 
@@ -125,6 +128,12 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         Task subscribing = SubscribeAsync(ending.Token);
         Task ended = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false);
         bool asked = ended != mount.Completion;
+        if (asked && mount.TryUnmount())
+        {
+            // Ended by the kernel itself, as by umount(8): that is proof, and what follows need not be taken for less.
+            await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
+            asked = !mount.Completion.IsCompleted;
+        }
         if (asked)
             mount.Stop();
         await ending.CancelAsync().ConfigureAwait(false);
