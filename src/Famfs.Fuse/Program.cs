@@ -1,5 +1,7 @@
 using System.CommandLine;
+using System.Globalization;
 using Famfs.Fuse.Daemon;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
@@ -18,10 +20,29 @@ Option<string[]> mountOptions = new("--option", "-o") { Description = "ro, cache
 Option<int?> entryTimeout = new("--entry-timeout-ms") { Description = "time that the kernel may cache names (default: without limit); for measurements" };
 Option<int?> attributeTimeout = new("--attr-timeout-ms") { Description = "time that the kernel may cache attributes (default: without limit); for measurements" };
 
+Option<string> dialect = new("--dialect")
+{
+    Description = "generation of the famfs kernel to speak: auto, A, B0, B, D, or stock to use none",
+    DefaultValueFactory = _ => "auto",
+    HelpName = "auto|A|B0|B|D|stock",
+};
+Option<string?> pushIoctl = new("--push-ioctl") { Description = "number of the ioctl by which a kernel of dialect D takes devices, decimal or 0x…; without it D is not tried" };
+
 RootCommand root = new("Serves a famfs file system to this host's kernel.")
 {
-    mountPoint, devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout,
+    mountPoint, devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl,
 };
+dialect.Validators.Add(result =>
+{
+    string name = result.GetValueOrDefault<string>();
+    if (name != "auto" && DialectTable.Find(name) is null)
+        result.AddError($"--dialect {name}: must be auto, {string.Join(", ", DialectTable.All.Select(d => d.Name))}");
+});
+pushIoctl.Validators.Add(result =>
+{
+    if (result.GetValueOrDefault<string?>() is { } text && !TryParseNumber(text, out _))
+        result.AddError($"--push-ioctl {text}: must be a number of 32 bits");
+});
 foreach (Option<int?> timeout in (Option<int?>[])[entryTimeout, attributeTimeout])
 {
     timeout.Validators.Add(result =>
@@ -62,11 +83,17 @@ root.SetAction((parsed, cancel) =>
         HostState = parsed.GetValue(hostState),
         Workers = parsed.GetValue(workers),
         Cache = cache,
+        ForcedDialect = DialectTable.Find(parsed.GetValue(dialect)!),
+        PushIoctl = parsed.GetValue(pushIoctl) is { } number && TryParseNumber(number, out uint ioctl) ? ioctl : null,
         ReadOnly = wanted.Contains("ro"),
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });
 return await root.Parse(args).InvokeAsync();
+
+static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
+    ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)
+    : uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
 
 static IEnumerable<string> Split(string[]? options) =>
     (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

@@ -66,7 +66,13 @@ internal static class MasterHost
         MasterInfo info = new(recovered.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
         MasterOperations operations = new(engine);
 
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        // The builder looks for a settings file in the working directory, and watches all below it for changes: started in /,
+        // as services are, that is every file system of the host. Nothing is configured that way.
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+        {
+            ContentRootPath = AppContext.BaseDirectory,
+            Args = ["--hostBuilder:reloadConfigOnChange=false"],
+        });
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information);
         builder.WebHost.ConfigureKestrel(kestrel =>

@@ -44,6 +44,9 @@ internal sealed class MasterOperations(MasterEngine engine)
         }
         engine.RequireLogSpace(1, EstimateFileRecord(components[^1].Length));
 
+        if (FmapLimits.OfFloor(engine.State.Policy.DialectFloor) is { } floor)
+            allocation = floor.Constrain(allocation, engine.State.Devices.Length);
+
         _extents.Clear();
         long chunkBytes = engine.Allocate(allocation, _extents);
         long timeNs = engine.NowNs;
@@ -251,6 +254,31 @@ internal sealed class MasterOperations(MasterEngine engine)
             Segment = new() { Device = extent.Device.Value, OffsetBytes = (ulong)extent.OffsetBytes, LengthBytes = (ulong)extent.LengthBytes },
         });
         return slot;
+    }
+
+    /// <summary>Changes a policy of the file system. What is not named stays.</summary>
+    public SetPolicyReply SetPolicy(SetPolicyRequest request)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
+        {
+            if (trace.Type != RecordType.PolicySet)
+                throw new FamfsException(ErrorReason.BadRequest, $"request id {trace.RequestId} was used before by another kind of request");
+            return new() { DialectFloor = FmapLimits.NameOfFloor(engine.State.Policy.DialectFloor), Position = PositionOf(trace) };
+        }
+        if (!request.HasDialectFloor)
+            throw new FamfsException(ErrorReason.BadRequest, "the request names no policy");
+        uint floor = FmapLimits.ParseFloor(request.DialectFloor);
+        engine.RequireLogSpace(1, 512);
+        engine.Append(RecordType.PolicySet, new PolicySet
+        {
+            TimeNs = engine.NowNs,
+            RequestId = request.RequestId,
+            RequestDigest = request.RequestId.IsEmpty ? 0 : digest,
+            DialectFloor = floor,
+        });
+        return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
     }
 
     private static uint RequireMode(uint mode, bool set, uint byDefault)

@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using Famfs.Core;
+using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -168,6 +169,9 @@ internal sealed class MasterService(
             Position = MountTable.PositionOf(e.Position),
         }));
 
+    public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) =>
+        GuardAsync(() => engine.RunAsync(_ => operations.SetPolicy(request)));
+
     public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
     {
         GetStatusReply reply = new()
@@ -194,6 +198,7 @@ internal sealed class MasterService(
             HostCount = (uint)e.State.Hosts.Count,
             SubscriberCount = (uint)hub.LiveCount,
             Reclaim = e.State.Policy.Reclaim,
+            DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {

@@ -139,7 +139,7 @@ internal static class Recovery
     }
 
     /// <summary>Applies the whole log.</summary>
-    public static void Replay(LogReader reader, ReplayState state, LogIndex index)
+    public static void Replay(ILogReader reader, ReplayState state, LogIndex index)
     {
         while (true)
         {

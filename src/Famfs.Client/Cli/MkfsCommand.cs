@@ -23,18 +23,23 @@ internal static class MkfsCommand
         Option<int> maxHosts = new("--max-hosts") { Description = "Hosts that the host table has room for", DefaultValueFactory = _ => 512 };
         Option<string?> state = CliOptions.HostState();
         Option<bool> adopt = new("--adopt") { Description = "Take over a host id that was made on another machine, which is gone" };
-        Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt };
+        Option<bool> rebind = new("--rebind") { Description = "Devices that are bound to fsdev_dax: bind them to device_dax for as long as this takes" };
+        Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt, rebind };
         command.SetAction(async (parsed, cancel) =>
         {
             string text = parsed.GetValue(label) ?? "";
             if (System.Text.Encoding.UTF8.GetByteCount(text) > 63)
                 throw CliOptions.Usage($"--label: '{text}' has more than 63 bytes");
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
+            using BorrowedDevices borrowed = new(context);
             List<DaxDevice> opened = [];
             try
             {
                 foreach (string path in parsed.GetValue(devices)!)
+                {
+                    borrowed.RequireMappable(path, parsed.GetValue(rebind));
                     opened.Add(MappedDaxDevice.Open(path));
+                }
                 await RequireIdleAsync(opened[0], context.Environment.Clock, cancel).ConfigureAwait(false);
                 HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
                 Superblock made = FileSystemFormatter.Format(opened, new FormatOptions
@@ -108,5 +113,41 @@ internal static class MkfsCommand
             json.WriteEndArray();
             json.WriteEndObject();
         });
+    }
+
+    /// <summary>Devices bound to the driver that lets them be mapped, for a while.</summary>
+    private sealed class BorrowedDevices(CliContext context) : IDisposable
+    {
+        private readonly List<string> _names = [];
+
+        public void RequireMappable(string path, bool rebind)
+        {
+            DaxBinding binding = context.Environment.DaxBinding;
+            if (binding.FindName(path) is not { } name || binding.ReadDriver(name) != DaxBinding.FsDev)
+                return;
+            if (!rebind)
+                throw new FamfsException(ErrorReason.DeviceMissing, $"{path}: is bound to {DaxBinding.FsDev} and cannot be mapped; --rebind binds it to {DaxBinding.DevDax} for as long as mkfs takes (or see `famfs dax-mode`)") { Path = path };
+            DaxModeCommand.RequireFree(context, path, name);
+            binding.Bind(name, DaxBinding.DevDax);
+            _names.Add(name);
+        }
+
+        public void Dispose()
+        {
+            List<string> failures = [];
+            foreach (string name in _names)
+            {
+                try
+                {
+                    context.Environment.DaxBinding.Bind(name, DaxBinding.FsDev);
+                }
+                catch (FamfsException error)
+                {
+                    failures.Add(error.Message);
+                }
+            }
+            if (failures.Count > 0)
+                throw new FamfsException(ErrorReason.DeviceMissing, string.Join("; ", failures));
+        }
     }
 }

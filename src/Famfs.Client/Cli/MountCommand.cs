@@ -8,7 +8,8 @@ using Famfs.V1;
 namespace Famfs.Client.Cli;
 
 /// <summary><c>famfs mount DEVICE… MOUNTPOINT [-- ARGUMENT…]</c>: starts <c>famfsd</c> and waits until the
-/// mount answers. famfsd gets <c>MOUNTPOINT --device DEVICE… [--master ADDRESS]… --host-state DIR ARGUMENT…</c>.</summary>
+/// mount answers. famfsd gets <c>MOUNTPOINT --device DEVICE… [--master ADDRESS]… [--dialect D] --host-state DIR
+/// ARGUMENT…</c>.</summary>
 internal static class MountCommand
 {
     public const string Name = "mount";
@@ -24,7 +25,8 @@ internal static class MountCommand
         Option<bool> foreground = new("--foreground") { Description = "Become the daemon instead of starting it" };
         Option<string?> log = new("--log") { Description = "File for the daemon's output; by default in the state directory", HelpName = "FILE" };
         Option<string?> state = CliOptions.HostState();
-        Command command = new(Name, "Mount a file system") { places, foreground, log, state };
+        Option<string?> dialect = new("--dialect") { Description = "Generation of the famfs kernel to speak: auto (default), A, B0, B, D, or stock to use none", HelpName = "DIALECT" };
+        Command command = new(Name, "Mount a file system") { places, foreground, log, state, dialect };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(places)!;
@@ -41,6 +43,8 @@ internal static class MountCommand
                 arguments.AddRange(["--device", Path.GetFullPath(device)]);
             foreach (string master in context.MastersOf(parsed))
                 arguments.AddRange(["--master", master]);
+            if (parsed.GetValue(dialect) is { } name)
+                arguments.AddRange(["--dialect", name]);
             (string? ca, string? certificate, string? key) = context.TlsFilesOf(parsed);
             foreach ((string option, string? file) in ((string, string?)[])[("--ca-file", ca), ("--certificate-file", certificate), ("--key-file", key)])
             {

@@ -9,6 +9,7 @@ namespace Famfs.Core.Dax;
 /// a path                                         must be a device of the file system when the pool is opened
 /// a pattern: * or ? in its last component        whatever is there of the file system is used,
 /// a directory                                    everything else there is passed over
+/// a mount point of the file system, alone        stands for its devices (<see cref="DevicePool.Open(IReadOnlyList{string}, bool)"/>)
 /// </code>
 /// A device that the log names and that the pool lacks is looked for in all places again, by its uuid: it
 /// may have been added, plugged in or bound to its driver later. Owner: one thread at a time.
@@ -24,16 +25,24 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
     private long _lookedAt;
     private TimeSpan _pause;
 
+    /// <summary>How a device is opened: path, for loads only, coherent or by kind.</summary>
+    public Func<string, bool, bool?, DaxDevice> Opener { get; init; } = DaxDevice.Open;
+
+    /// <summary>What is in the places now: the paths as they are, and everything in the searched ones.</summary>
+    public IEnumerable<string> Paths() => places.SelectMany(Expand);
+
     /// <summary>Opens the pool of the one file system whose device 0 is in the places. Errors: as
     /// <see cref="DaxDevice.Open(string, bool, bool?)"/> for the paths; DEVICE_MISSING without a device 0;
     /// WRONG_FILESYSTEM for paths of another file system or several first devices.</summary>
     public DevicePool Open(bool readOnly = false)
     {
+        if (places.Any(MetaDirectory.IsMount))
+            return DevicePool.Open(places, readOnly);
         List<DaxDevice> opened = [];
         try
         {
             foreach (string path in places.Where(p => !IsSearched(p)))
-                opened.Add(DaxDevice.Open(path, readOnly));
+                opened.Add(Opener(path, readOnly, null));
             if (places.Any(IsSearched))
                 AddFound(opened, readOnly);
             return DevicePool.Open(opened);
@@ -88,13 +97,13 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
 
     private static Guid UuidOf(DeviceAdded device) => device.DeviceUuid.ToGuid("device_uuid");
 
-    private static bool TryAttach(DevicePool pool, string path, out string cause)
+    private bool TryAttach(DevicePool pool, string path, out string cause)
     {
         cause = "";
         DaxDevice? device = null;
         try
         {
-            device = DaxDevice.Open(path);
+            device = Opener(path, false, null);
             pool.Attach(device);
             return true;
         }
@@ -128,12 +137,12 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
             .GroupBy(f => f.Superblock.Index))
         {
             if (claims.Count() == 1)
-                opened.Add(DaxDevice.Open(claims.First().Path, readOnly));
+                opened.Add(Opener(claims.First().Path, readOnly, null));
         }
     }
 
     /// <summary>Sound superblocks behind <paramref name="paths"/>; everything else there is somebody else's business.</summary>
-    private static IEnumerable<(string Path, Superblock Superblock)> Read(IEnumerable<string> paths, HashSet<string> seen)
+    private IEnumerable<(string Path, Superblock Superblock)> Read(IEnumerable<string> paths, HashSet<string> seen)
     {
         foreach (string path in paths)
         {
@@ -141,7 +150,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
             try
             {
                 // For loads only: what is passed over is not touched.
-                using DaxDevice device = DaxDevice.Open(path, readOnly: true, coherent: true);
+                using DaxDevice device = Opener(path, true, true);
                 if (!seen.Add(device.MemoryIdentity))
                     continue;
                 superblock = DevicePool.RequireSuperblock(device);
@@ -154,7 +163,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         }
     }
 
-    private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || Directory.Exists(place));
+    private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || (Directory.Exists(place) && !MetaDirectory.IsMount(place)));
 
     private static bool IsPattern(string place) => Path.GetFileName(place).AsSpan().ContainsAny('*', '?');
 

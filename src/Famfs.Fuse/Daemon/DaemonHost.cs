@@ -4,8 +4,10 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
@@ -17,8 +19,11 @@ namespace Famfs.Fuse.Daemon;
 /// One mount from start to end: open the devices, replay the memory, mount, register, subscribe, keep up.
 /// Threads: the FUSE workers and the notifier are the mount's; the stream runs on the thread pool; the
 /// upkeep thread tails the memory while there is no stream, and writes the host line.
+/// <para>Where the kernel holds the devices for its famfs, the memory is read through a private mount first, then
+/// through the <c>.meta</c> of the mount itself, by those threads and never by a worker, and in the end, when the
+/// mount is gone and its line has to say so, through a private one again.</para>
 /// </summary>
-internal sealed class DaemonHost : IDeviceResolver, ICapacity
+internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 {
     /// <summary>Exit status of a daemon that could not mount.</summary>
     private const int Failed = 1;
@@ -39,10 +44,21 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private readonly MountRegistration _registration;
     private readonly MountDescription _description;
     private readonly Subscription _subscription;
+    private readonly KernelDevices _kernelDevices = new();
+    private readonly bool _kernelHolds;
     private FuseMount _mount = null!;
+    private long _loggedRefusedMaps; // upkeep thread
 
-    private DaemonHost(DaemonOptions options, HostIdentity host, ClientTls tls, DeviceSearch devices, Replica replica, ILogger log)
+    // The way into the own mount, where the kernel holds the devices. Set before the upkeep thread starts, taken away by
+    // it or after it.
+    private DetachedMount? _inside;
+
+    private DaemonHost(DaemonOptions options, HostIdentity host, ClientTls tls, DeviceSearch devices, Replica replica, bool kernelHolds, ILogger log)
     {
+        _kernelHolds = kernelHolds;
+        if (kernelHolds)
+            replica.Rehost(replica.Pool.Reopen((index, superblock) => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(index).Path), index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this))).Dispose();
+
         _options = options;
         _host = host;
         _tls = tls;
@@ -50,7 +66,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         _replica = replica;
         _log = log;
         _registration = new(replica, host, _mountId);
-        _description = new(replica, _mountId, "stock");
+        _description = new(replica, _mountId);
         _subscription = new(replica, _registration, _description, Identify, log);
     }
 
@@ -73,15 +89,36 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            DeviceSearch devices = new(options.Devices, TimeProvider.System);
-            using Replica replica = new(devices.Open(), new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
-            Bootstrap(replica);
             ILogger log = logging.CreateLogger("Famfs.Fuse");
-            foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
-                DaemonLog.UnknownDevice(log, path);
-            DaemonHost daemon = new(options, host, tls, devices, replica, log);
-            daemon.LookForDevices();
-            return await daemon.ServeAsync(cancel).ConfigureAwait(false);
+            IReadOnlyList<string> paths = [.. new DeviceSearch(options.Devices, TimeProvider.System).Paths()];
+            bool kernelHolds = AreHeldByKernel(paths, options.ForcedDialect);
+            KernelHeldDevices? held = kernelHolds ? KernelHeldDevices.Open(paths, options.ForcedDialect, options.PushIoctl) : null;
+            DeviceSearch devices = new(options.Devices, TimeProvider.System) { Opener = held is null ? DaxDevice.Open : held.OpenDevice };
+            Replica replica;
+            DaemonHost daemon;
+            try
+            {
+                replica = new(devices.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
+                if (replica.Bootstrap() is { } damage)
+                {
+                    // Names and content up to the damage are good; writing beside a log that is not whole is not.
+                    DaemonLog.ReadOnly(log, damage.Message);
+                    options = options with { ReadOnly = true };
+                }
+                foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
+                    DaemonLog.UnknownDevice(log, path);
+                daemon = new(options, host, tls, devices, replica, kernelHolds, log);
+            }
+            finally
+            {
+                // Before the mount: the kernel gives a device to one mount at a time.
+                held?.Dispose();
+            }
+            using (replica)
+            {
+                daemon.LookForDevices();
+                return await daemon.ServeAsync(cancel).ConfigureAwait(false);
+            }
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException or UnauthorizedAccessException)
         {
@@ -90,20 +127,48 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         }
     }
 
-    public DaxDevice? Resolve(DeviceIndex index) => _replica.Pool.Find(index);
+    /// <summary>For workers: none where the kernel holds the devices. It reads and writes by itself there, and a worker that
+    /// touched a file of its own mount would wait for itself.</summary>
+    public DaxDevice? Resolve(DeviceIndex index) => _kernelHolds ? null : _replica.Pool.Find(index);
 
-    /// <summary>Replays what memory holds; a log that is unsettled at its end is served up to there.</summary>
-    private static void Bootstrap(Replica replica)
+    bool IDevicePieces.TryFind(DeviceIndex device, long offset, out DevicePiece piece)
     {
-        while (replica.PollMemory() == PollVerdict.Records)
+        piece = default;
+        if (_inside is not { } inside || !_replica.Files.TryFindCovering(device, offset, out MetaFile file, out string name))
+            return false;
+        piece = new(file.Extent.OffsetBytes, file.Extent.LengthBytes, Path.Combine(inside.Path, MetaNames.Directory, name));
+        return true;
+    }
+
+    string IDevicePieces.DescribeAbsence(DeviceIndex device, long offset) => _inside is null
+        ? $"the mount at {_options.MountPoint} is not there (any more)"
+        : $"no replayed record gives the space at offset {offset} of device {device} to the log";
+
+    /// <summary>True when the devices are bound for the kernel's famfs. Errors: BAD_REQUEST when only some are, or for another
+    /// dialect than they are bound for.</summary>
+    private static bool AreHeldByKernel(IReadOnlyList<string> devices, Dialect? forced)
+    {
+        var binding = new DaxBinding();
+        List<string> held = [];
+        foreach (string device in devices)
         {
+            if (PathAttributes.IsMountPointArgument(device))
+                throw new FamfsException(ErrorReason.BadRequest, $"{device}: is a directory; a daemon takes devices, only a master takes a mount point in their place") { Path = device };
+            if (binding.FindName(device) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev)
+                held.Add(device);
         }
-        if (replica.State.FileSystem is null)
-            throw new FamfsException(ErrorReason.MediaCorrupt, $"{replica.Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
+        if (held.Count > 0 && held.Count < devices.Count)
+            throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and not every other device is; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
+        if (held.Count > 0 && forced == DialectTable.Stock)
+            throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, which the stock dialect cannot use; `famfs dax-mode devdax` binds it back") { Path = held[0] };
+        if (held.Count == 0 && devices.Count > 0 && forced?.Fmaps is not null)
+            throw new FamfsException(ErrorReason.BadRequest, $"{devices[0]}: is not bound to {DaxBinding.FsDev}, which dialect {forced.Name} needs; `famfs dax-mode famfs` binds a dax device to it") { Path = devices[0] };
+        return held.Count > 0;
     }
 
     private async Task<int> ServeAsync(CancellationToken cancel)
     {
+        GiveDevices();
         _mount = FuseMount.Start(
             new FuseMountOptions(_options.MountPoint)
             {
@@ -112,15 +177,27 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
                 WorkerCount = _options.Workers,
                 ReadOnly = _options.ReadOnly,
                 AllowOther = _options.AllowOther,
+                Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _kernelDevices.All.Count > 0),
+                PushIoctl = _options.PushIoctl,
             },
-            new OperationDependencies(_replica.Tree, this, _registration, this, _description));
+            new OperationDependencies(_replica.Tree, this, _registration, this, _description)
+            {
+                KernelDevices = _kernelDevices,
+                Meta = _replica.Files,
+                Windows = _replica.Windows,
+            });
         using FuseMount mount = _mount;
+        if (_kernelHolds)
+            EnterOwnMount();
+        _description.Dialect = mount.Negotiated.Dialect.Name;
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
         bool canSee = MountRecord.CanSeeConnections(connection);
         MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
-        DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, "stock", _replica.Position.ToString());
-        if (!_replica.State.Hosts.ContainsKey(_host.Host))
+        DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, _description.Dialect, _replica.Position.ToString());
+        if (!_registration.IsNeeded)
+            DaemonLog.NoHostTable(_log);
+        else if (!_replica.State.Hosts.ContainsKey(_host.Host))
             DaemonLog.Unregistered(_log);
 
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel);
@@ -128,23 +205,23 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
         Task subscribing = SubscribeAsync(ending.Token);
         Task ended = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false);
         bool asked = ended != mount.Completion;
+        await ending.CancelAsync().ConfigureAwait(false);
+        await upkeep.ConfigureAwait(false);
+        await subscribing.ConfigureAwait(false);
+        LeaveOwnMount();
         if (asked && mount.TryUnmount())
         {
             // Ended by the kernel itself, as by umount(8): that is proof, and what follows need not be taken for less.
             await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
             asked = !mount.Completion.IsCompleted;
         }
-        if (asked)
-            mount.Stop();
-        await ending.CancelAsync().ConfigureAwait(false);
-        await upkeep.ConfigureAwait(false);
-        await subscribing.ConfigureAwait(false);
+        mount.Stop();
 
         // The line ends only on proof that this kernel has no superblock of ours any more.
         if (canSee ? MountRecord.IsGone(connection) : mount.Completion.IsCompletedSuccessfully && !asked)
         {
-            _registration.End();
-            record.Delete();
+            if (EndLine())
+                record.Delete();
         }
         DaemonLog.Unmounted(_log, _options.MountPoint);
         if (mount.Completion.IsFaulted)
@@ -166,6 +243,62 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             DaemonLog.DeviceMissing(_log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
     }
 
+    /// <summary>Lists the devices that the kernel is to take, in the order of the pool, so that a kernel's index is never
+    /// above the pool's.</summary>
+    private void GiveDevices()
+    {
+        if (!_kernelHolds)
+            return;
+        foreach (DeviceIndex index in _replica.Pool.Present)
+        {
+            DaxDevice device = _replica.Pool.Require(index);
+            _kernelDevices.Add(device.Path, device.LengthBytes, index);
+        }
+    }
+
+    /// <summary>Opens the way to the log and the host table through the mount itself, and waits until the kernel lets go of
+    /// the private mount by which they were read before.</summary>
+    private void EnterOwnMount()
+    {
+        _inside = _mount.OpenInside();
+        KernelHeldDevices.RetryWhileHeld(() => _replica.Pool.PrimaryDevice.Invalidate(0, DaxDevice.LineBytes));
+    }
+
+    /// <summary>Lets go of everything that this process has of its own mount. Upkeep thread, or after it.</summary>
+    private void LeaveOwnMount()
+    {
+        if (Interlocked.Exchange(ref _inside, null) is not { } inside)
+            return;
+        _replica.Pool.Dispose();
+        inside.Dispose();
+    }
+
+    /// <summary>Says in the host table that this mount has ended. False when the memory cannot be reached: then a later daemon
+    /// proves it (<see cref="MountRecord"/>).</summary>
+    private bool EndLine()
+    {
+        if (!_registration.HasLine)
+            return true;
+        try
+        {
+            if (!_kernelHolds)
+            {
+                _registration.End(_replica.Pool);
+                return true;
+            }
+            DeviceSearch search = new(_options.Devices, TimeProvider.System);
+            using KernelHeldDevices held = KernelHeldDevices.Open([.. search.Paths()], _options.ForcedDialect, _options.PushIoctl);
+            using DevicePool pool = new DeviceSearch(_options.Devices, TimeProvider.System) { Opener = held.OpenDevice }.Open();
+            _registration.End(pool);
+            return true;
+        }
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
+        {
+            DaemonLog.Problem(_log, $"the end of this mount is not in the host table: {error.Message}");
+            return false;
+        }
+    }
+
     /// <summary>Tails the memory while no stream does it, attaches devices, and keeps the line moving.</summary>
     private void KeepUp(CancellationToken cancel)
     {
@@ -176,12 +309,19 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             try
             {
                 LookForDevices();
+                if (_inside is not null && !_mount.IsAttached)
+                {
+                    // Unmounted: what this thread has open would be all that keeps it alive.
+                    LeaveOwnMount();
+                    return;
+                }
                 bool found = !_subscription.Connected && _replica.Corruption is null && _replica.PollMemory() == PollVerdict.Records;
                 pause = found || _subscription.Connected ? MinPoll : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPoll.Ticks));
                 bool wasOpen = _registration.IsOpen;
                 _registration.Advance();
-                if (!wasOpen && _registration.IsOpen)
+                if (!wasOpen && _registration.IsOpen && _registration.IsNeeded)
                     DaemonLog.Registered(_log);
+                LogRefusedMaps();
                 if (found)
                     continue;
             }
@@ -194,6 +334,17 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             }
             cancel.WaitHandle.WaitOne(_subscription.Connected ? TimeSpan.FromMilliseconds(20) : pause);
         }
+    }
+
+    // One line for however many since the last.
+    private void LogRefusedMaps()
+    {
+        FuseMountStatistics statistics = _mount.Statistics;
+        long refused = statistics.RefusedFmaps + statistics.InexpressibleFmaps;
+        if (refused == _loggedRefusedMaps || _mount.LastRefusedFmap is not { } last)
+            return;
+        DaemonLog.RefusedMaps(_log, refused - _loggedRefusedMaps, last.ToString());
+        _loggedRefusedMaps = refused;
     }
 
     private async Task SubscribeAsync(CancellationToken cancel)
@@ -231,7 +382,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
             HostId = _host.Host.ToByteString(),
             BootId = _host.Boot.ToByteString(),
             MountId = _mountId.ToByteString(),
-            Dialect = "stock",
+            Dialect = _description.Dialect,
             Version = typeof(DaemonHost).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = _host.Name,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(_host.MachineDigest),

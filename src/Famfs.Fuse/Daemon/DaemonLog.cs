@@ -14,6 +14,12 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "this host has never been registered: names are served, files cannot be opened until a master is reached")]
     public static partial void Unregistered(ILogger logger);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "a famfs-2 file system has no host table: files can be opened, and nobody can tell which hosts hold them")]
+    public static partial void NoHostTable(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "mounting read-only with what comes before the damage: {Cause}")]
+    public static partial void ReadOnly(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "subscribed to the master at {Address}")]
     public static partial void Subscribed(ILogger logger, string address);
 
@@ -31,6 +37,9 @@ internal static partial class DaemonLog
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Cause}")]
     public static partial void Problem(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} opens failed; the last: {Cause}")]
+    public static partial void RefusedMaps(ILogger logger, long count, string cause);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
 namespace Famfs.Fuse.Daemon;
@@ -35,6 +36,12 @@ internal sealed record DaemonOptions
 
     /// <summary>What the kernel may cache.</summary>
     public CachePolicy Cache { get; init; } = new();
+
+    /// <summary>The only dialect to speak; null: what the kernel speaks, stock unless it can take the devices.</summary>
+    public Dialect? ForcedDialect { get; init; }
+
+    /// <summary>Number of the ioctl that pushes a device (dialect D); null: not known.</summary>
+    public uint? PushIoctl { get; init; }
 
     /// <summary>No writing through this mount.</summary>
     public bool ReadOnly { get; init; }
