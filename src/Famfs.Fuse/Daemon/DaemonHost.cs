@@ -28,6 +28,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     /// <summary>Exit status of a daemon that could not mount.</summary>
     private const int Failed = 1;
 
+    // Chosen: the kernel takes milliseconds; a copy of the mount in another name space may take for ever.
+    private static readonly TimeSpan KernelEnd = TimeSpan.FromSeconds(5);
+
     private static readonly TimeSpan MinPoll = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan MaxPoll = TimeSpan.FromMilliseconds(100);
 
@@ -206,6 +209,12 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         await upkeep.ConfigureAwait(false);
         await subscribing.ConfigureAwait(false);
         LeaveOwnMount();
+        if (asked && mount.TryUnmount())
+        {
+            // Ended by the kernel itself, as by umount(8): that is proof, and what follows need not be taken for less.
+            await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
+            asked = !mount.Completion.IsCompleted;
+        }
         mount.Stop();
 
         // The line ends only on proof that this kernel has no superblock of ours any more.

@@ -111,6 +111,20 @@ public sealed class FuseMount : IDisposable
     /// open fail from then on.</summary>
     public void Stop() => End(abort: false);
 
+    /// <summary>Unmounts if no file is open, while it is still served; false when it is busy or not there. The kernel
+    /// then ends the connection (<see cref="Completion"/>), unless another mount name space has a copy of the mount.</summary>
+    public bool TryUnmount()
+    {
+        try
+        {
+            return IsMounted() && MountPoint.UnmountIdle(_options.MountPoint);
+        }
+        catch (IOException error) when (error.HResult == (int)Errno.EBUSY)
+        {
+            return false;
+        }
+    }
+
     /// <summary>Ends the connection at once; every request that waits fails.</summary>
     public void Abort() => End(abort: true);
 
