@@ -38,6 +38,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private readonly KernelDevices _kernelDevices = new();
     private FuseMount _mount = null!;
     private long _loggedRefusedMaps; // upkeep thread
+    private bool _loggedForeignMaps; // upkeep thread
 
     private DaemonHost(DaemonOptions options, HostIdentity host, Replica replica, ILogger log)
     {
@@ -211,6 +212,11 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity
     private void LogRefusedMaps()
     {
         FuseMountStatistics statistics = _mount.Statistics;
+        if (statistics.ForeignFmaps != 0 && !_loggedForeignMaps)
+        {
+            DaemonLog.ForeignMaps(_log, _mount.Negotiated.Dialect.Name);
+            _loggedForeignMaps = true;
+        }
         long refused = statistics.RefusedFmaps + statistics.InexpressibleFmaps;
         if (refused == _loggedRefusedMaps || _mount.LastRefusedFmap is not { } last)
             return;
