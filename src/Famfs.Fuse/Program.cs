@@ -7,10 +7,13 @@ using Famfs.Fuse.Operations;
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<string[]> devices = new("--device", "-d")
 {
-    Description = "a device of the file system on this host (repeat; one must be its first device)",
+    Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
 };
-Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };
+Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT, https://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };
+Option<string?> caFile = new("--ca-file") { Description = "PEM file of the authorities that an https master's certificate must come from (default: those of this host)" };
+Option<string?> certificateFile = new("--certificate-file") { Description = "PEM file of the certificate to show to a master that asks for one" };
+Option<string?> keyFile = new("--key-file") { Description = "PEM file of its private key" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
 Option<int> workers = new("--workers") { Description = "threads that serve the kernel (default: one per processor, at least 2)" };
 Option<string[]> mountOptions = new("--option", "-o") { Description = "ro, cache=direct, cache=close-to-open, no-allow-other; comma separated" };
@@ -27,7 +30,7 @@ Option<string?> pushIoctl = new("--push-ioctl") { Description = "number of the i
 
 RootCommand root = new("Serves a famfs file system to this host's kernel.")
 {
-    mountPoint, devices, masters, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl,
+    mountPoint, devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl,
 };
 dialect.Validators.Add(result =>
 {
@@ -74,6 +77,9 @@ root.SetAction((parsed, cancel) =>
         Devices = parsed.GetRequiredValue(devices),
         MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),
         Masters = parsed.GetValue(masters) ?? [],
+        CaFile = parsed.GetValue(caFile),
+        CertificateFile = parsed.GetValue(certificateFile),
+        KeyFile = parsed.GetValue(keyFile),
         HostState = parsed.GetValue(hostState),
         Workers = parsed.GetValue(workers),
         Cache = cache,

@@ -17,9 +17,24 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
     private readonly ConcurrentDictionary<int, DaxDevice> _devices = new();
     private ulong _nextInode = 2;
 
-    public TestFileSystem() => Tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, StartTimeNs);
+    private readonly ReplayState? _state;
 
-    public InodeTree Tree { get; } = new(hashKey: 1);
+    public TestFileSystem()
+    {
+        Tree = new(hashKey: 1);
+        Tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, StartTimeNs);
+    }
+
+    /// <summary>Shows a state that records made, with its hidden directory; the state stays the caller's.</summary>
+    public TestFileSystem(ReplayState state)
+    {
+        _state = state;
+        Tree = state.Tree;
+    }
+
+    public InodeTree Tree { get; }
+
+    public WindowTable Windows { get; } = new();
 
     public OpenVerdict Verdict { get; set; }
 
@@ -27,7 +42,12 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public KernelDevices KernelDevices { get; } = new();
 
-    public OperationDependencies Dependencies => new(Tree, this, this, this, this) { KernelDevices = KernelDevices };
+    public OperationDependencies Dependencies => new(Tree, this, this, this, this)
+    {
+        KernelDevices = KernelDevices,
+        Meta = _state is null ? null : new MetaFiles(_state),
+        Windows = Windows,
+    };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;
 
@@ -78,7 +98,8 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public void Dispose()
     {
-        Tree.Dispose();
+        if (_state is null)
+            Tree.Dispose();
         foreach (DaxDevice device in _devices.Values)
             device.Dispose();
     }

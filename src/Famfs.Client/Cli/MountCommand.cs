@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Interop;
 using Famfs.V1;
 
@@ -15,9 +16,12 @@ internal static class MountCommand
     private const string ProgramName = "famfsd";
     private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
 
+    // Chosen: far above what an answer takes; a master that is down refuses at once.
+    private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(10);
+
     public static Command Build(CliContext context)
     {
-        Argument<string[]> places = new("DEVICE… MOUNTPOINT") { Description = "The devices (one at least is the first), then where to mount; arguments behind -- go to famfsd", Arity = new ArgumentArity(2, 100_000) };
+        Argument<string[]> places = new("DEVICE… MOUNTPOINT") { Description = "The devices (one at least is the first; also a pattern like '/dev/dax*' or a directory), then where to mount; arguments behind -- go to famfsd", Arity = new ArgumentArity(2, 100_000) };
         Option<bool> foreground = new("--foreground") { Description = "Become the daemon instead of starting it" };
         Option<string?> log = new("--log") { Description = "File for the daemon's output; by default in the state directory", HelpName = "FILE" };
         Option<string?> state = CliOptions.HostState();
@@ -32,6 +36,7 @@ internal static class MountCommand
             if (FamfsMount.FindAll(context.Environment.MountTablePath).Any(m => m.MountPoint == mountPoint))
                 throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
             string program = ProgramFinder.Require(context.Environment, ProgramName);
+            await RequireSoundAsync(context, parsed, given[..^1], cancel).ConfigureAwait(false);
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
             List<string> arguments = [mountPoint];
             foreach (string device in given[..^1])
@@ -40,6 +45,12 @@ internal static class MountCommand
                 arguments.AddRange(["--master", master]);
             if (parsed.GetValue(dialect) is { } name)
                 arguments.AddRange(["--dialect", name]);
+            (string? ca, string? certificate, string? key) = context.TlsFilesOf(parsed);
+            foreach ((string option, string? file) in ((string, string?)[])[("--ca-file", ca), ("--certificate-file", certificate), ("--key-file", key)])
+            {
+                if (file is not null)
+                    arguments.AddRange([option, Path.GetFullPath(file)]);
+            }
             arguments.AddRange(["--host-state", directory, .. context.PassThrough]);
             if (parsed.GetValue(foreground))
                 ProgramStart.Replace(program, arguments);
@@ -64,6 +75,27 @@ internal static class MountCommand
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    /// <summary>Looks at the devices and asks the master before anything is started, so that what is wrong has its
+    /// own exit code.</summary>
+    private static async Task RequireSoundAsync(CliContext context, ParseResult parsed, string[] devices, CancellationToken cancel)
+    {
+        Guid fileSystem;
+        using (DevicePool pool = new DeviceSearch(devices, context.Environment.Clock).Open(readOnly: true))
+            fileSystem = pool.Primary.FileSystem;
+        if (context.MastersOf(parsed) is not { Length: > 0 } masters)
+            return;
+        // Each address once: mounting needs no master.
+        using FamfsClient client = new(new FamfsClientOptions { Addresses = masters, MaxAttempts = masters.Length, Tls = context.TlsOf(parsed), Clock = context.Environment.Clock });
+        try
+        {
+            await CliContext.RequireFileSystemAsync(client, fileSystem, s_greeting, cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
+        {
+            // The daemon finds it when it is there.
+        }
     }
 
     private static async Task WaitUntilMountedAsync(CliContext context, DetachedProgram daemon, string mountPoint, string logPath, TimeSpan timeout, CancellationToken cancel)

@@ -105,7 +105,9 @@ public static class FmapEncoder
         bool interleaved = map.ChunkBytes != 0 && !unroll;
         var header = new FmapHeader
         {
-            FileType = FmapFileType.Regular,
+
+            // Nothing else begins where a device does, and the kernel wonders about a regular file that would.
+            FileType = map[0].OffsetBytes == 0 ? FmapFileType.Superblock : FmapFileType.Regular,
             Version = FuseConstants.FAMFS_FMAP_VERSION,
             ExtentType = interleaved ? FmapExtentType.Interleaved : FmapExtentType.Simple,
             ExtentCount = interleaved ? 1 : (uint)((messageBytes - FmapLimits.HeaderBytes) / FmapLimits.ExtentBytes),

@@ -58,13 +58,13 @@ public sealed partial class FuseOperations
 
         var inode = new InodeNumber(request.NodeId);
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(inode, out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ENOENT;
-        if (attributes.Kind != InodeKind.File)
+        if (attributes.Kind is not (InodeKind.File or InodeKind.System))
             return Errno.EINVAL;
         if (attributes.Status != InodeStatus.Published)
             return Errno.ESTALE;
-        if (_gate.Admit(inode) != OpenVerdict.Open)
+        if (attributes.Kind == InodeKind.File && _gate.Admit(inode) != OpenVerdict.Open)
             return Errno.EHOSTDOWN;
         if (CheckFmap(inode, scope, worker, out MapView map, out int bytes) is { } refusal)
             return refusal == Errno.EOPNOTSUPP ? Errno.EIO : refusal;
@@ -81,7 +81,7 @@ public sealed partial class FuseOperations
     private Errno? CheckFmap(InodeNumber inode, in TreeScope scope, WorkerState worker, out MapView map, out int messageBytes)
     {
         messageBytes = 0;
-        if (!scope.TryGetMap(inode, out map))
+        if (!TryGetMap(inode.Value, scope, out map))
             return Errno.ESTALE;
         FmapVerdict verdict = FmapEncoder.Check(map, _dialect.Fmaps!, _kernelDevices, out messageBytes);
         if (verdict == FmapVerdict.Ok)

@@ -10,7 +10,8 @@ namespace Famfs.Fuse.Operations;
 /// <param name="Reader">Pins what the worker reads from the tree.</param>
 /// <param name="Reply">Where the reply is built.</param>
 /// <param name="Counters">What the worker has done.</param>
-public sealed record WorkerState(TreeReader Reader, ReplyBuffer Reply, WorkerCounters Counters);
+/// <param name="Requests">Where its requests are read to.</param>
+public sealed record WorkerState(TreeReader Reader, ReplyBuffer Reply, WorkerCounters Counters, StagingBuffer Requests);
 
 /// <summary>
 /// Answers requests from the tree and the devices: no I/O on the FUSE side, no clock, no waiting. Shared by all
@@ -33,6 +34,8 @@ public sealed partial class FuseOperations
     private readonly int _maxReadBytes;
     private readonly Dialect _dialect;
     private readonly KernelDevices _kernelDevices;
+    private readonly MetaFiles? _meta;
+    private readonly WindowTable _windows;
     private readonly DirectoryHandles _directories = new();
     private volatile RefusedFmap? _lastRefused;
 
@@ -48,6 +51,8 @@ public sealed partial class FuseOperations
         _cache = cache;
         _dialect = negotiated.Dialect;
         _kernelDevices = dependencies.KernelDevices;
+        _meta = dependencies.Meta;
+        _windows = dependencies.Windows;
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;
         _fileOpenFlags = negotiated.Dialect.OpenFlags ?? (cache.Mode == CacheMode.Direct
             ? FuseConstants.FOPEN_DIRECT_IO | FuseConstants.FOPEN_PARALLEL_DIRECT_WRITES

@@ -82,4 +82,10 @@ public sealed record OperationDependencies(
 {
     /// <summary>The devices a famfs kernel is given; empty on a stock one.</summary>
     public KernelDevices KernelDevices { get; init; } = new();
+
+    /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
+    public MetaFiles? Meta { get; init; }
+
+    /// <summary>What lies in <c>.meta/window</c>.</summary>
+    public WindowTable Windows { get; init; } = new();
 }

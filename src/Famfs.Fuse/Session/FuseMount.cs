@@ -1,3 +1,5 @@
+using System.Globalization;
+using Famfs.Client;
 using Famfs.Core.Interop;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -77,6 +79,23 @@ public sealed class FuseMount : IDisposable
             _ = MountPoint.TrySetReadAhead(minor, ReadAheadKibibytes); // a matter of speed
         return new FuseMount(options, session, (major, minor));
     }
+
+    /// <summary>Whether anybody in this process's mount namespace can still find the mount. Somewhere else it may go on.</summary>
+    public bool IsAttached
+    {
+        get
+        {
+            if (IsMounted())
+                return true;
+            string device = string.Create(CultureInfo.InvariantCulture, $"{_device.Major}:{_device.Minor}");
+            return !Completion.IsCompleted && MountEntry.ReadTable().Any(entry => entry.DeviceNumber == device);
+        }
+    }
+
+    /// <summary>A way into the mount for this process, from threads that do not serve it, which does not keep it from being
+    /// unmounted by anybody. The caller disposes it, when <see cref="IsAttached"/> ends at the latest, or the file system
+    /// stays alive.</summary>
+    public DetachedMount OpenInside() => DetachedMount.CloneOf(_options.MountPoint);
 
     /// <summary>Unmounts if nothing is open, and ends serving. Throws <see cref="IOException"/> with EBUSY otherwise,
     /// and goes on serving.</summary>

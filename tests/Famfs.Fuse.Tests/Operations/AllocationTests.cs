@@ -100,11 +100,12 @@ public sealed class AllocationTests : IDisposable
         var negotiated = new Negotiated(dialect, 45, InitNegotiation.Accepted, 1 << 20, 256);
         var transport = new OneRequest();
         using TreeReader reader = _system.Tree.RegisterReader();
+        using var reading = new RequestReader(transport, negotiated);
         var worker = new FuseWorker(
-            new RequestReader(transport, negotiated),
+            reading,
             new FuseOperations(_system.Dependencies, new KernelPresence(), new CachePolicy(), negotiated),
             new ReplyWriter(transport),
-            new WorkerState(reader, new ReplyBuffer(), new WorkerCounters()));
+            new WorkerState(reader, new ReplyBuffer(), new WorkerCounters(), reading.Buffer));
         foreach ((string name, byte[] message) in requests)
         {
             transport.Request = message;
