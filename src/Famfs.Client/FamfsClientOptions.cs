@@ -13,6 +13,9 @@ public sealed record FamfsClientOptions
     /// <summary>Time-out of every call that says none.</summary>
     public TimeSpan Timeout { get; init; } = DefaultTimeout;
 
+    /// <summary>Attempts of a call; without limit when not said, then only its time-out ends it.</summary>
+    public int MaxAttempts { get; init; } = int.MaxValue;
+
     /// <summary>Time to give a connection attempt before the next address is tried. Chosen.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(2);
 

@@ -7,7 +7,7 @@ using Famfs.Fuse.Operations;
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<string[]> devices = new("--device", "-d")
 {
-    Description = "a device of the file system on this host (repeat; one must be its first device)",
+    Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
 };
 Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };

@@ -146,11 +146,12 @@ internal sealed class MasterEngine : IAsyncDisposable
     public long Allocate(in AllocationRequest request, List<MapExtent> extents) => Allocator.Allocate(request, _random, extents);
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
+    /// Else on any device that this host has.
     /// Engine's thread.</summary>
     public bool TryAllocateRun(long lengthBytes, out MapExtent extent)
     {
         extent = default;
-        foreach (IReadOnlyList<DeviceIndex>? devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>?>)[[new DeviceIndex(0)], null])
+        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. Pool.Present]])
         {
             AllocationRequest request = new(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = devices };
             _extents.Clear();

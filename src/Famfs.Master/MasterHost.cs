@@ -30,10 +30,11 @@ internal static class MasterHost
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
-            using DevicePool pool = DevicePool.Open(options.Devices);
+            DeviceSearch devices = new(options.Devices, clock);
+            using DevicePool pool = devices.Open();
             Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
             using IDisposable slotLock = recovered.SlotLock;
-            return await ServeAsync(options, host, recovered, endpoints, clock, cancel).ConfigureAwait(false);
+            return await ServeAsync(options, host, devices, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
         {
@@ -46,7 +47,7 @@ internal static class MasterHost
         }
     }
 
-    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
+    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
     {
         DevicePool pool = recovered.State.Pool;
         string address = options.Advertise ?? options.Listen[0];
@@ -82,7 +83,7 @@ internal static class MasterHost
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(operations).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(info).AddSingleton<MasterService>();
-        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, new HostTable(pool), clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, new HostTable(pool), devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
         app.MapGrpcService<MasterService>();
@@ -90,6 +91,8 @@ internal static class MasterHost
         app.MapGrpcReflectionService();
         ILogger log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Famfs.Master");
 
+        foreach (string path in pool.KeepOnly(recovered.State.State.Devices))
+            MasterLog.UnknownDevice(log, path);
         engine.Start(new TermStarted
         {
             TimeNs = engine.NowNs,

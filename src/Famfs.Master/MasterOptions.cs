@@ -5,7 +5,7 @@ namespace Famfs.Master;
 /// <summary>What a master is started with.</summary>
 internal sealed record MasterOptions
 {
-    /// <summary>Paths of the devices on this host; one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
     /// <summary>Where it listens: "http://host:port" or "unix:/path".</summary>

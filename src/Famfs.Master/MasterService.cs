@@ -129,12 +129,11 @@ internal sealed class MasterService(
         }
         if (string.IsNullOrEmpty(request.Path))
             throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
-        if (e.Pool.Present.Any(i => Path.GetFullPath(e.Pool.Require(i).Path) == Path.GetFullPath(request.Path)))
-            throw new FamfsException(ErrorReason.Exists, $"{request.Path}: is in the pool already") { Path = request.Path };
         e.RequireLogSpace(1, 512);
         DaxDevice device = DaxDevice.Open(request.Path);
         try
         {
+            RequireNotInPool(e, device);
             if (request.HasCoherent)
                 device.Coherent = request.Coherent;
             DeviceIndex index = new((ushort)e.State.Devices.Length);
@@ -248,9 +247,9 @@ internal sealed class MasterService(
         {
             await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (acknowledging.IsCompleted)
+        catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
-            // The host closed its side; whatever was wrong with it is thrown below.
+            // The reader of acknowledgements ended it; what was wrong with the host's side is thrown below.
         }
         finally
         {
@@ -295,9 +294,18 @@ internal sealed class MasterService(
     {
         if (position.FileSystemUuid.ToGuid("file_system_uuid") != e.Pool.Primary.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {e.Pool.Primary.FileSystem}");
-        if (position.Generation != e.Position.Generation || position.Sequence > e.Position.Sequence.Value)
-            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence} is not in this master's history, which ends at {e.Position}");
+        RequireInHistory(position, e.State, e.Position);
         return e.Position with { Sequence = new(position.Sequence), Term = new(position.Term) };
+    }
+
+    /// <summary>A position is a place in one history: its sequence with the term of that very record
+    /// (SAFETY S5). Sequence 0 is before every history. Any thread.</summary>
+    private static void RequireInHistory(Position position, ReplayState state, LogPosition end)
+    {
+        if (position.Sequence == 0)
+            return;
+        if (position.Generation != end.Generation || state.FindTerm(new(position.Sequence)) != new Term(position.Term))
+            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence}@{position.Term} is not in this master's history, which ends at {end}");
     }
 
     private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
@@ -346,6 +354,17 @@ internal sealed class MasterService(
             List<HostStatus> lagging = [.. mounts.Describe(position, engine.State).Where(h => missing.Contains(h.MountId.ToGuid("mount id")))];
             throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", missing.Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}"))}") { Lagging = lagging };
         }
+    }
+
+    /// <summary>Not even by force: the same memory by another path, or a device of this file system that only
+    /// this host lacks.</summary>
+    private static void RequireNotInPool(MasterEngine e, DaxDevice device)
+    {
+        bool here = e.Pool.Present.Any(i => e.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
+        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
+            && e.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        if (here || known)
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }
 
     private DeviceInfo DescribeDevice(uint index)
@@ -417,6 +436,8 @@ internal sealed class MasterService(
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
                     throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
+                // What is not in the log cannot have been replayed; counting it would end waits too early.
+                RequireInHistory(position, engine.State, hub.Published);
                 if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(engine.Pool.Primary.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }

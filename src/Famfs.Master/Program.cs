@@ -3,7 +3,7 @@ using Famfs.Master;
 
 Option<string[]> devices = new("--device", "-d")
 {
-    Description = "a device of the file system on this host (repeat; one must be its first device)",
+    Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
     AllowMultipleArgumentsPerToken = true,
 };

@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -64,7 +65,14 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
             Allocator.Free(extent);
     }
 
-    public void DeviceAdded(DeviceAdded device) => Allocator.AddDevice(new((ushort)device.Index), (long)device.LengthBytes);
+    public void DeviceAdded(DeviceAdded device)
+    {
+        DeviceIndex index = new((ushort)device.Index);
+        Allocator.AddDevice(index, (long)device.LengthBytes);
+        // Replay takes the superblock's unit as it takes every extent; a live engine takes only what it has allocated itself.
+        if (_live && !Allocator.TryReserve(new(index, 0, MediaLayout.UnitBytes)))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"device {index}: its superblock is in use by another inode");
+    }
 
     public void RequestSeen(in RequestTrace request) => Requests.Add(request);
 
@@ -131,7 +139,7 @@ internal static class Recovery
     }
 
     /// <summary>Applies the whole log.</summary>
-    public static void Replay(LogReader reader, ReplayState state, LogIndex index)
+    public static void Replay(ILogReader reader, ReplayState state, LogIndex index)
     {
         while (true)
         {

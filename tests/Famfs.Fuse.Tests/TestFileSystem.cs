@@ -2,7 +2,9 @@ using System.Collections.Concurrent;
 using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
 namespace Famfs.Fuse.Tests;
@@ -39,9 +41,12 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public PoolCapacity Capacity { get; set; } = new(64UL << 20, 16UL << 20);
 
+    public KernelDevices KernelDevices { get; } = new();
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
-        Meta = _state is null ? null : new MetaFiles(_state),
+        KernelDevices = KernelDevices,
+        Meta = _state is null ? null : new MetaFiles(_state, new(MediaLayout.MetaInode)),
         Windows = Windows,
     };
 

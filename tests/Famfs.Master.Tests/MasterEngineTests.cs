@@ -115,6 +115,28 @@ public sealed class MasterEngineTests : IDisposable
         Assert.Equal(40, check.Files);
     }
 
+    [Fact]
+    public async Task Each_record_is_known_with_its_term_and_no_other_record_is()
+    {
+        List<LogPosition> ends = [];
+        for (int start = 0; start < 3; start++)
+        {
+            await using Master master = await StartAsync();
+            for (int file = 0; file < start; file++)
+                await master.CreateAsync(new() { Path = $"{start}-{file}", SizeBytes = 1 });
+            LogPosition end = await master.Engine.RunAsync(e => e.Position);
+            ends.Add(end);
+            Assert.Equal(end.Term, master.Engine.State.FindTerm(end.Sequence));
+            Assert.Null(master.Engine.State.FindTerm(end.Sequence.Next));
+            Assert.Null(master.Engine.State.FindTerm(default));
+        }
+        await using Master last = await StartAsync();
+        await last.CreateAsync(new() { Path = "last", SizeBytes = 1 });
+        Assert.All(ends, end => Assert.Equal(end.Term, last.Engine.State.FindTerm(end.Sequence)));
+        Assert.Equal(ends[0].Term, last.Engine.State.FindTerm(ends[0].Sequence.Next)); // the end of the term
+        Assert.Equal(ends[1].Term, last.Engine.State.FindTerm(ends[0].Sequence.Next.Next)); // the start of the next
+    }
+
     private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
     private async Task<Master> StartAsync() =>

@@ -8,7 +8,7 @@ using Famfs.V1;
 namespace Famfs.Client.Cli;
 
 /// <summary>Options that every verb takes.</summary>
-internal sealed class CommonOptions
+internal sealed class GlobalOptions
 {
     public const string MasterVariable = "FAMFS_MASTER";
 
@@ -29,7 +29,7 @@ internal sealed class CommonOptions
 
     public Option<TimeSpan> Timeout { get; } = Duration("--timeout", "How long to try, and to wait: 30, 1.5, 500ms, 2m; 30 seconds when not said");
 
-    public CommonOptions()
+    public GlobalOptions()
     {
         Output.AcceptOnlyFromAmong("text", "json");
         Timeout.Recursive = true;
@@ -72,7 +72,7 @@ internal sealed class CliContext(CliEnvironment environment)
 
     public CliEnvironment Environment { get; } = environment;
 
-    public CommonOptions Options { get; } = new();
+    public GlobalOptions Options { get; } = new();
 
     /// <summary>Arguments behind <c>--</c> of <c>famfs mount</c>.</summary>
     public IReadOnlyList<string> PassThrough { get; set; } = [];
@@ -86,7 +86,7 @@ internal sealed class CliContext(CliEnvironment environment)
 
     /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
     public string[] MastersOf(ParseResult parsed) =>
-        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(CommonOptions.MasterVariable));
+        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
     /// with the environment's master a path from the root.</summary>
@@ -96,13 +96,18 @@ internal sealed class CliContext(CliEnvironment environment)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
         if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
         {
-            string address = mount.ReadMasterAddress() ?? Environment.Variable(CommonOptions.MasterVariable)
+            string? own = mount.ReadMasterAddress();
+            string address = own ?? Environment.Variable(GlobalOptions.MasterVariable)
                 ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            return new(ClientOf(parsed, Split(address)), mount.ToFileSystemPath(resolved), path, mount, resolved);
+            FamfsClient client = ClientOf(parsed, Split(address));
+            // The mount has met its own master; the environment's may serve another file system.
+            if (own is null)
+                await RequireFileSystemAsync(client, mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
-        if (Split(Environment.Variable(CommonOptions.MasterVariable)) is { Length: > 0 } usual)
+        if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
             return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
-        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {CommonOptions.MasterVariable}") { Path = path };
+        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
     /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
@@ -118,7 +123,7 @@ internal sealed class CliContext(CliEnvironment environment)
         return mounts.Count switch
         {
             1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel).ConfigureAwait(false),
-            0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {CommonOptions.MasterVariable}"),
+            0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {GlobalOptions.MasterVariable}"),
             _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
         };
     }
@@ -134,6 +139,15 @@ internal sealed class CliContext(CliEnvironment environment)
             WaitChoice.Mount => new() { Kind = WaitKind.Mount, MountId = target.Mount!.RequireMountId().ToByteString() },
             _ => new() { Kind = WaitKind.None },
         };
+    }
+
+    /// <summary>Throws WRONG_FILESYSTEM when the master is one of another file system.</summary>
+    public static async Task RequireFileSystemAsync(FamfsClient client, Guid fileSystem, TimeSpan timeout, CancellationToken cancel)
+    {
+        GetStatusReply status = await client.GetStatusAsync(timeout, cancel).ConfigureAwait(false);
+        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
+        if (served != fileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {client.CurrentAddress} is one of file system {served}, not {fileSystem}");
     }
 
     /// <summary>Prints one JSON document.</summary>

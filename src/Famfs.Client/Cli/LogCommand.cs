@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -23,8 +24,8 @@ internal static class LogCommand
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {
-            using DevicePool pool = DevicePool.Open(parsed.GetValue(devices)!, readOnly: true);
-            LogReader reader = new(pool);
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
+            ILogReader reader = FileSystemLog.OpenReader(pool);
             if (context.IsJson(parsed))
                 await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
             else
@@ -36,7 +37,7 @@ internal static class LogCommand
 
     private delegate void FrameSink(in RecordFrame frame);
 
-    private static async Task ReadAllAsync(CliContext context, LogReader reader, FrameSink sink, CancellationToken cancel)
+    private static async Task ReadAllAsync(CliContext context, ILogReader reader, FrameSink sink, CancellationToken cancel)
     {
         int unsettled = 0;
         while (true)
@@ -71,7 +72,7 @@ internal static class LogCommand
         }
     }
 
-    private static async Task DumpJsonAsync(CliContext context, LogReader reader, CancellationToken cancel)
+    private static async Task DumpJsonAsync(CliContext context, ILogReader reader, CancellationToken cancel)
     {
         FamfsException? broken = null;
         List<string> records = [];
@@ -149,6 +150,7 @@ internal static class LogCommand
         RecordType.SnapshotInode => SnapshotInode.Parser,
         RecordType.SnapshotRequest => SnapshotRequest.Parser,
         RecordType.SnapshotEnd => SnapshotEnd.Parser,
+        RecordType.EntryPassedOver => EntryPassedOver.Parser,
         RecordType.Unspecified => null,
         _ => null,
     };

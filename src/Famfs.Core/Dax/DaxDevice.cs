@@ -6,7 +6,7 @@ namespace Famfs.Core.Dax;
 /// <summary>
 /// Memory that several hosts can address, as one host sees it. Offsets are bytes from the start of
 /// the device, lengths are bytes.
-/// <para>Ordering: <see cref="Write"/> and <see cref="WriteWord"/> become visible to other hosts no later
+/// <para>Ordering: <see cref="Write(long, ReadOnlySpan{byte})"/> and <see cref="WriteWord"/> become visible to other hosts no later
 /// than the return of <see cref="Fence"/> after <see cref="WriteBack"/> of their range.
 /// <see cref="Invalidate"/> (which includes the barrier that later loads need) must precede a read that
 /// is to see what another host wrote back. On a coherent device both are fences only.</para>
@@ -23,6 +23,9 @@ public abstract class DaxDevice : IDisposable
 
     /// <summary>Where the device is on this host, or a name for messages.</summary>
     public abstract string Path { get; }
+
+    /// <summary>The same for two devices of this host exactly if they are the same memory, by whatever paths.</summary>
+    public virtual string MemoryIdentity => Path;
 
     /// <summary>Usable bytes of the device on this host.</summary>
     public abstract long LengthBytes { get; }
@@ -44,6 +47,10 @@ public abstract class DaxDevice : IDisposable
 
     /// <summary>Copies to the device.</summary>
     public abstract void Write(long offset, ReadOnlySpan<byte> source);
+
+    /// <summary>Copies to the device from a part of <paramref name="staging"/>, which may be cheaper than from any
+    /// memory. The outcome is that of <see cref="Write(long, ReadOnlySpan{byte})"/>.</summary>
+    public virtual void Write(long offset, ReadOnlySpan<byte> source, StagingBuffer staging) => Write(offset, source);
 
     /// <summary>Fills a range with zeros by stores that do not stay in the cache, ending with a fence.</summary>
     public abstract void Zero(long offset, long length);

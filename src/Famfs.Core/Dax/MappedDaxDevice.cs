@@ -35,9 +35,10 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private LineFlush? _flush;
     private volatile bool _coherent;
 
-    private MappedDaxDevice(string path, long startBytes, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
+    private MappedDaxDevice(string path, string identity, long startBytes, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
     {
         Path = path;
+        MemoryIdentity = identity;
         LengthBytes = lengthBytes;
         ReadOnly = readOnly;
         _startBytes = startBytes;
@@ -57,6 +58,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
     /// <inheritdoc/>
     public override bool ReadOnly { get; }
+
+    /// <inheritdoc/>
+    public override string MemoryIdentity { get; }
 
     /// <summary>A devdax character device, not a regular file.</summary>
     public bool IsDevDax => !_regular;
@@ -159,7 +163,10 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
                 zeros = new OpenFile(zero);
             }
 
-            return new MappedDaxDevice(path, argument.OffsetBytes, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
+            string identity = regular
+                ? $"file {attributes.DevMajor}:{attributes.DevMinor} {attributes.Inode}{(argument.OffsetBytes == 0 ? "" : $" from {argument.OffsetBytes}")}"
+                : $"device {attributes.RdevMajor}:{attributes.RdevMinor}";
+            return new MappedDaxDevice(path, identity, argument.OffsetBytes, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
         }
         catch
         {
@@ -221,6 +228,23 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             if (done < source.Length)
                 throw Fault("written", offset + done);
         }
+    }
+
+    /// <inheritdoc/>
+    public override void Write(long offset, ReadOnlySpan<byte> source, StagingBuffer staging)
+    {
+        if (!staging.TryLocate(source, out int start))
+        {
+            Write(offset, source);
+            return;
+        }
+
+        RequireRange(offset, source.Length);
+        RequireWritable();
+        using var held = new HeldMapping(_mapping);
+        long done = staging.CopyToDevice(_copy, (byte*)held.Address + offset, start, source.Length);
+        if (done < source.Length)
+            throw Fault("written", offset + done);
     }
 
     /// <inheritdoc/>

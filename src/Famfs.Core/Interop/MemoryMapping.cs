@@ -57,6 +57,41 @@ internal sealed class MemoryMapping : SafeHandleMinusOneIsInvalid
         return new MemoryMapping(aligned, bytes);
     }
 
+    /// <summary>Maps [0, fileBytes) of a file shared and right behind it anonymous memory, which starts at a multiple of
+    /// <paramref name="hugePageBytes"/> and is a multiple of it, and for which huge pages are asked.
+    /// <paramref name="fileBytes"/> is a multiple of the page size. Null and the error number when the kernel refuses.</summary>
+    public static MemoryMapping? TryMapFileAndHugePages(OpenFile file, int fileBytes, int anonymousBytes, int hugePageBytes, out int errno)
+    {
+        nuint reserved = (nuint)(fileBytes + anonymousBytes + hugePageBytes);
+        nint reservation = Libc.mmap(0, reserved, Libc.PROT_NONE, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS | Libc.MAP_NORESERVE, -1, 0);
+        if (reservation == Libc.MAP_FAILED)
+        {
+            errno = Errno.Last;
+            return null;
+        }
+
+        nint huge = (reservation + fileBytes + hugePageBytes - 1) & ~((nint)hugePageBytes - 1);
+        nint start = huge - fileBytes;
+        const int Protection = Libc.PROT_READ | Libc.PROT_WRITE;
+        if (Libc.mmap(start, (nuint)fileBytes, Protection, Libc.MAP_SHARED | Libc.MAP_FIXED, file.Descriptor, 0) == Libc.MAP_FAILED
+            || Libc.mmap(huge, (nuint)anonymousBytes, Protection, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS | Libc.MAP_FIXED, -1, 0) == Libc.MAP_FAILED)
+        {
+            errno = Errno.Last;
+            _ = Libc.munmap(reservation, reserved);
+            return null;
+        }
+
+        nint end = huge + anonymousBytes;
+        nint reservedEnd = reservation + (nint)reserved;
+        if (start > reservation)
+            _ = Libc.munmap(reservation, (nuint)(start - reservation));
+        if (reservedEnd > end)
+            _ = Libc.munmap(end, (nuint)(reservedEnd - end));
+        _ = Libc.madvise(huge, (nuint)anonymousBytes, Libc.MADV_HUGEPAGE); // without them it is only slower
+        errno = 0;
+        return new MemoryMapping(start, (nuint)(end - start));
+    }
+
     /// <summary>Maps a page holding machine code: written first, then made executable and no longer
     /// writable. Null and the error number where executable pages are forbidden.</summary>
     public static MemoryMapping? TryMapCode(ReadOnlySpan<byte> code, out int errno)

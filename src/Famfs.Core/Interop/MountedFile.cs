@@ -75,9 +75,8 @@ public static unsafe class PathAttributes
         }
     }
 
-    /// <summary>True for what can only be meant as a mount point: a directory, also one that cannot be looked at
-    /// because the daemon mounted on it is gone.</summary>
-    public static bool IsMountPointArgument(string path)
+    /// <summary>True for a directory, also one that cannot be looked at because the daemon mounted on it is gone.</summary>
+    public static bool IsDirectoryOrDead(string path)
     {
         Libc.statx_buffer attributes;
         return Libc.statx(Libc.AT_FDCWD, path, 0, Libc.STATX_BASIC_STATS, &attributes) == 0
@@ -108,6 +107,9 @@ public static class PathErrors
 {
     /// <summary>Error number of a mount whose daemon is gone.</summary>
     public const int ENOTCONN = LibcMap.ENOTCONN;
+
+    /// <summary>Error number of memory that cannot be read, or that the mount's host does not have.</summary>
+    public const int EIO = Errno.EIO;
 
     /// <summary>The error that says what stands in the way of <paramref name="path"/>.</summary>
     public static FamfsException Of(string path, int errno) => new(errno switch

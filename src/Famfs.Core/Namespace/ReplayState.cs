@@ -30,6 +30,7 @@ public sealed class ReplayState : IDisposable
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
+    private ulong _applied;
     private long _capacityBytes;
     private long _usedBytes;
     private long _pendingReclaimBytes;
@@ -50,6 +51,9 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>The first record. Any thread; null before it.</summary>
     public FileSystemCreated? FileSystem => _tables.FileSystem;
+
+    /// <summary>Bytes of the allocation unit. Any thread.</summary>
+    public long UnitBytes => (long)(_tables.FileSystem?.UnitBytes ?? MediaLayout.UnitBytes);
 
     /// <summary>Devices by index. Any thread.</summary>
     public ImmutableArray<DeviceAdded> Devices => _tables.Devices;
@@ -80,6 +84,24 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>Policies in force. Any thread.</summary>
     public PolicySet Policy => _tables.Policy;
+
+    /// <summary>Term of an applied record; null for one that is not in this history as far as it is applied
+    /// here (a position names both, SAFETY S5). Any thread.</summary>
+    public Term? FindTerm(LogSequence sequence)
+    {
+        ImmutableArray<(LogSequence First, Term Term)> terms = _tables.TermStarts;
+        int low = 0;
+        int high = terms.Length - 1;
+        while (low < high)
+        {
+            int middle = (low + high + 1) / 2;
+            if (terms[middle].First.Value <= sequence.Value)
+                low = middle;
+            else
+                high = middle - 1;
+        }
+        return terms.Length > 0 && terms[low].First.Value <= sequence.Value && sequence.Value <= Volatile.Read(ref _applied) ? terms[low].Term : null;
+    }
 
     /// <summary>Next inode number to give. Owner's thread.</summary>
     public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
@@ -128,8 +150,11 @@ public sealed class ReplayState : IDisposable
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
+        if (_tables.TermStarts.IsEmpty || frame.Term != HighestTerm)
+            _tables = _tables with { TermStarts = _tables.TermStarts.Add((frame.Sequence, frame.Term)) };
         Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
         HighestTerm = frame.Term;
+        Volatile.Write(ref _applied, frame.Sequence.Value);
     }
 
     /// <inheritdoc/>
@@ -240,7 +265,9 @@ public sealed class ReplayState : IDisposable
     {
         if (_tables.FileSystem is not null)
             throw Contradiction("a second FileSystemCreated", null);
-        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.UnitBytes != MediaLayout.UnitBytes)
+        // Units of 4 KiB are of famfs-2, whose generation is 0.
+        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == Format.Famfs2.Famfs2Layout.SmallUnitBytes && r.Generation == 0);
+        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != Position.Generation || !unitFits)
             throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
         Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
         _tables = _tables with { FileSystem = r };
@@ -250,7 +277,7 @@ public sealed class ReplayState : IDisposable
     {
         if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
             throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
-        if (r.LengthBytes == 0 || r.LengthBytes % MediaLayout.UnitBytes != 0 || r.LengthBytes > long.MaxValue)
+        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
             throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
         _tables = _tables with { Devices = _tables.Devices.Add(r) };
         Volatile.Write(ref _capacityBytes, _capacityBytes + (long)r.LengthBytes);
@@ -259,7 +286,9 @@ public sealed class ReplayState : IDisposable
         if (r.Index == 0)
         {
             FileSystemCreated created = _tables.FileSystem ?? throw Contradiction("a device before the file system", null);
-            MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
+            // famfs-2 has no host table.
+            if (created.HostTable is not null || created.Generation != 0)
+                MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
@@ -454,7 +483,7 @@ public sealed class ReplayState : IDisposable
         {
             if (extent.Device.Value >= devices.Length
                 || extent.OffsetBytes < 0 || extent.LengthBytes <= 0
-                || extent.OffsetBytes % MediaLayout.UnitBytes != 0 || extent.LengthBytes % MediaLayout.UnitBytes != 0
+                || extent.OffsetBytes % UnitBytes != 0 || extent.LengthBytes % UnitBytes != 0
                 || (ulong)extent.OffsetBytes > devices[extent.Device.Value].LengthBytes - Math.Min((ulong)extent.LengthBytes, devices[extent.Device.Value].LengthBytes)
                 || (ulong)extent.LengthBytes > devices[extent.Device.Value].LengthBytes)
                 throw Contradiction($"extent {extent.OffsetBytes}+{extent.LengthBytes} of device {extent.Device} is out of range or not aligned", null);
@@ -480,6 +509,7 @@ public sealed class ReplayState : IDisposable
         public ImmutableArray<Reservation> Reservations { get; init; } = [];
         public Term LastStartedTerm { get; init; }
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
+        public ImmutableArray<(LogSequence First, Term Term)> TermStarts { get; init; } = [];
         public TermStarted? LastTermStarted { get; init; }
         public bool TermHasEnded { get; init; }
         public PolicySet Policy { get; init; } = new() { Reclaim = ReclaimPolicy.Confirmed };

@@ -33,6 +33,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 
     private readonly DaemonOptions _options;
     private readonly HostIdentity _host;
+    private readonly DeviceSearch _devices;
     private readonly Replica _replica;
     private readonly ILogger _log;
     private readonly Guid _mountId = Guid.NewGuid();
@@ -40,7 +41,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private readonly MountDescription _description;
     private readonly Subscription _subscription;
     private readonly KernelDevices _kernelDevices = new();
-    private readonly bool _kernelHolds;
+    // The devices that the kernel holds for its famfs; empty when this process maps them.
+    private readonly IReadOnlyList<string> _heldPaths;
     private FuseMount _mount = null!;
     private long _loggedRefusedMaps; // upkeep thread
 
@@ -48,20 +50,24 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     // it or after it.
     private DetachedMount? _inside;
 
-    private DaemonHost(DaemonOptions options, HostIdentity host, Replica replica, bool kernelHolds, ILogger log)
+    private DaemonHost(DaemonOptions options, HostIdentity host, DeviceSearch devices, Replica replica, IReadOnlyList<string> heldPaths, ILogger log)
     {
-        _kernelHolds = kernelHolds;
-        if (kernelHolds)
+        // From here on only those of this file system, its first device first.
+        _heldPaths = heldPaths.Count == 0 ? [] : [.. replica.Pool.Present.Select(index => replica.Pool.Require(index).Path)];
+        if (KernelHolds)
             replica.Rehost(replica.Pool.Reopen((index, superblock) => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(index).Path), index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this)));
 
         _options = options;
         _host = host;
+        _devices = devices;
         _replica = replica;
         _log = log;
         _registration = new(replica, host, _mountId);
         _description = new(replica, _mountId);
         _subscription = new(replica, _registration, _description, Identify, log);
     }
+
+    private bool KernelHolds => _heldPaths.Count > 0;
 
     public PoolCapacity Capacity
     {
@@ -81,22 +87,32 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            bool kernelHolds = AreHeldByKernel(options);
-            KernelHeldDevices? held = kernelHolds ? KernelHeldDevices.Open(options.Devices, options.ForcedDialect, options.PushIoctl) : null;
+            DeviceSearch devices = new(options.Devices, TimeProvider.System);
+            ILogger log = logging.CreateLogger("Famfs.Fuse");
+            IReadOnlyList<string> heldPaths = FindHeldByKernel(options, devices);
+            KernelHeldDevices? held = heldPaths.Count == 0 ? null : KernelHeldDevices.Open(heldPaths, devices.Required.Count, options.ForcedDialect, options.PushIoctl);
             Replica replica;
             DaemonHost daemon;
             try
             {
-                DevicePool pool = held is null ? DevicePool.Open(options.Devices) : DevicePool.Open(held.Devices);
+                DevicePool pool = held is null ? devices.Open() : held.OpenPool();
                 replica = new(pool, host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
-                Bootstrap(replica);
-                daemon = new(options, host, replica, kernelHolds, logging.CreateLogger("Famfs.Fuse"));
+                if (replica.Bootstrap() is { } damage)
+                {
+                    // Names and content up to the damage are good; writing beside a log that is not whole is not.
+                    DaemonLog.ReadOnly(log, damage.Message);
+                    options = options with { ReadOnly = true };
+                }
+                foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
+                    DaemonLog.UnknownDevice(log, path);
+                daemon = new(options, host, devices, replica, heldPaths, log);
             }
             finally
             {
                 // Before the mount: the kernel gives a device to one mount at a time.
                 held?.Dispose();
             }
+            daemon.LookForDevices();
             using (replica)
                 return await daemon.ServeAsync(cancel).ConfigureAwait(false);
         }
@@ -109,7 +125,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 
     /// <summary>For workers: none where the kernel holds the devices. It reads and writes by itself there, and a worker that
     /// touched a file of its own mount would wait for itself.</summary>
-    public DaxDevice? Resolve(DeviceIndex index) => _kernelHolds ? null : _replica.Pool.Find(index);
+    public DaxDevice? Resolve(DeviceIndex index) => KernelHolds ? null : _replica.Pool.Find(index);
 
     bool IDevicePieces.TryFind(DeviceIndex device, long offset, out DevicePiece piece)
     {
@@ -124,36 +140,24 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         ? $"the mount at {_options.MountPoint} is not there (any more)"
         : $"no replayed record gives the space at offset {offset} of device {device} to the log";
 
-    /// <summary>True when the devices are bound for the kernel's famfs. Errors: BAD_REQUEST when only some are, or for another
-    /// dialect than they are bound for.</summary>
-    private static bool AreHeldByKernel(DaemonOptions options)
+    /// <summary>The devices that are bound for the kernel's famfs, those that must be of the file system first; none when
+    /// devices are to be mapped. Errors: BAD_REQUEST when only some are, or when they are bound for another dialect than is
+    /// asked for.</summary>
+    private static IReadOnlyList<string> FindHeldByKernel(DaemonOptions options, DeviceSearch devices)
     {
         var binding = new DaxBinding();
-        List<string> held = [];
-        foreach (string device in options.Devices)
-        {
-            if (Directory.Exists(device))
-                throw new FamfsException(ErrorReason.BadRequest, $"{device}: is a directory; a daemon takes devices, only a master takes a mount point in their place") { Path = device };
-            if (binding.FindName(device) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev)
-                held.Add(device);
-        }
-        if (held.Count > 0 && held.Count < options.Devices.Count)
-            throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and not every other device is; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
+        bool IsHeld(string path) => binding.FindName(path) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev;
+        IReadOnlyList<string> required = devices.Required;
+        List<string> held = [.. required.Where(IsHeld)];
+        if (held.Count > 0 && held.Count < required.Count)
+            throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and {required.First(path => !held.Contains(path))} is not; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
+        if (held.Count == required.Count)
+            held.AddRange(devices.Found.Where(IsHeld));
         if (held.Count > 0 && options.ForcedDialect == DialectTable.Stock)
             throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, which the stock dialect cannot use; `famfs dax-mode devdax` binds it back") { Path = held[0] };
         if (held.Count == 0 && options.ForcedDialect?.Fmaps is not null)
             throw new FamfsException(ErrorReason.BadRequest, $"{options.Devices[0]}: is not bound to {DaxBinding.FsDev}, which dialect {options.ForcedDialect.Name} needs; `famfs dax-mode famfs` binds a dax device to it") { Path = options.Devices[0] };
-        return held.Count > 0;
-    }
-
-    /// <summary>Replays what memory holds; a log that is unsettled at its end is served up to there.</summary>
-    private static void Bootstrap(Replica replica)
-    {
-        while (replica.PollMemory() == PollVerdict.Records)
-        {
-        }
-        if (replica.State.FileSystem is null)
-            throw new FamfsException(ErrorReason.MediaCorrupt, $"{replica.Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
+        return held;
     }
 
     private async Task<int> ServeAsync(CancellationToken cancel)
@@ -177,7 +181,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 Windows = _replica.Windows,
             });
         using FuseMount mount = _mount;
-        if (_kernelHolds)
+        if (KernelHolds)
             EnterOwnMount();
         _description.Dialect = mount.Negotiated.Dialect.Name;
         _replica.Attach(mount.Notifier);
@@ -185,7 +189,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         bool canSee = MountRecord.CanSeeConnections(connection);
         MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, _description.Dialect, _replica.Position.ToString());
-        if (!_replica.State.Hosts.ContainsKey(_host.Host))
+        if (!_registration.IsNeeded)
+            DaemonLog.NoHostTable(_log);
+        else if (!_replica.State.Hosts.ContainsKey(_host.Host))
             DaemonLog.Unregistered(_log);
 
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel);
@@ -214,11 +220,22 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         return 0;
     }
 
+    /// <summary>Attaches what the log names and this host did not have so far. Reads superblocks: on the upkeep
+    /// thread or before serving, never on a worker and never while records are applied.</summary>
+    private void LookForDevices()
+    {
+        DeviceSearchResult result = _devices.Look(_replica.Pool, _replica.State.Devices);
+        foreach (DeviceIndex index in result.Attached)
+            DaemonLog.DeviceAttached(_log, index.Value, _replica.Pool.Require(index).Path);
+        foreach ((DeviceAdded device, string cause) in result.Missing)
+            DaemonLog.DeviceMissing(_log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
+    }
+
     /// <summary>Lists the devices that the kernel is to take, in the order of the pool, so that a kernel's index is never
     /// above the pool's.</summary>
     private void GiveDevices()
     {
-        if (!_kernelHolds)
+        if (!KernelHolds)
             return;
         foreach (DeviceIndex index in _replica.Pool.Present)
         {
@@ -252,13 +269,13 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             return true;
         try
         {
-            if (!_kernelHolds)
+            if (!KernelHolds)
             {
                 _registration.End(_replica.Pool);
                 return true;
             }
-            using KernelHeldDevices held = KernelHeldDevices.Open(_options.Devices, _options.ForcedDialect, _options.PushIoctl);
-            _registration.End(DevicePool.Open(held.Devices));
+            using KernelHeldDevices held = KernelHeldDevices.Open(_heldPaths, 1, _options.ForcedDialect, _options.PushIoctl);
+            _registration.End(held.OpenPool());
             return true;
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
@@ -268,7 +285,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         }
     }
 
-    /// <summary>Tails the memory while no stream does it, and keeps the line moving.</summary>
+    /// <summary>Tails the memory while no stream does it, attaches devices, and keeps the line moving.</summary>
     private void KeepUp(CancellationToken cancel)
     {
         TimeSpan pause = MinPoll;
@@ -283,11 +300,12 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                     LeaveOwnMount();
                     return;
                 }
+                LookForDevices();
                 bool found = !_subscription.Connected && _replica.Corruption is null && _replica.PollMemory() == PollVerdict.Records;
                 pause = found || _subscription.Connected ? MinPoll : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPoll.Ticks));
                 bool wasOpen = _registration.IsOpen;
                 _registration.Advance();
-                if (!wasOpen && _registration.IsOpen)
+                if (!wasOpen && _registration.IsOpen && _registration.IsNeeded)
                     DaemonLog.Registered(_log);
                 LogRefusedMaps();
                 if (found)

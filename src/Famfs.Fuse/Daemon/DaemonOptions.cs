@@ -7,7 +7,7 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>What a daemon is started with.</summary>
 internal sealed record DaemonOptions
 {
-    /// <summary>Paths of the devices on this host; one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
     /// <summary>Where to mount: an existing directory.</summary>

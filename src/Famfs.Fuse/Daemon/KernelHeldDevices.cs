@@ -29,23 +29,23 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
 
     private readonly InodeTree _tree;
     private readonly List<DaxDevice> _devices = [];
+    private readonly List<string> _causes = [];
     private PrivateMount? _mount;
+    private int _required;
 
     private KernelHeldDevices() => _tree = new InodeTree(default);
-
-    /// <summary>The devices, in the order of the paths.</summary>
-    public IReadOnlyList<DaxDevice> Devices => _devices;
 
     /// <summary>What the kernel speaks.</summary>
     public Negotiated Negotiated => _mount!.Negotiated;
 
     PoolCapacity ICapacity.Capacity => default;
 
-    /// <summary>Opens devices that are bound to fsdev_dax. Errors: NOT_SUPPORTED_BY_FORMAT when the kernel offers no famfs to
-    /// this process; DEVICE_MISSING for a device that it does not take, which another mount holds, for one.</summary>
-    public static KernelHeldDevices Open(IReadOnlyList<string> paths, Dialect? forced, uint? pushIoctl)
+    /// <summary>Opens devices that are bound to fsdev_dax, of which the first <paramref name="required"/> must open and the others
+    /// may. Errors: NOT_SUPPORTED_BY_FORMAT when the kernel offers no famfs to this process; DEVICE_MISSING for a device
+    /// that it does not take, which another mount holds, for one.</summary>
+    public static KernelHeldDevices Open(IReadOnlyList<string> paths, int required, Dialect? forced, uint? pushIoctl)
     {
-        var held = new KernelHeldDevices();
+        var held = new KernelHeldDevices { _required = required };
         try
         {
             held.Start(paths, forced, pushIoctl);
@@ -56,6 +56,25 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
             held.Dispose();
             throw;
         }
+    }
+
+    /// <summary>The pool of the file system that the required devices belong to, or the only one of which a first device is
+    /// here; other devices are passed over. Its devices stay this object's. Errors as of <see cref="DevicePool.Open"/>.</summary>
+    public DevicePool OpenPool()
+    {
+        List<(DaxDevice Device, Superblock? Superblock)> read = [.. _devices.Select(d => (d, DevicePool.ReadSuperblock(d, out Superblock? superblock, out _) == SuperblockVerdict.Native ? superblock : null))];
+        if (_required == _devices.Count)
+            return DevicePool.Open(_devices);
+        Guid? wanted = read.Take(_required).Select(r => r.Superblock?.FileSystem).FirstOrDefault();
+        if (wanted is null)
+        {
+            List<(DaxDevice Device, Superblock? Superblock)> first = read.FindAll(r => r.Superblock is { IsPrimary: true });
+            if (first.Count > 1)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{first[1].Device.Path}: both it and {first[0].Device.Path} are first devices of a file system; name the one that is meant") { Path = first[1].Device.Path };
+            wanted = first.Count == 0 ? null : first[0].Superblock!.FileSystem;
+        }
+        List<DaxDevice> own = [.. read.Where((r, i) => i < _required || (r.Superblock is not null && r.Superblock.FileSystem == wanted)).Select(r => r.Device)];
+        return own.Count > 0 ? DevicePool.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
     }
 
     /// <summary>Repeats <paramref name="open"/> while the kernel says that a device is held, a bounded time.</summary>
@@ -117,8 +136,21 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
             throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{paths[0]}: is bound to {DaxBinding.FsDev}, but the kernel offers no famfs to this process (no such kernel, or no CAP_SYS_RAWIO; `famfs doctor` says more)") { Path = paths[0] };
         for (int k = 0; k < paths.Count; k++)
         {
-            int number = k;
-            RetryWhileHeld(() => _devices.Add(MappedDaxDevice.OpenFile($"{_mount.Path}/{NameOf(number)}", paths[number], readOnly: false, coherent: false)));
+            string file = $"{_mount.Path}/{NameOf(k)}";
+            string path = Path.GetFullPath(paths[k]);
+            try
+            {
+                void Take() => _devices.Add(MappedDaxDevice.OpenFile(file, path, readOnly: false, coherent: false));
+                if (k < _required)
+                    RetryWhileHeld(Take);
+                else
+                    Take();
+            }
+            catch (FamfsException error) when (k >= _required)
+            {
+                // Somebody else's, probably.
+                _causes.Add(error.Message);
+            }
         }
     }
 

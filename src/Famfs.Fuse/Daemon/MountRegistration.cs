@@ -35,15 +35,21 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
-    /// <summary>True when OPEN is answered.</summary>
-    public bool IsOpen => _open;
+    /// <summary>False in a format without a host table (famfs-2): there is nothing to register in, and nothing is
+    /// ever reused that a registration could protect.</summary>
+    public bool IsNeeded => replica.Pool.Format != FileSystemFormat.Famfs2;
 
-    public OpenVerdict Admit(InodeNumber inode) => _open ? OpenVerdict.Open : OpenVerdict.HostDown;
+    /// <summary>True when OPEN is answered.</summary>
+    public bool IsOpen => _open || !IsNeeded;
+
+    public OpenVerdict Admit(InodeNumber inode) => _open || !IsNeeded ? OpenVerdict.Open : OpenVerdict.HostDown;
 
     /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
     /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
     public void Advance()
     {
+        if (!IsNeeded)
+            return;
         if (_line is null)
         {
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;

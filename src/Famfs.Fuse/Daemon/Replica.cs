@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
@@ -23,7 +24,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
     private readonly Guid _host;
 
     // Guard: _applying.
-    private LogReader _reader;
+    private ILogReader _reader;
     private readonly ConcurrentQueue<LogPosition> _applied = new();
 
     // Guard: _applying.
@@ -43,8 +44,8 @@ internal sealed class Replica : IReplayObserver, IDisposable
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         _state = new(start, hashKey, this);
-        _reader = new(pool);
-        Files = new(_state);
+        _reader = FileSystemLog.OpenReader(pool);
+        Files = new(_state, pool.SystemInodes.Meta);
         _reading = _state.Tree.RegisterReader();
         _position = new(start);
         Notified = start;
@@ -78,6 +79,26 @@ internal sealed class Replica : IReplayObserver, IDisposable
     /// <summary>What stopped replay for good, or null: the mount goes on with what it has.</summary>
     public Exception? Corruption => _corruption;
 
+    /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
+    /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
+    public FamfsException? Bootstrap()
+    {
+        FamfsException? damage = null;
+        try
+        {
+            while (PollMemory() == PollVerdict.Records)
+            {
+            }
+        }
+        catch (FamfsException error) when (_state.FileSystem is not null && error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat)
+        {
+            damage = error;
+        }
+        if (_state.FileSystem is null)
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
+        return damage;
+    }
+
     /// <summary>Called with each position that has been applied and notified, on the notifier's thread.</summary>
     public event Action<LogPosition>? Acknowledgeable;
 
@@ -88,7 +109,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         {
             DevicePool before = Pool;
             Pool = pool;
-            _reader = new(pool);
+            _reader = FileSystemLog.OpenReader(pool);
             _readerBehind = true;
             return before;
         }

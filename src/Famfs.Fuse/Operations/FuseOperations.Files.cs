@@ -125,7 +125,7 @@ public sealed partial class FuseOperations
             {
                 if (!TryLocate(map, offset + done, length - done, worker, out DaxDevice? device, out long deviceOffset, out int pieceBytes))
                     return Errno.EIO;
-                device.Write(deviceOffset, data.Slice(done, pieceBytes));
+                device.Write(deviceOffset, data.Slice(done, pieceBytes), worker.Requests);
                 if (!device.Coherent)
                     device.WriteBack(deviceOffset, pieceBytes);
                 device.Fence();

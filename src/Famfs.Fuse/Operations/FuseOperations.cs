@@ -10,7 +10,8 @@ namespace Famfs.Fuse.Operations;
 /// <param name="Reader">Pins what the worker reads from the tree.</param>
 /// <param name="Reply">Where the reply is built.</param>
 /// <param name="Counters">What the worker has done.</param>
-public sealed record WorkerState(TreeReader Reader, ReplyBuffer Reply, WorkerCounters Counters);
+/// <param name="Requests">Where its requests are read to.</param>
+public sealed record WorkerState(TreeReader Reader, ReplyBuffer Reply, WorkerCounters Counters, StagingBuffer Requests);
 
 /// <summary>
 /// Answers requests from the tree and the devices: no I/O on the FUSE side, no clock, no waiting. Shared by all

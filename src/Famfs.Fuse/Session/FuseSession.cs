@@ -60,8 +60,10 @@ public sealed class FuseSession : IDisposable
         Notifier = new KernelNotifier(connection.First, presence, dependencies.Tree, negotiated, options.NotificationLimitBytes);
     }
 
-    private sealed class Server(FuseWorker worker, TreeReader reader)
+    private sealed class Server(RequestReader requests, FuseWorker worker, TreeReader reader)
     {
+        public RequestReader Requests => requests;
+
         public FuseWorker Worker => worker;
 
         public TreeReader Reader => reader;
@@ -161,7 +163,7 @@ public sealed class FuseSession : IDisposable
     // has seen ours.
     private static Negotiated AnswerInit(IFuseTransport transport, FuseMountOptions options)
     {
-        var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
+        using var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
         var reply = new ReplyBuffer();
         Span<byte> padded = stackalloc byte[Unsafe.SizeOf<InitIn>()]; // older kernels send less
         while (true)
@@ -218,9 +220,10 @@ public sealed class FuseSession : IDisposable
     private void AddServer(IFuseTransport transport, InodeTree tree, int number)
     {
         TreeReader reader = tree.RegisterReader();
+        var requests = new RequestReader(transport, Negotiated);
         var worker = new FuseWorker(
-            new RequestReader(transport, Negotiated), _operations, new ReplyWriter(transport), new WorkerState(reader, new ReplyBuffer(), new WorkerCounters()));
-        _servers.Add(new Server(worker, reader)
+            requests, _operations, new ReplyWriter(transport), new WorkerState(reader, new ReplyBuffer(), new WorkerCounters(), requests.Buffer));
+        _servers.Add(new Server(requests, worker, reader)
         {
             Thread = new Thread(Serve) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"fuse-{number}") },
         });
@@ -262,6 +265,9 @@ public sealed class FuseSession : IDisposable
     private void ReleaseReaders()
     {
         foreach (Server server in _servers)
+        {
             server.Reader.Dispose();
+            server.Requests.Dispose();
+        }
     }
 }

@@ -37,6 +37,7 @@ public sealed class OvertakenReplyTests : IDisposable
         _notifier?.Dispose();
         _channel?.Dispose();
         _reader?.Dispose();
+        _requests?.Dispose();
         _system.Dispose();
     }
 
@@ -145,7 +146,7 @@ public sealed class OvertakenReplyTests : IDisposable
             if (_requests!.Read(out FuseRequest request, out ParseVerdict verdict) != ReadOutcome.Message)
                 return;
             Assert.Equal(ParseVerdict.Ok, verdict);
-            var worker = new WorkerState(_reader!, new ReplyBuffer(), new WorkerCounters());
+            var worker = new WorkerState(_reader!, new ReplyBuffer(), new WorkerCounters(), _requests.Buffer);
             FuseReply reply = _operations!.Handle(request, worker);
             bool hold = !changed && request.Row!.Operation == operation;
             if (hold)
