@@ -1,6 +1,5 @@
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
-using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core.Dax;
@@ -66,48 +65,6 @@ public sealed class DevicePool : IDisposable
         }
     }
 
-    /// <summary>Opens the devices that an operator names: paths of devices (<see cref="DaxDevice.Open"/>), or one mount
-    /// point of the file system on this host, which stands for all of them. Errors as of those, and those of
-    /// <see cref="Open(IReadOnlyList{DaxDevice})"/>.</summary>
-    public static DevicePool Open(IReadOnlyList<string> arguments, bool readOnly = false)
-    {
-        List<DaxDevice> devices = OpenDevices(arguments, readOnly);
-        try
-        {
-            return Open(devices);
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
-    }
-
-    private static List<DaxDevice> OpenDevices(IReadOnlyList<string> arguments, bool readOnly)
-    {
-        string? mountPoint = arguments.FirstOrDefault(PathAttributes.IsMountPointArgument);
-        if (mountPoint is not null)
-        {
-            return arguments.Count == 1
-                ? MetaDirectory.OpenDevices(mountPoint, readOnly)
-                : throw new FamfsException(ErrorReason.BadRequest, $"{mountPoint}: a mount point stands for all devices of its file system and is given alone") { Path = mountPoint };
-        }
-        List<DaxDevice> devices = [];
-        try
-        {
-            foreach (string path in arguments)
-                devices.Add(DaxDevice.Open(path, readOnly));
-            return devices;
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
-    }
-
     /// <summary>The same pool with its devices reached in another way, made by <paramref name="open"/>; owns those. This
     /// pool stays the caller's.</summary>
     public DevicePool Reopen(Func<DeviceIndex, Superblock, DaxDevice> open)
@@ -115,7 +72,7 @@ public sealed class DevicePool : IDisposable
         DaxDevice?[] devices = new DaxDevice?[_devices.Length];
         for (int i = 0; i < devices.Length; i++)
             devices[i] = _superblocks[i] is { } superblock ? open(superblock.Index, superblock) : null;
-        return new(Primary) { _devices = devices, _superblocks = [.. _superblocks] };
+        return new(Primary, Famfs2) { _devices = devices, _superblocks = [.. _superblocks] };
     }
 
     /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be device 0 of a
