@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -7,9 +8,10 @@ using Microsoft.Extensions.Logging;
 
 namespace Famfs.Master;
 
-/// <summary>Reads the host table regularly: acknowledgements of hosts without a stream, and lines of an
-/// earlier boot that stand still while their host has booted anew (SAFETY S14).</summary>
-internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, HostTable table, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
+/// <summary>Looks at the memory regularly: at the host table for acknowledgements of hosts without a stream and for lines of an
+/// earlier boot that stand still while their host has booted anew (SAFETY S14); for devices that the log names
+/// and this host lacks.</summary>
+internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, HostTable table, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
 {
     /// <summary>How long a line of an earlier boot must stand still (chosen: ten of its ticks).</summary>
     private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
@@ -27,6 +29,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
         {
             try
             {
+                LookForDevices();
                 mounts.Scan(engine.Pool.Primary.FileSystem);
                 foreach (HostLine line in FindEarlierBoots())
                 {
@@ -41,6 +44,15 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
                     MasterLog.WatchFails(log, _lastProblem = error.Message);
             }
         }
+    }
+
+    private void LookForDevices()
+    {
+        DeviceSearchResult result = devices.Look(engine.Pool, engine.State.Devices);
+        foreach (DeviceIndex index in result.Attached)
+            MasterLog.DeviceAttached(log, index.Value, engine.Pool.Require(index).Path);
+        foreach ((DeviceAdded device, string cause) in result.Missing)
+            MasterLog.DeviceMissing(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
     }
 
     /// <summary>Looks at the lines once; gives those of an earlier boot that have stood still for long enough.</summary>

@@ -34,7 +34,7 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
     private readonly RecoveredState _recovered;
-    private readonly LogWriter _writer;
+    private readonly ILogWriter _writer;
     private readonly RecordBatch _batch = new();
     private readonly SubscriptionHub _hub;
     private readonly TimeProvider _clock;
@@ -56,11 +56,12 @@ internal sealed class MasterEngine : IAsyncDisposable
     private EngineOperation? _next;
 
     /// <summary>Takes over a recovered state; <see cref="Start"/> sets it to work.</summary>
-    public MasterEngine(RecoveredState recovered, LogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
+    public MasterEngine(RecoveredState recovered, ILogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
     {
         _recovered = recovered;
         _writer = writer;
         _reserved = writer.Spare;
+        Format = new(recovered.Pool);
         _hub = hub;
         _clock = clock;
         _random = random;
@@ -82,8 +83,14 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>The devices.</summary>
     public DevicePool Pool => _recovered.Pool;
 
+    /// <summary>What the media format can express. Any thread.</summary>
+    public FormatRules Format { get; }
+
     /// <summary>The term.</summary>
     public Term Term => _writer.Term;
+
+    /// <summary>Number of the inode that the next record makes. Engine's thread.</summary>
+    public InodeNumber NextInode => Format.NextInode(State);
 
     /// <summary>Position that an operation's own records end at. Engine's thread.</summary>
     public LogPosition Position => State.Position;
@@ -91,8 +98,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>Reader of the tree for the engine's thread.</summary>
     public TreeReader Reader => _reader;
 
-    /// <summary>The clock, nanoseconds since 1970.</summary>
-    public long NowNs => (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
+    /// <summary>Time of a record: the clock, nanoseconds since 1970; 0 in a format without times.</summary>
+    public long NowNs => Format.HasTimes ? (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100 : 0;
 
     /// <summary>Log bytes of this generation. Engine's thread.</summary>
     public long LogBytes => _writer.Tail;
@@ -105,7 +112,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     {
         _queue.Add(new EngineOperation<bool>(engine =>
         {
-            if (engine.CanRecordTerm)
+            if (Format.HasTerms && CanRecordTerm)
                 engine.Append(RecordType.TermStarted, announcement);
             return true;
         }));
@@ -151,11 +158,12 @@ internal sealed class MasterEngine : IAsyncDisposable
     public long Allocate(in AllocationRequest request, List<MapExtent> extents) => Allocator.Allocate(request, _random, extents);
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
+    /// Else on any device that this host has.
     /// Engine's thread.</summary>
     public bool TryAllocateRun(long lengthBytes, out MapExtent extent)
     {
         extent = default;
-        foreach (IReadOnlyList<DeviceIndex>? devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>?>)[[new DeviceIndex(0)], null])
+        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. Pool.Present]])
         {
             AllocationRequest request = new(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = devices };
             _extents.Clear();
@@ -172,6 +180,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// fit; ends in LOG_FULL otherwise. Call before any allocation.</summary>
     public void RequireLogSpace(int records, long payloadBytes)
     {
+        RequireRecords(records);
         long needed = payloadBytes + (long)records * RecordBatch.FrameBytes(RecordFrame.Alignment - 1);
         if (needed > SpaceForOperations() - _batch.LengthBytes)
             throw new NeedsNextBatchException(needed);
@@ -181,6 +190,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// what others leave alone, so that a full log is no reason against it.</summary>
     public void RequireLogSpaceForGrowth(int payloadBytes)
     {
+        RequireRecords(1);
         if (RecordBatch.FrameBytes(payloadBytes) > SpaceForOperations() + MediaLayout.MaxRecordBytes - _batch.LengthBytes)
             throw new NeedsNextBatchException(RecordBatch.FrameBytes(payloadBytes));
     }
@@ -193,6 +203,12 @@ internal sealed class MasterEngine : IAsyncDisposable
             _ended.TrySetResult();
         await _ended.Task.ContinueWith(static _ => { }, TaskScheduler.Default).ConfigureAwait(false);
         _queue.Dispose();
+    }
+
+    private void RequireRecords(int records)
+    {
+        if (records > _writer.RemainingRecords - _batch.Count)
+            throw new FamfsException(ErrorReason.LogFull, $"the log is full: {records} more entries are needed, it has room for {_writer.RemainingRecords - _batch.Count}") { Limit = (ulong)(_writer.RemainingRecords - _batch.Count) };
     }
 
     private static FamfsException EndedError(Exception failure) =>
@@ -355,10 +371,13 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     private void EndTerm()
     {
-        StartBatch(0);
-        if (CanRecordTerm)
-            Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
-        EndBatch();
+        if (Format.HasTerms)
+        {
+            StartBatch(0);
+            if (CanRecordTerm)
+                Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
+            EndBatch();
+        }
         _hub.End(new FamfsException(ErrorReason.NotMaster, "the master has stopped"));
     }
 }

@@ -40,12 +40,15 @@ internal sealed class MasterOperations(MasterEngine engine)
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedCreate(trace, omitMap);
         if (request.State == CreateState.Staged)
+            engine.Format.Require("staged files");
+        if (request.State == CreateState.Staged)
             throw new FamfsException(ErrorReason.NotImplemented, "staged creation is not served by this version");
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: false);
+        engine.Format.RequirePath(components, request.Path);
         if (request.SizeBytes is 0 or > long.MaxValue)
             throw new FamfsException(ErrorReason.BadSize, $"size {request.SizeBytes} is out of range: 1 to {long.MaxValue} bytes") { Path = FileSystemPath.Show(request.Path), Limit = long.MaxValue };
         uint mode = RequireMode(request.Mode, request.ModeSet, DefaultFileMode);
-        AllocationRequest allocation = RequireLayout(request);
+        AllocationRequest allocation = engine.Format.RequireLayout(RequireLayout(request), engine.Pool, engine.State);
 
         InodeNumber parent = RequireParent(components, request.Path);
         using (TreeScope scope = engine.Reader.Enter())
@@ -55,10 +58,13 @@ internal sealed class MasterOperations(MasterEngine engine)
         }
         engine.RequireLogSpace(1, EstimateFileRecord(components[^1].Length));
 
+        if (FmapLimits.OfFloor(engine.State.Policy.DialectFloor) is { } floor)
+            allocation = floor.Constrain(allocation, engine.State.Devices.Length);
+
         _extents.Clear();
         long chunkBytes = engine.Allocate(allocation, _extents);
         long timeNs = engine.NowNs;
-        InodeNumber inode = engine.State.NextInode;
+        InodeNumber inode = engine.NextInode;
         Span<byte> payload = engine.ReservePayload(RecordFrame.MaxPayloadBytes);
         Span<byte> idBytes = stackalloc byte[16];
         id.TryWriteBytes(idBytes, bigEndian: true, out _);
@@ -93,6 +99,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedMakeDirectory(trace, request.Path);
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: request.Parents);
+        engine.Format.RequirePath(components, request.Path);
         uint mode = RequireMode(request.Mode, request.ModeSet, DefaultDirectoryMode);
         InodeNumber at = InodeNumber.Root;
         int found = 0;
@@ -119,7 +126,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         engine.RequireLogSpace(missing, components.Skip(found).Sum(c => (long)DirectoryRecordBytes + c.Length));
         for (int i = found; i < components.Count; i++)
         {
-            InodeNumber inode = engine.State.NextInode;
+            InodeNumber inode = engine.NextInode;
             bool last = i == components.Count - 1;
             DirectoryMade record = new()
             {
@@ -222,7 +229,7 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Records that a mount of a host can touch memory no more.</summary>
     public bool RecordGone(Guid host, Guid mount, GoneEvidence evidence, string detail)
     {
-        if (engine.State.Gone.ContainsKey(mount))
+        if (!engine.Format.HasHostTable || engine.State.Gone.ContainsKey(mount))
             return false;
         engine.RequireLogSpace(1, SmallRecordBytes);
         engine.Append(RecordType.HostGone, new HostGone
@@ -258,20 +265,13 @@ internal sealed class MasterOperations(MasterEngine engine)
             DeviceIndex index = new((ushort)engine.State.Devices.Length);
             // The device's own superblock is written before the record: a crash in between leaves a device that is
             // not in the pool and that --force formats again.
-            Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, request.Zero, clock);
-            engine.Pool.Attach(device);
-            engine.Append(RecordType.DeviceAdded, new DeviceAdded
-            {
-                TimeNs = engine.NowNs,
-                RequestId = request.RequestId,
-                RequestDigest = id == Guid.Empty ? 0 : digest,
-                Index = index.Value,
-                DeviceUuid = superblock.Device.ToByteString(),
-                LengthBytes = (ulong)superblock.DeviceLengthBytes,
-                Coherent = superblock.Coherent,
-                SuperblockInode = engine.State.NextInode.Value,
-                Name = superblock.DeviceName,
-            });
+            DeviceAdded record = engine.Pool.Famfs2 is null
+                ? PrepareDevice(device, index, request, clock)
+                : engine.Format.PrepareDevice(engine.Pool, device, index, request);
+            record.RequestId = request.RequestId;
+            record.RequestDigest = id == Guid.Empty ? 0 : digest;
+            engine.Pool.Attach(device, index);
+            engine.Append(RecordType.DeviceAdded, record);
             return (index.Value, engine.Position);
         }
         catch
@@ -285,6 +285,7 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Gives a host a master slot with its first segment (SAFETY S1).</summary>
     public int GrantMasterSlot(GrantMasterSlotRequest request)
     {
+        engine.Format.Require("master slots");
         Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
@@ -313,20 +314,55 @@ internal sealed class MasterOperations(MasterEngine engine)
         return slot;
     }
 
+    /// <summary>Changes a policy of the file system. What is not named stays.</summary>
+    public SetPolicyReply SetPolicy(SetPolicyRequest request)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
+        {
+            if (trace.Type != RecordType.PolicySet)
+                throw new FamfsException(ErrorReason.BadRequest, $"request id {trace.RequestId} was used before by another kind of request");
+            return new() { DialectFloor = FmapLimits.NameOfFloor(engine.State.Policy.DialectFloor), Position = PositionOf(trace) };
+        }
+        if (!request.HasDialectFloor)
+            throw new FamfsException(ErrorReason.BadRequest, "the request names no policy");
+        uint floor = FmapLimits.ParseFloor(request.DialectFloor);
+        engine.RequireLogSpace(1, 512);
+        engine.Append(RecordType.PolicySet, new PolicySet
+        {
+            TimeNs = engine.NowNs,
+            RequestId = request.RequestId,
+            RequestDigest = request.RequestId.IsEmpty ? 0 : digest,
+            DialectFloor = floor,
+        });
+        return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
+    }
+
+    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, TimeProvider clock)
+    {
+        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, request.Zero, clock);
+        return new()
+        {
+            TimeNs = engine.NowNs,
+            Index = index.Value,
+            DeviceUuid = superblock.Device.ToByteString(),
+            LengthBytes = (ulong)superblock.DeviceLengthBytes,
+            Coherent = superblock.Coherent,
+            SuperblockInode = engine.NextInode.Value,
+            Name = superblock.DeviceName,
+        };
+    }
+
     /// <summary>Whatever force says, memory that is in the pool is not given to it again: by another path, or as a
     /// device that is only missing on this host.</summary>
     private void RequireNotInPool(DaxDevice device)
     {
-        foreach (DeviceIndex present in engine.Pool.Present)
-        {
-            if (engine.Pool.Require(present).IsSameMemory(device))
-                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already, as device {present}") { Path = device.Path };
-        }
-        if (DevicePool.ReadSuperblock(device, out Superblock? found, out _) != SuperblockVerdict.Native || found!.FileSystem != engine.Pool.Primary.FileSystem)
-            return;
-        ByteString uuid = found.Device.ToByteString();
-        if (found.IsPrimary || engine.State.Devices.Any(d => d.DeviceUuid == uuid))
-            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is device {found.Index} of this file system; start the master with it") { Path = device.Path };
+        bool here = engine.Pool.Present.Any(i => engine.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
+        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
+            && engine.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        if (here || known)
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }
 
     private static uint RequireMode(uint mode, bool set, uint byDefault)

@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using Famfs.Core;
+using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -129,13 +130,16 @@ internal sealed class MasterService(
             Position = MountTable.PositionOf(e.Position),
         }));
 
+    public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) =>
+        GuardAsync(() => engine.RunAsync(_ => operations.SetPolicy(request)));
+
     public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
     {
         GetStatusReply reply = new()
         {
             FileSystemUuid = e.Pool.Primary.FileSystem.ToByteString(),
             Label = e.Pool.Primary.Label,
-            Format = "native",
+            Format = e.Format.Name,
             Position = MountTable.PositionOf(e.Position),
             Slot = (uint)e.Term.Slot,
             MasterId = info.Master.ToByteString(),
@@ -155,7 +159,9 @@ internal sealed class MasterService(
             HostCount = (uint)e.State.Hosts.Count,
             SubscriberCount = (uint)hub.LiveCount,
             Reclaim = e.State.Policy.Reclaim,
+            DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
+        reply.Warnings.AddRange(e.Format.Limits);
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {
             DeviceInfo device = DescribeDevice(i);
@@ -208,9 +214,9 @@ internal sealed class MasterService(
         {
             await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (acknowledging.IsCompleted)
+        catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
-            // The host closed its side; whatever was wrong with it is thrown below.
+            // The reader of acknowledgements ended it; what was wrong with the host's side is thrown below.
         }
         finally
         {
@@ -222,20 +228,23 @@ internal sealed class MasterService(
         return true;
     });
 
-    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile");
+    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile", byNative: true);
 
-    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove");
+    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove", byNative: true);
 
-    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename");
+    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename", byNative: true);
 
-    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes");
+    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes", byNative: true);
 
-    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact");
+    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 
     public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => throw NotServed("Check");
 
-    private static RpcException NotServed(string method) =>
-        StatusMap.ToRpc(new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
+    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
+    private RpcException NotServed(string method, bool byNative = false) =>
+        StatusMap.ToRpc(byNative && engine.Format.FindRefusal(method) is { } refusal
+            ? refusal
+            : new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
 
     private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
 
@@ -255,9 +264,18 @@ internal sealed class MasterService(
     {
         if (position.FileSystemUuid.ToGuid("file_system_uuid") != e.Pool.Primary.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {e.Pool.Primary.FileSystem}");
-        if (position.Generation != e.Position.Generation || position.Sequence > e.Position.Sequence.Value)
-            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence} is not in this master's history, which ends at {e.Position}");
+        RequireInHistory(position, e.State, e.Position);
         return e.Position with { Sequence = new(position.Sequence), Term = new(position.Term) };
+    }
+
+    /// <summary>A position is a place in one history: its sequence with the term of that very record
+    /// (SAFETY S5). Sequence 0 is before every history. Any thread.</summary>
+    private static void RequireInHistory(Position position, ReplayState state, LogPosition end)
+    {
+        if (position.Sequence == 0)
+            return;
+        if (position.Generation != end.Generation || state.FindTerm(new(position.Sequence)) != new Term(position.Term))
+            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence}@{position.Term} is not in this master's history, which ends at {end}");
     }
 
     private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
@@ -344,6 +362,8 @@ internal sealed class MasterService(
                 throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
             if (e.State.Gone.ContainsKey(mount))
                 throw new FamfsException(ErrorReason.HostGone, $"mount {mount} was declared gone; mount anew");
+            if (!e.Format.HasHostTable)
+                return (-1, e.Position);
             int granted = operations.RegisterHost(new(host, hello.MachineDigest, hello.HostName), info.HostCapacity);
             foreach (OlderMount older in hello.OlderMounts)
             {
@@ -377,6 +397,8 @@ internal sealed class MasterService(
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
                     throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
+                // What is not in the log cannot have been replayed; counting it would end waits too early.
+                RequireInHistory(position, engine.State, hub.Published);
                 if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(engine.Pool.Primary.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }

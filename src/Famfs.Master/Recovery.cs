@@ -12,12 +12,14 @@ namespace Famfs.Master;
 /// follow from it. Owned by the engine's thread once recovery is done.</summary>
 internal sealed class RecoveredState : IReplayObserver, IDisposable
 {
+    private readonly TimeProvider _clock;
     private bool _live;
 
     public RecoveredState(DevicePool pool, TimeProvider clock, Random random)
     {
+        _clock = clock;
         Pool = pool;
-        Allocator = new ExtentAllocator();
+        Allocator = new ExtentAllocator(pool.UnitBytes);
         Requests = new(clock);
         State = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RandomKey(random), this);
     }
@@ -69,12 +71,14 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
     {
         DeviceIndex index = new((ushort)device.Index);
         Allocator.AddDevice(index, (long)device.LengthBytes);
-        // Of what live records take, the superblock's unit is the one thing that was not allocated before.
-        if (_live)
-            Allocator.Reserve(new(index, 0, MediaLayout.UnitBytes));
+        // Replay takes the superblock's unit as it takes every extent; a live engine takes only what it has allocated itself.
+        if (_live && !Allocator.TryReserve(new(index, 0, MediaLayout.UnitBytes)))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"device {index}: its superblock is in use by another inode");
     }
 
-    public void RequestSeen(in RequestTrace request) => Requests.Add(request);
+    // A format without times keeps no request ids either: what is seen here is made now.
+    public void RequestSeen(in RequestTrace request) =>
+        Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 });
 
     public void Dispose()
     {
@@ -88,7 +92,7 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
 internal static class Recovery
 {
     /// <summary>What came out.</summary>
-    public sealed record Result(RecoveredState State, LogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
+    public sealed record Result(RecoveredState State, ILogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
 
     /// <summary>How long heartbeats are watched before a start (chosen: ten times their interval).</summary>
     private static readonly TimeSpan DetectionWindow = TimeSpan.FromSeconds(1);
@@ -139,7 +143,7 @@ internal static class Recovery
     }
 
     /// <summary>Applies the whole log.</summary>
-    public static void Replay(LogReader reader, ReplayState state, LogIndex index)
+    public static void Replay(ILogReader reader, ReplayState state, LogIndex index)
     {
         while (true)
         {

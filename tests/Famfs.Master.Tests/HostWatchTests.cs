@@ -32,7 +32,7 @@ public sealed class HostWatchTests : IDisposable
         HostLine second = Line();
         table.Write(0, first);
         table.Write(1, second);
-        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), table, clock, NullLogger<HostWatch>.Instance);
+        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), table, new DeviceSearch([path], clock), clock, NullLogger<HostWatch>.Instance);
 
         // Both have stood still for ever, and are seen one moment apart: when the first has been looked at for the
         // lease, the second has not yet.

@@ -1,5 +1,6 @@
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -40,7 +41,7 @@ public sealed class FileSystemCheck : IReplayObserver
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, check);
         try
         {
-            check.Replay(new LogReader(pool), state);
+            check.Replay(FileSystemLog.OpenReader(pool), state);
         }
         catch (FamfsException error)
         {
@@ -90,7 +91,7 @@ public sealed class FileSystemCheck : IReplayObserver
     {
     }
 
-    private void Replay(LogReader reader, ReplayState state)
+    private void Replay(ILogReader reader, ReplayState state)
     {
         while (true)
         {

@@ -253,6 +253,13 @@ public sealed record Superblock
         return SuperblockVerdict.Native;
     }
 
+    /// <summary>True when a block, intact or not, says in version or major that it is of famfs-2.</summary>
+    public static bool LooksLikeFamfs2(ReadOnlySpan<byte> block)
+    {
+        FieldReader r = new(block);
+        return r.U64(8) == Famfs2Version || r.U32(40) == 2;
+    }
+
     /// <summary>The error that tells a user what is in the way of using a device.</summary>
     public static FamfsException ErrorOf(SuperblockVerdict verdict, string path, string cause) =>
         new(verdict switch

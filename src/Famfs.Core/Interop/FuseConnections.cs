@@ -55,15 +55,15 @@ public sealed class FuseConnections : IDisposable
     public void Dispose() => _detached?.Dispose();
 
     /// <summary>Null without the privilege, or on a kernel before 5.2.</summary>
-    private static unsafe OpenFile? MountDetached()
+    private static OpenFile? MountDetached()
     {
-        int context = (int)LibcFuse.SystemCall(LibcFuse.SYS_fsopen, "fusectl", LibcFuse.FSOPEN_CLOEXEC, 0, 0, 0);
+        int context = LibcFuse.OpenFileSystem(LibcFuse.SYS_fsopen, "fusectl", LibcFuse.FSOPEN_CLOEXEC);
         if (context < 0)
             return null;
         using OpenFile configuration = new(context);
-        if (LibcFuse.SystemCall(LibcFuse.SYS_fsconfig, context, LibcFuse.FSCONFIG_CMD_CREATE, 0, 0, 0) != 0)
+        if (LibcFuse.ConfigureFileSystem(LibcFuse.SYS_fsconfig, context, LibcFuse.FSCONFIG_CMD_CREATE, null, null, 0) != 0)
             return null;
-        int root = (int)LibcFuse.SystemCall(LibcFuse.SYS_fsmount, context, LibcFuse.FSMOUNT_CLOEXEC, 0, 0, 0);
+        int root = LibcFuse.MakeMount(LibcFuse.SYS_fsmount, context, LibcFuse.FSMOUNT_CLOEXEC, 0);
         return root < 0 ? null : new(root);
     }
 }

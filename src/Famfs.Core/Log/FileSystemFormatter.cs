@@ -115,11 +115,10 @@ public static class FileSystemFormatter
             throw new FamfsException(ErrorReason.BadRequest, $"the number of hosts must be 1 to {MaxHostsLimit}, not {options.MaxHosts}") { Limit = MaxHostsLimit };
         if (Encoding.UTF8.GetByteCount(options.Label) > Superblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
             throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {Superblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = Superblock.MaxTextBytes };
-        for (int i = 1; i < devices.Count; i++)
+        if (devices.GroupBy(d => d.MemoryIdentity, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
         {
-            DaxDevice device = devices[i];
-            if (devices.Take(i).FirstOrDefault(d => d.IsSameMemory(device)) is { } same)
-                throw new FamfsException(ErrorReason.BadRequest, $"{device.Path}: given twice{(same.Path == device.Path ? "" : $", it is {same.Path}")}") { Path = device.Path };
+            (DaxDevice first, DaxDevice second) = (twice.First(), twice.Skip(1).First());
+            throw new FamfsException(ErrorReason.BadRequest, $"{second.Path}: given twice{(first.Path == second.Path ? "" : $", it is {first.Path}")}") { Path = second.Path };
         }
         long hostTable = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         RequireUsable(devices[0], MediaLayout.HostTableOffset + hostTable + (2L * MediaLayout.UnitBytes), options.Force);

@@ -11,7 +11,7 @@ namespace Famfs.Core.Log;
 /// readers may have applied a batch whose publishing failed here, so nothing else may ever take its place.
 /// It is remembered and thrown at every later call. One thread: the engine's.
 /// </summary>
-public sealed class LogWriter
+public sealed class LogWriter : ILogWriter
 {
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
@@ -50,8 +50,7 @@ public sealed class LogWriter
     /// <summary>Seed of the frames' CRCs in the segment being written.</summary>
     public uint Seed => Crc32C.Seed(Position.FileSystem, Position.Generation, SegmentId);
 
-    /// <summary>Space that earlier terms of this slot reserved and left empty, when the term began: the place for the next
-    /// segment. Null: there is none worth it.</summary>
+    /// <inheritdoc/>
     public SegmentSpace? Spare { get; internal init; }
 
     /// <summary>Bytes that still fit in the segment being written.</summary>
@@ -59,6 +58,9 @@ public sealed class LogWriter
 
     /// <summary>Bytes the segment being written can hold in all.</summary>
     public long SegmentCapacityBytes => _chain[^1].CapacityBytes;
+
+    /// <inheritdoc/>
+    public long RemainingRecords => long.MaxValue;
 
     /// <summary>True once a higher term has been seen or publishing has failed.</summary>
     public bool Deposed => _ended is not null;

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
@@ -21,7 +22,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
 
-    private readonly HostTable _table = new(replica.Pool);
+    private HostTable _table = new(replica.Pool);
     private HostLine? _line;
     private int _entry = -1;
 
@@ -37,15 +38,21 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
-    /// <summary>True when OPEN is answered.</summary>
-    public bool IsOpen => _open;
+    /// <summary>False in a format without a host table (famfs-2): there is nothing to register in, and nothing is
+    /// ever reused that a registration could protect.</summary>
+    public bool IsNeeded => replica.Pool.Format != FileSystemFormat.Famfs2;
 
-    public OpenVerdict Admit(InodeNumber inode) => _open ? OpenVerdict.Open : OpenVerdict.HostDown;
+    /// <summary>True when OPEN is answered.</summary>
+    public bool IsOpen => _open || !IsNeeded;
+
+    public OpenVerdict Admit(InodeNumber inode) => _open || !IsNeeded ? OpenVerdict.Open : OpenVerdict.HostDown;
 
     /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
     /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
     public void Advance()
     {
+        if (!IsNeeded)
+            return;
         if (_line is null)
         {
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
@@ -75,14 +82,21 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
-    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone.</summary>
-    public void End()
+    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone, when the memory may have
+    /// to be reached in another way: through <paramref name="pool"/>.</summary>
+    public void End(DevicePool pool)
     {
         _open = false;
         if (_line is not null)
+        {
+            _table = new(pool);
             Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+        }
         _held?.Dispose();
     }
+
+    /// <summary>A line was written, so one is to be ended.</summary>
+    public bool HasLine => _line is not null;
 
     private void Write(HostLine line)
     {

@@ -1,3 +1,5 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
 using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Dialects;
@@ -17,6 +19,16 @@ public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, in
     public bool HasPrune => Minor >= FuseConstants.MinorWithPrune;
 }
 
+/// <summary>What the one who mounts wants of the kernel.</summary>
+/// <param name="Forced">The only dialect to speak; null: whatever the kernel speaks.</param>
+/// <param name="WantsFmaps">The kernel can take every device of this host, so it may be asked for a famfs dialect. A
+/// forced one is asked for regardless.</param>
+public readonly record struct DialectWish(Dialect? Forced, bool WantsFmaps)
+{
+    /// <summary>Nothing but the stock protocol.</summary>
+    public static DialectWish Stock => new(DialectTable.Stock, false);
+}
+
 /// <summary>Answers INIT: a pure function of what the kernel offers.</summary>
 public static class InitNegotiation
 {
@@ -32,7 +44,8 @@ public static class InitNegotiation
 
     /// <summary>
     /// Flags accepted when offered. Not among them: WRITEBACK_CACHE, ATOMIC_O_TRUNC and AUTO_INVAL_DATA, under
-    /// which the kernel would decide sizes and times, which the log decides; NO_OPEN_SUPPORT, because an OPEN
+    /// which the kernel would decide sizes and times, which the log decides (a famfs kernel marks a file bad whose size
+    /// changes); NO_OPEN_SUPPORT, because an OPEN
     /// must pass the gate (SAFETY S11); POSIX_LOCKS and FLOCK_LOCKS, so that locks are local.
     /// HANDLE_KILLPRIV_V2 because without it every write asks for security.capability first.
     /// EXPORT_SUPPORT because node ids are for ever, so a handle survives everything but its file.
@@ -52,18 +65,33 @@ public static class InitNegotiation
     private const uint MaxReadaheadBytes = 1024 * 1024;
 
     /// <summary>Works out the reply. False when the kernel is too old (its minor version is below
-    /// <see cref="DialectTable.MinMinor"/>) or speaks another major version.</summary>
-    public static bool TryNegotiate(in InitIn offer, int maxPages, out InitOut reply, out Negotiated? negotiated)
+    /// <see cref="DialectTable.MinMinor"/>), speaks another major version, or does not offer the dialect that was asked
+    /// for; <paramref name="cause"/> is then one line.</summary>
+    public static bool TryNegotiate(
+        in InitIn offer, int maxPages, DialectWish wish, out InitOut reply, [NotNullWhen(true)] out Negotiated? negotiated, [NotNullWhen(false)] out string? cause)
     {
         ulong offered = offer.Flags;
         if ((offered & (ulong)InitFlags.FUSE_INIT_EXT) != 0)
             offered |= (ulong)offer.Flags2 << 32;
         reply = default;
         negotiated = null;
-        if (offer.Major != FuseConstants.FUSE_KERNEL_VERSION || DialectTable.Detect(offer.Minor, offered) is not { } dialect)
+        Dialect? found = DialectTable.Detect(offer.Minor, offered);
+        if (offer.Major != FuseConstants.FUSE_KERNEL_VERSION || found is null)
+        {
+            cause = string.Create(CultureInfo.InvariantCulture, $"the kernel's FUSE interface is {offer.Major}.{offer.Minor}; 7.{DialectTable.MinMinor} or later is needed");
             return false;
+        }
+        if (wish.Forced is { } forced && !forced.Matches(offer.Minor, offered))
+        {
+            cause = string.Create(
+                CultureInfo.InvariantCulture,
+                $"dialect {forced.Name} is not offered by this kernel: its FUSE interface is {offer.Major}.{offer.Minor} and looks like {found.Name} (a famfs kernel offers its flag only to a process with CAP_SYS_RAWIO)");
+            return false;
+        }
+        Dialect dialect = wish.Forced ?? (wish.WantsFmaps ? found : DialectTable.Stock);
+        cause = null;
 
-        ulong flags = offered & ((ulong)Accepted | dialect.Request);
+        ulong flags = offered & ((ulong)Accepted | dialect.FmapFlag);
         uint minor = Math.Min(offer.Minor, FuseConstants.FUSE_KERNEL_MINOR_VERSION);
 
         // 32 pages is what a kernel without MAX_PAGES uses.

@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 
 namespace Famfs.Fuse.Operations;
 
@@ -77,4 +78,14 @@ public interface IMountDescription
 /// <param name="Capacity">For statfs.</param>
 /// <param name="Description">For the root's attributes.</param>
 public sealed record OperationDependencies(
-    InodeTree Tree, IDeviceResolver Devices, IOpenGate Gate, ICapacity Capacity, IMountDescription Description);
+    InodeTree Tree, IDeviceResolver Devices, IOpenGate Gate, ICapacity Capacity, IMountDescription Description)
+{
+    /// <summary>The devices a famfs kernel is given; empty on a stock one.</summary>
+    public KernelDevices KernelDevices { get; init; } = new();
+
+    /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
+    public MetaFiles? Meta { get; init; }
+
+    /// <summary>What lies in <c>.meta/window</c>.</summary>
+    public WindowTable Windows { get; init; } = new();
+}

@@ -279,8 +279,8 @@ public sealed class MappedDaxDeviceTests : IDisposable
             using DaxDevice device = DaxDevice.Open(_file.Path);
             using DaxDevice same = DaxDevice.Open(link, readOnly: true);
             using DaxDevice different = DaxDevice.Open(other);
-            Assert.True(device.IsSameMemory(same));
-            Assert.False(device.IsSameMemory(different));
+            Assert.Equal(device.MemoryIdentity, same.MemoryIdentity);
+            Assert.NotEqual(device.MemoryIdentity, different.MemoryIdentity);
         }
         finally
         {

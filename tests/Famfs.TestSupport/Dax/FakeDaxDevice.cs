@@ -24,9 +24,6 @@ public sealed class FakeDaxDevice : DaxDevice
     public string HostName => Host.Name;
 
     /// <inheritdoc/>
-    public override bool IsSameMemory(DaxDevice other) => other is FakeDaxDevice fake && fake._memory == _memory;
-
-    /// <inheritdoc/>
     public override string Path => $"{_memory.Name}@{HostName}";
 
     /// <inheritdoc/>
