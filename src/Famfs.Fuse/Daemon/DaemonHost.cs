@@ -184,6 +184,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         if (KernelHolds)
             EnterOwnMount();
         _description.Dialect = mount.Negotiated.Dialect.Name;
+        _description.CountRequests = () => mount.Statistics.Requests;
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
         bool canSee = MountRecord.CanSeeConnections(connection);

@@ -35,8 +35,8 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
 
     private KernelHeldDevices() => _tree = new InodeTree(default);
 
-    /// <summary>What the kernel speaks.</summary>
-    public Negotiated Negotiated => _mount!.Negotiated;
+    /// <summary>Why the first device that was not taken was not; empty when all were.</summary>
+    public string FirstCause => _causes.Count == 0 ? "" : _causes[0];
 
     PoolCapacity ICapacity.Capacity => default;
 
