@@ -3,6 +3,7 @@
 // tests of what hosts do with such a log; the memory is of no other use afterwards.
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
