@@ -4,6 +4,10 @@ using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
+// For `famfs doctor`, which starts this program because only this one speaks to the kernel.
+if (args is [KernelProbe.Option, .. string[] probed])
+    return KernelProbe.Run(probed, Console.Out);
+
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<string[]> devices = new("--device", "-d")
 {

@@ -36,6 +36,10 @@ public sealed partial class FuseOperations
         return true;
     }
 
+    // Can be opened: a file, or what .meta shows.
+    private bool HasContent(in InodeAttributes attributes) =>
+        attributes.Kind == InodeKind.File || (attributes.Kind == InodeKind.System && _meta is not null);
+
     private bool TryGetMap(ulong node, in TreeScope scope, out MapView map)
     {
         if (node < MediaLayout.FirstPrivateNode)
