@@ -31,7 +31,7 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
     private readonly RecoveredState _recovered;
-    private readonly LogWriter _writer;
+    private readonly ILogWriter _writer;
     private readonly RecordBatch _batch = new();
     private readonly SubscriptionHub _hub;
     private readonly TimeProvider _clock;
@@ -53,10 +53,11 @@ internal sealed class MasterEngine : IAsyncDisposable
     private EngineOperation? _next;
 
     /// <summary>Takes over a recovered state; <see cref="Start"/> sets it to work.</summary>
-    public MasterEngine(RecoveredState recovered, LogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
+    public MasterEngine(RecoveredState recovered, ILogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
     {
         _recovered = recovered;
         _writer = writer;
+        Format = new(recovered.Pool);
         _hub = hub;
         _clock = clock;
         _random = random;
@@ -78,8 +79,14 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>The devices.</summary>
     public DevicePool Pool => _recovered.Pool;
 
+    /// <summary>What the media format can express. Any thread.</summary>
+    public FormatRules Format { get; }
+
     /// <summary>The term.</summary>
     public Term Term => _writer.Term;
+
+    /// <summary>Number of the inode that the next record makes. Engine's thread.</summary>
+    public InodeNumber NextInode => Format.NextInode(State);
 
     /// <summary>Position that an operation's own records end at. Engine's thread.</summary>
     public LogPosition Position => State.Position;
@@ -87,8 +94,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>Reader of the tree for the engine's thread.</summary>
     public TreeReader Reader => _reader;
 
-    /// <summary>The clock, nanoseconds since 1970.</summary>
-    public long NowNs => (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
+    /// <summary>Time of a record: the clock, nanoseconds since 1970; 0 in a format without times.</summary>
+    public long NowNs => Format.HasTimes ? (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100 : 0;
 
     /// <summary>Log bytes of this generation. Engine's thread.</summary>
     public long LogBytes => _writer.Tail;
@@ -101,7 +108,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     {
         _queue.Add(new EngineOperation<bool>(engine =>
         {
-            engine.Append(RecordType.TermStarted, announcement);
+            if (Format.HasTerms)
+                engine.Append(RecordType.TermStarted, announcement);
             return true;
         }));
         _thread.Start();
@@ -168,6 +176,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// fit; throws LOG_FULL otherwise. Call before any allocation.</summary>
     public void RequireLogSpace(int records, int payloadBytes)
     {
+        if (records > _writer.RemainingRecords - _batch.Count)
+            throw new FamfsException(ErrorReason.LogFull, $"the log is full: {records} more entries are needed, it has room for {_writer.RemainingRecords - _batch.Count}") { Limit = (ulong)(_writer.RemainingRecords - _batch.Count) };
         long needed = (long)records * RecordBatch.FrameBytes(payloadBytes);
         if (needed > SpaceForOperations() - _batch.LengthBytes)
             throw new NeedsNextBatchException(needed);
@@ -331,9 +341,12 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     private void EndTerm()
     {
-        StartBatch(0);
-        Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
-        EndBatch();
+        if (Format.HasTerms)
+        {
+            StartBatch(0);
+            Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
+            EndBatch();
+        }
         _hub.End(new FamfsException(ErrorReason.NotMaster, "the master has stopped"));
     }
 }

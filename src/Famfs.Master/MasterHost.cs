@@ -38,7 +38,9 @@ internal static class MasterHost
             List<Action<KestrelServerOptions>> endpoints = ParseEndpoints(options);
             DeviceSearch devices = new(options.Devices, clock);
             using DevicePool pool = devices.Open();
-            Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
+            Recovery.Result recovered = pool.Format == FileSystemFormat.Famfs2
+                ? Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared)
+                : await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
             using IDisposable slotLock = recovered.SlotLock;
             return await ServeAsync(options, host, devices, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }

@@ -29,12 +29,15 @@ internal sealed class MasterOperations(MasterEngine engine)
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedCreate(trace, omitMap);
         if (request.State == CreateState.Staged)
+            engine.Format.Require("staged files");
+        if (request.State == CreateState.Staged)
             throw new FamfsException(ErrorReason.NotImplemented, "staged creation is not served by this version");
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: false);
+        engine.Format.RequirePath(components, request.Path);
         if (request.SizeBytes is 0 or > long.MaxValue)
             throw new FamfsException(ErrorReason.BadSize, $"size {request.SizeBytes} is out of range: 1 to {long.MaxValue} bytes") { Path = FileSystemPath.Show(request.Path), Limit = long.MaxValue };
         uint mode = RequireMode(request.Mode, request.ModeSet, DefaultFileMode);
-        AllocationRequest allocation = RequireLayout(request);
+        AllocationRequest allocation = engine.Format.RequireLayout(RequireLayout(request), engine.Pool, engine.State);
 
         InodeNumber parent = RequireParent(components, request.Path);
         using (TreeScope scope = engine.Reader.Enter())
@@ -50,7 +53,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         _extents.Clear();
         long chunkBytes = engine.Allocate(allocation, _extents);
         long timeNs = engine.NowNs;
-        InodeNumber inode = engine.State.NextInode;
+        InodeNumber inode = engine.NextInode;
         Span<byte> payload = engine.ReservePayload(RecordFrame.MaxPayloadBytes);
         Span<byte> idBytes = stackalloc byte[16];
         id.TryWriteBytes(idBytes, bigEndian: true, out _);
@@ -85,6 +88,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedMakeDirectory(trace, request.Path);
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: request.Parents);
+        engine.Format.RequirePath(components, request.Path);
         uint mode = RequireMode(request.Mode, request.ModeSet, DefaultDirectoryMode);
         InodeNumber at = InodeNumber.Root;
         int found = 0;
@@ -111,7 +115,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         engine.RequireLogSpace(missing, EstimateFileRecord(FileSystemPath.MaxComponentBytes));
         for (int i = found; i < components.Count; i++)
         {
-            InodeNumber inode = engine.State.NextInode;
+            InodeNumber inode = engine.NextInode;
             bool last = i == components.Count - 1;
             DirectoryMade record = new()
             {
@@ -212,7 +216,7 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Records that a mount of a host can touch memory no more.</summary>
     public bool RecordGone(Guid host, Guid mount, GoneEvidence evidence, string detail)
     {
-        if (engine.State.Gone.ContainsKey(mount))
+        if (!engine.Format.HasHostTable || engine.State.Gone.ContainsKey(mount))
             return false;
         engine.RequireLogSpace(1, 512);
         engine.Append(RecordType.HostGone, new HostGone
@@ -229,6 +233,7 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Gives a host a master slot with its first segment (SAFETY S1).</summary>
     public int GrantMasterSlot(GrantMasterSlotRequest request)
     {
+        engine.Format.Require("master slots");
         Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Famfs2;
 
 namespace Famfs.Master;
 
@@ -30,6 +31,9 @@ internal sealed record MasterOptions
     /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
     public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
 
-    /// <summary>Replaces a master that lives.</summary>
+    /// <summary>File with this system's uuid, for a famfs-2 file system.</summary>
+    public string SystemUuidFile { get; init; } = Famfs2SystemUuid.DefaultPath;
+
+    /// <summary>Replaces a master that lives; famfs-2: adopts a file system of another system.</summary>
     public bool TakeOver { get; init; }
 }

@@ -138,20 +138,13 @@ internal sealed class MasterService(
             if (request.HasCoherent)
                 device.Coherent = request.Coherent;
             DeviceIndex index = new((ushort)e.State.Devices.Length);
-            Superblock superblock = FileSystemFormatter.FormatFurther(device, e.Pool.Primary, index, request.Force, request.Zero, clock);
-            e.Pool.Attach(device);
-            e.Append(RecordType.DeviceAdded, new DeviceAdded
-            {
-                TimeNs = e.NowNs,
-                RequestId = request.RequestId,
-                RequestDigest = digest,
-                Index = index.Value,
-                DeviceUuid = superblock.Device.ToByteString(),
-                LengthBytes = (ulong)superblock.DeviceLengthBytes,
-                Coherent = superblock.Coherent,
-                SuperblockInode = e.State.NextInode.Value,
-                Name = superblock.DeviceName,
-            });
+            DeviceAdded record = e.Pool.Famfs2 is null
+                ? PrepareDevice(e, device, index, request)
+                : e.Format.PrepareDevice(e.Pool, device, index, request);
+            record.RequestId = request.RequestId;
+            record.RequestDigest = digest;
+            e.Pool.Attach(device, index);
+            e.Append(RecordType.DeviceAdded, record);
             return new AddDeviceReply { Device = DescribeDevice(index.Value), Position = MountTable.PositionOf(e.Position) };
         }
         catch
@@ -161,6 +154,21 @@ internal sealed class MasterService(
             throw;
         }
     }));
+
+    private DeviceAdded PrepareDevice(MasterEngine e, DaxDevice device, DeviceIndex index, AddDeviceRequest request)
+    {
+        Superblock superblock = FileSystemFormatter.FormatFurther(device, e.Pool.Primary, index, request.Force, request.Zero, clock);
+        return new()
+        {
+            TimeNs = e.NowNs,
+            Index = index.Value,
+            DeviceUuid = superblock.Device.ToByteString(),
+            LengthBytes = (ulong)superblock.DeviceLengthBytes,
+            Coherent = superblock.Coherent,
+            SuperblockInode = e.NextInode.Value,
+            Name = superblock.DeviceName,
+        };
+    }
 
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
         new GrantMasterSlotReply
@@ -178,7 +186,7 @@ internal sealed class MasterService(
         {
             FileSystemUuid = e.Pool.Primary.FileSystem.ToByteString(),
             Label = e.Pool.Primary.Label,
-            Format = "native",
+            Format = e.Format.Name,
             Position = MountTable.PositionOf(e.Position),
             Slot = (uint)e.Term.Slot,
             MasterId = info.Master.ToByteString(),
@@ -200,6 +208,7 @@ internal sealed class MasterService(
             Reclaim = e.State.Policy.Reclaim,
             DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
+        reply.Warnings.AddRange(e.Format.Limits);
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {
             DeviceInfo device = DescribeDevice(i);
@@ -266,20 +275,23 @@ internal sealed class MasterService(
         return true;
     });
 
-    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile");
+    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile", byNative: true);
 
-    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove");
+    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove", byNative: true);
 
-    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename");
+    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename", byNative: true);
 
-    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes");
+    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes", byNative: true);
 
-    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact");
+    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 
     public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => throw NotServed("Check");
 
-    private static RpcException NotServed(string method) =>
-        StatusMap.ToRpc(new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
+    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
+    private RpcException NotServed(string method, bool byNative = false) =>
+        StatusMap.ToRpc(byNative && engine.Format.FindRefusal(method) is { } refusal
+            ? refusal
+            : new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
 
     private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
 
@@ -408,6 +420,8 @@ internal sealed class MasterService(
                 throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
             if (e.State.Gone.ContainsKey(mount))
                 throw new FamfsException(ErrorReason.HostGone, $"mount {mount} was declared gone; mount anew");
+            if (!e.Format.HasHostTable)
+                return (-1, e.Position);
             int granted = operations.RegisterHost(new(host, hello.MachineDigest, hello.HostName), info.HostCapacity);
             foreach (OlderMount older in hello.OlderMounts)
             {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Famfs.Core.Famfs2;
 using Famfs.Master;
 
 Option<string[]> devices = new("--device", "-d")
@@ -17,11 +18,12 @@ Option<string?> keyFile = new("--key-file") { Description = "PEM file of its pri
 Option<string?> clientCaFile = new("--client-ca-file") { Description = "PEM file of authorities: at https addresses only callers with a certificate from one of them are served" };
 Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen)" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
-Option<bool> takeOver = new("--take-over") { Description = "replace a master that is running elsewhere" };
+Option<string> systemUuid = new("--system-uuid-file") { Description = "famfs-2: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => Famfs2SystemUuid.DefaultPath };
+Option<bool> takeOver = new("--take-over") { Description = "replace a master that is running elsewhere; famfs-2: adopt the file system of another system" };
 
 RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
 {
-    devices, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, takeOver,
+    devices, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver,
 };
 root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
 {
@@ -32,6 +34,7 @@ root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
     ClientCaFile = parsed.GetValue(clientCaFile),
     Advertise = parsed.GetValue(advertise),
     HostState = parsed.GetValue(hostState),
+    SystemUuidFile = parsed.GetRequiredValue(systemUuid),
     TakeOver = parsed.GetValue(takeOver),
 }, cancel));
 return await root.Parse(args).InvokeAsync();

@@ -12,12 +12,14 @@ namespace Famfs.Master;
 /// follow from it. Owned by the engine's thread once recovery is done.</summary>
 internal sealed class RecoveredState : IReplayObserver, IDisposable
 {
+    private readonly TimeProvider _clock;
     private bool _live;
 
     public RecoveredState(DevicePool pool, TimeProvider clock, Random random)
     {
+        _clock = clock;
         Pool = pool;
-        Allocator = new ExtentAllocator();
+        Allocator = new ExtentAllocator(pool.UnitBytes);
         Requests = new(clock);
         State = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RandomKey(random), this);
     }
@@ -74,7 +76,9 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
             throw new FamfsException(ErrorReason.MediaCorrupt, $"device {index}: its superblock is in use by another inode");
     }
 
-    public void RequestSeen(in RequestTrace request) => Requests.Add(request);
+    // A format without times keeps no request ids either: what is seen here is made now.
+    public void RequestSeen(in RequestTrace request) =>
+        Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 });
 
     public void Dispose()
     {
@@ -88,7 +92,7 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
 internal static class Recovery
 {
     /// <summary>What came out.</summary>
-    public sealed record Result(RecoveredState State, LogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
+    public sealed record Result(RecoveredState State, ILogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
 
     /// <summary>How long heartbeats are watched before a start (chosen: ten times their interval).</summary>
     private static readonly TimeSpan DetectionWindow = TimeSpan.FromSeconds(1);

@@ -38,8 +38,8 @@ internal sealed class Cluster : IDisposable
     /// <summary>Finds the devices of this cluster and no others.</summary>
     public string DevicePattern => $"/dev/shm/{Path.GetFileName(_root)}.*";
 
-    /// <summary>Makes a formatted pool of two sparse devices, or skips the test where FUSE cannot be used.</summary>
-    public static Cluster Create(long deviceBytes)
+    /// <summary>Makes a formatted pool of two sparse devices (<paramref name="mkfs"/>: options of another format), or skips the test where FUSE cannot be used.</summary>
+    public static Cluster Create(long deviceBytes, params string[] mkfs)
     {
         Assert.SkipUnless(File.Exists("/dev/fuse"), "/dev/fuse is not there");
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
@@ -47,7 +47,7 @@ internal sealed class Cluster : IDisposable
         Cluster cluster = new(deviceBytes);
         try
         {
-            cluster.Famfs(["mkfs", "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+            cluster.Famfs(["mkfs", .. mkfs.Length > 0 ? mkfs : ["--host-state", cluster.StateOf("a")], .. cluster.Devices]);
             return cluster;
         }
         catch
@@ -86,10 +86,14 @@ internal sealed class Cluster : IDisposable
     }
 
     /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
-    public (ServerProcess Process, string Path) Mount(string host, string master, params string[] more)
+    public (ServerProcess Process, string Path) Mount(string host, string master, params string[] more) =>
+        MountWhen("registered in the host table", host, master, more);
+
+    /// <summary>Mounts as <paramref name="host"/>, and waits until the daemon says <paramref name="ready"/>.</summary>
+    public (ServerProcess Process, string Path) MountWhen(string ready, string host, string master, params string[] more)
     {
         (ServerProcess process, string path) = LaunchDaemon(host, [.. DeviceArguments(), "--master", master, .. more]);
-        process.Await("registered in the host table");
+        process.Await(ready);
         return (process, path);
     }
 

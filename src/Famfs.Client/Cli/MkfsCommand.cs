@@ -1,8 +1,11 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.V1;
 
@@ -24,7 +27,11 @@ internal static class MkfsCommand
         Option<string?> state = CliOptions.HostState();
         Option<bool> adopt = new("--adopt") { Description = "Take over a host id that was made on another machine, which is gone" };
         Option<bool> rebind = new("--rebind") { Description = "Devices that are bound to fsdev_dax: bind them to device_dax for as long as this takes" };
-        Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt, rebind };
+        Option<string> format = new("--format") { Description = "native, or famfs-2: that of the existing C tools", DefaultValueFactory = _ => "native" };
+        format.AcceptOnlyFromAmong("native", "famfs-2");
+        Option<long?> logLength = CliOptions.Size("--loglen", "famfs-2: length of the log, a power of two, at least 8M; 8M when not said");
+        Option<string> systemUuid = CliOptions.SystemUuidFile();
+        Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt, format, logLength, systemUuid, rebind };
         command.SetAction(async (parsed, cancel) =>
         {
             string text = parsed.GetValue(label) ?? "";
@@ -41,6 +48,20 @@ internal static class MkfsCommand
                     opened.Add(MappedDaxDevice.Open(path));
                 }
                 await RequireIdleAsync(opened[0], context.Environment.Clock, cancel).ConfigureAwait(false);
+                if (parsed.GetValue(format) == "famfs-2")
+                {
+                    RequireNotGiven(parsed, "--format famfs-2 has no such thing", label, maxHosts, adopt, state);
+                    Famfs2Superblock superblock = Famfs2Formatter.Format(opened, new()
+                    {
+                        System = Famfs2SystemUuid.ReadOrMake(parsed.GetValue(systemUuid)!),
+                        LogLengthBytes = parsed.GetValue(logLength) ?? Famfs2Layout.MinLogBytes,
+                        Force = parsed.GetValue(force),
+                        Zero = parsed.GetValue(zero),
+                    });
+                    Print(context, parsed, superblock, opened);
+                    return (int)ExitCode.Ok;
+                }
+                RequireNotGiven(parsed, "is for --format famfs-2", logLength, systemUuid);
                 HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
                 Superblock made = FileSystemFormatter.Format(opened, new FormatOptions
                 {
@@ -69,7 +90,16 @@ internal static class MkfsCommand
     /// mounts would go on storing into the new one (SAFETY S13).</summary>
     private static async Task RequireIdleAsync(DaxDevice first, TimeProvider clock, CancellationToken cancel)
     {
-        if (DevicePool.ReadSuperblock(first, out Superblock? old, out _) != SuperblockVerdict.Native || !old!.IsPrimary)
+        SuperblockVerdict verdict = DevicePool.ReadSuperblock(first, out Superblock? old, out _);
+        if (verdict == SuperblockVerdict.Famfs2)
+        {
+            // This format shows no life; a master on this very host holds its lock.
+            if (!first.TryLockByte(0, out IDisposable? held))
+                throw new FamfsException(ErrorReason.Exists, $"{first.Path}: a master of its file system is running on this host") { Path = first.Path };
+            held.Dispose();
+            return;
+        }
+        if (verdict != SuperblockVerdict.Native || !old!.IsPrimary)
             return;
         // The pool is not disposed: the device is the caller's.
         DevicePool pool = DevicePool.Open([first]);
@@ -87,6 +117,49 @@ internal static class MkfsCommand
     private static Dictionary<int, ulong> Counters(HostTable table) =>
         table.ReadInUse().Where(e => e.Line is not null).ToDictionary(e => e.Index, e => e.Line!.Counter);
 
+    private static void RequireNotGiven(ParseResult parsed, string why, params Option[] options)
+    {
+        foreach (Option option in options)
+        {
+            if (parsed.GetResult(option) is { Implicit: false })
+                throw CliOptions.Usage($"{option.Name}: {why}");
+        }
+    }
+
+    private static void Print(CliContext context, ParseResult parsed, Famfs2Superblock made, List<DaxDevice> devices)
+    {
+        if (!context.IsJson(parsed))
+        {
+            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{made.FileSystem}: famfs-2, {devices.Count} device(s), {devices.Sum(d => d.LengthBytes / made.UnitBytes * made.UnitBytes)} bytes, log of {made.LogLengthBytes}"));
+            return;
+        }
+        context.WriteJson(json =>
+        {
+            json.WriteStartObject();
+            json.WriteString("file_system_uuid", made.FileSystem);
+            json.WriteString("format", "famfs-2");
+            json.WriteString("system_uuid", made.System);
+            json.WriteNumber("log_length_bytes", made.LogLengthBytes);
+            WriteDevices(json, devices);
+            json.WriteEndObject();
+        });
+    }
+
+    private static void WriteDevices(System.Text.Json.Utf8JsonWriter json, List<DaxDevice> devices)
+    {
+        json.WriteStartArray("devices");
+        for (int i = 0; i < devices.Count; i++)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("index", i);
+            json.WriteString("path", devices[i].Path);
+            json.WriteNumber("length_bytes", devices[i].LengthBytes);
+            json.WriteBoolean("coherent", devices[i].Coherent);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+    }
+
     private static void Print(CliContext context, ParseResult parsed, Superblock made, List<DaxDevice> devices, HostIdentity host)
     {
         if (!context.IsJson(parsed))
@@ -100,17 +173,7 @@ internal static class MkfsCommand
             json.WriteString("file_system_uuid", made.FileSystem);
             json.WriteString("label", made.Label);
             json.WriteString("host_id", host.Host);
-            json.WriteStartArray("devices");
-            for (int i = 0; i < devices.Count; i++)
-            {
-                json.WriteStartObject();
-                json.WriteNumber("index", i);
-                json.WriteString("path", devices[i].Path);
-                json.WriteNumber("length_bytes", devices[i].LengthBytes);
-                json.WriteBoolean("coherent", devices[i].Coherent);
-                json.WriteEndObject();
-            }
-            json.WriteEndArray();
+            WriteDevices(json, devices);
             json.WriteEndObject();
         });
     }

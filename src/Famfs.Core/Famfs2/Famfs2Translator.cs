@@ -79,7 +79,7 @@ public sealed class Famfs2Translator
             RootMode = RootMode,
             SuperblockInode = SystemInodes.Famfs2Superblock(new(0)).Value,
         });
-        batch.Add(RecordType.DeviceAdded, RecordOf(new(0), _superblock.Device, _devices.LengthOf(0)));
+        batch.Add(RecordType.DeviceAdded, RecordOf(_pool, new(0), _superblock.Device, _devices.LengthOf(0)));
         batch.Add(RecordType.SegmentReserved, new SegmentReserved
         {
             Inode = SystemInodes.Famfs2.Log.Value,
@@ -120,7 +120,7 @@ public sealed class Famfs2Translator
         {
             case RecordType.FileCreated:
                 Span<MapExtent> extents = stackalloc MapExtent[Famfs2Layout.MaxExtents];
-                if (!FileCreatedRecord.TryRead(frame.Payload, extents, out FileCreatedRecord file) || file.Staged)
+                if (!FileCreatedRecord.TryRead(frame.Payload, extents, out FileCreatedRecord file) || file.Staged || file.Inode != Famfs2Layout.InodeOf(index))
                     throw Inexpressible(frame);
                 bool interleaved = file.ChunkBytes != 0;
                 new Famfs2File
@@ -138,7 +138,7 @@ public sealed class Famfs2Translator
                 }.Format(entry, index);
                 break;
             case RecordType.DirectoryMade:
-                if (!DirectoryMadeRecord.TryRead(frame.Payload, out DirectoryMadeRecord directory))
+                if (!DirectoryMadeRecord.TryRead(frame.Payload, out DirectoryMadeRecord directory) || directory.Inode != Famfs2Layout.InodeOf(index))
                     throw Inexpressible(frame);
                 new Famfs2Directory { Uid = directory.Uid, Gid = directory.Gid, Mode = directory.Mode, Path = PathOf(directory.Parent, directory.Name, frame) }.Format(entry, index);
                 break;
@@ -151,18 +151,14 @@ public sealed class Famfs2Translator
         }
     }
 
-    /// <summary>Length of the path of a name in a directory, bytes; null when there is no such directory.</summary>
-    public int? PathLengthOf(InodeNumber parent, int nameBytes) =>
-        _directories.TryGetValue(parent, out string? path) ? path.Length + (path.Length > 0 ? 1 : 0) + nameBytes : null;
-
     /// <summary>The record of a device.</summary>
-    public DeviceAdded RecordOf(DeviceIndex index, Guid device, long lengthBytes) => new()
+    public static DeviceAdded RecordOf(DevicePool pool, DeviceIndex index, Guid device, long lengthBytes) => new()
     {
         Index = index.Value,
         DeviceUuid = device.ToByteString(),
         LengthBytes = (ulong)lengthBytes,
         // The format does not say it; the memory of one pool is of one kind.
-        Coherent = _pool.PrimaryDevice.Coherent,
+        Coherent = pool.PrimaryDevice.Coherent,
         SuperblockInode = SystemInodes.Famfs2Superblock(index).Value,
     };
 
@@ -239,7 +235,7 @@ public sealed class Famfs2Translator
         long length = _devices.LengthOf(index.Value);
         _space.AddDevice(index, length);
         _space.Reserve(new(index, 0, MediaLayout.UnitBytes));
-        batch.Add(RecordType.DeviceAdded, RecordOf(index, device.Device, length));
+        batch.Add(RecordType.DeviceAdded, RecordOf(_pool, index, device.Device, length));
         return null;
     }
 

@@ -11,7 +11,7 @@ namespace Famfs.Core.Log;
 /// readers may have applied a batch whose publishing failed here, so nothing else may ever take its place.
 /// It is remembered and thrown at every later call. One thread: the engine's.
 /// </summary>
-public sealed class LogWriter
+public sealed class LogWriter : ILogWriter
 {
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
@@ -55,6 +55,9 @@ public sealed class LogWriter
 
     /// <summary>Bytes the segment being written can hold in all.</summary>
     public long SegmentCapacityBytes => _chain[^1].CapacityBytes;
+
+    /// <inheritdoc/>
+    public long RemainingRecords => long.MaxValue;
 
     /// <summary>True once a higher term has been seen or publishing has failed.</summary>
     public bool Deposed => _ended is not null;

@@ -48,6 +48,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private readonly bool _kernelHolds;
     private FuseMount _mount = null!;
     private long _loggedRefusedMaps; // upkeep thread
+    private bool _loggedForeignMaps; // upkeep thread
 
     // The way into the own mount, where the kernel holds the devices. Set before the upkeep thread starts, taken away by
     // it or after it.
@@ -340,6 +341,11 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private void LogRefusedMaps()
     {
         FuseMountStatistics statistics = _mount.Statistics;
+        if (statistics.ForeignFmaps != 0 && !_loggedForeignMaps)
+        {
+            DaemonLog.ForeignMaps(_log, _mount.Negotiated.Dialect.Name);
+            _loggedForeignMaps = true;
+        }
         long refused = statistics.RefusedFmaps + statistics.InexpressibleFmaps;
         if (refused == _loggedRefusedMaps || _mount.LastRefusedFmap is not { } last)
             return;

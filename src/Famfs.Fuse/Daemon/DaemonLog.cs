@@ -41,6 +41,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "{Count} opens failed; the last: {Cause}")]
     public static partial void RefusedMaps(ILogger logger, long count, string cause);
 
+    [LoggerMessage(Level = LogLevel.Error, Message = "this kernel does not ask for maps as dialect {Dialect} does, so no file can be opened: name another by --dialect (D needs --push-ioctl)")]
+    public static partial void ForeignMaps(ILogger logger, string dialect);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);
 }

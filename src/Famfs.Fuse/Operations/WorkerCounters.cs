@@ -31,6 +31,9 @@ public sealed class WorkerCounters
     /// <summary>Files whose map this kernel's dialect cannot express: the open failed with EOPNOTSUPP.</summary>
     public long InexpressibleFmaps;
 
+    /// <summary>Requests for maps in the form of another dialect: this is not the kernel it was taken for.</summary>
+    public long ForeignFmaps;
+
     /// <summary>Bytes given to readers.</summary>
     public long ReadBytes;
 

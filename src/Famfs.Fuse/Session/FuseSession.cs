@@ -23,6 +23,7 @@ namespace Famfs.Fuse.Session;
 /// <param name="Fmaps">Maps given to the kernel.</param>
 /// <param name="RefusedFmaps">Maps found bad, at OPEN or GET_FMAP.</param>
 /// <param name="InexpressibleFmaps">Maps that this dialect cannot express.</param>
+/// <param name="ForeignFmaps">Requests for maps in the form of another dialect.</param>
 public readonly record struct FuseMountStatistics(
     long Requests,
     long Errors,
@@ -35,7 +36,8 @@ public readonly record struct FuseMountStatistics(
     long Forgotten,
     long Fmaps,
     long RefusedFmaps,
-    long InexpressibleFmaps);
+    long InexpressibleFmaps,
+    long ForeignFmaps);
 
 /// <summary>
 /// The talk with one kernel: agrees on a dialect, then serves until the connection ends or <see cref="Dispose"/>. Knows
@@ -106,7 +108,8 @@ public sealed class FuseSession : IDisposable
                     sum.Forgotten + Volatile.Read(ref c.Forgotten),
                     sum.Fmaps + Volatile.Read(ref c.Fmaps),
                     sum.RefusedFmaps + Volatile.Read(ref c.RefusedFmaps),
-                    sum.InexpressibleFmaps + Volatile.Read(ref c.InexpressibleFmaps));
+                    sum.InexpressibleFmaps + Volatile.Read(ref c.InexpressibleFmaps),
+                    sum.ForeignFmaps + Volatile.Read(ref c.ForeignFmaps));
             }
             return sum;
         }

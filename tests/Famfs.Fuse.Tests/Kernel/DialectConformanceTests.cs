@@ -409,7 +409,7 @@ public sealed class DialectConformanceTests
         rig.Start(knowsPushIoctl: false);
         Assert.Equal("B", rig.Session.Negotiated.Dialect.Name);
         Assert.Equal(Errno.EINVAL, rig.OpenError("f"));
-        Assert.True(rig.Session.Statistics.Rejected > 0);
+        Assert.Equal((1L, 1L), (rig.Session.Statistics.Rejected, rig.Session.Statistics.ForeignFmaps));
     }
 
     [Fact]

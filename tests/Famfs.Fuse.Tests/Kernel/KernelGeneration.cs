@@ -47,7 +47,12 @@ internal sealed record KernelGeneration(string Name, uint Minor, int FmapBit)
 
     public static readonly KernelGeneration D = new("D", 46, 43)
     {
-        GetFmap = 54, SaysRoom = true, MaxDevices = 64, MaxExtents = uint.MaxValue, Interleaved = false, HeaderWhenShort = true,
+        GetFmap = 54,
+        SaysRoom = true,
+        MaxDevices = 64,
+        MaxExtents = uint.MaxValue,
+        Interleaved = false,
+        HeaderWhenShort = true,
     };
 
     /// <summary>All that serve maps.</summary>
