@@ -69,9 +69,9 @@ public sealed class DevicePool : IDisposable
     /// <summary>Opens the devices that an operator names: paths of devices (<see cref="DaxDevice.Open"/>), or one mount
     /// point of the file system on this host, which stands for all of them. Errors as of those, and those of
     /// <see cref="Open(IReadOnlyList{DaxDevice})"/>.</summary>
-    public static DevicePool Open(IReadOnlyList<string> arguments, bool readOnly = false)
+    public static DevicePool Open(IReadOnlyList<string> arguments, bool readOnly, TimeProvider clock)
     {
-        List<DaxDevice> devices = OpenDevices(arguments, readOnly);
+        List<DaxDevice> devices = OpenDevices(arguments, readOnly, clock);
         try
         {
             return Open(devices);
@@ -84,13 +84,13 @@ public sealed class DevicePool : IDisposable
         }
     }
 
-    private static List<DaxDevice> OpenDevices(IReadOnlyList<string> arguments, bool readOnly)
+    private static List<DaxDevice> OpenDevices(IReadOnlyList<string> arguments, bool readOnly, TimeProvider clock)
     {
         string? mountPoint = arguments.FirstOrDefault(PathAttributes.IsMountPointArgument);
         if (mountPoint is not null)
         {
             return arguments.Count == 1
-                ? MetaDirectory.OpenDevices(mountPoint, readOnly)
+                ? MetaDirectory.OpenDevices(mountPoint, readOnly, clock)
                 : throw new FamfsException(ErrorReason.BadRequest, $"{mountPoint}: a mount point stands for all devices of its file system and is given alone") { Path = mountPoint };
         }
         List<DaxDevice> devices = [];

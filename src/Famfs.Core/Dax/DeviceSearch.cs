@@ -9,7 +9,7 @@ namespace Famfs.Core.Dax;
 /// a path                                         must be a device of the file system when the pool is opened
 /// a pattern: * or ? in its last component        whatever is there of the file system is used,
 /// a directory                                    everything else there is passed over
-/// a mount point of the file system, alone        stands for its devices (<see cref="DevicePool.Open(IReadOnlyList{string}, bool)"/>)
+/// a mount point of the file system, alone        stands for its devices (<see cref="DevicePool.Open(IReadOnlyList{string}, bool, TimeProvider)"/>)
 /// </code>
 /// A device that the log names and that the pool lacks is looked for in all places again, by its uuid: it
 /// may have been added, plugged in or bound to its driver later. Owner: one thread at a time.
@@ -37,7 +37,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
     public DevicePool Open(bool readOnly = false)
     {
         if (places.Any(MetaDirectory.IsMount))
-            return DevicePool.Open(places, readOnly);
+            return DevicePool.Open(places, readOnly, clock);
         List<DaxDevice> opened = [];
         try
         {

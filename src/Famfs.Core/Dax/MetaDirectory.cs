@@ -54,7 +54,7 @@ internal sealed class MetaDirectory : IDevicePieces
     /// <summary>Opens the devices of a mount. On a kernel without famfs they are the ones its root names, mapped as
     /// ever: the mount's own files would be page cache there. Errors: as of a lookup (a mount without daemon says
     /// so), WRONG_FILESYSTEM for a directory that is no mount, DEVICE_MISSING.</summary>
-    public static List<DaxDevice> OpenDevices(string mountPoint, bool readOnly)
+    public static List<DaxDevice> OpenDevices(string mountPoint, bool readOnly, TimeProvider clock)
     {
         string? dialect = PathAttributes.Read(mountPoint, "user.famfs.dialect");
         string? list = PathAttributes.Read(mountPoint, "user.famfs.devices");
@@ -64,7 +64,7 @@ internal sealed class MetaDirectory : IDevicePieces
         string directory = System.IO.Path.Combine(mountPoint, MetaNames.Directory);
         return dialect == "stock"
             ? OpenAll(devices, device => DaxDevice.Open(device.Value.Path, readOnly))
-            : new MetaDirectory(mountPoint, directory, path => PathAttributes.Read(path, "user.famfs.map"), TimeProvider.System).Open(devices, readOnly);
+            : new MetaDirectory(mountPoint, directory, path => PathAttributes.Read(path, "user.famfs.map"), clock).Open(devices, readOnly);
     }
 
     /// <summary>Opens every device of the list through the directory.</summary>
