@@ -327,6 +327,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         }
         if (!request.HasDialectFloor)
             throw new FamfsException(ErrorReason.BadRequest, "the request names no policy");
+        engine.Format.Require("a dialect floor");
         uint floor = FmapLimits.ParseFloor(request.DialectFloor);
         engine.RequireLogSpace(1, 512);
         engine.Append(RecordType.PolicySet, new PolicySet
