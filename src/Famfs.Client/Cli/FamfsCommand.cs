@@ -87,6 +87,7 @@ public static class FamfsCommand
         root.Add(DevicesCommand.Build(context));
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
+        root.Add(CheckCommand.Build(context));
         return root;
     }
 
