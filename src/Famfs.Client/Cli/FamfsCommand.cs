@@ -88,6 +88,7 @@ public static class FamfsCommand
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
         root.Add(CheckCommand.Build(context));
+        root.Add(MigrateCommand.Build(context));
         return root;
     }
 

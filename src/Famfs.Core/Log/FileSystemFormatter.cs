@@ -137,7 +137,9 @@ public static class FileSystemFormatter
         throw new FamfsException(ErrorReason.Exists, $"{device.Path}: not blank ({what}); use --force to overwrite it") { Path = device.Path };
     }
 
-    private static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, List<Superblock> superblocks, FormatOptions options, long createdNs)
+    /// <summary>Writes the first term of a new file system, on zeroed anchors: the records that every log begins with, then
+    /// <paramref name="more"/>.</summary>
+    internal static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs, IReadOnlyList<(RecordType Type, byte[] Payload)>? more = null)
     {
         // The pool would read the superblock that is written last, so this one exists in memory only.
         DevicePool pool = DevicePool.OfFormatted(devices, superblocks);
@@ -145,6 +147,16 @@ public static class FileSystemFormatter
         RecordBatch batch = new();
         batch.Start(default, writer.Term, writer.Seed);
         AddFirstRecords(batch, superblocks, options.Host, createdNs, options);
+        foreach ((RecordType type, byte[] payload) in more ?? [])
+        {
+            if (batch.LengthBytes > MediaLayout.MaxBatchBytes - MediaLayout.MaxRecordBytes)
+            {
+                writer.Publish(batch);
+                batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
+            }
+            payload.CopyTo(batch.Reserve(payload.Length));
+            batch.Commit(payload.Length, type);
+        }
         batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = createdNs });
         writer.Publish(batch);
     }
@@ -192,7 +204,8 @@ public static class FileSystemFormatter
         });
     }
 
-    private static void WriteSuperblock(DaxDevice device, Superblock superblock)
+    /// <summary>Writes both copies, the second one first.</summary>
+    internal static void WriteSuperblock(DaxDevice device, Superblock superblock)
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         superblock.Format(block);
