@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Allocation;
+using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -238,7 +239,43 @@ internal sealed class MasterService(
 
     public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 
-    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => throw NotServed("Check");
+    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
+    {
+        // Reads the memory with a reader of its own, beside the engine; what it sees is a prefix.
+        Channel<CheckReply> replies = Channel.CreateUnbounded<CheckReply>();
+        Task checking = Task.Run(() =>
+        {
+            try
+            {
+                CheckResult result = FileSystemCheck.Run([.. engine.Pool.Present.Select(engine.Pool.Require)], phase => replies.Writer.TryWrite(ProgressOf(phase)));
+                foreach (Finding finding in result.Findings)
+                {
+                    replies.Writer.TryWrite(new()
+                    {
+                        Finding = new()
+                        {
+                            Severity = finding.Severity == FindingSeverity.Error ? "error" : "warning",
+                            Code = finding.Code,
+                            Where = finding.Where,
+                            What = finding.What,
+                        },
+                    });
+                }
+                replies.Writer.TryWrite(ProgressOf("done"));
+                replies.Writer.Complete();
+            }
+            catch (Exception error)
+            {
+                replies.Writer.Complete(error);
+            }
+        }, context.CancellationToken);
+        await foreach (CheckReply reply in replies.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            await responseStream.WriteAsync(reply).ConfigureAwait(false);
+        await checking.ConfigureAwait(false);
+        return true;
+    });
+
+    private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
 
     /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
     private RpcException NotServed(string method, bool byNative = false) =>

@@ -93,6 +93,8 @@ public static class FamfsCommand
         root.Add(DevicesCommand.Build(context));
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
+        root.Add(CheckCommand.Build(context));
+        root.Add(MigrateCommand.Build(context));
         return root;
     }
 

@@ -80,12 +80,15 @@ public sealed class DevicePool : IDisposable
     /// caller.</summary>
     public static DevicePool Open(IReadOnlyList<DaxDevice> devices)
     {
-        if (devices.Any(d => ReadSuperblock(d, out _, out _) == SuperblockVerdict.Famfs2))
+        bool isNative = devices.Any(d => ReadSuperblock(d, out Superblock? superblock, out _) == SuperblockVerdict.Native && superblock!.IsPrimary);
+        if (!isNative && devices.Any(d => ReadSuperblock(d, out _, out _) == SuperblockVerdict.Famfs2))
             return OpenFamfs2(devices);
         Superblock? primary = null;
         DaxDevice? primaryDevice = null;
         foreach (DaxDevice device in devices)
         {
+            if (FindUnfinished(device) is not null)
+                continue;
             Superblock superblock = RequireSuperblock(device);
             if (!superblock.IsPrimary)
                 continue;
@@ -181,6 +184,22 @@ public sealed class DevicePool : IDisposable
         return superblock!;
     }
 
+    /// <summary>The native superblock of a further device whose file system became native while its own first copy is
+    /// still that of famfs-2: a migration was interrupted between the two. Null: it is not one.</summary>
+    public static Superblock? FindUnfinished(DaxDevice device)
+    {
+        if (ReadSuperblock(device, out _, out _) != SuperblockVerdict.Famfs2)
+            return null;
+        byte[] block = new byte[MediaLayout.SuperblockBytes];
+        device.Invalidate(MediaLayout.SuperblockCopyOffset, block.Length);
+        device.Read(MediaLayout.SuperblockCopyOffset, block);
+        return Superblock.Parse(block, out Superblock? copy, out _) == SuperblockVerdict.Native && !copy!.IsPrimary
+            && Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? first, out _) == SuperblockVerdict.Famfs2
+            && first!.FileSystem == copy.FileSystem && first.Device == copy.Device
+            ? copy
+            : null;
+    }
+
     /// <summary>Judges what is on a device.</summary>
     public static SuperblockVerdict ReadSuperblock(DaxDevice device, out Superblock? superblock, out string cause)
     {
@@ -214,7 +233,7 @@ public sealed class DevicePool : IDisposable
     {
         if (Famfs2 is not null)
             return AttachFamfs2(device, index);
-        return Attach(device, RequireSuperblock(device));
+        return Attach(device, FindUnfinished(device) ?? RequireSuperblock(device));
     }
 
     private DeviceIndex AttachFamfs2(DaxDevice device, DeviceIndex? given)
@@ -290,6 +309,13 @@ public sealed class DevicePool : IDisposable
     {
         Superblock?[] superblocks = _superblocks;
         return index.Value < superblocks.Length ? superblocks[index.Value]?.Device : null;
+    }
+
+    /// <summary>The superblock of a present device, or null.</summary>
+    internal Superblock? FindSuperblock(DeviceIndex index)
+    {
+        Superblock?[] superblocks = _superblocks;
+        return index.Value < superblocks.Length ? superblocks[index.Value] : null;
     }
 
     /// <summary>The device; throws DEVICE_MISSING when this host does not have it.</summary>

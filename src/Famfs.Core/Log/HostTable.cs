@@ -21,6 +21,7 @@ public sealed class HostTable(DevicePool pool)
 
     private readonly DaxDevice _device = pool.PrimaryDevice;
     private readonly Guid _fileSystem = pool.Primary.FileSystem;
+    private readonly long _start = pool.Primary.HostTableOffset;
     private readonly byte[] _chunk = new byte[ReadChunkBytes];
 
     /// <summary>Number of entries.</summary>
@@ -52,7 +53,7 @@ public sealed class HostTable(DevicePool pool)
         _device.Fence();
     }
 
-    private static long OffsetOf(int entry) => MediaLayout.HostTableOffset + (long)entry * MediaLayout.HostEntryBytes;
+    private long OffsetOf(int entry) => _start + (long)entry * MediaLayout.HostEntryBytes;
 
     private List<HostEntry> ReadRange(int first, int count)
     {
