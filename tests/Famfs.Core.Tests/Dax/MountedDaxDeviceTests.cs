@@ -146,7 +146,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         using (DaxDevice b = DaxDevice.Open(second.Path))
         {
             fileSystem = FileSystemFormatter.Format([a, b], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
-            using DevicePool pool = DevicePool.Open([first.Path, second.Path]);
+            using DevicePool pool = DevicePool.Open([first.Path, second.Path], readOnly: false, TimeProvider.System);
             uuids = [pool.FindUuid(new(0))!.Value, pool.FindUuid(new(1))!.Value];
         }
         Cut(first.Path, "superblock", 0, 0, Unit);
@@ -175,10 +175,10 @@ public sealed class MountedDaxDeviceTests : IDisposable
     [Fact]
     public void A_directory_that_is_no_mount_is_refused_as_a_device()
     {
-        FamfsException error = Assert.Throws<FamfsException>(() => DevicePool.Open([_pieces.Directory_]));
+        FamfsException error = Assert.Throws<FamfsException>(() => DevicePool.Open([_pieces.Directory_], readOnly: false, TimeProvider.System));
         Assert.Equal(ErrorReason.WrongFilesystem, error.Reason);
         Assert.Contains("not the root of a famfs mount", error.Message, StringComparison.Ordinal);
-        Assert.Contains("given alone", Assert.Throws<FamfsException>(() => DevicePool.Open([_pieces.Directory_, "/dev/x"])).Message, StringComparison.Ordinal);
+        Assert.Contains("given alone", Assert.Throws<FamfsException>(() => DevicePool.Open([_pieces.Directory_, "/dev/x"], readOnly: false, TimeProvider.System)).Message, StringComparison.Ordinal);
     }
 
     private void Cut(string device, string name, int index, long offset, long length)
