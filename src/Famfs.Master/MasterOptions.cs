@@ -6,11 +6,21 @@ namespace Famfs.Master;
 /// <summary>What a master is started with.</summary>
 internal sealed record MasterOptions
 {
-    /// <summary>Paths of the devices on this host; one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
-    /// <summary>Where it listens: "http://host:port" or "unix:/path".</summary>
+    /// <summary>Where it listens: "http://host:port", "https://host:port" or "unix:/path".</summary>
     public required IReadOnlyList<string> Listen { get; init; }
+
+    /// <summary>PEM files of what it shows at https addresses.</summary>
+    public string? CertificateFile { get; init; }
+
+    /// <inheritdoc cref="CertificateFile"/>
+    public string? KeyFile { get; init; }
+
+    /// <summary>PEM file of the authorities that callers' certificates must come from at https addresses; null: callers
+    /// need none.</summary>
+    public string? ClientCaFile { get; init; }
 
     /// <summary>How others call it; written into the log. Default: the first listen address.</summary>
     public string? Advertise { get; init; }

@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -66,7 +67,14 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
             Allocator.Free(extent);
     }
 
-    public void DeviceAdded(DeviceAdded device) => Allocator.AddDevice(new((ushort)device.Index), (long)device.LengthBytes);
+    public void DeviceAdded(DeviceAdded device)
+    {
+        DeviceIndex index = new((ushort)device.Index);
+        Allocator.AddDevice(index, (long)device.LengthBytes);
+        // Replay takes the superblock's unit as it takes every extent; a live engine takes only what it has allocated itself.
+        if (_live && !Allocator.TryReserve(new(index, 0, MediaLayout.UnitBytes)))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"device {index}: its superblock is in use by another inode");
+    }
 
     // A format without times keeps no request ids either: what is seen here is made now.
     public void RequestSeen(in RequestTrace request) =>
@@ -167,7 +175,7 @@ internal static class Recovery
         foreach ((int slot, Guid owner) in state.MasterSlots)
         {
             if (owner == host.Host)
-                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate);
+                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate && reader.Anchor!.Term == reader.Position.Term);
         }
         // A claim that never became active hides the rest of the log; what is this host's beyond doubt is the
         // slot in which it has claimed before, and slot 0 for the host that ran mkfs.

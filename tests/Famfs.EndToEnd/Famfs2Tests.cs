@@ -19,8 +19,8 @@ public sealed class Famfs2Tests : IDisposable
     {
         using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--loglen", "16M", "--system-uuid-file", SystemOf("a"));
         (ServerProcess process, string address) = cluster.StartMaster("a", "--system-uuid-file", SystemOf("a"));
-        (ServerProcess mounted, string a) = cluster.Mount("a", address, Ready);
-        string b = cluster.Mount("b", address, Ready).Path;
+        (ServerProcess mounted, string a) = cluster.MountWhen(Ready, "a", address);
+        string b = cluster.MountWhen(Ready, "b", address).Path;
         cluster.Famfs("mkdir", "-p", "--mode", "750", Path.Combine(a, "d/e"));
         cluster.Famfs("creat", "--size", "5M", "--interleave", "2", Path.Combine(a, "d/e/f"));
         byte[] content = new byte[5 << 20];
@@ -51,7 +51,7 @@ public sealed class Famfs2Tests : IDisposable
         process.AwaitExit();
         cluster.Famfs("umount", a);
         mounted.AwaitExit();
-        a = cluster.Mount("a", address, Ready).Path;
+        a = cluster.MountWhen(Ready, "a", address).Path;
         Assert.Equal(content, File.ReadAllBytes(Path.Combine(a, "d/e/f")));
         (int refused, string why) = Exit(cluster.LaunchMaster("b", "--system-uuid-file", SystemOf("b")).Process);
         Assert.Equal(1, refused);

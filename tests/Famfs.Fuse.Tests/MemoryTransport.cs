@@ -54,19 +54,21 @@ internal sealed class RequestDriver : IDisposable
 {
     private readonly MemoryTransport _transport = new();
     private readonly TreeReader _reader;
+    private readonly RequestReader _requests;
     private readonly FuseWorker _worker;
     private ulong _unique = 2;
 
-    public RequestDriver(TestFileSystem system, CachePolicy? cache = null)
+    public RequestDriver(TestFileSystem system, CachePolicy? cache = null, Dialect? dialect = null)
     {
-        var negotiated = new Negotiated(DialectTable.Stock, 45, InitNegotiation.Accepted, 1 << 20, 256);
+        var negotiated = new Negotiated(dialect ?? DialectTable.Stock, 45, InitNegotiation.Accepted, 1 << 20, 256);
         Presence = new KernelPresence();
         _reader = system.Tree.RegisterReader();
+        _requests = new RequestReader(_transport, negotiated);
         _worker = new FuseWorker(
-            new RequestReader(_transport, negotiated),
+            _requests,
             new FuseOperations(system.Dependencies, Presence, cache ?? new CachePolicy(), negotiated),
             new ReplyWriter(_transport),
-            new WorkerState(_reader, new ReplyBuffer(), new WorkerCounters()));
+            new WorkerState(_reader, new ReplyBuffer(), new WorkerCounters(), _requests.Buffer));
     }
 
     public KernelPresence Presence { get; }
@@ -77,7 +79,11 @@ internal sealed class RequestDriver : IDisposable
 
     public Exception? LastFailure => _worker.LastFailure;
 
-    public void Dispose() => _reader.Dispose();
+    public void Dispose()
+    {
+        _reader.Dispose();
+        _requests.Dispose();
+    }
 
     public static byte[] Message(FuseOpcode opcode, ulong unique, ulong node, ReadOnlySpan<byte> body, uint uid = 0, uint gid = 0)
     {

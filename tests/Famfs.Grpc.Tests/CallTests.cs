@@ -287,4 +287,50 @@ public class CallTests
         await call.RequestStream.CompleteAsync();
         Assert.Equal(0, (await call.ResponseAsync.WaitAsync(TestServer.Patience)).Number);
     }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Message_whose_serializer_throws_leaves_nothing_in_the_stream(bool afterSome)
+    {
+        await using TestServer server = await TestServer.StartAsync(Transport.Tcp);
+        Method<Ask, Answer> method = new(
+            MethodType.DuplexStreaming,
+            "famfs.grpc.testing.Scripted",
+            "Duplex",
+            Marshallers.Create<Ask>(
+                (ask, context) =>
+                {
+                    context.SetPayloadLength(ask.CalculateSize());
+                    System.Buffers.IBufferWriter<byte> writer = context.GetBufferWriter();
+                    if (ask.Number < 0)
+                    {
+                        writer.GetSpan(1)[0] = 1;
+                        writer.Advance(afterSome ? 1 : 0);
+                        throw new NotSupportedException("This number is not sent.");
+                    }
+
+                    ask.WriteTo(writer);
+                    context.Complete();
+                },
+                _ => throw new NotSupportedException()),
+            Marshallers.Create<Answer>((_, _) => throw new NotSupportedException(), context => Answer.Parser.ParseFrom(context.PayloadAsReadOnlySequence())));
+        using AsyncDuplexStreamingCall<Ask, Answer> call = server.CreateChannel().CreateCallInvoker().AsyncDuplexStreamingCall(method, null, default);
+        ByteString large = ByteString.CopyFrom(new byte[5000]);
+
+        call.RequestStream.WriteOptions = new WriteOptions(WriteFlags.BufferHint);
+        await call.RequestStream.WriteAsync(new Ask { Number = 1 });
+        await Assert.ThrowsAsync<NotSupportedException>(() => call.RequestStream.WriteAsync(new Ask { Number = -1, Data = large }));
+        call.RequestStream.WriteOptions = null;
+        await call.RequestStream.WriteAsync(new Ask { Number = 2, Data = large });
+        await call.RequestStream.CompleteAsync();
+
+        List<int> numbers = [];
+        while (await call.ResponseStream.MoveNext(CancellationToken.None).WaitAsync(TestServer.Patience))
+        {
+            numbers.Add(call.ResponseStream.Current.Number);
+        }
+
+        Assert.Equal([1, 2], numbers);
+    }
 }

@@ -11,7 +11,7 @@ using Google.Protobuf.Reflection;
 
 namespace Famfs.Client.Cli;
 
-/// <summary><c>famfs log dump DEVICE…</c>: reads the log from the devices, without a master.</summary>
+/// <summary><c>famfs log dump DEVICE…</c> or <c>MOUNT</c>: reads the log from the memory, without a master.</summary>
 internal static class LogCommand
 {
     // Chosen: how often an unsettled log (somebody is taking over) is looked at again before giving up.
@@ -20,28 +20,17 @@ internal static class LogCommand
 
     public static Command Build(CliContext context)
     {
-        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system; the first one at least", Arity = ArgumentArity.OneOrMore };
+        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system, the first one at least; or its mount point", Arity = ArgumentArity.OneOrMore };
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {
-            List<DaxDevice> opened = [];
-            try
-            {
-                foreach (string path in parsed.GetValue(devices)!)
-                    opened.Add(MappedDaxDevice.Open(path, readOnly: true, coherent: null));
-                // The devices stay this method's to dispose.
-                ILogReader reader = FileSystemLog.OpenReader(DevicePool.Open(opened));
-                if (context.IsJson(parsed))
-                    await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
-                else
-                    await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
-                return (int)ExitCode.Ok;
-            }
-            finally
-            {
-                foreach (DaxDevice device in opened)
-                    device.Dispose();
-            }
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
+            ILogReader reader = FileSystemLog.OpenReader(pool);
+            if (context.IsJson(parsed))
+                await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
+            else
+                await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
+            return (int)ExitCode.Ok;
         });
         return new("log", "The log on the devices") { dump, LogExportCommand.Build(context), LogImportCommand.Build(context) };
     }

@@ -1,11 +1,12 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.Intrinsics.X86;
 
 namespace Famfs.Core.Dax;
 
 /// <summary>
 /// Memory that several hosts can address, as one host sees it. Offsets are bytes from the start of
 /// the device, lengths are bytes.
-/// <para>Ordering: <see cref="Write"/> and <see cref="WriteWord"/> become visible to other hosts no later
+/// <para>Ordering: <see cref="Write(long, ReadOnlySpan{byte})"/> and <see cref="WriteWord"/> become visible to other hosts no later
 /// than the return of <see cref="Fence"/> after <see cref="WriteBack"/> of their range.
 /// <see cref="Invalidate"/> (which includes the barrier that later loads need) must precede a read that
 /// is to see what another host wrote back. On a coherent device both are fences only.</para>
@@ -22,6 +23,9 @@ public abstract class DaxDevice : IDisposable
 
     /// <summary>Where the device is on this host, or a name for messages.</summary>
     public abstract string Path { get; }
+
+    /// <summary>The same for two devices of this host exactly if they are the same memory, by whatever paths.</summary>
+    public virtual string MemoryIdentity => Path;
 
     /// <summary>Usable bytes of the device on this host.</summary>
     public abstract long LengthBytes { get; }
@@ -43,6 +47,10 @@ public abstract class DaxDevice : IDisposable
 
     /// <summary>Copies to the device.</summary>
     public abstract void Write(long offset, ReadOnlySpan<byte> source);
+
+    /// <summary>Copies to the device from a part of <paramref name="staging"/>, which may be cheaper than from any
+    /// memory. The outcome is that of <see cref="Write(long, ReadOnlySpan{byte})"/>.</summary>
+    public virtual void Write(long offset, ReadOnlySpan<byte> source, StagingBuffer staging) => Write(offset, source);
 
     /// <summary>Fills a range with zeros by stores that do not stay in the cache, ending with a fence.</summary>
     public abstract void Zero(long offset, long length);
@@ -76,7 +84,8 @@ public abstract class DaxDevice : IDisposable
         throw new NotSupportedException($"{Path}: this kind of device has no locks");
 
     /// <summary>Opens a devdax character device or a regular file, whole.</summary>
-    /// <param name="path">Where it is on this host.</param>
+    /// <param name="path">Where it is on this host; for a regular file also <c>PATH:offset=BYTES</c> (with K, M, G
+    /// or T), when the device starts behind the file's start.</param>
     /// <param name="readOnly">For loads only.</param>
     /// <param name="coherent">As declared (SAFETY S18); by kind when null.</param>
     /// <exception cref="FamfsException">DEVICE_MISSING: absent, not permitted, not to be mapped;
@@ -93,6 +102,16 @@ public abstract class DaxDevice : IDisposable
     {
         Dispose(true);
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>MFENCE on x86-64: completes CLWB and CLFLUSHOPT, and keeps later loads behind them, which
+    /// SFENCE does not.</summary>
+    protected static void FenceMemory()
+    {
+        if (Sse2.IsSupported)
+            Sse2.MemoryFence();
+        else
+            Interlocked.MemoryBarrier();
     }
 
     /// <summary>Releases the mapping and descriptors.</summary>

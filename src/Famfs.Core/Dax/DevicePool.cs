@@ -65,6 +65,16 @@ public sealed class DevicePool : IDisposable
         }
     }
 
+    /// <summary>The same pool with its devices reached in another way, made by <paramref name="open"/>; owns those. This
+    /// pool stays the caller's.</summary>
+    public DevicePool Reopen(Func<DeviceIndex, Superblock, DaxDevice> open)
+    {
+        DaxDevice?[] devices = new DaxDevice?[_devices.Length];
+        for (int i = 0; i < devices.Length; i++)
+            devices[i] = _superblocks[i] is { } superblock ? open(superblock.Index, superblock) : null;
+        return new(Primary, Famfs2) { _devices = devices, _superblocks = [.. _superblocks] };
+    }
+
     /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be device 0 of a
     /// file system of either format; the others must belong to it. Otherwise throws and leaves them to the
     /// caller.</summary>
@@ -161,14 +171,17 @@ public sealed class DevicePool : IDisposable
 
     /// <summary>Reads a device's superblock, from the second copy when the first is damaged. Throws the error
     /// to show when the device is not one of a native file system.</summary>
-    public static Superblock RequireSuperblock(DaxDevice device)
+    public static Superblock RequireSuperblock(DaxDevice device) => RequireSuperblock(device, wholeDevice: true);
+
+    /// <summary>The same; of a part of a device that holds its superblocks when not <paramref name="wholeDevice"/>.</summary>
+    internal static Superblock RequireSuperblock(DaxDevice device, bool wholeDevice)
     {
         SuperblockVerdict verdict = ReadSuperblock(device, out Superblock? superblock, out string cause);
         if (verdict != SuperblockVerdict.Native)
             throw Superblock.ErrorOf(verdict, device.Path, cause);
-        if (superblock!.DeviceLengthBytes > device.LengthBytes)
+        if (wholeDevice && superblock!.DeviceLengthBytes > device.LengthBytes)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, its superblock says {superblock.DeviceLengthBytes}: truncated") { Path = device.Path, Limit = (ulong)superblock.DeviceLengthBytes };
-        return superblock;
+        return superblock!;
     }
 
     /// <summary>The native superblock of a further device whose file system became native while its own first copy is
@@ -257,6 +270,31 @@ public sealed class DevicePool : IDisposable
             _devices = devices;
             return superblock.Index;
         }
+    }
+
+    /// <summary>Lets go of devices that <paramref name="known"/> (the log's) does not have: an addition that
+    /// stopped before its record leaves such a superblock. Only while nobody uses them, before serving begins.
+    /// Gives their paths.</summary>
+    public IReadOnlyList<string> KeepOnly(IReadOnlyList<DeviceAdded> known)
+    {
+        List<string> dropped = [];
+        lock (_attaching)
+        {
+            DaxDevice?[] devices = [.. _devices];
+            Superblock?[] superblocks = [.. _superblocks];
+            for (int i = 1; i < devices.Length; i++)
+            {
+                if (devices[i] is not { } device || (i < known.Count && known[i].DeviceUuid.ToGuid("device_uuid") == superblocks[i]!.Device))
+                    continue;
+                dropped.Add(device.Path);
+                devices[i] = null;
+                superblocks[i] = null;
+                device.Dispose();
+            }
+            _superblocks = superblocks;
+            _devices = devices;
+        }
+        return dropped;
     }
 
     /// <summary>The device, or null when this host does not have it.</summary>

@@ -18,6 +18,10 @@ public static unsafe partial class Libc
     public const int O_NONBLOCK = 0x800;
     public const int O_CLOEXEC = 0x80000;
     public const int F_OFD_SETLK = 37;
+    public const int F_ADD_SEALS = 1033;
+    public const int F_SEAL_SEAL = 1;
+    public const int F_SEAL_SHRINK = 2;
+    public const int F_SEAL_GROW = 4;
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
     public const short F_UNLCK = 2;
@@ -47,8 +51,10 @@ public static unsafe partial class Libc
     public const int MAP_ANONYMOUS = 0x20;
     public const int MAP_NORESERVE = 0x4000;
     public const int MADV_DONTFORK = 10;
+    public const int MADV_HUGEPAGE = 14;
     public const int MADV_DONTDUMP = 16;
     public const uint MFD_CLOEXEC = 1;
+    public const uint MFD_ALLOW_SEALING = 2;
     public static readonly nint MAP_FAILED = -1;
 
     // limits.h: most pieces one vectored call takes
@@ -150,6 +156,10 @@ public static unsafe partial class Libc
     /// <summary>fcntl with a struct flock argument.</summary>
     [LibraryImport(Library, EntryPoint = "fcntl", SetLastError = true)]
     public static partial int fcntl_flock(int fd, int command, flock* argument);
+
+    /// <summary>fcntl with an int argument.</summary>
+    [LibraryImport(Library, EntryPoint = "fcntl", SetLastError = true)]
+    public static partial int fcntl_int(int fd, int command, int argument);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint mmap(nint address, nuint length, int protection, int flags, int fd, long offset);

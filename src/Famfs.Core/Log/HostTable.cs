@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 
@@ -34,6 +35,11 @@ public sealed class HostTable(DevicePool pool)
 
     /// <summary>Invalidates and reads the entries in use of one host's block.</summary>
     public List<HostEntry> ReadBlock(int hostSlot) => ReadRange(hostSlot * MediaLayout.EntriesPerHost, MediaLayout.EntriesPerHost);
+
+    /// <summary>Takes an entry among the processes of this host, for as long as <paramref name="held"/> lives: two
+    /// mounts of one host that start at the same time must not find the same entry free. False while another
+    /// has it.</summary>
+    public bool TryLock(int entry, [NotNullWhen(true)] out IDisposable? held) => _device.TryLockByte(Term.SlotCount + entry, out held);
 
     /// <summary>Writes a mount's own line: stored, written back, fenced, before it returns.</summary>
     public void Write(int entry, HostLine line)

@@ -1,3 +1,4 @@
+using Famfs.Core.Dax;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
@@ -21,14 +22,13 @@ public enum ReadOutcome
 }
 
 /// <summary>Reads requests into one buffer that it owns. One thread.</summary>
-public sealed class RequestReader
+public sealed class RequestReader : IDisposable
 {
     // Header and fixed part of a WRITE fit in this, before its data.
     private const int HeadroomBytes = 4096;
 
     private readonly IFuseTransport _transport;
     private readonly OpcodeTable _opcodes;
-    private readonly byte[] _buffer;
 
     /// <summary>Makes a reader whose buffer holds the largest WRITE agreed on.</summary>
     public RequestReader(IFuseTransport transport, Negotiated negotiated)
@@ -41,8 +41,11 @@ public sealed class RequestReader
     {
         _transport = transport;
         _opcodes = opcodes;
-        _buffer = GC.AllocateArray<byte>(Math.Max(maxWriteBytes + HeadroomBytes, FuseConstants.FUSE_MIN_READ_BUFFER), pinned: true);
+        Buffer = new StagingBuffer(Math.Max(maxWriteBytes + HeadroomBytes, FuseConstants.FUSE_MIN_READ_BUFFER));
     }
+
+    /// <summary>Where requests are read to; the data of a WRITE goes from there to its device.</summary>
+    public StagingBuffer Buffer { get; }
 
     /// <summary>The error number of the last <see cref="ReadOutcome.Broken"/>.</summary>
     public Errno LastError { get; private set; }
@@ -50,10 +53,11 @@ public sealed class RequestReader
     /// <summary>Waits for a message and checks it. The request points into this reader's buffer until the next call.</summary>
     public ReadOutcome Read(out FuseRequest request, out ParseVerdict verdict)
     {
-        int count = _transport.Read(_buffer);
+        Span<byte> buffer = Buffer.Bytes;
+        int count = _transport.Read(buffer);
         if (count >= 0)
         {
-            verdict = FuseRequest.Parse(_buffer.AsSpan(0, count), _opcodes, out request);
+            verdict = FuseRequest.Parse(buffer[..count], _opcodes, out request);
             return ReadOutcome.Message;
         }
         request = default;
@@ -69,4 +73,7 @@ public sealed class RequestReader
             _ => ReadOutcome.Broken,
         };
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => Buffer.Dispose();
 }

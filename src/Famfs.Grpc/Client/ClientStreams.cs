@@ -166,7 +166,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
                         break;
                     default:
                         isAppended = true;
-                        _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
+                        Append(message);
                         if (hold && _buffer.Length < SendThresholdBytes)
                         {
                             return Task.CompletedTask;
@@ -229,6 +229,23 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
         }
     }
 
+    // Called under the gate, by the owner of the buffer. A serializer that throws behind a prefix it has announced leaves
+    // that prefix in the buffer, and the server would take the next messages for its rest.
+    private void Append(TRequest message)
+    {
+        int before = _buffer.Length;
+        try
+        {
+            _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
+        }
+        catch
+        {
+            _buffer.Truncate(before);
+            _writer.RemnantRemoved();
+            throw;
+        }
+    }
+
     // Called under the gate, by the owner of the buffer. The state comes first: the send may end at once.
     private Task StartSending(State state)
     {
@@ -248,7 +265,7 @@ internal sealed class ClientStreamWriter<TRequest, TResponse> : IClientStreamWri
         lock (_gate)
         {
             _state = State.Open;
-            _writer.Write(_buffer, _call.Method.RequestMarshaller, message);
+            Append(message);
             if (hold && _buffer.Length < SendThresholdBytes)
             {
                 return;

@@ -22,6 +22,13 @@ internal sealed class RequestBuffer(int initialBytes) : IBufferWriter<byte>
         }
     }
 
+    /// <summary>Takes back what was written behind the first <paramref name="length"/> bytes.</summary>
+    public void Truncate(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)length, (uint)_length, nameof(length));
+        _length = length;
+    }
+
     public void Advance(int count)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(count);

@@ -40,8 +40,14 @@ internal sealed class MessageWriter : SerializationContext, IBufferWriter<byte>
 
     /// <summary>Appends one message; returns the bytes added, prefix included.</summary>
     /// <exception cref="RpcException">RESOURCE_EXHAUSTED, before anything is written, if the message is too long.</exception>
+    /// <exception cref="InvalidOperationException">The message before it was cut short, or the serializer is wrong.</exception>
     public int Write<T>(IBufferWriter<byte> target, Marshaller<T> marshaller, T message)
     {
+        if (PrefixIsDangling)
+        {
+            throw new InvalidOperationException("The message cannot be written, the one before it was cut short.");
+        }
+
         _target = target;
         _announced = -1;
         _written = 0;
@@ -70,8 +76,12 @@ internal sealed class MessageWriter : SerializationContext, IBufferWriter<byte>
         }
     }
 
-    /// <summary>True after a serializer failed behind a prefix already committed: the stream cannot go on.</summary>
+    /// <summary>True after a serializer failed behind a prefix already committed: what follows would be read as the
+    /// rest of that message, so the stream cannot go on.</summary>
     public bool PrefixIsDangling { get; private set; }
+
+    /// <summary>Whoever owns the target has taken back what the failed write left in it; the stream can go on.</summary>
+    public void RemnantRemoved() => PrefixIsDangling = false;
 
     public override void SetPayloadLength(int payloadLength)
     {

@@ -37,6 +37,7 @@ public sealed class OvertakenReplyTests : IDisposable
         _notifier?.Dispose();
         _channel?.Dispose();
         _reader?.Dispose();
+        _requests?.Dispose();
         _system.Dispose();
     }
 
@@ -100,7 +101,7 @@ public sealed class OvertakenReplyTests : IDisposable
         Assert.Equal(ReadOutcome.Message, _requests.Read(out FuseRequest request, out _));
         InitIn offer = MemoryMarshal.Read<InitIn>(request.Body[..Unsafe.SizeOf<InitIn>()]);
         offer.Flags &= ~(uint)without;
-        Assert.True(InitNegotiation.TryNegotiate(offer, 256, out InitOut reply, out Negotiated? negotiated));
+        Assert.True(InitNegotiation.TryNegotiate(offer, 256, DialectWish.Stock, out InitOut reply, out Negotiated? negotiated, out _));
         var buffer = new ReplyBuffer();
         Assert.True(transport.Write(buffer.Frame(request.Header.Unique, buffer.Ok(reply), out _), default) > 0);
         _operations = new FuseOperations(_system.Dependencies, _presence, new CachePolicy(), negotiated!);
@@ -145,7 +146,7 @@ public sealed class OvertakenReplyTests : IDisposable
             if (_requests!.Read(out FuseRequest request, out ParseVerdict verdict) != ReadOutcome.Message)
                 return;
             Assert.Equal(ParseVerdict.Ok, verdict);
-            var worker = new WorkerState(_reader!, new ReplyBuffer(), new WorkerCounters());
+            var worker = new WorkerState(_reader!, new ReplyBuffer(), new WorkerCounters(), _requests.Buffer);
             FuseReply reply = _operations!.Handle(request, worker);
             bool hold = !changed && request.Row!.Operation == operation;
             if (hold)

@@ -168,6 +168,17 @@ public class FramingTests
             // A small message leaves nothing; a large one has left a prefix, and says so.
             Assert.Equal(announced > 4096, writer.PrefixIsDangling);
             Assert.Equal(announced > 4096, target.WrittenCount != 0);
+
+            // Nothing may follow that prefix until it has been taken back.
+            if (writer.PrefixIsDangling)
+            {
+                int before = target.WrittenCount;
+                Assert.Throws<InvalidOperationException>(() => writer.Write(target, Of("announced"), [1]));
+                Assert.Equal(before, target.WrittenCount);
+                writer.RemnantRemoved();
+            }
+
+            writer.Write(target, Of("announced"), [1]);
         }
     }
 
