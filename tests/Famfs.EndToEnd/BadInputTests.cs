@@ -195,9 +195,9 @@ public sealed class BadInputTests
         process.Signal("KILL");
         process.AwaitExit();
         foreach (string[] verb in (string[][])[["creat", "--size", "1"], ["mkdir"], ["ls"], ["stat"], ["getmap"]])
-            Refused(cluster, new(6, master["http://".Length..], [.. verb, "--timeout", "1", Path.Combine(a, "f")]));
+            Refused(cluster, new(6, master["http://".Length..], [.. verb, "--timeout", "4", Path.Combine(a, "f")]));
         foreach (string verb in (string[])["status", "df", "hosts", "wait"])
-            Refused(cluster, new(6, master["http://".Length..], verb, "--timeout", "1", "--master", master));
+            Refused(cluster, new(6, master["http://".Length..], verb, "--timeout", "4", "--master", master));
         Assert.Empty(Directory.GetFileSystemEntries(a));
         // Somebody takes the call, but is no master.
         using System.Net.Sockets.TcpListener listener = new(System.Net.IPAddress.Loopback, 0);
@@ -217,7 +217,7 @@ public sealed class BadInputTests
         process.AwaitExit();
         // A mount that has never found a master does not say where one is.
         (ServerProcess unled, string again) = cluster.LaunchDaemon("again", [.. cluster.Devices.SelectMany(d => (string[])["--device", d])]);
-        unled.Await("registered in the host table");
+        unled.Await("mounted file system");
         string state = State(other, wrong);
         (int exit, string output) = cluster.TryFamfs(new Dictionary<string, string> { ["FAMFS_MASTER"] = wrong }, "creat", "--size", "1", "--timeout", "5", Path.Combine(again, "f"));
         Assert.True(exit == 7, $"{exit}: {output}");

@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.CommandLine;
 using System.Globalization;
 using Famfs.Core;
@@ -11,7 +12,7 @@ namespace Famfs.Client.Cli;
 /// famfs (fsdev_dax).</summary>
 internal static class DaxModeCommand
 {
-    private static readonly Dictionary<string, string> s_modes = new() { ["devdax"] = DaxBinding.DevDax, ["famfs"] = DaxBinding.FsDev };
+    private static readonly FrozenDictionary<string, string> s_modes = new Dictionary<string, string> { ["devdax"] = DaxBinding.DevDax, ["famfs"] = DaxBinding.FsDev }.ToFrozenDictionary();
 
     public static Command Build(CliContext context)
     {
