@@ -41,6 +41,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("wait --mount x --master unix:/x", "not a uuid")]
     [InlineData("mkfs", "mkfs")]
     [InlineData("mount /x", "mount")]
+    [InlineData("mount --dialect C /x /y", "--dialect C: must be auto, A, B0, B, D, stock")]
     [InlineData("log", "Required command")]
     public async Task A_wrong_command_line_is_one_line_and_exit_code_2(string line, string text)
     {
