@@ -92,7 +92,7 @@ public sealed class Famfs2Tests : IDisposable
             device.Position = 0x200030 + (2 * 544) + 50;
             device.WriteByte(0x55);
         }
-        string mount = cluster.Mount("a", address, "mounting read-only").Path;
+        string mount = cluster.MountWhen("mounting read-only", "a", address).Path;
         Cluster.Await("the mount", () => File.Exists(Path.Combine(mount, "good")));
         Assert.False(File.Exists(Path.Combine(mount, "bad")));
         Assert.ThrowsAny<Exception>(() => File.OpenWrite(Path.Combine(mount, "good")).Dispose());

@@ -48,6 +48,8 @@ internal static class MkfsCommand
                     borrowed.RequireMappable(path, parsed.GetValue(rebind));
                     opened.Add(MappedDaxDevice.Open(path));
                 }
+                // One that is given twice would be in its own way.
+                FileSystemFormatter.RequireDistinct(opened);
                 foreach (DaxDevice device in opened)
                 {
                     LockAgainstOthers(device, held);

@@ -107,6 +107,16 @@ public static class FileSystemFormatter
         return superblock;
     }
 
+    /// <summary>Throws BAD_REQUEST when one memory is among the devices twice, under whatever paths.</summary>
+    public static void RequireDistinct(IReadOnlyList<DaxDevice> devices)
+    {
+        if (devices.GroupBy(d => d.MemoryIdentity, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
+        {
+            (DaxDevice first, DaxDevice second) = (twice.First(), twice.Skip(1).First());
+            throw new FamfsException(ErrorReason.BadRequest, $"{second.Path}: given twice{(first.Path == second.Path ? "" : $", it is {first.Path}")}") { Path = second.Path };
+        }
+    }
+
     private static void RequireUsable(IReadOnlyList<DaxDevice> devices, FormatOptions options)
     {
         if (devices.Count is 0 or > MediaLayout.MaxDevices)
@@ -115,11 +125,7 @@ public static class FileSystemFormatter
             throw new FamfsException(ErrorReason.BadRequest, $"the number of hosts must be 1 to {MaxHostsLimit}, not {options.MaxHosts}") { Limit = MaxHostsLimit };
         if (Encoding.UTF8.GetByteCount(options.Label) > Superblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
             throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {Superblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = Superblock.MaxTextBytes };
-        if (devices.GroupBy(d => d.MemoryIdentity, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
-        {
-            (DaxDevice first, DaxDevice second) = (twice.First(), twice.Skip(1).First());
-            throw new FamfsException(ErrorReason.BadRequest, $"{second.Path}: given twice{(first.Path == second.Path ? "" : $", it is {first.Path}")}") { Path = second.Path };
-        }
+        RequireDistinct(devices);
         long hostTable = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         RequireUsable(devices[0], MediaLayout.HostTableOffset + hostTable + (2L * MediaLayout.UnitBytes), options.Force);
         foreach (DaxDevice device in devices.Skip(1))
