@@ -48,7 +48,8 @@ internal static class MkfsCommand
                     borrowed.RequireMappable(path, parsed.GetValue(rebind));
                     opened.Add(MappedDaxDevice.Open(path));
                 }
-                foreach (DaxDevice device in opened)
+                // One that is given twice is for the formatter to refuse, by its name.
+                foreach (DaxDevice device in opened.DistinctBy(d => d.MemoryIdentity))
                 {
                     LockAgainstOthers(device, held);
                     await RequireIdleAsync(device, context.Environment.Clock, cancel).ConfigureAwait(false);
