@@ -39,7 +39,7 @@ RootCommand root = new("Serves a famfs file system to this host's kernel.")
 dialect.Validators.Add(result =>
 {
     string name = result.GetValueOrDefault<string>();
-    if (name != "auto" && DialectTable.Find(name) is null)
+    if (!name.Equals("auto", StringComparison.OrdinalIgnoreCase) && DialectTable.Find(name) is null)
         result.AddError($"--dialect {name}: must be auto, {string.Join(", ", DialectTable.All.Select(d => d.Name))}");
 });
 pushIoctl.Validators.Add(result =>

@@ -6,6 +6,7 @@ using Xunit;
 namespace Famfs.EndToEnd;
 
 /// <summary>A famfs-2 file system with real masters, daemons and mounts.</summary>
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed class Famfs2Tests : IDisposable
 {
     private const string Ready = "has no host table";
@@ -41,6 +42,11 @@ public sealed class Famfs2Tests : IDisposable
         Assert.Equal(10, exit);
         Assert.Contains("native", output, StringComparison.Ordinal);
 
+        // Online, through the mount and through the master.
+        Assert.Contains("0 error(s)", cluster.Famfs("check", b), StringComparison.Ordinal);
+        Assert.Contains("0 error(s)", cluster.Famfs("check", "--master", address), StringComparison.Ordinal);
+        Assert.Contains("a master of this host is running", cluster.TryFamfs(["migrate", "--system-uuid-file", SystemOf("a"), "--host-state", cluster.StateOf("a"), .. cluster.Devices]).Output, StringComparison.Ordinal);
+
         // The master dies; both mounts go on, a mount made anew needs none, and the next master goes on behind.
         process.Signal("KILL");
         process.AwaitExit();
@@ -51,12 +57,24 @@ public sealed class Famfs2Tests : IDisposable
         (int refused, string why) = Exit(cluster.LaunchMaster("b", "--system-uuid-file", SystemOf("b")).Process);
         Assert.Equal(1, refused);
         Assert.Contains("--take-over", why, StringComparison.Ordinal);
-        string next = cluster.StartMaster("b", "--system-uuid-file", SystemOf("b"), "--take-over").Address;
+        (ServerProcess last, string next) = cluster.StartMaster("b", "--system-uuid-file", SystemOf("b"), "--take-over");
         cluster.Famfs("--master", next, "creat", "--size", "1", "d/g");
         Cluster.Await("the mount showing the file", () => File.Exists(Path.Combine(b, "d/g")));
         CheckResult check = cluster.Check();
         Assert.Empty(check.Findings);
         Assert.Equal((2L, 3L), (check.Files, check.Directories));
+
+        // Unmounted everywhere and without a master it becomes native, and the file is what it was.
+        last.Signal("TERM");
+        last.AwaitExit();
+        cluster.Famfs("umount", a);
+        cluster.Famfs("umount", b);
+        cluster.Famfs(["migrate", "--system-uuid-file", SystemOf("b"), "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+        address = cluster.StartMaster("a").Address;
+        a = cluster.Mount("a", address).Path;
+        Assert.Equal(content, File.ReadAllBytes(Path.Combine(a, "d/e/f")));
+        cluster.Famfs("creat", "--size", "1", Path.Combine(a, "d/h"));
+        Assert.Empty(cluster.Check().Findings);
     }
 
     [Fact]

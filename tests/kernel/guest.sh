@@ -21,9 +21,9 @@ refused() {
     [ $status -ne 0 ] && [[ $out == *"$text"* ]]; result "$name" $? "$(echo "$out" | tail -1)"
 }
 
-# await TEXT FILE [PID]: until the file has the text; gives up after five minutes or when the process has ended.
+# await TEXT FILE [PID]: until the file has the text; gives up after ten minutes or when the process has ended.
 await() {
-    local end=$(($(cut -d. -f1 /proc/uptime) + 300))
+    local end=$(($(cut -d. -f1 /proc/uptime) + 600))
     until grep -q -- "$1" "$2" 2>/dev/null; do
         if [ "$(cut -d. -f1 /proc/uptime)" -ge "$end" ] || { [ -n "${3:-}" ] && ! kill -0 "$3" 2>/dev/null; }; then
             echo "waited for '$1' in $2:"; cat "$2"; return 1
@@ -44,4 +44,4 @@ start_daemon() {
 attribute() { getfattr -n "user.famfs.$1" --only-values --absolute-names "$2" 2>/dev/null; }
 
 # What the kernel's famfs complains of; it explains each map and device that it does not take.
-complaints() { dmesg | grep -c 'famfs'; }
+complaints() { dmesg | grep -c 'famfs_'; }

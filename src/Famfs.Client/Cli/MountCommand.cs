@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Famfs.Core;
+using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Interop;
 using Famfs.V1;
@@ -26,6 +27,13 @@ internal static class MountCommand
         Option<string?> log = new("--log") { Description = "File for the daemon's output; by default in the state directory", HelpName = "FILE" };
         Option<string?> state = CliOptions.HostState();
         Option<string?> dialect = new("--dialect") { Description = "Generation of the famfs kernel to speak: auto (default), A, B0, B, D, or stock to use none", HelpName = "DIALECT" };
+        dialect.Validators.Add(result =>
+        {
+            // famfsd says the same, but only into its log.
+            string[] known = ["auto", .. FmapLimits.All.Select(limits => limits.Dialect), "stock"];
+            if (result.GetValueOrDefault<string?>() is { } name && !known.Contains(name, StringComparer.OrdinalIgnoreCase))
+                result.AddError($"--dialect {name}: must be {string.Join(", ", known)}");
+        });
         Command command = new(Name, "Mount a file system") { places, foreground, log, state, dialect };
         command.SetAction(async (parsed, cancel) =>
         {

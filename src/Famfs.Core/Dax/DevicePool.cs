@@ -311,13 +311,6 @@ public sealed class DevicePool : IDisposable
         return index.Value < superblocks.Length ? superblocks[index.Value]?.Device : null;
     }
 
-    /// <summary>The superblock of a present device, or null.</summary>
-    internal Superblock? FindSuperblock(DeviceIndex index)
-    {
-        Superblock?[] superblocks = _superblocks;
-        return index.Value < superblocks.Length ? superblocks[index.Value] : null;
-    }
-
     /// <summary>The device; throws DEVICE_MISSING when this host does not have it.</summary>
     public DaxDevice Require(DeviceIndex index) =>
         Find(index) ?? throw new FamfsException(ErrorReason.DeviceMissing, $"device {index} of file system {Primary.FileSystem} is not among the devices given on this host");

@@ -5,6 +5,7 @@ using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.Core.Famfs2;
 
@@ -59,7 +60,7 @@ public static class Famfs2Migration
         first.Zero(MediaLayout.SuperblockBytes, MediaLayout.UnitBytes - MediaLayout.SuperblockBytes);
         first.Zero(hostTable.OffsetBytes, hostTable.LengthBytes);
         first.Zero(segment.OffsetBytes, segment.LengthBytes);
-        WriteLog(DevicePool.OfFormatted(ordered, superblocks), source, host, timeNs, segment);
+        FileSystemFormatter.WriteFirstTerm(ordered, superblocks, new() { Host = host, Clock = clock }, timeNs, MakeRecords(source, timeNs));
         for (int i = 0; i < ordered.Count; i++)
         {
             byte[] block = Format(superblocks[i]);
@@ -127,30 +128,24 @@ public static class Famfs2Migration
         return superblocks;
     }
 
-    /// <summary>The first term: what mkfs writes, then every directory and file, in the order of the famfs-2 log.</summary>
-    private static void WriteLog(DevicePool pool, Source source, Guid host, long timeNs, MapExtent segment)
+    /// <summary>What follows the records that every native log begins with: the old log's place, then every directory and
+    /// file in the order of the famfs-2 log.</summary>
+    private static List<(RecordType Type, byte[] Payload)> MakeRecords(Source source, long timeNs)
     {
-        LogWriter writer = Mastership.Create(pool, host, Guid.NewGuid());
-        RecordBatch batch = new();
-        batch.Start(default, writer.Term, writer.Seed);
-        FileSystemFormatter.AddFirstRecords(batch, [.. pool.Present.Select(i => pool.FindSuperblock(i)!)], host, timeNs);
         ulong next = MediaLayout.FirstFreeInode + (ulong)source.Devices.Count - 1;
-        batch.Add(RecordType.SegmentReserved, new SegmentReserved
+        SegmentReserved oldLog = new()
         {
             TimeNs = timeNs,
             Inode = next++,
             Extent = new() { Device = 0, OffsetBytes = (ulong)Famfs2Layout.LogOffset, LengthBytes = (ulong)source.LogLengthBytes },
-        });
+        };
+        List<(RecordType Type, byte[] Payload)> records = [(RecordType.SegmentReserved, oldLog.ToByteArray())];
         Dictionary<InodeNumber, InodeNumber> numbers = new() { [InodeNumber.Root] = InodeNumber.Root };
         MapExtent[] extents = new MapExtent[Famfs2Layout.MaxExtents];
         foreach ((RecordType type, byte[] payload) in source.Records)
         {
-            if (batch.LengthBytes > MediaLayout.MaxBatchBytes - MediaLayout.MaxRecordBytes)
-            {
-                writer.Publish(batch);
-                batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
-            }
             InodeNumber inode = new(next++);
+            byte[] bytes;
             if (type == RecordType.DirectoryMade)
             {
                 DirectoryMadeRecord.TryRead(payload, out DirectoryMadeRecord record);
@@ -158,7 +153,8 @@ public static class Famfs2Migration
                 record.TimeNs = timeNs;
                 record.Inode = inode;
                 record.Parent = numbers[record.Parent];
-                batch.Commit(record.Write(batch.Reserve(record.GetByteCount())), type);
+                bytes = new byte[record.GetByteCount()];
+                record.Write(bytes);
             }
             else
             {
@@ -166,13 +162,12 @@ public static class Famfs2Migration
                 record.TimeNs = timeNs;
                 record.Inode = inode;
                 record.Parent = numbers[record.Parent];
-                batch.Commit(record.Write(batch.Reserve(record.GetByteCount())), type);
+                bytes = new byte[record.GetByteCount()];
+                record.Write(bytes);
             }
+            records.Add((type, bytes));
         }
-        writer.Publish(batch);
-        batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
-        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = timeNs });
-        writer.Publish(batch);
+        return records;
     }
 
     private static byte[] Format(Superblock superblock)

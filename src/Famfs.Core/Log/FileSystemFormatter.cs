@@ -9,9 +9,6 @@ namespace Famfs.Core.Log;
 /// <summary>What mkfs is asked for.</summary>
 public sealed record FormatOptions
 {
-    /// <summary>rwxr-xr-x.</summary>
-    public const uint UsualRootMode = 0b111_101_101;
-
     public required Guid Host { get; init; }
     public required TimeProvider Clock { get; init; }
     public Guid FileSystem { get; init; } = Guid.NewGuid();
@@ -19,7 +16,7 @@ public sealed record FormatOptions
 
     /// <summary>Hosts that the host table has room for; 1 to 65,536.</summary>
     public int MaxHosts { get; init; } = 512;
-    public uint RootMode { get; init; } = UsualRootMode;
+    public uint RootMode { get; init; } = 0b111_101_101;
     public uint RootUid { get; init; }
     public uint RootGid { get; init; }
 
@@ -149,7 +146,7 @@ public static class FileSystemFormatter
         LogWriter writer = Mastership.Create(pool, options.Host, Guid.NewGuid());
         RecordBatch batch = new();
         batch.Start(default, writer.Term, writer.Seed);
-        AddFirstRecords(batch, superblocks, options.Host, createdNs, options);
+        AddFirstRecords(batch, superblocks, options, createdNs);
         foreach ((RecordType type, byte[] payload) in more ?? [])
         {
             if (batch.LengthBytes > MediaLayout.MaxBatchBytes - MediaLayout.MaxRecordBytes)
@@ -164,8 +161,7 @@ public static class FileSystemFormatter
         writer.Publish(batch);
     }
 
-    /// <summary>The records that every native log begins with: file system, devices, master slot 0.</summary>
-    internal static void AddFirstRecords(RecordBatch batch, IReadOnlyList<Superblock> superblocks, Guid host, long createdNs, FormatOptions? options = null)
+    private static void AddFirstRecords(RecordBatch batch, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs)
     {
         Superblock primary = superblocks[0];
         batch.Add(RecordType.FileSystemCreated, new FileSystemCreated
@@ -175,10 +171,10 @@ public static class FileSystemFormatter
             Generation = primary.Generation,
             UnitBytes = MediaLayout.UnitBytes,
             RootInode = MediaLayout.RootInode,
-            RootMode = options?.RootMode ?? FormatOptions.UsualRootMode,
-            RootUid = options?.RootUid ?? 0,
-            RootGid = options?.RootGid ?? 0,
-            HostId = host.ToByteString(),
+            RootMode = options.RootMode,
+            RootUid = options.RootUid,
+            RootGid = options.RootGid,
+            HostId = options.Host.ToByteString(),
             SuperblockInode = MediaLayout.SuperblockInode,
             HostTableInode = MediaLayout.HostTableInode,
             HostTable = new() { Device = 0, OffsetBytes = (ulong)primary.HostTableOffset, LengthBytes = (ulong)primary.HostTableLengthBytes },
@@ -201,7 +197,7 @@ public static class FileSystemFormatter
         {
             TimeNs = createdNs,
             Slot = 0,
-            HostId = host.ToByteString(),
+            HostId = options.Host.ToByteString(),
             SegmentInode = MediaLayout.FirstSegmentInode,
             Segment = new() { Device = 0, OffsetBytes = (ulong)primary.FirstSegmentOffset, LengthBytes = (ulong)primary.FirstSegmentLengthBytes },
         });

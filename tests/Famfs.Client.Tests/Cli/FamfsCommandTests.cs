@@ -41,6 +41,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("wait --mount x --master unix:/x", "not a uuid")]
     [InlineData("mkfs", "mkfs")]
     [InlineData("mount /x", "mount")]
+    [InlineData("mount --dialect C /x /y", "--dialect C: must be auto, A, B0, B, D, stock")]
     [InlineData("log", "Required command")]
     public async Task A_wrong_command_line_is_one_line_and_exit_code_2(string line, string text)
     {
@@ -330,10 +331,13 @@ public sealed class FamfsCommandTests : IDisposable
             File.SetUnixFileMode(program, (UnixFileMode)493);
         Directory.CreateDirectory(Path.Combine(_directory, "mnt"));
 
-        (ExitCode code, _, string error) = await RunAsync($"mount /dev/d0 /dev/d1 {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -- --workers 2", programs: _directory);
+        string device = MakeDevice();
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {device} --host-state {_directory}/state")).Code);
+
+        (ExitCode code, _, string error) = await RunAsync($"mount {device} {_directory}/nothing* {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -- --workers 2", programs: _directory);
 
         Assert.Equal(ExitCode.Failed, code);
-        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device /dev/d0 --device /dev/d1 --master unix:/m1 --master unix:/m2 --host-state {_directory}/state --workers 2", error, StringComparison.Ordinal);
+        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device {device} --device {_directory}/nothing* --master unix:/m1 --master unix:/m2 --host-state {_directory}/state --workers 2", error, StringComparison.Ordinal);
     }
 
     [Fact]

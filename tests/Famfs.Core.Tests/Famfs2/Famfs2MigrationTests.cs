@@ -36,7 +36,7 @@ public sealed class Famfs2MigrationTests
         using DevicePool pool = DevicePool.Open([.. memories.Select(m => m.Attach("master"))]);
         TestMaster master = TestMaster.Start(pool, 0, LogBench.HostA);
         Assert.Equal(new Term(128), master.Writer.Term);
-        Assert.Equal(new HostTable(pool).EntryCount, Unit / MediaLayout.HostEntryBytes);
+        Assert.Equal(Unit / MediaLayout.HostEntryBytes, new HostTable(pool).EntryCount);
         Assert.Empty(new HostTable(pool).ReadInUse());
         // The old log's place is slot 0's to write segments to, and nobody else's.
         Assert.Contains(master.History.SpacesOf(0), s => s.Offset == Famfs2Layout.LogOffset && s.LengthBytes == Famfs2Layout.MinLogBytes);

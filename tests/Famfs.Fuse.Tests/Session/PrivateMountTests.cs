@@ -72,7 +72,7 @@ public sealed class PrivateMountTests : IDisposable
     }
 
     [Fact]
-    public void A_way_inside_does_not_keep_the_mount_busy_but_keeps_it_alive_until_it_is_given_up()
+    public async Task A_way_inside_does_not_keep_the_mount_busy_but_keeps_it_alive_until_it_is_given_up()
     {
         using RealMount mount = RealMount.Start(_system);
         DetachedMount inside = mount.Mount.OpenInside();
@@ -87,7 +87,7 @@ public sealed class PrivateMountTests : IDisposable
         Assert.False(mount.Mount.Completion.IsCompleted);
         open.Dispose();
         inside.Dispose();
-        Assert.True(mount.Mount.Completion.Wait(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken));
+        await mount.Mount.Completion.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
     }
 
     private int Reread(FileStream open, byte value)
