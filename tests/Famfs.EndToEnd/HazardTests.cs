@@ -23,20 +23,6 @@ public sealed class HazardTests
     }
 
     [Fact]
-    public void Host_mounts_again_however_often_its_daemon_was_killed()
-    {
-        using Cluster cluster = Cluster.Create(deviceBytes: 256L << 20);
-        string master = cluster.StartMaster("a").Address;
-        for (int i = 0; i <= MediaLayout.EntriesPerHost + 1; i++)
-        {
-            (ServerProcess daemon, string path) = cluster.Mount("a", master);
-            daemon.Signal("KILL");
-            daemon.AwaitExit();
-            cluster.Famfs("umount", path);
-        }
-    }
-
-    [Fact]
     public void Daemon_told_to_stop_takes_its_mount_away_although_a_file_is_open()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 256L << 20);
