@@ -4,6 +4,10 @@ using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
+// For `famfs doctor`, which starts this program because only this one speaks to the kernel.
+if (args is [KernelProbe.Option, .. string[] probed])
+    return KernelProbe.Run(probed, Console.Out);
+
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<string[]> devices = new("--device", "-d")
 {
@@ -89,7 +93,9 @@ root.SetAction((parsed, cancel) =>
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });
-return await root.Parse(args).InvokeAsync();
+
+// Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
 
 static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
     ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)

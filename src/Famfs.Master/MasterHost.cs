@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Reflection;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -25,6 +26,11 @@ internal static class MasterHost
     /// <summary>Exit status of a master that could not start or was deposed (docs/operations.md).</summary>
     private const int Failed = 1;
 
+    private const string UnixPrefix = "unix:";
+
+    /// <summary>sun_path of sys/un.h without its NUL.</summary>
+    private const int MaxSocketPathBytes = 107;
+
     /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
     private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
 
@@ -44,7 +50,7 @@ internal static class MasterHost
             using IDisposable slotLock = recovered.SlotLock;
             return await ServeAsync(options, host, devices, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
-        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or UnauthorizedAccessException)
         {
             await Console.Error.WriteLineAsync($"famfs-master: {error.Message}").ConfigureAwait(false);
             return Failed;
@@ -76,7 +82,8 @@ internal static class MasterHost
             Args = ["--hostBuilder:reloadConfigOnChange=false"],
         });
         builder.WebHost.UseKestrelHttpsConfiguration();
-        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information);
+        // A start that fails is said in one line, by the caller.
+        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
@@ -126,7 +133,21 @@ internal static class MasterHost
             }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         // Streams last as long as their hosts; the server would wait for them.
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
-        await app.StartAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            foreach (string listen in options.Listen)
+                RemoveDeadSocket(listen);
+            await app.StartAsync(cancel).ConfigureAwait(false);
+        }
+        catch (Exception error)
+        {
+            // Nobody was served: the term ends in order, and the next start need not watch for it.
+            await engine.DisposeAsync().ConfigureAwait(false);
+            await stopping.ConfigureAwait(false);
+            if (error is SocketException)
+                throw new IOException($"--listen {string.Join(", ", options.Listen)}: {error.Message}", error);
+            throw;
+        }
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Slot, engine.State.Tree.FileCount, string.Join(", ", options.Listen));
@@ -146,6 +167,28 @@ internal static class MasterHost
             throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
         HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
         return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
+    }
+
+    /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and the start
+    /// fails.</summary>
+    private static void RemoveDeadSocket(string address)
+    {
+        if (!address.StartsWith(UnixPrefix, StringComparison.Ordinal))
+            return;
+        string path = address[UnixPrefix.Length..];
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(path));
+        }
+        catch (SocketException error) when (error.SocketErrorCode == SocketError.ConnectionRefused && File.ResolveLinkTarget(path, returnFinalTarget: false) is null)
+        {
+            File.Delete(path);
+        }
+        catch (SocketException)
+        {
+            // Not there, or not to be used: listening says what is wrong.
+        }
     }
 
     private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
@@ -173,9 +216,11 @@ internal static class MasterHost
 
     private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls)
     {
-        if (address.StartsWith("unix:", StringComparison.Ordinal) && address.Length > 5)
+        if (address.StartsWith(UnixPrefix, StringComparison.Ordinal))
         {
-            string path = address[5..];
+            string path = address[UnixPrefix.Length..];
+            if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
+                throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
             return kestrel => kestrel.ListenUnixSocket(path);
         }
         if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")

@@ -1,7 +1,9 @@
 using System.Text;
 using Famfs.Core;
 using Famfs.Core.Allocation;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -18,6 +20,15 @@ internal sealed class MasterOperations(MasterEngine engine)
     private const uint PermissionBits = 0xFFF;
     private const uint DefaultFileMode = 0x1A4;      // 0644
     private const uint DefaultDirectoryMode = 0x1ED; // 0755
+
+    // A DirectoryMade record without its name takes less.
+    private const int DirectoryRecordBytes = 128;
+
+    // Any record but FileCreated and DirectoryMade takes less: texts are cut to 200 characters at most.
+    private const int SmallRecordBytes = 1024;
+
+    // A SHA-512. What hosts of this version send is a SHA-256.
+    private const int MaxDigestBytes = 64;
 
     private readonly List<MapExtent> _extents = [];
 
@@ -112,7 +123,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         int missing = components.Count - found;
         if (missing > 1 && !request.Parents)
             throw PathError(ErrorReason.NotFound, request.Path, components, found, "does not exist");
-        engine.RequireLogSpace(missing, EstimateFileRecord(FileSystemPath.MaxComponentBytes));
+        engine.RequireLogSpace(missing, components.Skip(found).Sum(c => (long)DirectoryRecordBytes + c.Length));
         for (int i = found; i < components.Count; i++)
         {
             InodeNumber inode = engine.NextInode;
@@ -191,6 +202,8 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Gives a host its block of lines in the host table (SAFETY S11).</summary>
     public int RegisterHost(HostIdentityClaim claim, int capacity)
     {
+        if (claim.MachineDigest.Length > MaxDigestBytes)
+            throw new FamfsException(ErrorReason.BadRequest, $"machine_digest has {claim.MachineDigest.Length} bytes, the limit is {MaxDigestBytes}") { Limit = MaxDigestBytes };
         if (engine.State.Hosts.TryGetValue(claim.Host, out HostRecord? known))
         {
             if (known.MachineDigest != claim.MachineDigest && !known.MachineDigest.IsEmpty)
@@ -201,7 +214,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         int slot = Enumerable.Range(0, capacity).FirstOrDefault(s => !taken.Contains(s), -1);
         if (slot < 0)
             throw new FamfsException(ErrorReason.NoSpace, $"the host table has room for {capacity} hosts and all are registered") { Limit = (ulong)capacity };
-        engine.RequireLogSpace(1, 512);
+        engine.RequireLogSpace(1, SmallRecordBytes);
         engine.Append(RecordType.HostRegistered, new HostRegistered
         {
             TimeNs = engine.NowNs,
@@ -218,7 +231,7 @@ internal sealed class MasterOperations(MasterEngine engine)
     {
         if (!engine.Format.HasHostTable || engine.State.Gone.ContainsKey(mount))
             return false;
-        engine.RequireLogSpace(1, 512);
+        engine.RequireLogSpace(1, SmallRecordBytes);
         engine.Append(RecordType.HostGone, new HostGone
         {
             TimeNs = engine.NowNs,
@@ -230,6 +243,45 @@ internal sealed class MasterOperations(MasterEngine engine)
         return true;
     }
 
+    /// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added; gives its index
+    /// and the position of its record.</summary>
+    public (uint Index, LogPosition Position) AddDevice(AddDeviceRequest request, TimeProvider clock)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
+            return (engine.State.Devices.First(d => d.RequestId == request.RequestId).Index, engine.Position with { Sequence = trace.Sequence, Term = trace.Term });
+        if (request.Path.Length == 0 || request.Path.Contains('\0', StringComparison.Ordinal))
+            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty or has a NUL character");
+        if (engine.State.Devices.Length >= MediaLayout.MaxDevices)
+            throw new FamfsException(ErrorReason.BadRequest, $"the pool has {MediaLayout.MaxDevices} devices, which is the limit") { Limit = MediaLayout.MaxDevices };
+        engine.RequireLogSpaceForGrowth(SmallRecordBytes);
+        DaxDevice device = DaxDevice.Open(request.Path);
+        try
+        {
+            RequireNotInPool(device);
+            if (request.HasCoherent)
+                device.Coherent = request.Coherent;
+            DeviceIndex index = new((ushort)engine.State.Devices.Length);
+            // The device's own superblock is written before the record: a crash in between leaves a device that is
+            // not in the pool and that --force formats again.
+            DeviceAdded record = engine.Pool.Famfs2 is null
+                ? PrepareDevice(device, index, request, clock)
+                : engine.Format.PrepareDevice(engine.Pool, device, index, request);
+            record.RequestId = request.RequestId;
+            record.RequestDigest = id == Guid.Empty ? 0 : digest;
+            engine.Pool.Attach(device, index);
+            engine.Append(RecordType.DeviceAdded, record);
+            return (index.Value, engine.Position);
+        }
+        catch
+        {
+            if (!engine.Pool.Present.Any(i => engine.Pool.Require(i) == device))
+                device.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Gives a host a master slot with its first segment (SAFETY S1).</summary>
     public int GrantMasterSlot(GrantMasterSlotRequest request)
     {
@@ -237,6 +289,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
+        request.RequestId.ToGuid("request_id");
         foreach ((int granted, Guid owner) in engine.State.MasterSlots)
         {
             if (owner == host)
@@ -245,7 +298,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         int slot = Enumerable.Range(0, Term.SlotCount).FirstOrDefault(s => !engine.State.MasterSlots.ContainsKey(s), -1);
         if (slot < 0)
             throw new FamfsException(ErrorReason.NoSpace, $"all {Term.SlotCount} master slots are granted") { Limit = Term.SlotCount };
-        engine.RequireLogSpace(1, 512);
+        engine.RequireLogSpace(1, SmallRecordBytes);
         if (!engine.TryAllocateRun(MediaLayout.UnitBytes, out MapExtent extent))
             throw new FamfsException(ErrorReason.NoSpace, "no space for the first segment of another master slot");
         engine.Append(RecordType.MasterSlotGranted, new MasterSlotGranted
@@ -274,6 +327,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         }
         if (!request.HasDialectFloor)
             throw new FamfsException(ErrorReason.BadRequest, "the request names no policy");
+        engine.Format.Require("a dialect floor");
         uint floor = FmapLimits.ParseFloor(request.DialectFloor);
         engine.RequireLogSpace(1, 512);
         engine.Append(RecordType.PolicySet, new PolicySet
@@ -284,6 +338,32 @@ internal sealed class MasterOperations(MasterEngine engine)
             DialectFloor = floor,
         });
         return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
+    }
+
+    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, TimeProvider clock)
+    {
+        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, request.Zero, clock);
+        return new()
+        {
+            TimeNs = engine.NowNs,
+            Index = index.Value,
+            DeviceUuid = superblock.Device.ToByteString(),
+            LengthBytes = (ulong)superblock.DeviceLengthBytes,
+            Coherent = superblock.Coherent,
+            SuperblockInode = engine.NextInode.Value,
+            Name = superblock.DeviceName,
+        };
+    }
+
+    /// <summary>Whatever force says, memory that is in the pool is not given to it again: by another path, or as a
+    /// device that is only missing on this host.</summary>
+    private void RequireNotInPool(DaxDevice device)
+    {
+        bool here = engine.Pool.Present.Any(i => engine.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
+        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
+            && engine.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        if (here || known)
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }
 
     private static uint RequireMode(uint mode, bool set, uint byDefault)

@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Allocation;
+using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -117,58 +118,11 @@ internal sealed class MasterService(
         return reply;
     }));
 
-    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(_ =>
     {
-        Guid id = request.RequestId.ToGuid("request_id");
-        // The device's own superblock is written before the record: a crash in between leaves a device that is
-        // not in the pool and that --force formats again.
-        ulong digest = RequestDigest.Of(request);
-        if (e.Requests.TryFind(id, digest, out RequestTrace trace))
-        {
-            uint made = e.State.Devices.First(d => d.RequestId == request.RequestId).Index;
-            return new AddDeviceReply { Position = MountTable.PositionOf(e.Position with { Sequence = trace.Sequence, Term = trace.Term }), Device = DescribeDevice(made) };
-        }
-        if (string.IsNullOrEmpty(request.Path))
-            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
-        e.RequireLogSpace(1, 512);
-        DaxDevice device = DaxDevice.Open(request.Path);
-        try
-        {
-            RequireNotInPool(e, device);
-            if (request.HasCoherent)
-                device.Coherent = request.Coherent;
-            DeviceIndex index = new((ushort)e.State.Devices.Length);
-            DeviceAdded record = e.Pool.Famfs2 is null
-                ? PrepareDevice(e, device, index, request)
-                : e.Format.PrepareDevice(e.Pool, device, index, request);
-            record.RequestId = request.RequestId;
-            record.RequestDigest = digest;
-            e.Pool.Attach(device, index);
-            e.Append(RecordType.DeviceAdded, record);
-            return new AddDeviceReply { Device = DescribeDevice(index.Value), Position = MountTable.PositionOf(e.Position) };
-        }
-        catch
-        {
-            if (!e.Pool.Present.Any(i => e.Pool.Require(i) == device))
-                device.Dispose();
-            throw;
-        }
+        (uint index, LogPosition position) = operations.AddDevice(request, clock);
+        return new AddDeviceReply { Device = DescribeDevice(index), Position = MountTable.PositionOf(position) };
     }));
-
-    private DeviceAdded PrepareDevice(MasterEngine e, DaxDevice device, DeviceIndex index, AddDeviceRequest request)
-    {
-        Superblock superblock = FileSystemFormatter.FormatFurther(device, e.Pool.Primary, index, request.Force, request.Zero, clock);
-        return new()
-        {
-            TimeNs = e.NowNs,
-            Index = index.Value,
-            DeviceUuid = superblock.Device.ToByteString(),
-            LengthBytes = (ulong)superblock.DeviceLengthBytes,
-            Coherent = superblock.Coherent,
-            SuperblockInode = e.NextInode.Value,
-            Name = superblock.DeviceName,
-        };
-    }
 
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
         new GrantMasterSlotReply
@@ -285,7 +239,43 @@ internal sealed class MasterService(
 
     public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 
-    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => throw NotServed("Check");
+    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
+    {
+        // Reads the memory with a reader of its own, beside the engine; what it sees is a prefix.
+        Channel<CheckReply> replies = Channel.CreateUnbounded<CheckReply>();
+        Task checking = Task.Run(() =>
+        {
+            try
+            {
+                CheckResult result = FileSystemCheck.Run([.. engine.Pool.Present.Select(engine.Pool.Require)], phase => replies.Writer.TryWrite(ProgressOf(phase)));
+                foreach (Finding finding in result.Findings)
+                {
+                    replies.Writer.TryWrite(new()
+                    {
+                        Finding = new()
+                        {
+                            Severity = finding.Severity == FindingSeverity.Error ? "error" : "warning",
+                            Code = finding.Code,
+                            Where = finding.Where,
+                            What = finding.What,
+                        },
+                    });
+                }
+                replies.Writer.TryWrite(ProgressOf("done"));
+                replies.Writer.Complete();
+            }
+            catch (Exception error)
+            {
+                replies.Writer.Complete(error);
+            }
+        }, context.CancellationToken);
+        await foreach (CheckReply reply in replies.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            await responseStream.WriteAsync(reply).ConfigureAwait(false);
+        await checking.ConfigureAwait(false);
+        return true;
+    });
+
+    private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
 
     /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
     private RpcException NotServed(string method, bool byNative = false) =>
@@ -371,17 +361,6 @@ internal sealed class MasterService(
             List<HostStatus> lagging = [.. mounts.Describe(position, engine.State).Where(h => missing.Contains(h.MountId.ToGuid("mount id")))];
             throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", missing.Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}"))}") { Lagging = lagging };
         }
-    }
-
-    /// <summary>Not even by force: the same memory by another path, or a device of this file system that only
-    /// this host lacks.</summary>
-    private static void RequireNotInPool(MasterEngine e, DaxDevice device)
-    {
-        bool here = e.Pool.Present.Any(i => e.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
-        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
-            && e.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
-        if (here || known)
-            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }
 
     private DeviceInfo DescribeDevice(uint index)
@@ -473,7 +452,7 @@ internal sealed class MasterService(
 
     /// <summary>All files of one bulk message. It may be decided over several batches; what was decided before
     /// one filled up is not decided again.</summary>
-    private sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
+    internal sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
     {
         private readonly TaskCompletionSource<CreateFilesReply> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly CreateFilesReply _reply = new();
@@ -502,6 +481,13 @@ internal sealed class MasterService(
 
         protected override void Complete(Exception? error)
         {
+            // What was decided before the log was full is published; the others are refused one by one.
+            if (error is FamfsException { Reason: ErrorReason.LogFull })
+            {
+                while (_reply.Results.Count < request.Files.Count)
+                    _reply.Results.Add(new CreateFileResult { Error = StatusMap.DetailOf(error) });
+                error = null;
+            }
             if (error is null)
                 _completion.TrySetResult(_reply);
             else

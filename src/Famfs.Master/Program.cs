@@ -37,4 +37,6 @@ root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
     SystemUuidFile = parsed.GetRequiredValue(systemUuid),
     TakeOver = parsed.GetValue(takeOver),
 }, cancel));
-return await root.Parse(args).InvokeAsync();
+
+// Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });

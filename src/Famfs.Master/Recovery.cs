@@ -175,7 +175,7 @@ internal static class Recovery
         foreach ((int slot, Guid owner) in state.MasterSlots)
         {
             if (owner == host.Host)
-                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate);
+                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate && reader.Anchor!.Term == reader.Position.Term);
         }
         // A claim that never became active hides the rest of the log; what is this host's beyond doubt is the
         // slot in which it has claimed before, and slot 0 for the host that ran mkfs.

@@ -85,6 +85,14 @@ internal sealed class Cluster : IDisposable
         return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]), address);
     }
 
+    /// <summary>Starts a master as <paramref name="host"/> on an address that is given, and waits until it serves.</summary>
+    public ServerProcess StartMasterAt(string host, string address)
+    {
+        ServerProcess process = Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address]);
+        process.Await("listening on");
+        return process;
+    }
+
     /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
     public (ServerProcess Process, string Path) Mount(string host, string master, params string[] more) =>
         MountWhen("registered in the host table", host, master, more);
@@ -95,6 +103,13 @@ internal sealed class Cluster : IDisposable
         (ServerProcess process, string path) = LaunchDaemon(host, [.. DeviceArguments(), "--master", master, .. more]);
         process.Await(ready);
         return (process, path);
+    }
+
+    /// <summary>Starts a daemon of <paramref name="host"/> on a mount point of that name.</summary>
+    public (ServerProcess Process, string Path) LaunchMount(string host, string name, string master)
+    {
+        string path = NewDirectory(name);
+        return (Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]), path);
     }
 
     /// <summary>Starts a daemon as <paramref name="host"/> with these arguments and no others.</summary>

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -45,7 +46,7 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
-        Meta = _state is null ? null : new MetaFiles(_state),
+        Meta = _state is null ? null : new MetaFiles(_state, new(MediaLayout.MetaInode)),
         Windows = Windows,
     };
 

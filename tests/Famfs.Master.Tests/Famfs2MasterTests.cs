@@ -72,6 +72,7 @@ public sealed class Famfs2MasterTests : IDisposable
             () => master.Engine.RunAsync(_ => master.Operations.MakeDirectory(new() { Path = $"{longest[..40]}/{longest[..39]}", Parents = true })),
             () => master.CreateAsync(new() { Path = "f", SizeBytes = 1, State = CreateState.Staged }),
             () => master.CreateAsync(new() { Path = "f", SizeBytes = 1, Layout = new() { Kind = LayoutKind.Interleaved, Strips = 17 } }),
+            () => master.Engine.RunAsync(_ => master.Operations.SetPolicy(new() { DialectFloor = "B" })),
             () => master.Engine.RunAsync(_ => master.Operations.GrantMasterSlot(new() { HostId = Guid.NewGuid().ToByteString() })),
         ])
         {

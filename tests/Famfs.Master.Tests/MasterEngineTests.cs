@@ -195,7 +195,8 @@ public sealed class MasterEngineTests : IDisposable
     private async Task<Master> StartAsync() =>
         new(await Recovery.RunAsync(Open(), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
 
-    private sealed class Master : IAsyncDisposable
+    /// <summary>An engine on a recovered pool, until it is disposed of.</summary>
+    internal sealed class Master : IAsyncDisposable
     {
         private readonly Recovery.Result _recovered;
 
@@ -206,7 +207,8 @@ public sealed class MasterEngineTests : IDisposable
             hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
             Engine = new(recovered.State, recovered.Writer, hub, TimeProvider.System, new Random(1));
             Operations = new(Engine);
-            Engine.Start(new TermStarted());
+            // A long address, so that restarts take their share of the log.
+            Engine.Start(new TermStarted { Address = new string('a', 1000) });
         }
 
         public MasterEngine Engine { get; }

@@ -105,6 +105,9 @@ internal sealed class CliContext(CliEnvironment environment)
     public TimeSpan TimeoutOf(ParseResult parsed) =>
         parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
 
+    /// <summary>--master was given on the command line.</summary>
+    public bool IsMasterGiven(ParseResult parsed) => GivenMasters(parsed).Length > 0;
+
     /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
     public string[] MastersOf(ParseResult parsed) =>
         GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));

@@ -74,6 +74,7 @@ public static class FamfsCommand
         root.Add(MountCommand.Build(context));
         root.Add(UmountCommand.Build(context));
         root.Add(DaxModeCommand.Build(context));
+        root.Add(DoctorCommand.Build(context));
         root.Add(MasterCommand.Build(context));
         root.Add(MasterSlotCommand.Build(context));
         root.Add(CreatCommand.Build(context));
@@ -92,6 +93,8 @@ public static class FamfsCommand
         root.Add(DevicesCommand.Build(context));
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
+        root.Add(CheckCommand.Build(context));
+        root.Add(MigrateCommand.Build(context));
         return root;
     }
 

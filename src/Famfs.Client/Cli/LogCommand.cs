@@ -32,12 +32,16 @@ internal static class LogCommand
                 await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
             return (int)ExitCode.Ok;
         });
-        return new("log", "The log on the devices") { dump };
+        return new("log", "The log on the devices") { dump, LogExportCommand.Build(context), LogImportCommand.Build(context) };
     }
 
     private delegate void FrameSink(in RecordFrame frame);
 
-    private static async Task ReadAllAsync(CliContext context, ILogReader reader, FrameSink sink, CancellationToken cancel)
+    private static Task ReadAllAsync(CliContext context, ILogReader reader, FrameSink sink, CancellationToken cancel) =>
+        ReadBlocksAsync(context, reader, block => Give(block, reader.Position.FileSystem, sink), cancel);
+
+    /// <summary>Reads the log to its end. Throws TIMEOUT when a master has claimed it and does not become active.</summary>
+    internal static async Task ReadBlocksAsync(CliContext context, ILogReader reader, Action<LogBlock> give, CancellationToken cancel)
     {
         int unsettled = 0;
         while (true)
@@ -46,7 +50,7 @@ internal static class LogCommand
             switch (reader.Poll(out LogBlock block))
             {
                 case PollVerdict.Records:
-                    Give(block, reader.Position.FileSystem, sink);
+                    give(block);
                     break;
                 case PollVerdict.UpToDate:
                     return;

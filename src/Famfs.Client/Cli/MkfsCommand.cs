@@ -40,6 +40,7 @@ internal static class MkfsCommand
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
             using BorrowedDevices borrowed = new(context);
             List<DaxDevice> opened = [];
+            List<IDisposable> held = [];
             try
             {
                 foreach (string path in parsed.GetValue(devices)!)
@@ -47,7 +48,11 @@ internal static class MkfsCommand
                     borrowed.RequireMappable(path, parsed.GetValue(rebind));
                     opened.Add(MappedDaxDevice.Open(path));
                 }
-                await RequireIdleAsync(opened[0], context.Environment.Clock, cancel).ConfigureAwait(false);
+                foreach (DaxDevice device in opened)
+                {
+                    LockAgainstOthers(device, held);
+                    await RequireIdleAsync(device, context.Environment.Clock, cancel).ConfigureAwait(false);
+                }
                 if (parsed.GetValue(format) == "famfs-2")
                 {
                     RequireNotGiven(parsed, "--format famfs-2 has no such thing", label, maxHosts, adopt, state);
@@ -79,6 +84,8 @@ internal static class MkfsCommand
             }
             finally
             {
+                foreach (IDisposable one in held)
+                    one.Dispose();
                 foreach (DaxDevice device in opened)
                     device.Dispose();
             }
@@ -86,20 +93,26 @@ internal static class MkfsCommand
         return command;
     }
 
+    /// <summary>Takes the first lock of each device, so that of two mkfs at the same time one gives up, and of a first
+    /// device the locks of all master slots: a master of this host holds its own also while it is stopped, and
+    /// its counter with it.</summary>
+    private static void LockAgainstOthers(DaxDevice device, List<IDisposable> held)
+    {
+        bool first = DevicePool.ReadSuperblock(device, out Superblock? old, out _) == SuperblockVerdict.Native && old!.IsPrimary;
+        for (int slot = 0; slot < (first ? Term.SlotCount : 1); slot++)
+        {
+            if (!device.TryLockByte(slot, out IDisposable? one))
+                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: a master of its file system, or another mkfs, is running on this host (lock {slot} is taken)") { Path = device.Path };
+            held.Add(one);
+        }
+    }
+
     /// <summary>Whatever --force says, a file system that somebody uses is not overwritten: its master and its
     /// mounts would go on storing into the new one (SAFETY S13).</summary>
     private static async Task RequireIdleAsync(DaxDevice first, TimeProvider clock, CancellationToken cancel)
     {
-        SuperblockVerdict verdict = DevicePool.ReadSuperblock(first, out Superblock? old, out _);
-        if (verdict == SuperblockVerdict.Famfs2)
-        {
-            // This format shows no life; a master on this very host holds its lock.
-            if (!first.TryLockByte(0, out IDisposable? held))
-                throw new FamfsException(ErrorReason.Exists, $"{first.Path}: a master of its file system is running on this host") { Path = first.Path };
-            held.Dispose();
-            return;
-        }
-        if (verdict != SuperblockVerdict.Native || !old!.IsPrimary)
+        // famfs-2 shows no life but the lock of a master on this very host, which is the first of those taken before.
+        if (DevicePool.ReadSuperblock(first, out Superblock? old, out _) != SuperblockVerdict.Native || !old!.IsPrimary)
             return;
         // The pool is not disposed: the device is the caller's.
         DevicePool pool = DevicePool.Open([first]);
@@ -109,7 +122,10 @@ internal static class MkfsCommand
             throw new FamfsException(ErrorReason.Exists, $"{first.Path}: the master of slot {slot} of its file system is running") { Path = first.Path };
         foreach ((int entry, ulong counter) in Counters(table))
         {
-            if (!before.TryGetValue(entry, out ulong then) || then != counter)
+            // The daemon of a line may stand still, but on this host it holds the line's lock.
+            bool free = table.TryLock(entry, out IDisposable? held);
+            held?.Dispose();
+            if (!free || !before.TryGetValue(entry, out ulong then) || then != counter)
                 throw new FamfsException(ErrorReason.Exists, $"{first.Path}: a mount of its file system is alive (host table entry {entry})") { Path = first.Path };
         }
     }

@@ -81,8 +81,13 @@ internal static class MountCommand
     /// own exit code.</summary>
     private static async Task RequireSoundAsync(CliContext context, ParseResult parsed, string[] devices, CancellationToken cancel)
     {
+        // What the kernel holds for its famfs, only the daemon can look at.
+        DeviceSearch search = new(devices, context.Environment.Clock);
+        DaxBinding binding = context.Environment.DaxBinding;
+        if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
+            return;
         Guid fileSystem;
-        using (DevicePool pool = new DeviceSearch(devices, context.Environment.Clock).Open(readOnly: true))
+        using (DevicePool pool = search.Open(readOnly: true))
             fileSystem = pool.Primary.FileSystem;
         if (context.MastersOf(parsed) is not { Length: > 0 } masters)
             return;

@@ -1,6 +1,5 @@
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
-using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core.Dax;
@@ -66,48 +65,6 @@ public sealed class DevicePool : IDisposable
         }
     }
 
-    /// <summary>Opens the devices that an operator names: paths of devices (<see cref="DaxDevice.Open"/>), or one mount
-    /// point of the file system on this host, which stands for all of them. Errors as of those, and those of
-    /// <see cref="Open(IReadOnlyList{DaxDevice})"/>.</summary>
-    public static DevicePool Open(IReadOnlyList<string> arguments, bool readOnly, TimeProvider clock)
-    {
-        List<DaxDevice> devices = OpenDevices(arguments, readOnly, clock);
-        try
-        {
-            return Open(devices);
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
-    }
-
-    private static List<DaxDevice> OpenDevices(IReadOnlyList<string> arguments, bool readOnly, TimeProvider clock)
-    {
-        string? mountPoint = arguments.FirstOrDefault(PathAttributes.IsMountPointArgument);
-        if (mountPoint is not null)
-        {
-            return arguments.Count == 1
-                ? MetaDirectory.OpenDevices(mountPoint, readOnly, clock)
-                : throw new FamfsException(ErrorReason.BadRequest, $"{mountPoint}: a mount point stands for all devices of its file system and is given alone") { Path = mountPoint };
-        }
-        List<DaxDevice> devices = [];
-        try
-        {
-            foreach (string path in arguments)
-                devices.Add(DaxDevice.Open(path, readOnly));
-            return devices;
-        }
-        catch
-        {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
-        }
-    }
-
     /// <summary>The same pool with its devices reached in another way, made by <paramref name="open"/>; owns those. This
     /// pool stays the caller's.</summary>
     public DevicePool Reopen(Func<DeviceIndex, Superblock, DaxDevice> open)
@@ -115,7 +72,7 @@ public sealed class DevicePool : IDisposable
         DaxDevice?[] devices = new DaxDevice?[_devices.Length];
         for (int i = 0; i < devices.Length; i++)
             devices[i] = _superblocks[i] is { } superblock ? open(superblock.Index, superblock) : null;
-        return new(Primary) { _devices = devices, _superblocks = [.. _superblocks] };
+        return new(Primary, Famfs2) { _devices = devices, _superblocks = [.. _superblocks] };
     }
 
     /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be device 0 of a
@@ -123,12 +80,15 @@ public sealed class DevicePool : IDisposable
     /// caller.</summary>
     public static DevicePool Open(IReadOnlyList<DaxDevice> devices)
     {
-        if (devices.Any(d => ReadSuperblock(d, out _, out _) == SuperblockVerdict.Famfs2))
+        bool isNative = devices.Any(d => ReadSuperblock(d, out Superblock? superblock, out _) == SuperblockVerdict.Native && superblock!.IsPrimary);
+        if (!isNative && devices.Any(d => ReadSuperblock(d, out _, out _) == SuperblockVerdict.Famfs2))
             return OpenFamfs2(devices);
         Superblock? primary = null;
         DaxDevice? primaryDevice = null;
         foreach (DaxDevice device in devices)
         {
+            if (FindUnfinished(device) is not null)
+                continue;
             Superblock superblock = RequireSuperblock(device);
             if (!superblock.IsPrimary)
                 continue;
@@ -224,6 +184,22 @@ public sealed class DevicePool : IDisposable
         return superblock!;
     }
 
+    /// <summary>The native superblock of a further device whose file system became native while its own first copy is
+    /// still that of famfs-2: a migration was interrupted between the two. Null: it is not one.</summary>
+    public static Superblock? FindUnfinished(DaxDevice device)
+    {
+        if (ReadSuperblock(device, out _, out _) != SuperblockVerdict.Famfs2)
+            return null;
+        byte[] block = new byte[MediaLayout.SuperblockBytes];
+        device.Invalidate(MediaLayout.SuperblockCopyOffset, block.Length);
+        device.Read(MediaLayout.SuperblockCopyOffset, block);
+        return Superblock.Parse(block, out Superblock? copy, out _) == SuperblockVerdict.Native && !copy!.IsPrimary
+            && Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? first, out _) == SuperblockVerdict.Famfs2
+            && first!.FileSystem == copy.FileSystem && first.Device == copy.Device
+            ? copy
+            : null;
+    }
+
     /// <summary>Judges what is on a device.</summary>
     public static SuperblockVerdict ReadSuperblock(DaxDevice device, out Superblock? superblock, out string cause)
     {
@@ -257,7 +233,7 @@ public sealed class DevicePool : IDisposable
     {
         if (Famfs2 is not null)
             return AttachFamfs2(device, index);
-        return Attach(device, RequireSuperblock(device));
+        return Attach(device, FindUnfinished(device) ?? RequireSuperblock(device));
     }
 
     private DeviceIndex AttachFamfs2(DaxDevice device, DeviceIndex? given)
@@ -333,6 +309,13 @@ public sealed class DevicePool : IDisposable
     {
         Superblock?[] superblocks = _superblocks;
         return index.Value < superblocks.Length ? superblocks[index.Value]?.Device : null;
+    }
+
+    /// <summary>The superblock of a present device, or null.</summary>
+    internal Superblock? FindSuperblock(DeviceIndex index)
+    {
+        Superblock?[] superblocks = _superblocks;
+        return index.Value < superblocks.Length ? superblocks[index.Value] : null;
     }
 
     /// <summary>The device; throws DEVICE_MISSING when this host does not have it.</summary>

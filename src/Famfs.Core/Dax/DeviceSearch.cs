@@ -9,7 +9,7 @@ namespace Famfs.Core.Dax;
 /// a path                                         must be a device of the file system when the pool is opened
 /// a pattern: * or ? in its last component        whatever is there of the file system is used,
 /// a directory                                    everything else there is passed over
-/// a mount point of the file system, alone        stands for its devices (<see cref="DevicePool.Open(IReadOnlyList{string}, bool, TimeProvider)"/>)
+/// the mount point of the file system, alone      all devices that its daemon has, through the mount
 /// </code>
 /// A device that the log names and that the pool lacks is looked for in all places again, by its uuid: it
 /// may have been added, plugged in or bound to its driver later. Owner: one thread at a time.
@@ -24,25 +24,32 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
     private readonly HashSet<Guid> _missing = [];
     private long _lookedAt;
     private TimeSpan _pause;
+    private MetaDirectory? _mount;
 
-    /// <summary>How a device is opened: path, for loads only, coherent or by kind.</summary>
-    public Func<string, bool, bool?, DaxDevice> Opener { get; init; } = DaxDevice.Open;
+    /// <summary>The paths that must be devices of the file system.</summary>
+    public IReadOnlyList<string> Required => [.. places.Where(p => !IsSearched(p))];
 
-    /// <summary>What is in the places now: the paths as they are, and everything in the searched ones.</summary>
-    public IEnumerable<string> Paths() => places.SelectMany(Expand);
+    /// <summary>What is in the other places now; any of it may be a device of the file system.</summary>
+    public IReadOnlyList<string> Found => [.. places.Where(IsSearched).SelectMany(Expand)];
 
     /// <summary>Opens the pool of the one file system whose device 0 is in the places. Errors: as
     /// <see cref="DaxDevice.Open(string, bool, bool?)"/> for the paths; DEVICE_MISSING without a device 0;
     /// WRONG_FILESYSTEM for paths of another file system or several first devices.</summary>
     public DevicePool Open(bool readOnly = false)
     {
-        if (places.Any(MetaDirectory.IsMount))
-            return DevicePool.Open(places, readOnly, clock);
         List<DaxDevice> opened = [];
         try
         {
+            if (places.FirstOrDefault(MetaDirectory.IsMountPoint) is { } mountPoint)
+            {
+                if (places.Count > 1)
+                    throw new FamfsException(ErrorReason.BadRequest, $"{mountPoint}: a mount point stands for all devices of its file system and is given alone") { Path = mountPoint };
+                _mount = new(mountPoint, readOnly, clock);
+                opened.AddRange(_mount.OpenDevices());
+                return DevicePool.Open(opened);
+            }
             foreach (string path in places.Where(p => !IsSearched(p)))
-                opened.Add(Opener(path, readOnly, null));
+                opened.Add(DaxDevice.Open(path, readOnly));
             if (places.Any(IsSearched))
                 AddFound(opened, readOnly);
             return DevicePool.Open(opened);
@@ -75,7 +82,9 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         List<(DeviceAdded, string)> missing = [];
         Dictionary<Guid, string> causes = [];
         HashSet<string> here = [.. pool.Present.Select(i => pool.Require(i).MemoryIdentity)];
-        foreach ((string path, Superblock superblock) in Read(places.SelectMany(Expand), here))
+        if (_mount is not null)
+            attached.AddRange(AttachFromMount(_mount, pool, wanted));
+        foreach ((string path, Superblock superblock) in _mount is null ? Read(places.SelectMany(Expand), here) : [])
         {
             DeviceAdded? device = wanted.Find(d => UuidOf(d) == superblock.Device && d.Index == superblock.Index.Value && superblock.FileSystem == pool.Primary.FileSystem);
             if (device is null || pool.Find(superblock.Index) is not null)
@@ -95,15 +104,33 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         return new(attached, missing);
     }
 
+    private static List<DeviceIndex> AttachFromMount(MetaDirectory mount, DevicePool pool, List<DeviceAdded> wanted)
+    {
+        List<DeviceIndex> attached = [];
+        foreach (DaxDevice device in mount.OpenDevices(wanted.Select(UuidOf)))
+        {
+            try
+            {
+                attached.Add(pool.Attach(device));
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+            {
+                // Not this time; it stays missing.
+                device.Dispose();
+            }
+        }
+        return attached;
+    }
+
     private static Guid UuidOf(DeviceAdded device) => device.DeviceUuid.ToGuid("device_uuid");
 
-    private bool TryAttach(DevicePool pool, string path, out string cause)
+    private static bool TryAttach(DevicePool pool, string path, out string cause)
     {
         cause = "";
         DaxDevice? device = null;
         try
         {
-            device = Opener(path, false, null);
+            device = DaxDevice.Open(path);
             pool.Attach(device);
             return true;
         }
@@ -137,12 +164,12 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
             .GroupBy(f => f.Superblock.Index))
         {
             if (claims.Count() == 1)
-                opened.Add(Opener(claims.First().Path, readOnly, null));
+                opened.Add(DaxDevice.Open(claims.First().Path, readOnly));
         }
     }
 
     /// <summary>Sound superblocks behind <paramref name="paths"/>; everything else there is somebody else's business.</summary>
-    private IEnumerable<(string Path, Superblock Superblock)> Read(IEnumerable<string> paths, HashSet<string> seen)
+    private static IEnumerable<(string Path, Superblock Superblock)> Read(IEnumerable<string> paths, HashSet<string> seen)
     {
         foreach (string path in paths)
         {
@@ -150,7 +177,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
             try
             {
                 // For loads only: what is passed over is not touched.
-                using DaxDevice device = Opener(path, true, true);
+                using DaxDevice device = DaxDevice.Open(path, readOnly: true, coherent: true);
                 if (!seen.Add(device.MemoryIdentity))
                     continue;
                 superblock = DevicePool.RequireSuperblock(device);
@@ -163,7 +190,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         }
     }
 
-    private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || (Directory.Exists(place) && !MetaDirectory.IsMount(place)));
+    private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || Directory.Exists(place));
 
     private static bool IsPattern(string place) => Path.GetFileName(place).AsSpan().ContainsAny('*', '?');
 

@@ -164,7 +164,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             }
 
             string identity = regular
-                ? $"file {attributes.DevMajor}:{attributes.DevMinor} {attributes.Inode} {argument.OffsetBytes}"
+                ? $"file {attributes.DevMajor}:{attributes.DevMinor} {attributes.Inode}{(argument.OffsetBytes == 0 ? "" : $" from {argument.OffsetBytes}")}"
                 : $"device {attributes.RdevMajor}:{attributes.RdevMinor}";
             return new MappedDaxDevice(path, identity, argument.OffsetBytes, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
         }

@@ -11,6 +11,8 @@ namespace Famfs.Core.Dax;
 /// </summary>
 internal sealed class MetaDirectory : IDevicePieces
 {
+    private const string DialectAttribute = "user.famfs.dialect";
+
     /// <summary>How long the mount may take to learn of space that the caller knows from the log. Chosen: the daemon
     /// follows the log within 100 ms; a stopped one is noticed here.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
@@ -19,65 +21,59 @@ internal sealed class MetaDirectory : IDevicePieces
 
     private readonly string _mountPoint;
     private readonly string _directory;
-    private readonly Func<string, string?> _readMap;
+    private readonly bool _readOnly;
+    private readonly Func<string, string, string?> _readAttribute;
     private readonly TimeProvider _clock;
     private readonly Lock _gate = new();
 
     // Guard: _gate. Files never change what they cover; names are not given to others.
     private readonly Dictionary<string, MapExtent> _known = [];
 
-    /// <summary>Looks at <paramref name="directory"/>. <paramref name="readMap"/> gives the map of a file as text, null when
-    /// it has none.</summary>
-    internal MetaDirectory(string mountPoint, string directory, Func<string, string?> readMap, TimeProvider clock)
+    /// <summary>Looks at a mount.</summary>
+    public MetaDirectory(string mountPoint, bool readOnly, TimeProvider clock)
+        : this(mountPoint, readOnly, PathAttributes.Read, clock)
+    {
+    }
+
+    /// <summary>The same with a given way to read an extended attribute of a path.</summary>
+    internal MetaDirectory(string mountPoint, bool readOnly, Func<string, string, string?> readAttribute, TimeProvider clock)
     {
         _mountPoint = mountPoint;
-        _directory = directory;
-        _readMap = readMap;
+        _directory = System.IO.Path.Combine(mountPoint, MetaNames.Directory);
+        _readOnly = readOnly;
+        _readAttribute = readAttribute;
         _clock = clock;
     }
 
-    /// <summary>True for the root of a famfs mount, also of one whose daemon is gone.</summary>
-    public static bool IsMount(string path)
+    /// <summary>True for the root of a famfs mount. Throws HOST_GONE for a mount whose daemon is gone.</summary>
+    public static bool IsMountPoint(string place) =>
+        PathAttributes.IsDirectoryOrDead(place) && PathAttributes.Read(place, DialectAttribute) is not null;
+
+    /// <summary>Opens the devices that the mount's daemon has, all or those with the given uuids. On a kernel without famfs they
+    /// are the ones its root names, mapped as ever: the mount's own files would be page cache there. Errors: as of a
+    /// lookup, WRONG_FILESYSTEM, DEVICE_MISSING.</summary>
+    public List<DaxDevice> OpenDevices(IEnumerable<Guid>? uuids = null)
     {
-        if (!PathAttributes.IsMountPointArgument(path))
-            return false;
+        HashSet<Guid>? wanted = uuids?.ToHashSet();
+        bool stock = _readAttribute(_mountPoint, DialectAttribute) == "stock";
+        Dictionary<uint, MountDevice> devices = DeviceListText.Parse(_readAttribute(_mountPoint, "user.famfs.devices") ?? "", _mountPoint);
+        List<DaxDevice> opened = [];
         try
         {
-            return PathAttributes.Read(path, "user.famfs.dialect") is not null;
+            foreach ((uint index, MountDevice device) in devices)
+            {
+                if (wanted?.Contains(device.Uuid) != false)
+                    opened.Add(stock ? DaxDevice.Open(device.Path, _readOnly) : OpenThrough(new((ushort)index), device.Uuid));
+            }
+            return opened;
         }
-        catch (FamfsException)
+        catch
         {
-            return true; // a dead mount: opening it says so
+            foreach (DaxDevice device in opened)
+                device.Dispose();
+            throw;
         }
     }
-
-    /// <summary>Opens the devices of a mount. On a kernel without famfs they are the ones its root names, mapped as
-    /// ever: the mount's own files would be page cache there. Errors: as of a lookup (a mount without daemon says
-    /// so), WRONG_FILESYSTEM for a directory that is no mount, DEVICE_MISSING.</summary>
-    public static List<DaxDevice> OpenDevices(string mountPoint, bool readOnly, TimeProvider clock)
-    {
-        string? dialect = PathAttributes.Read(mountPoint, "user.famfs.dialect");
-        string? list = PathAttributes.Read(mountPoint, "user.famfs.devices");
-        if (dialect is null || list is null)
-            throw new FamfsException(ErrorReason.WrongFilesystem, $"{mountPoint}: is a directory, but not the root of a famfs mount") { Path = mountPoint };
-        Dictionary<uint, MountDevice> devices = DeviceListText.Parse(list, mountPoint);
-        string directory = System.IO.Path.Combine(mountPoint, MetaNames.Directory);
-        return dialect == "stock"
-            ? OpenAll(devices, device => DaxDevice.Open(device.Value.Path, readOnly))
-            : new MetaDirectory(mountPoint, directory, path => PathAttributes.Read(path, "user.famfs.map"), clock).Open(devices, readOnly);
-    }
-
-    /// <summary>Opens every device of the list through the directory.</summary>
-    internal List<DaxDevice> Open(IReadOnlyDictionary<uint, MountDevice> devices, bool readOnly) => OpenAll(devices, device =>
-    {
-        DeviceIndex index = new((ushort)device.Key);
-        string path = System.IO.Path.Combine(_directory, MetaNames.OfSuperblock(index));
-        using MappedDaxDevice unit = MappedDaxDevice.OpenFile(path, path, readOnly: true, coherent: false);
-        Superblock superblock = DevicePool.RequireSuperblock(unit, wholeDevice: false);
-        if (superblock.Index != index || superblock.Device != device.Value.Uuid)
-            throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {superblock.Index} ({superblock.Device}), the mount says {index} ({device.Value.Uuid})") { Path = path };
-        return new MountedDaxDevice(path, index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly, this);
-    });
 
     /// <inheritdoc/>
     /// <remarks>Waits for the daemon to replay the record that gives the space.</remarks>
@@ -104,21 +100,14 @@ internal sealed class MetaDirectory : IDevicePieces
     public string DescribeAbsence(DeviceIndex device, long offset) => string.Create(CultureInfo.InvariantCulture,
         $"no file of {_directory} covers offset {offset} of device {device}; the daemon of mount {_mountPoint} did not learn of it within {Patience.TotalSeconds} s: is it running and following the log?");
 
-    private static List<DaxDevice> OpenAll(IReadOnlyDictionary<uint, MountDevice> devices, Func<KeyValuePair<uint, MountDevice>, DaxDevice> open)
+    private MountedDaxDevice OpenThrough(DeviceIndex index, Guid uuid)
     {
-        List<DaxDevice> opened = [];
-        try
-        {
-            foreach (KeyValuePair<uint, MountDevice> device in devices)
-                opened.Add(open(device));
-            return opened;
-        }
-        catch
-        {
-            foreach (DaxDevice device in opened)
-                device.Dispose();
-            throw;
-        }
+        string path = System.IO.Path.Combine(_directory, MetaNames.OfSuperblock(index));
+        using MappedDaxDevice unit = MappedDaxDevice.OpenFile(path, path, readOnly: true, coherent: false);
+        Superblock superblock = DevicePool.RequireSuperblock(unit, wholeDevice: false);
+        return superblock.Index == index && superblock.Device == uuid
+            ? new MountedDaxDevice(path, index, superblock.DeviceLengthBytes, superblock.Coherent, _readOnly, this)
+            : throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {superblock.Index} ({superblock.Device}), the mount says {index} ({uuid})") { Path = path };
     }
 
     private bool TryFindKnown(DeviceIndex device, long offset, out DevicePiece piece)
@@ -139,7 +128,7 @@ internal sealed class MetaDirectory : IDevicePieces
     {
         foreach (string path in Directory.EnumerateFiles(_directory))
         {
-            if (_known.ContainsKey(path) || _readMap(path) is not { } text)
+            if (_known.ContainsKey(path) || _readAttribute(path, "user.famfs.map") is not { } text)
                 continue;
             FileMap map = MapText.Parse(text, out ulong sizeBytes);
             if (map.ChunkBytes != 0 || map.Extents.Count != 1 || map.Extents[0].LengthBytes != sizeBytes || map.Extents[0].OffsetBytes > long.MaxValue || sizeBytes > long.MaxValue)

@@ -84,6 +84,9 @@ public sealed class MountedDaxDevice : DaxDevice
     }
 
     /// <inheritdoc/>
+    public override string MemoryIdentity => $"mounted {Path}";
+
+    /// <inheritdoc/>
     public override void Read(long offset, Span<byte> destination)
     {
         RequireRange(offset, destination.Length);

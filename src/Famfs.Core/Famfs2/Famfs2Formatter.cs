@@ -36,6 +36,8 @@ public static class Famfs2Formatter
             throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };
         if (!Famfs2Layout.IsLogLength(options.LogLengthBytes))
             throw new FamfsException(ErrorReason.BadRequest, $"log length {options.LogLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} to {Famfs2Layout.MaxLogBytes} bytes") { Limit = (ulong)Famfs2Layout.MinLogBytes };
+        if (devices.DistinctBy(d => d.Path).Count() != devices.Count)
+            throw new FamfsException(ErrorReason.BadRequest, "a device is given twice");
         long logEnd = Famfs2Layout.LogOffset + options.LogLengthBytes;
         RequireUsable(devices[0], logEnd + MediaLayout.UnitBytes, options.Force);
         foreach (DaxDevice device in devices.Skip(1))

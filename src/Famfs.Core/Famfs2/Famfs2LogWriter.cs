@@ -59,6 +59,9 @@ public sealed class Famfs2LogWriter : ILogWriter
     public long SegmentCapacityBytes => 0;
 
     /// <inheritdoc/>
+    public SegmentSpace? Spare => null;
+
+    /// <inheritdoc/>
     public long RemainingRecords => (long)(Famfs2Layout.LastIndexOf(_pool.Famfs2!.LogLengthBytes) + 1 - _next);
 
     /// <inheritdoc/>

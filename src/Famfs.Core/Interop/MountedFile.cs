@@ -75,9 +75,8 @@ public static unsafe class PathAttributes
         }
     }
 
-    /// <summary>True for what can only be meant as a mount point: a directory, also one that cannot be looked at
-    /// because the daemon mounted on it is gone.</summary>
-    public static bool IsMountPointArgument(string path)
+    /// <summary>True for a directory, also one that cannot be looked at because the daemon mounted on it is gone.</summary>
+    public static bool IsDirectoryOrDead(string path)
     {
         Libc.statx_buffer attributes;
         return Libc.statx(Libc.AT_FDCWD, path, 0, Libc.STATX_BASIC_STATS, &attributes) == 0

@@ -9,6 +9,9 @@ namespace Famfs.Core.Log;
 /// <summary>What mkfs is asked for.</summary>
 public sealed record FormatOptions
 {
+    /// <summary>rwxr-xr-x.</summary>
+    public const uint UsualRootMode = 0b111_101_101;
+
     public required Guid Host { get; init; }
     public required TimeProvider Clock { get; init; }
     public Guid FileSystem { get; init; } = Guid.NewGuid();
@@ -16,7 +19,7 @@ public sealed record FormatOptions
 
     /// <summary>Hosts that the host table has room for; 1 to 65,536.</summary>
     public int MaxHosts { get; init; } = 512;
-    public uint RootMode { get; init; } = 0b111_101_101;
+    public uint RootMode { get; init; } = UsualRootMode;
     public uint RootUid { get; init; }
     public uint RootGid { get; init; }
 
@@ -137,14 +140,34 @@ public static class FileSystemFormatter
         throw new FamfsException(ErrorReason.Exists, $"{device.Path}: not blank ({what}); use --force to overwrite it") { Path = device.Path };
     }
 
-    private static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, List<Superblock> superblocks, FormatOptions options, long createdNs)
+    /// <summary>Writes the first term of a new file system, on zeroed anchors: the records that every log begins with, then
+    /// <paramref name="more"/>.</summary>
+    internal static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs, IReadOnlyList<(RecordType Type, byte[] Payload)>? more = null)
     {
-        Superblock primary = superblocks[0];
         // The pool would read the superblock that is written last, so this one exists in memory only.
         DevicePool pool = DevicePool.OfFormatted(devices, superblocks);
         LogWriter writer = Mastership.Create(pool, options.Host, Guid.NewGuid());
         RecordBatch batch = new();
         batch.Start(default, writer.Term, writer.Seed);
+        AddFirstRecords(batch, superblocks, options.Host, createdNs, options);
+        foreach ((RecordType type, byte[] payload) in more ?? [])
+        {
+            if (batch.LengthBytes > MediaLayout.MaxBatchBytes - MediaLayout.MaxRecordBytes)
+            {
+                writer.Publish(batch);
+                batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
+            }
+            payload.CopyTo(batch.Reserve(payload.Length));
+            batch.Commit(payload.Length, type);
+        }
+        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = createdNs });
+        writer.Publish(batch);
+    }
+
+    /// <summary>The records that every native log begins with: file system, devices, master slot 0.</summary>
+    internal static void AddFirstRecords(RecordBatch batch, IReadOnlyList<Superblock> superblocks, Guid host, long createdNs, FormatOptions? options = null)
+    {
+        Superblock primary = superblocks[0];
         batch.Add(RecordType.FileSystemCreated, new FileSystemCreated
         {
             TimeNs = createdNs,
@@ -152,13 +175,13 @@ public static class FileSystemFormatter
             Generation = primary.Generation,
             UnitBytes = MediaLayout.UnitBytes,
             RootInode = MediaLayout.RootInode,
-            RootMode = options.RootMode,
-            RootUid = options.RootUid,
-            RootGid = options.RootGid,
-            HostId = options.Host.ToByteString(),
+            RootMode = options?.RootMode ?? FormatOptions.UsualRootMode,
+            RootUid = options?.RootUid ?? 0,
+            RootGid = options?.RootGid ?? 0,
+            HostId = host.ToByteString(),
             SuperblockInode = MediaLayout.SuperblockInode,
             HostTableInode = MediaLayout.HostTableInode,
-            HostTable = new() { Device = 0, OffsetBytes = MediaLayout.HostTableOffset, LengthBytes = (ulong)primary.HostTableLengthBytes },
+            HostTable = new() { Device = 0, OffsetBytes = (ulong)primary.HostTableOffset, LengthBytes = (ulong)primary.HostTableLengthBytes },
             Label = primary.Label,
         });
         for (int i = 0; i < superblocks.Count; i++)
@@ -178,15 +201,14 @@ public static class FileSystemFormatter
         {
             TimeNs = createdNs,
             Slot = 0,
-            HostId = options.Host.ToByteString(),
+            HostId = host.ToByteString(),
             SegmentInode = MediaLayout.FirstSegmentInode,
             Segment = new() { Device = 0, OffsetBytes = (ulong)primary.FirstSegmentOffset, LengthBytes = (ulong)primary.FirstSegmentLengthBytes },
         });
-        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = createdNs });
-        writer.Publish(batch);
     }
 
-    private static void WriteSuperblock(DaxDevice device, Superblock superblock)
+    /// <summary>Writes both copies, the second one first.</summary>
+    internal static void WriteSuperblock(DaxDevice device, Superblock superblock)
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         superblock.Format(block);

@@ -32,6 +32,10 @@ public interface ILogWriter
     /// <summary>Bytes of frames the segment being written can hold in all; 0 when it is the only one there can be.</summary>
     long SegmentCapacityBytes { get; }
 
+    /// <summary>Space that earlier terms reserved and left empty, when the term began: the place for the next segment. Null:
+    /// there is none worth it.</summary>
+    SegmentSpace? Spare { get; }
+
     /// <summary>Records that still fit in the log; <see cref="long.MaxValue"/> where only space limits them.</summary>
     long RemainingRecords { get; }
 

@@ -50,6 +50,9 @@ public sealed class LogWriter : ILogWriter
     /// <summary>Seed of the frames' CRCs in the segment being written.</summary>
     public uint Seed => Crc32C.Seed(Position.FileSystem, Position.Generation, SegmentId);
 
+    /// <inheritdoc/>
+    public SegmentSpace? Spare { get; internal init; }
+
     /// <summary>Bytes that still fit in the segment being written.</summary>
     public long RemainingBytes => _chain[^1].AbsoluteEnd - _tail;
 

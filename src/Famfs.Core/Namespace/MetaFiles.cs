@@ -12,8 +12,13 @@ public readonly record struct MetaFile(InodeNumber Inode, MapExtent Extent);
 /// device, the host table, the space of every segment. A function of the state's tables, which are replaced whole, so
 /// any thread may ask, without a lock and without allocation.
 /// </summary>
-public sealed class MetaFiles(ReplayState state)
+/// <param name="state">What the log says.</param>
+/// <param name="directory">Inode number of the directory itself, which is in no record.</param>
+public sealed class MetaFiles(ReplayState state, InodeNumber directory)
 {
+    /// <summary>Inode number of the directory itself.</summary>
+    public InodeNumber Directory => directory;
+
     /// <summary>The file of that name.</summary>
     public bool TryFind(ReadOnlySpan<byte> name, out InodeNumber inode)
     {
@@ -43,7 +48,7 @@ public sealed class MetaFiles(ReplayState state)
                 nameBytes = MetaNames.FormatSuperblock(new((ushort)i), name);
             }
         }
-        if (state.FileSystem is { } created && devices.Length > 0 && IsNearer(created.HostTableInode, after, file))
+        if (state.FileSystem is { HostTable: not null } created && devices.Length > 0 && IsNearer(created.HostTableInode, after, file))
         {
             file = new(new(created.HostTableInode), new(new((ushort)created.HostTable.Device), (long)created.HostTable.OffsetBytes, (long)created.HostTable.LengthBytes));
             nameBytes = System.Text.Encoding.UTF8.GetBytes(MetaNames.Hosts, name);

@@ -45,8 +45,10 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private readonly MountDescription _description;
     private readonly Subscription _subscription;
     private readonly KernelDevices _kernelDevices = new();
-    private readonly bool _kernelHolds;
+    // The devices that the kernel holds for its famfs; empty when this process maps them.
+    private readonly IReadOnlyList<string> _heldPaths;
     private FuseMount _mount = null!;
+    private FuseConnections _connections = null!;
     private long _loggedRefusedMaps; // upkeep thread
     private bool _loggedForeignMaps; // upkeep thread
 
@@ -54,11 +56,12 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     // it or after it.
     private DetachedMount? _inside;
 
-    private DaemonHost(DaemonOptions options, HostIdentity host, ClientTls tls, DeviceSearch devices, Replica replica, bool kernelHolds, ILogger log)
+    private DaemonHost(DaemonOptions options, HostIdentity host, ClientTls tls, DeviceSearch devices, Replica replica, IReadOnlyList<string> heldPaths, ILogger log)
     {
-        _kernelHolds = kernelHolds;
-        if (kernelHolds)
-            replica.Rehost(replica.Pool.Reopen((index, superblock) => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(index).Path), index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this))).Dispose();
+        // From here on only those of this file system, its first device first.
+        _heldPaths = heldPaths.Count == 0 ? [] : [.. replica.Pool.Present.Select(index => replica.Pool.Require(index).Path)];
+        if (KernelHolds)
+            replica.Rehost(replica.Pool.Reopen((index, superblock) => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(index).Path), index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this)));
 
         _options = options;
         _host = host;
@@ -70,6 +73,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         _description = new(replica, _mountId);
         _subscription = new(replica, _registration, _description, Identify, log);
     }
+
+    private bool KernelHolds => _heldPaths.Count > 0;
 
     public PoolCapacity Capacity
     {
@@ -90,16 +95,16 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
+            DeviceSearch devices = new(options.Devices, TimeProvider.System);
             ILogger log = logging.CreateLogger("Famfs.Fuse");
-            IReadOnlyList<string> paths = [.. new DeviceSearch(options.Devices, TimeProvider.System).Paths()];
-            bool kernelHolds = AreHeldByKernel(paths, options.ForcedDialect);
-            KernelHeldDevices? held = kernelHolds ? KernelHeldDevices.Open(paths, options.ForcedDialect, options.PushIoctl) : null;
-            DeviceSearch devices = new(options.Devices, TimeProvider.System) { Opener = held is null ? DaxDevice.Open : held.OpenDevice };
+            IReadOnlyList<string> heldPaths = FindHeldByKernel(options, devices);
+            KernelHeldDevices? held = heldPaths.Count == 0 ? null : KernelHeldDevices.Open(heldPaths, devices.Required.Count, options.ForcedDialect, options.PushIoctl);
             Replica replica;
             DaemonHost daemon;
             try
             {
-                replica = new(devices.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
+                DevicePool pool = held is null ? devices.Open() : held.OpenPool();
+                replica = new(pool, host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
                 if (replica.Bootstrap() is { } damage)
                 {
                     // Names and content up to the damage are good; writing beside a log that is not whole is not.
@@ -108,18 +113,16 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 }
                 foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
                     DaemonLog.UnknownDevice(log, path);
-                daemon = new(options, host, tls, devices, replica, kernelHolds, log);
+                daemon = new(options, host, tls, devices, replica, heldPaths, log);
             }
             finally
             {
                 // Before the mount: the kernel gives a device to one mount at a time.
                 held?.Dispose();
             }
+            daemon.LookForDevices();
             using (replica)
-            {
-                daemon.LookForDevices();
                 return await daemon.ServeAsync(cancel).ConfigureAwait(false);
-            }
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException or UnauthorizedAccessException)
         {
@@ -130,7 +133,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 
     /// <summary>For workers: none where the kernel holds the devices. It reads and writes by itself there, and a worker that
     /// touched a file of its own mount would wait for itself.</summary>
-    public DaxDevice? Resolve(DeviceIndex index) => _kernelHolds ? null : _replica.Pool.Find(index);
+    public DaxDevice? Resolve(DeviceIndex index) => KernelHolds ? null : _replica.Pool.Find(index);
 
     bool IDevicePieces.TryFind(DeviceIndex device, long offset, out DevicePiece piece)
     {
@@ -145,26 +148,24 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         ? $"the mount at {_options.MountPoint} is not there (any more)"
         : $"no replayed record gives the space at offset {offset} of device {device} to the log";
 
-    /// <summary>True when the devices are bound for the kernel's famfs. Errors: BAD_REQUEST when only some are, or for another
-    /// dialect than they are bound for.</summary>
-    private static bool AreHeldByKernel(IReadOnlyList<string> devices, Dialect? forced)
+    /// <summary>The devices that are bound for the kernel's famfs, those that must be of the file system first; none when
+    /// devices are to be mapped. Errors: BAD_REQUEST when only some are, or when they are bound for another dialect than is
+    /// asked for.</summary>
+    private static IReadOnlyList<string> FindHeldByKernel(DaemonOptions options, DeviceSearch devices)
     {
         var binding = new DaxBinding();
-        List<string> held = [];
-        foreach (string device in devices)
-        {
-            if (PathAttributes.IsMountPointArgument(device))
-                throw new FamfsException(ErrorReason.BadRequest, $"{device}: is a directory; a daemon takes devices, only a master takes a mount point in their place") { Path = device };
-            if (binding.FindName(device) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev)
-                held.Add(device);
-        }
-        if (held.Count > 0 && held.Count < devices.Count)
-            throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and not every other device is; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
-        if (held.Count > 0 && forced == DialectTable.Stock)
+        bool IsHeld(string path) => binding.FindName(path) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev;
+        IReadOnlyList<string> required = devices.Required;
+        List<string> held = [.. required.Where(IsHeld)];
+        if (held.Count > 0 && held.Count < required.Count)
+            throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and {required.First(path => !held.Contains(path))} is not; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
+        if (held.Count == required.Count)
+            held.AddRange(devices.Found.Where(IsHeld));
+        if (held.Count > 0 && options.ForcedDialect == DialectTable.Stock)
             throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, which the stock dialect cannot use; `famfs dax-mode devdax` binds it back") { Path = held[0] };
-        if (held.Count == 0 && devices.Count > 0 && forced?.Fmaps is not null)
-            throw new FamfsException(ErrorReason.BadRequest, $"{devices[0]}: is not bound to {DaxBinding.FsDev}, which dialect {forced.Name} needs; `famfs dax-mode famfs` binds a dax device to it") { Path = devices[0] };
-        return held.Count > 0;
+        if (held.Count == 0 && options.ForcedDialect?.Fmaps is not null)
+            throw new FamfsException(ErrorReason.BadRequest, $"{options.Devices[0]}: is not bound to {DaxBinding.FsDev}, which dialect {options.ForcedDialect.Name} needs; `famfs dax-mode famfs` binds a dax device to it") { Path = options.Devices[0] };
+        return held;
     }
 
     private async Task<int> ServeAsync(CancellationToken cancel)
@@ -188,12 +189,13 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 Windows = _replica.Windows,
             });
         using FuseMount mount = _mount;
-        if (_kernelHolds)
+        if (KernelHolds)
             EnterOwnMount();
         _description.Dialect = mount.Negotiated.Dialect.Name;
+        _description.CountRequests = () => mount.Statistics.Requests;
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
-        bool canSee = MountRecord.CanSeeConnections(connection);
+        using FuseConnections connections = _connections = FuseConnections.Open(connection);
         MountRecord record = MountRecord.Create(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, connection);
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, _description.Dialect, _replica.Position.ToString());
         if (!_registration.IsNeeded)
@@ -219,7 +221,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         mount.Stop();
 
         // The line ends only on proof that this kernel has no superblock of ours any more.
-        if (canSee ? MountRecord.IsGone(connection) : mount.Completion.IsCompletedSuccessfully && !asked)
+        if (connections.Visible ? connections.IsGone(connection) : mount.Completion.IsCompletedSuccessfully && !asked)
         {
             if (EndLine())
                 record.Delete();
@@ -248,7 +250,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     /// above the pool's.</summary>
     private void GiveDevices()
     {
-        if (!_kernelHolds)
+        if (!KernelHolds)
             return;
         foreach (DeviceIndex index in _replica.Pool.Present)
         {
@@ -282,15 +284,13 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             return true;
         try
         {
-            if (!_kernelHolds)
+            if (!KernelHolds)
             {
                 _registration.End(_replica.Pool);
                 return true;
             }
-            DeviceSearch search = new(_options.Devices, TimeProvider.System);
-            using KernelHeldDevices held = KernelHeldDevices.Open([.. search.Paths()], _options.ForcedDialect, _options.PushIoctl);
-            using DevicePool pool = new DeviceSearch(_options.Devices, TimeProvider.System) { Opener = held.OpenDevice }.Open();
-            _registration.End(pool);
+            using KernelHeldDevices held = KernelHeldDevices.Open(_heldPaths, 1, _options.ForcedDialect, _options.PushIoctl);
+            _registration.End(held.OpenPool());
             return true;
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
@@ -309,13 +309,13 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         {
             try
             {
-                LookForDevices();
                 if (_inside is not null && !_mount.IsAttached)
                 {
                     // Unmounted: what this thread has open would be all that keeps it alive.
                     LeaveOwnMount();
                     return;
                 }
+                LookForDevices();
                 bool found = !_subscription.Connected && _replica.Corruption is null && _replica.PollMemory() == PollVerdict.Records;
                 pause = found || _subscription.Connected ? MinPoll : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPoll.Ticks));
                 bool wasOpen = _registration.IsOpen;
@@ -326,9 +326,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 if (found)
                     continue;
             }
-            catch (Exception error) when (error is FamfsException or DeviceFaultException)
+            catch (Exception error)
             {
-                // What is served stays served; the same trouble is said once.
+                // What is served stays served, and the line goes on moving; the same trouble is said once.
                 if (error.Message != lastProblem)
                     DaemonLog.Problem(_log, lastProblem = error.Message);
                 pause = MaxPoll;
@@ -393,7 +393,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             HostName = _host.Name,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(_host.MachineDigest),
         };
-        hello.OlderMounts.AddRange(MountRecord.FindGone(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, _mount.ConnectionNumber));
+        hello.OlderMounts.AddRange(MountRecord.FindGone(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, _connections, _mount.ConnectionNumber));
         return hello;
     }
 }

@@ -28,34 +28,24 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
     private const uint OwnerOnly = 0x1C0; // 0700
 
     private readonly InodeTree _tree;
-    private readonly List<string> _paths = [];
+    private readonly List<DaxDevice> _devices = [];
+    private readonly List<string> _causes = [];
     private PrivateMount? _mount;
+    private int _required;
 
     private KernelHeldDevices() => _tree = new InodeTree(default);
 
-    /// <summary>Opens one of the devices; it must not outlive this object. A device that a mount still holds is waited for,
-    /// a bounded time. Errors: DEVICE_MISSING for one that the kernel does not take, or that is not among the paths, or
-    /// when this object is gone.</summary>
-    public DaxDevice OpenDevice(string path, bool readOnly, bool? coherent)
-    {
-        int number = _paths.IndexOf(path);
-        if (number < 0 || _mount is not { } mount)
-            throw new FamfsException(ErrorReason.DeviceMissing, $"{path}: is bound to {DaxBinding.FsDev}; a mount takes it when it is mounted anew") { Path = path };
-        DaxDevice? device = null;
-        RetryWhileHeld(() => device = MappedDaxDevice.OpenFile($"{mount.Path}/{NameOf(number)}", path, readOnly, coherent ?? false));
-        return device!;
-    }
-
-    /// <summary>What the kernel speaks.</summary>
-    public Negotiated Negotiated => _mount!.Negotiated;
+    /// <summary>Why the first device that was not taken was not; empty when all were.</summary>
+    public string FirstCause => _causes.Count == 0 ? "" : _causes[0];
 
     PoolCapacity ICapacity.Capacity => default;
 
-    /// <summary>Opens devices that are bound to fsdev_dax. Errors: NOT_SUPPORTED_BY_FORMAT when the kernel offers no famfs to
-    /// this process; DEVICE_MISSING for a device that it does not take, which another mount holds, for one.</summary>
-    public static KernelHeldDevices Open(IReadOnlyList<string> paths, Dialect? forced, uint? pushIoctl)
+    /// <summary>Opens devices that are bound to fsdev_dax, of which the first <paramref name="required"/> must open and the others
+    /// may. Errors: NOT_SUPPORTED_BY_FORMAT when the kernel offers no famfs to this process; DEVICE_MISSING for a device
+    /// that it does not take, which another mount holds, for one.</summary>
+    public static KernelHeldDevices Open(IReadOnlyList<string> paths, int required, Dialect? forced, uint? pushIoctl)
     {
-        var held = new KernelHeldDevices();
+        var held = new KernelHeldDevices { _required = required };
         try
         {
             held.Start(paths, forced, pushIoctl);
@@ -66,6 +56,25 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
             held.Dispose();
             throw;
         }
+    }
+
+    /// <summary>The pool of the file system that the required devices belong to, or the only one of which a first device is
+    /// here; other devices are passed over. Its devices stay this object's. Errors as of <see cref="DevicePool.Open"/>.</summary>
+    public DevicePool OpenPool()
+    {
+        List<(DaxDevice Device, Superblock? Superblock)> read = [.. _devices.Select(d => (d, DevicePool.ReadSuperblock(d, out Superblock? superblock, out _) == SuperblockVerdict.Native ? superblock : null))];
+        if (_required == _devices.Count)
+            return DevicePool.Open(_devices);
+        Guid? wanted = read.Take(_required).Select(r => r.Superblock?.FileSystem).FirstOrDefault();
+        if (wanted is null)
+        {
+            List<(DaxDevice Device, Superblock? Superblock)> first = read.FindAll(r => r.Superblock is { IsPrimary: true });
+            if (first.Count > 1)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{first[1].Device.Path}: both it and {first[0].Device.Path} are first devices of a file system; name the one that is meant") { Path = first[1].Device.Path };
+            wanted = first.Count == 0 ? null : first[0].Superblock!.FileSystem;
+        }
+        List<DaxDevice> own = [.. read.Where((r, i) => i < _required || (r.Superblock is not null && r.Superblock.FileSystem == wanted)).Select(r => r.Device)];
+        return own.Count > 0 ? DevicePool.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
     }
 
     /// <summary>Repeats <paramref name="open"/> while the kernel says that a device is held, a bounded time.</summary>
@@ -98,7 +107,9 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
 
     public void Dispose()
     {
-        Interlocked.Exchange(ref _mount, null)?.Dispose();
+        foreach (DaxDevice device in _devices)
+            device.Dispose();
+        _mount?.Dispose();
         _tree.Dispose();
     }
 
@@ -106,7 +117,6 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
     {
         var binding = new DaxBinding();
         var kernelDevices = new KernelDevices();
-        _paths.AddRange(paths);
         _tree.MakeRoot(InodeNumber.Root, OwnerOnly, 0, 0, 0);
         for (int k = 0; k < paths.Count; k++)
         {
@@ -124,6 +134,24 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
             new OperationDependencies(_tree, this, this, this, this) { KernelDevices = kernelDevices });
         if (_mount.Negotiated.Dialect.Fmaps is null)
             throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{paths[0]}: is bound to {DaxBinding.FsDev}, but the kernel offers no famfs to this process (no such kernel, or no CAP_SYS_RAWIO; `famfs doctor` says more)") { Path = paths[0] };
+        for (int k = 0; k < paths.Count; k++)
+        {
+            string file = $"{_mount.Path}/{NameOf(k)}";
+            string path = Path.GetFullPath(paths[k]);
+            try
+            {
+                void Take() => _devices.Add(MappedDaxDevice.OpenFile(file, path, readOnly: false, coherent: false));
+                if (k < _required)
+                    RetryWhileHeld(Take);
+                else
+                    Take();
+            }
+            catch (FamfsException error) when (k >= _required)
+            {
+                // Somebody else's, probably.
+                _causes.Add(error.Message);
+            }
+        }
     }
 
     private static string NameOf(int number) => number.ToString(CultureInfo.InvariantCulture);

@@ -27,6 +27,9 @@ internal sealed class MountDescription(Replica replica, Guid mount) : IMountDesc
         set => _dialect = value;
     }
 
+    /// <summary>Counts the messages read; null until there is a mount. Set once.</summary>
+    public Func<long>? CountRequests { get; set; }
+
     public bool TryWrite(MountAttribute attribute, Span<byte> destination, out int bytes)
     {
         bytes = 0;
@@ -43,6 +46,8 @@ internal sealed class MountDescription(Replica replica, Guid mount) : IMountDesc
                 return _master.Length > 0 && Utf8.TryWrite(destination, $"{_master}", out bytes);
             case MountAttribute.Dialect:
                 return _dialect.Length > 0 && Utf8.TryWrite(destination, $"{_dialect}", out bytes);
+            case MountAttribute.Requests:
+                return CountRequests is { } count && count().TryFormat(destination, out bytes);
             case MountAttribute.Devices:
                 return TryWriteDevices(destination, out bytes);
             default:

@@ -25,6 +25,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     private HostTable _table = new(replica.Pool);
     private HostLine? _line;
     private int _entry = -1;
+
+    // Until the process ends: the entry's lock on this host.
+    private IDisposable? _held;
     private long _written;
     private long _twinsSince;
     private Dictionary<int, ulong>? _twins;
@@ -55,7 +58,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
             if (slot is null || !TwinsStandStill(slot.Value))
                 return;
-            _entry = FindEntry(slot.Value, out ulong counter);
+            _entry = TakeEntry(slot.Value, out ulong counter);
             Write(new()
             {
                 Counter = counter + 1,
@@ -84,10 +87,12 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     public void End(DevicePool pool)
     {
         _open = false;
-        if (_line is null)
-            return;
-        _table = new(pool);
-        Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+        if (_line is not null)
+        {
+            _table = new(pool);
+            Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+        }
+        _held?.Dispose();
     }
 
     /// <summary>A line was written, so one is to be ended.</summary>
@@ -136,19 +141,29 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         return Stopwatch.GetElapsedTime(_twinsSince) >= TwinWindow;
     }
 
-    private int FindEntry(int slot, out ulong counter)
+    /// <summary>Finds a free entry, locks it on this host, and makes sure that it is still free.</summary>
+    private int TakeEntry(int slot, out ulong counter)
     {
         int first = slot * MediaLayout.EntriesPerHost;
-        List<HostEntry> used = _table.ReadBlock(slot);
         for (int entry = first; entry < first + MediaLayout.EntriesPerHost; entry++)
         {
-            int index = used.FindIndex(u => u.Index == entry);
-            counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
-            if (index < 0)
+            if (!_table.TryLock(entry, out IDisposable? held))
+                continue;
+            if (IsFree(slot, entry, out counter))
+            {
+                _held = held;
                 return entry;
-            if (used[index].Line is { } line && (line.State == MountState.Ended || replica.State.Gone.ContainsKey(line.Mount)))
-                return entry;
+            }
+            held.Dispose();
         }
         throw new FamfsException(ErrorReason.NoSpace, $"all {MediaLayout.EntriesPerHost} mounts of host {host.Host} are in use or have not been proved gone; see `famfs hosts`") { Limit = MediaLayout.EntriesPerHost };
+    }
+
+    private bool IsFree(int slot, int entry, out ulong counter)
+    {
+        List<HostEntry> used = _table.ReadBlock(slot);
+        int index = used.FindIndex(u => u.Index == entry);
+        counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
+        return index < 0 || (used[index].Line is { } line && (line.State == MountState.Ended || replica.State.Gone.ContainsKey(line.Mount)));
     }
 }

@@ -45,7 +45,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         _state = new(start, hashKey, this);
         _reader = FileSystemLog.OpenReader(pool);
-        Files = new(_state);
+        Files = new(_state, pool.SystemInodes.Meta);
         _reading = _state.Tree.RegisterReader();
         _position = new(start);
         Notified = start;

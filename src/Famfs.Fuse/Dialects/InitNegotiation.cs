@@ -12,6 +12,12 @@ namespace Famfs.Fuse.Dialects;
 /// <param name="MaxPages">Most pages of one READ or WRITE.</param>
 public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, int MaxWriteBytes, int MaxPages)
 {
+    /// <summary>Minor version that the kernel says it has.</summary>
+    public uint KernelMinor { get; init; }
+
+    /// <summary>Flags the kernel offers, FUSE_INIT_EXT's upper half included.</summary>
+    public ulong Offered { get; init; }
+
     /// <summary>The kernel can be told to look every name up again.</summary>
     public bool HasEpoch => Minor >= FuseConstants.MinorWithEpoch;
 
@@ -109,7 +115,7 @@ public static class InitNegotiation
             MaxPages = (ushort)pages,
             Flags2 = (flags & (ulong)InitFlags.FUSE_INIT_EXT) != 0 ? (uint)(flags >> 32) : 0,
         };
-        negotiated = new Negotiated(dialect, minor, (InitFlags)flags, pages * PageBytes, pages);
+        negotiated = new Negotiated(dialect, minor, (InitFlags)flags, pages * PageBytes, pages) { KernelMinor = offer.Minor, Offered = offered };
         return true;
     }
 }

@@ -20,7 +20,7 @@ public sealed partial class FuseOperations
             // A deleted file keeps its extents until every holder has let go, and may get no new holder (S12).
             if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes) || attributes.Status != InodeStatus.Published)
                 return Errno.ESTALE;
-            if (attributes.Kind is not (InodeKind.File or InodeKind.System))
+            if (!HasContent(attributes))
                 return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
             own = attributes.Kind == InodeKind.System;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)

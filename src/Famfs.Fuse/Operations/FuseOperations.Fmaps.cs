@@ -60,7 +60,7 @@ public sealed partial class FuseOperations
         using TreeScope scope = worker.Reader.Enter();
         if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ENOENT;
-        if (attributes.Kind is not (InodeKind.File or InodeKind.System))
+        if (!HasContent(attributes))
             return Errno.EINVAL;
         if (attributes.Status != InodeStatus.Published)
             return Errno.ESTALE;

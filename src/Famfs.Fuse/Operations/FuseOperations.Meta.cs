@@ -17,7 +17,7 @@ public sealed partial class FuseOperations
     private const uint MetaDirectoryMode = 0x1C0; // 0700
     private const uint MetaFileMode = 0x180; // 0600
 
-    private bool IsMetaDirectory(ulong node) => _meta is not null && node is MediaLayout.MetaInode or WindowTable.DirectoryNode;
+    private bool IsMetaDirectory(ulong node) => _meta is not null && (node == _meta.Directory.Value || node == WindowTable.DirectoryNode);
 
     // Attributes of any node: an inode of the log, .meta and what is private to this mount.
     private bool TryGetNode(ulong node, in TreeScope scope, out InodeAttributes attributes)
@@ -36,6 +36,10 @@ public sealed partial class FuseOperations
         return true;
     }
 
+    // Can be opened: a file, or what .meta shows.
+    private bool HasContent(in InodeAttributes attributes) =>
+        attributes.Kind == InodeKind.File || (attributes.Kind == InodeKind.System && _meta is not null);
+
     private bool TryGetMap(ulong node, in TreeScope scope, out MapView map)
     {
         if (node < MediaLayout.FirstPrivateNode)
@@ -47,7 +51,7 @@ public sealed partial class FuseOperations
 
     private FuseReply LookupInMeta(ulong directory, ReadOnlySpan<byte> name, in TreeScope scope, WorkerState worker)
     {
-        if (directory == MediaLayout.MetaInode && name.SequenceEqual("window"u8))
+        if (directory == _meta!.Directory.Value && name.SequenceEqual("window"u8))
             return worker.Reply.Ok(UncachedEntryOf(MetaDirectoryAttributes(WindowTable.DirectoryNode, scope), scope));
         if (directory == WindowTable.DirectoryNode)
         {
@@ -76,7 +80,7 @@ public sealed partial class FuseOperations
         bool inWindows = directory == WindowTable.DirectoryNode;
         if (wish.Offset < AfterDot && !writer.TryAdd("."u8, directory, AfterDot, FuseConstants.DT_DIR, default))
             return worker.Reply.Ok(writer.LengthBytes);
-        if (wish.Offset < AfterDotDot && !writer.TryAdd(".."u8, inWindows ? MediaLayout.MetaInode : InodeNumber.Root.Value, AfterDotDot, FuseConstants.DT_DIR, default))
+        if (wish.Offset < AfterDotDot && !writer.TryAdd(".."u8, inWindows ? _meta!.Directory.Value : InodeNumber.Root.Value, AfterDotDot, FuseConstants.DT_DIR, default))
             return worker.Reply.Ok(writer.LengthBytes);
         if (inWindows)
         {
@@ -104,13 +108,13 @@ public sealed partial class FuseOperations
     private EntryOut UncachedEntryOf(in InodeAttributes attributes, in TreeScope scope) =>
         EntryOf(attributes, scope, _cache.AttributesValidSeconds) with { EntryValidSeconds = 0 };
 
-    private static InodeAttributes MetaDirectoryAttributes(ulong node, in TreeScope scope)
+    private InodeAttributes MetaDirectoryAttributes(ulong node, in TreeScope scope)
     {
         _ = scope.TryGet(InodeNumber.Root, out InodeAttributes root);
         return root with
         {
             Inode = new InodeNumber(node),
-            Parent = node == MediaLayout.MetaInode ? InodeNumber.Root : new InodeNumber(MediaLayout.MetaInode),
+            Parent = node == WindowTable.DirectoryNode ? _meta!.Directory : InodeNumber.Root,
             Kind = InodeKind.Directory,
             Status = InodeStatus.Published,
             Mode = MetaDirectoryMode,

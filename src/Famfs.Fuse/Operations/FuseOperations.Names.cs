@@ -1,5 +1,4 @@
 using Famfs.Core;
-using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Protocol;
 
@@ -27,7 +26,7 @@ public sealed partial class FuseOperations
         {
             return _meta is null
                 ? Errno.ENOENT
-                : worker.Reply.Ok(UncachedEntryOf(MetaDirectoryAttributes(MediaLayout.MetaInode, scope), scope));
+                : worker.Reply.Ok(UncachedEntryOf(MetaDirectoryAttributes(_meta.Directory.Value, scope), scope));
         }
         if (IsMetaDirectory(parent.Value))
             return LookupInMeta(parent.Value, name, scope, worker);

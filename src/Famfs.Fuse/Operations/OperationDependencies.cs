@@ -62,6 +62,10 @@ public enum MountAttribute
 
     /// <summary><c>user.famfs.devices</c>: a line "index uuid path" for each device of this host.</summary>
     Devices,
+
+    /// <summary><c>user.famfs.requests</c>: messages read from the kernel so far, the one that asks for this among them.
+    /// Two readings differ by what one costs and by what came in between.</summary>
+    Requests,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>

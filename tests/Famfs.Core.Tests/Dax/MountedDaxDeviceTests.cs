@@ -12,7 +12,7 @@ namespace Famfs.Core.Tests.Dax;
 internal sealed class PieceDirectory : IDevicePieces, IDisposable
 {
     private readonly string _path = Directory.CreateDirectory(Path.Combine(
-        Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"famfs-pieces-{Guid.NewGuid():N}")).FullName;
+        Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"famfs-pieces-{Guid.NewGuid():N}", ".meta")).FullName;
 
     private readonly List<(DeviceIndex Device, DevicePiece Piece)> _pieces = [];
 
@@ -30,8 +30,14 @@ internal sealed class PieceDirectory : IDevicePieces, IDisposable
         return file;
     }
 
-    public string? ReadMap(string path)
+    /// <summary>What the mount's root says.</summary>
+    public Dictionary<string, string> RootAttributes { get; } = [];
+
+    /// <summary>An attribute of the root, or the map of a file.</summary>
+    public string? ReadAttribute(string path, string name)
     {
+        if (path == Path.GetDirectoryName(_path))
+            return RootAttributes.GetValueOrDefault(name);
         foreach ((DeviceIndex device, DevicePiece piece) in _pieces)
         {
             if (piece.Path == path)
@@ -50,7 +56,9 @@ internal sealed class PieceDirectory : IDevicePieces, IDisposable
 
     public string DescribeAbsence(DeviceIndex device, long offset) => $"no piece has {offset} of device {device}";
 
-    public void Dispose() => Directory.Delete(_path, recursive: true);
+    public string MountPoint => Path.GetDirectoryName(_path)!;
+
+    public void Dispose() => Directory.Delete(MountPoint, recursive: true);
 }
 
 /// <summary>A device in four files of different lengths.</summary>
@@ -146,17 +154,18 @@ public sealed class MountedDaxDeviceTests : IDisposable
         using (DaxDevice b = DaxDevice.Open(second.Path))
         {
             fileSystem = FileSystemFormatter.Format([a, b], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
-            using DevicePool pool = DevicePool.Open([first.Path, second.Path], readOnly: false, TimeProvider.System);
+            using DevicePool pool = DevicePool.Open([a, b]);
             uuids = [pool.FindUuid(new(0))!.Value, pool.FindUuid(new(1))!.Value];
         }
         Cut(first.Path, "superblock", 0, 0, Unit);
         Cut(first.Path, "hosts", 0, Unit, Unit);
         Cut(first.Path, "segment-5", 0, 2 * Unit, Unit);
         Cut(second.Path, "superblock-1", 1, 0, Unit);
-        MetaDirectory meta = new("/mnt/x", _pieces.Directory_, _pieces.ReadMap, TimeProvider.System);
-        Dictionary<uint, MountDevice> devices = new() { [0] = new(uuids[0], "/dev/dax0.0"), [1] = new(uuids[1], "/dev/dax1.0") };
+        _pieces.RootAttributes["user.famfs.dialect"] = "B";
+        _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuids[0]} /dev/dax0.0\n1 {uuids[1]} /dev/dax1.0\n";
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: false, _pieces.ReadAttribute, TimeProvider.System);
 
-        using (DevicePool through = DevicePool.Open(meta.Open(devices, readOnly: false)))
+        using (DevicePool through = DevicePool.Open(meta.OpenDevices()))
         {
             Assert.Equal(fileSystem, through.Primary.FileSystem);
             Assert.Equal(16 * Unit, through.Require(new(0)).LengthBytes);
@@ -166,19 +175,47 @@ public sealed class MountedDaxDeviceTests : IDisposable
             Assert.Empty(new HostTable(through).ReadInUse());
         }
 
-        devices[1] = new(uuids[0], "/dev/dax1.0");
-        FamfsException wrong = Assert.Throws<FamfsException>(() => meta.Open(devices, readOnly: false));
+        Assert.Equal(uuids[1], DevicePool.RequireSuperblock(Assert.Single(meta.OpenDevices([uuids[1]])), wholeDevice: true).Device);
+
+        _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuids[0]} /dev/dax0.0\n1 {uuids[0]} /dev/dax1.0\n";
+        FamfsException wrong = Assert.Throws<FamfsException>(() => meta.OpenDevices());
         Assert.Equal(ErrorReason.WrongFilesystem, wrong.Reason);
         Assert.Contains("superblock-1", wrong.Message, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void A_directory_that_is_no_mount_is_refused_as_a_device()
+    public void On_a_stock_kernel_a_mount_point_stands_for_the_devices_it_names()
     {
-        FamfsException error = Assert.Throws<FamfsException>(() => DevicePool.Open([_pieces.Directory_], readOnly: false, TimeProvider.System));
-        Assert.Equal(ErrorReason.WrongFilesystem, error.Reason);
-        Assert.Contains("not the root of a famfs mount", error.Message, StringComparison.Ordinal);
-        Assert.Contains("given alone", Assert.Throws<FamfsException>(() => DevicePool.Open([_pieces.Directory_, "/dev/x"], readOnly: false, TimeProvider.System)).Message, StringComparison.Ordinal);
+        using DeviceFile file = new(8 * Unit);
+        _pieces.RootAttributes["user.famfs.dialect"] = "stock";
+        _pieces.RootAttributes["user.famfs.devices"] = $"0 {Guid.NewGuid()} {file.Path}\n";
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, _pieces.ReadAttribute, TimeProvider.System);
+        using DaxDevice device = Assert.Single(meta.OpenDevices());
+        Assert.IsType<MappedDaxDevice>(device);
+        Assert.Equal((file.Path, true), (device.Path, device.ReadOnly));
+    }
+
+    [Fact]
+    public void Space_that_the_mount_does_not_learn_of_in_time_is_an_error_that_names_it()
+    {
+        ManualClock clock = new();
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, _pieces.ReadAttribute, clock);
+        Assert.False(meta.TryFind(new(0), 5 * Unit, out _));
+        Assert.Contains(_pieces.MountPoint, meta.DescribeAbsence(new(0), 5 * Unit), StringComparison.Ordinal);
+
+        _pieces.Add("segment-9", 0, 5 * Unit, Unit);
+        Assert.True(meta.TryFind(new(0), (6 * Unit) - 1, out DevicePiece piece));
+        Assert.Equal((5 * Unit, Unit), (piece.OffsetBytes, piece.LengthBytes));
+    }
+
+    /// <summary>A clock on which every look takes a second.</summary>
+    private sealed class ManualClock : TimeProvider
+    {
+        private long _now;
+
+        public override long TimestampFrequency => 1;
+
+        public override long GetTimestamp() => _now++;
     }
 
     private void Cut(string device, string name, int index, long offset, long length)

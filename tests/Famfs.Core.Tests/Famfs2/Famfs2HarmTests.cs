@@ -1,3 +1,4 @@
+using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
 using Famfs.Core.Format.Famfs2;
@@ -80,6 +81,11 @@ public sealed class Famfs2HarmTests
         // The inode number of what follows is its own: 2 + index.
         Assert.Equal([.. Good(), "5 after 0644 0:0 1 chunk 0 0:41943040+2097152"], replay.Tree);
         Assert.Equal(Famfs2Translator.SequenceOf(3), replay.Position.Sequence);
+        CheckResult check = FileSystemCheck.Run(pool);
+        Finding found = Assert.Single(check.Findings, f => f.Code != "padding");
+        Assert.Equal((s_entries[name].Code, "entry 2", FindingSeverity.Error), (found.Code, found.Where, found.Severity));
+        Assert.Empty(check.Repairs);
+        Assert.Equal(2, check.Files);
     }
 
     [Fact]

@@ -216,7 +216,7 @@ public sealed class Famfs2LogWriterTests
 
     private static FakeSharedMemory Dirty(int units)
     {
-        FakeSharedMemory memory = new((long)units * Unit, 1) { AccidentOneIn = 0 };
+        FakeSharedMemory memory = new((long)units * Unit, 1) { AccidentOneIn = 0, Name = $"{units} units" };
         byte[] noise = new byte[Unit];
         new Random(1).NextBytes(noise);
         for (int unit = 0; unit < units; unit++)

@@ -306,7 +306,7 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
     private KernelMap Parse(byte[] message)
     {
         Reject(message.Length < 56, $"GET_FMAP: {message.Length} bytes");
-        Reject(message[0] != 0 || message[1] != 0 || BinaryPrimitives.ReadUInt16LittleEndian(message.AsSpan(2)) != 1, "GET_FMAP: file type or version");
+        Reject(message[0] > 1 || message[1] != 0 || BinaryPrimitives.ReadUInt16LittleEndian(message.AsSpan(2)) != 1, "GET_FMAP: file type or version");
         Reject((!generation.HeaderWhenShort && U32(message, 12) != 0) || U64(message, 24) != 0, "GET_FMAP: reserved fields of the header");
         uint type = U32(message, 4);
         uint count = U32(message, 8);
@@ -336,6 +336,9 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
             sum += extents[i].Length;
         }
         Reject(sum < fileBytes, "GET_FMAP: shorter than the file");
+
+        // The kernel says so in its log, once, of a regular file that begins where its device does.
+        Reject((message[0] == 1) != (extents[0].Offset == 0), "GET_FMAP: file type");
         return new KernelMap(fileBytes, chunkBytes, extents);
     }
 

@@ -35,6 +35,7 @@ public sealed class MetaTests : IDisposable
             FileSystemUuid = _state.Position.FileSystem.ToByteString(),
             UnitBytes = MediaLayout.UnitBytes,
             RootInode = 1,
+            Generation = 1,
             RootMode = 0x1ED,
             HostTableInode = 4,
             HostTable = new() { OffsetBytes = (ulong)Unit, LengthBytes = (ulong)Unit },
@@ -196,6 +197,8 @@ public sealed class MetaTests : IDisposable
         using TestFileSystem plain = new();
         using RequestDriver driver = new(plain);
         Assert.Equal(Errno.ENOENT, driver.Lookup(Root, ".meta").Errno);
+        plain.Tree.MakeSystem(new(77), 0, 0, [new MapExtent(default, 3 * Unit, Unit)]);
+        Assert.Equal(Errno.EINVAL, driver.Ask(FuseOpcode.FUSE_OPEN, new(77), new OpenIn()).Errno);
         Assert.Equal(Errno.ESTALE, driver.Ask(FuseOpcode.FUSE_GETATTR, Meta, new GetAttrIn()).Errno);
         Assert.Equal(Errno.ESTALE, driver.Ask(FuseOpcode.FUSE_OPEN, new(MediaLayout.FirstPrivateNode + 1), new OpenIn()).Errno);
     }
