@@ -8,7 +8,7 @@ for d in /sys/bus/dax/devices/*; do
     if [ "$(cat "$d/size")" -gt $((200 << 20)) ]; then large+=("/dev/${d##*/}"); else small+=("/dev/${d##*/}"); fi
 done
 
-check "mount of a file system that the host made" start_daemon /run/log/daemon "$MASTER" "${large[@]}"
+start_daemon /run/log/daemon "$MASTER" "${large[@]}"; result "mount of a file system that the host made" $?
 check "subscribed to the host's master" await "subscribed to the master" /run/log/daemon $DAEMON
 check "registered" await "registered in the host table" /run/log/daemon $DAEMON
 check "what the host wrote at the map's places is in the file" mtest mread $M/from-host 0 8M 5

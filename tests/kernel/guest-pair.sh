@@ -11,7 +11,7 @@ if [ "$GUEST_ID" = 0 ]; then
     check "mkfs on real dax devices, bound to device_dax for its time" "$BIN/famfs" mkfs --rebind "${devices[@]}"
     [ "$(for d in /sys/bus/dax/devices/*; do basename "$(readlink "$d/driver")"; done | sort -u)" = fsdev_dax ]
     result "the devices are bound to fsdev_dax again" $?
-    check "mount without any master, through a private mount first" start_daemon /run/log/daemon http://10.77.0.10:7733 "${devices[@]}"
+    start_daemon /run/log/daemon http://10.77.0.10:7733 "${devices[@]}"; result "mount without any master, through a private mount first" $?
     "$BIN/famfs-master" --device $M --listen http://10.77.0.10:7733 >/run/log/master 2>&1 &
     MASTER=$!
     check "a master runs through the mount of its own host" await "listening on" /run/log/master $MASTER
@@ -22,7 +22,7 @@ if [ "$GUEST_ID" = 0 ]; then
     gsync mounted 1500
 else
     gsync created 1500
-    check "the other host mounts" start_daemon /run/log/daemon http://g0:7733 "${devices[@]}"
+    start_daemon /run/log/daemon http://g0:7733 "${devices[@]}"; result "the other host mounts" $?
     check "the other host subscribes to the master" await "subscribed to the master" /run/log/daemon $DAEMON
     check "the other host is registered" await "registered in the host table" /run/log/daemon $DAEMON
     gsync mounted 1500
@@ -60,7 +60,7 @@ else
     refused "a mount whose daemon was killed says so" "Transport endpoint is not connected" ls $M
     refused "and is no device" "daemon of this mount is gone" "$BIN/famfs-master" --device $M
     check "it is unmounted" "$BIN/famfs" umount $M
-    check "a daemon mounts again" start_daemon /run/log/daemon2 http://g0:7733 "${devices[@]}"
+    start_daemon /run/log/daemon2 http://g0:7733 "${devices[@]}"; result "a daemon mounts again" $?
     check "and is registered again" await "registered in the host table" /run/log/daemon2 $DAEMON
     check "and the files are as they were" mtest mread $M/interleaved 0 24M 4
     gsync restarted 1500

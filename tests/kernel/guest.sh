@@ -32,7 +32,7 @@ await() {
     done
 }
 
-# start_daemon LOG MASTER DEVICE… : in the background; DAEMON is its process.
+# start_daemon LOG MASTER DEVICE… : in the background; DAEMON is its process (so not by check, which has a shell of its own).
 start_daemon() {
     local log=$1 master=$2 devices=() d; shift 2
     for d in "$@"; do devices+=(--device "$d"); done
