@@ -4,7 +4,7 @@ DOTNET ?= dotnet
 CONFIGURATION ?= Release
 OUT := artifacts/bin
 
-.PHONY: all build publish demo test format clean
+.PHONY: all build publish demo test test-kernel format clean
 
 all: build
 
@@ -19,6 +19,9 @@ demo: publish ## the main job, end to end, on this machine
 
 test: ## builds and runs all tests; ends with "N passed, N failed, N skipped"
 	tests/run
+
+test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); ends like test; skipped where those are missing
+	tests/kernel/run
 
 format: ## says what is not formatted
 	$(DOTNET) format Famfs.sln --verify-no-changes --no-restore --severity warn

@@ -31,7 +31,7 @@ internal sealed class CallRetries
             {
                 MaxRetryAttempts = int.MaxValue,
                 ShouldHandle = args => ValueTask.FromResult(
-                    args.Outcome.Exception is RepeatableException && RemainingOf(ProgressOf(args.Context)) > TimeSpan.Zero),
+                    args.Outcome.Exception is RepeatableException && RemainingOf(ProgressOf(args.Context)) > TimeSpan.Zero && args.AttemptNumber + 1 < options.MaxAttempts),
                 DelayGenerator = args => ValueTask.FromResult<TimeSpan?>(NextDelay(ProgressOf(args.Context), (RepeatableException)args.Outcome.Exception!)),
             })
             .Build();

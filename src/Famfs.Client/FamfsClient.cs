@@ -104,6 +104,10 @@ public sealed class FamfsClient : IDisposable
     public Task<GrantMasterSlotReply> GrantMasterSlotAsync(GrantMasterSlotRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
         UnaryAsync(static (m, r, o) => m.GrantMasterSlotAsync(r, o), WithId(request), timeout, cancel);
 
+    /// <summary>Changes a policy of the file system.</summary>
+    public Task<SetPolicyReply> SetPolicyAsync(SetPolicyRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.SetPolicyAsync(r, o), WithId(request), timeout, cancel);
+
     /// <summary>Writes a snapshot of the log into fresh segments.</summary>
     public Task<CompactReply> CompactAsync(CompactRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
         UnaryAsync(static (m, r, o) => m.CompactAsync(r, o), WithId(request), timeout, cancel);
@@ -168,6 +172,8 @@ public sealed class FamfsClient : IDisposable
     private AddDeviceRequest WithId(AddDeviceRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
 
     private GrantMasterSlotRequest WithId(GrantMasterSlotRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    private SetPolicyRequest WithId(SetPolicyRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
 
     private CompactRequest WithId(CompactRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
 

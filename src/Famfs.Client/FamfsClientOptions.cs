@@ -10,8 +10,14 @@ public sealed record FamfsClientOptions
     /// Tried in turn; whoever is not the master says who is.</summary>
     public required IReadOnlyList<string> Addresses { get; init; }
 
+    /// <summary>Trust and identity at <c>https</c> addresses.</summary>
+    public ClientTls Tls { get; init; } = ClientTls.OfSystem;
+
     /// <summary>Time-out of every call that says none.</summary>
     public TimeSpan Timeout { get; init; } = DefaultTimeout;
+
+    /// <summary>Attempts of a call; without limit when not said, then only its time-out ends it.</summary>
+    public int MaxAttempts { get; init; } = int.MaxValue;
 
     /// <summary>Time to give a connection attempt before the next address is tried. Chosen.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(2);

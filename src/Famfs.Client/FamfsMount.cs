@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.V1;
 
@@ -114,18 +115,7 @@ public sealed class FamfsMount
     public string ReadDialect() => ReadAttribute("user.famfs.dialect") is { Length: > 0 } dialect ? dialect : StockDialect;
 
     /// <summary>Where the devices are on this host, by index.</summary>
-    public IReadOnlyDictionary<uint, MountDevice> ReadDevices()
-    {
-        Dictionary<uint, MountDevice> devices = [];
-        foreach (string line in (ReadAttribute("user.famfs.devices") ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
-        {
-            string[] words = line.Split(' ', 3);
-            if (words.Length != 3 || !uint.TryParse(words[0], NumberStyles.None, CultureInfo.InvariantCulture, out uint index) || !Guid.TryParse(words[1], out Guid uuid))
-                throw new FamfsException(ErrorReason.WrongFilesystem, $"{MountPoint}: user.famfs.devices says '{line}', not 'index uuid path'") { Path = MountPoint };
-            devices[index] = new(uuid, words[2]);
-        }
-        return devices;
-    }
+    public IReadOnlyDictionary<uint, MountDevice> ReadDevices() => DeviceListText.Parse(ReadAttribute("user.famfs.devices") ?? "", MountPoint);
 
     private static FamfsMount? Covering(string path, string tablePath)
     {
@@ -159,6 +149,3 @@ public sealed class FamfsMount
         ? id
         : throw new FamfsException(ErrorReason.WrongFilesystem, $"{MountPoint}: does not say {name}; is its daemon of this version?") { Path = MountPoint };
 }
-
-/// <summary>A device of a mount: its uuid, and its path on this host.</summary>
-public readonly record struct MountDevice(Guid Uuid, string Path);

@@ -133,6 +133,7 @@ internal sealed class MasterConnections : IDisposable
             UseCookies = false,
             AllowAutoRedirect = false,
             InitialHttp2StreamWindowSize = 1 << 20,
+            SslOptions = _options.Tls.CreateOptions(),
         };
         if (unix)
         {

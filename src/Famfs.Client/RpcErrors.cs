@@ -1,3 +1,4 @@
+using System.Security.Authentication;
 using Famfs.Core;
 using Famfs.V1;
 using Google.Protobuf;
@@ -24,6 +25,9 @@ internal static class RpcErrors
             return new(ToException(detail, error), repeatable, false, detail.RetryAfterMs);
         }
         string message = error.Status.Detail.Length == 0 ? error.StatusCode.ToString() : OneLine(error.Status.Detail);
+        // Neither side's certificates change by asking again.
+        if (error.StatusCode == StatusCode.Unavailable && IsUntrusted(error.Status.DebugException))
+            return Final(ErrorReason.NotMaster, $"no master that can be trusted answers at {address}: {message}", error);
         return error.StatusCode switch
         {
             StatusCode.Unavailable => new(new(ErrorReason.NotMaster, $"no master answers at {address}: {message}", error), true, true, 0),
@@ -65,6 +69,13 @@ internal static class RpcErrors
             // The status alone still tells what happened.
             return null;
         }
+    }
+
+    private static bool IsUntrusted(Exception? error)
+    {
+        while (error is not null and not AuthenticationException)
+            error = error.InnerException;
+        return error is not null;
     }
 
     private static CallFailure Final(ErrorReason reason, string message, Exception inner) => new(new(reason, message, inner), false, false, 0);

@@ -20,6 +20,9 @@ public sealed class FamfsException : Exception
     /// <summary>The limit that was exceeded, 0 when none.</summary>
     public ulong Limit { get; init; }
 
+    /// <summary>The kernel's error number (linux/errno.h) that made it, 0 when none did or it does not matter.</summary>
+    public int ErrorNumber { get; init; }
+
     /// <summary>For NOT_MASTER: where the master is, when known.</summary>
     public string MasterAddress { get; init; } = "";
 

@@ -1,24 +1,52 @@
 using System.CommandLine;
+using System.Globalization;
 using Famfs.Fuse.Daemon;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
+
+// For `famfs doctor`, which starts this program because only this one speaks to the kernel.
+if (args is [KernelProbe.Option, .. string[] probed])
+    return KernelProbe.Run(probed, Console.Out);
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<string[]> devices = new("--device", "-d")
 {
-    Description = "a device of the file system on this host (repeat; one must be its first device)",
+    Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
 };
-Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };
+Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT, https://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };
+Option<string?> caFile = new("--ca-file") { Description = "PEM file of the authorities that an https master's certificate must come from (default: those of this host)" };
+Option<string?> certificateFile = new("--certificate-file") { Description = "PEM file of the certificate to show to a master that asks for one" };
+Option<string?> keyFile = new("--key-file") { Description = "PEM file of its private key" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
 Option<int> workers = new("--workers") { Description = "threads that serve the kernel (default: one per processor, at least 2)" };
 Option<string[]> mountOptions = new("--option", "-o") { Description = "ro, cache=direct, cache=close-to-open, no-allow-other; comma separated" };
 Option<int?> entryTimeout = new("--entry-timeout-ms") { Description = "time that the kernel may cache names (default: without limit); for measurements" };
 Option<int?> attributeTimeout = new("--attr-timeout-ms") { Description = "time that the kernel may cache attributes (default: without limit); for measurements" };
 
+Option<string> dialect = new("--dialect")
+{
+    Description = "generation of the famfs kernel to speak: auto, A, B0, B, D, or stock to use none",
+    DefaultValueFactory = _ => "auto",
+    HelpName = "auto|A|B0|B|D|stock",
+};
+Option<string?> pushIoctl = new("--push-ioctl") { Description = "number of the ioctl by which a kernel of dialect D takes devices, decimal or 0x…; without it D is not tried" };
+
 RootCommand root = new("Serves a famfs file system to this host's kernel.")
 {
-    mountPoint, devices, masters, hostState, workers, mountOptions, entryTimeout, attributeTimeout,
+    mountPoint, devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl,
 };
+dialect.Validators.Add(result =>
+{
+    string name = result.GetValueOrDefault<string>();
+    if (!name.Equals("auto", StringComparison.OrdinalIgnoreCase) && DialectTable.Find(name) is null)
+        result.AddError($"--dialect {name}: must be auto, {string.Join(", ", DialectTable.All.Select(d => d.Name))}");
+});
+pushIoctl.Validators.Add(result =>
+{
+    if (result.GetValueOrDefault<string?>() is { } text && !TryParseNumber(text, out _))
+        result.AddError($"--push-ioctl {text}: must be a number of 32 bits");
+});
 foreach (Option<int?> timeout in (Option<int?>[])[entryTimeout, attributeTimeout])
 {
     timeout.Validators.Add(result =>
@@ -53,14 +81,25 @@ root.SetAction((parsed, cancel) =>
         Devices = parsed.GetRequiredValue(devices),
         MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),
         Masters = parsed.GetValue(masters) ?? [],
+        CaFile = parsed.GetValue(caFile),
+        CertificateFile = parsed.GetValue(certificateFile),
+        KeyFile = parsed.GetValue(keyFile),
         HostState = parsed.GetValue(hostState),
         Workers = parsed.GetValue(workers),
         Cache = cache,
+        ForcedDialect = DialectTable.Find(parsed.GetValue(dialect)!),
+        PushIoctl = parsed.GetValue(pushIoctl) is { } number && TryParseNumber(number, out uint ioctl) ? ioctl : null,
         ReadOnly = wanted.Contains("ro"),
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });
-return await root.Parse(args).InvokeAsync();
+
+// Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
+
+static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
+    ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)
+    : uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
 
 static IEnumerable<string> Split(string[]? options) =>
     (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

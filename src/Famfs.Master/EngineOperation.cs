@@ -12,14 +12,20 @@ internal abstract class EngineOperation
 {
     private Exception? _error;
 
-    /// <summary>Decides on the engine's thread.</summary>
+    /// <summary>Decides on the engine's thread. An operation that fails before it has appended anything fails
+    /// alone, whatever the cause; an error behind an append means that the state is not what the log says.</summary>
     public void Run(MasterEngine engine)
     {
+        LogPosition before = engine.Position;
         try
         {
             Decide(engine);
         }
         catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt)
+        {
+            _error = error;
+        }
+        catch (Exception error) when (error is not (FamfsException or NeedsNextBatchException) && engine.Position == before)
         {
             _error = error;
         }

@@ -29,6 +29,9 @@ internal static class FileSystemPath
         {
             throw Bad(path, "is not valid text", 0);
         }
+        // What decoders put in place of bytes that are no UTF-8: the caller means a name that it cannot say.
+        if (path.Contains('\uFFFD', StringComparison.Ordinal))
+            throw Bad(path, "is not valid UTF-8, or has the character U+FFFD which stands for that", 0);
         if (bytes.Length > MaxPathBytes)
             throw Bad(path, $"is {bytes.Length} bytes long, the limit is {MaxPathBytes}", MaxPathBytes);
         if (bytes.Length == 0 || path == ".")

@@ -8,9 +8,10 @@ using Microsoft.Extensions.Logging;
 
 namespace Famfs.Master;
 
-/// <summary>Reads the host table regularly: acknowledgements of hosts without a stream, and lines of an
-/// earlier boot that stand still while their host has booted anew (SAFETY S14).</summary>
-internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, HostTable table, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
+/// <summary>Looks at the memory regularly: at the host table for acknowledgements of hosts without a stream and for lines of an
+/// earlier boot that stand still while their host has booted anew (SAFETY S14); for devices that the log names
+/// and this host lacks.</summary>
+internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, HostTable table, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
 {
     /// <summary>How long a line of an earlier boot must stand still (chosen: ten of its ticks).</summary>
     private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
@@ -18,7 +19,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
 
     // Owner: the watch's own loop.
-    private readonly Dictionary<Guid, (ulong Counter, long Since)> _seen = [];
+    private readonly Dictionary<Guid, (ulong Counter, long Since, bool Moved)> _seen = [];
     private string _lastProblem = "";
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -28,6 +29,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
         {
             try
             {
+                LookForDevices();
                 mounts.Scan(engine.Pool.Primary.FileSystem);
                 foreach (HostLine line in FindEarlierBoots())
                 {
@@ -35,7 +37,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
                     MasterLog.MountGone(log, line.Mount, line.Host);
                 }
             }
-            catch (Exception error) when (error is FamfsException or DeviceFaultException)
+            catch (Exception error) when (error is not OperationCanceledException)
             {
                 // A full log or a busy master today is looked at again next time; a deposed one ends by itself.
                 if (error.Message != _lastProblem)
@@ -44,22 +46,35 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
         }
     }
 
-    private List<HostLine> FindEarlierBoots()
+    private void LookForDevices()
+    {
+        DeviceSearchResult result = devices.Look(engine.Pool, engine.State.Devices);
+        foreach (DeviceIndex index in result.Attached)
+            MasterLog.DeviceAttached(log, index.Value, engine.Pool.Require(index).Path);
+        foreach ((DeviceAdded device, string cause) in result.Missing)
+            MasterLog.DeviceMissing(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
+    }
+
+    /// <summary>Looks at the lines once; gives those of an earlier boot that have stood still for long enough.</summary>
+    internal List<HostLine> FindEarlierBoots()
     {
         List<HostLine> lines = [.. table.ReadInUse().Select(e => e.Line).OfType<HostLine>()];
-        // The boot whose line moved last is the one the host is in.
         foreach (HostLine line in lines)
         {
-            if (!_seen.TryGetValue(line.Mount, out (ulong Counter, long Since) known) || known.Counter != line.Counter)
-                _seen[line.Mount] = (line.Counter, clock.GetTimestamp());
+            // A line that is seen for the first time may have stood still for long.
+            if (!_seen.TryGetValue(line.Mount, out (ulong Counter, long Since, bool Moved) known))
+                _seen[line.Mount] = (line.Counter, clock.GetTimestamp(), false);
+            else if (known.Counter != line.Counter)
+                _seen[line.Mount] = (line.Counter, clock.GetTimestamp(), true);
         }
         List<HostLine> gone = [];
         foreach (HostLine line in lines)
         {
             if (line.State != MountState.Live || engine.State.Gone.ContainsKey(line.Mount) || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
                 continue;
+            // The boot whose line moves is the one the host is in.
             bool bootedAnew = lines.Any(other => other.Host == line.Host && other.Boot != line.Boot && other.State == MountState.Live
-                && clock.GetElapsedTime(_seen[other.Mount].Since) < Lease);
+                && _seen[other.Mount].Moved && clock.GetElapsedTime(_seen[other.Mount].Since) < Lease);
             if (bootedAnew)
                 gone.Add(line);
         }

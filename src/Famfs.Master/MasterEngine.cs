@@ -27,11 +27,14 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>Bytes of a segment that only the records which reserve the next one may use.</summary>
     private const int ReservationMargin = 2 * MediaLayout.MaxRecordBytes;
 
+    /// <summary>Room for a record that adds a device, and the one that reserves a segment there, generously.</summary>
+    private const int GrowthBytes = 4096;
+
     private static readonly TimeSpan TickInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
     private readonly RecoveredState _recovered;
-    private readonly LogWriter _writer;
+    private readonly ILogWriter _writer;
     private readonly RecordBatch _batch = new();
     private readonly SubscriptionHub _hub;
     private readonly TimeProvider _clock;
@@ -53,10 +56,12 @@ internal sealed class MasterEngine : IAsyncDisposable
     private EngineOperation? _next;
 
     /// <summary>Takes over a recovered state; <see cref="Start"/> sets it to work.</summary>
-    public MasterEngine(RecoveredState recovered, LogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
+    public MasterEngine(RecoveredState recovered, ILogWriter writer, SubscriptionHub hub, TimeProvider clock, Random random)
     {
         _recovered = recovered;
         _writer = writer;
+        _reserved = writer.Spare;
+        Format = new(recovered.Pool);
         _hub = hub;
         _clock = clock;
         _random = random;
@@ -78,8 +83,14 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>The devices.</summary>
     public DevicePool Pool => _recovered.Pool;
 
+    /// <summary>What the media format can express. Any thread.</summary>
+    public FormatRules Format { get; }
+
     /// <summary>The term.</summary>
     public Term Term => _writer.Term;
+
+    /// <summary>Number of the inode that the next record makes. Engine's thread.</summary>
+    public InodeNumber NextInode => Format.NextInode(State);
 
     /// <summary>Position that an operation's own records end at. Engine's thread.</summary>
     public LogPosition Position => State.Position;
@@ -87,8 +98,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>Reader of the tree for the engine's thread.</summary>
     public TreeReader Reader => _reader;
 
-    /// <summary>The clock, nanoseconds since 1970.</summary>
-    public long NowNs => (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
+    /// <summary>Time of a record: the clock, nanoseconds since 1970; 0 in a format without times.</summary>
+    public long NowNs => Format.HasTimes ? (_clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100 : 0;
 
     /// <summary>Log bytes of this generation. Engine's thread.</summary>
     public long LogBytes => _writer.Tail;
@@ -101,7 +112,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     {
         _queue.Add(new EngineOperation<bool>(engine =>
         {
-            engine.Append(RecordType.TermStarted, announcement);
+            if (Format.HasTerms && CanRecordTerm)
+                engine.Append(RecordType.TermStarted, announcement);
             return true;
         }));
         _thread.Start();
@@ -146,11 +158,12 @@ internal sealed class MasterEngine : IAsyncDisposable
     public long Allocate(in AllocationRequest request, List<MapExtent> extents) => Allocator.Allocate(request, _random, extents);
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
+    /// Else on any device that this host has.
     /// Engine's thread.</summary>
     public bool TryAllocateRun(long lengthBytes, out MapExtent extent)
     {
         extent = default;
-        foreach (IReadOnlyList<DeviceIndex>? devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>?>)[[new DeviceIndex(0)], null])
+        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. Pool.Present]])
         {
             AllocationRequest request = new(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = devices };
             _extents.Clear();
@@ -163,13 +176,23 @@ internal sealed class MasterEngine : IAsyncDisposable
         return false;
     }
 
-    /// <summary>Makes sure that <paramref name="records"/> more records of <paramref name="payloadBytes"/> each
-    /// fit; throws LOG_FULL otherwise. Call before any allocation.</summary>
-    public void RequireLogSpace(int records, int payloadBytes)
+    /// <summary>Makes sure that <paramref name="records"/> more records of <paramref name="payloadBytes"/> in all
+    /// fit; ends in LOG_FULL otherwise. Call before any allocation.</summary>
+    public void RequireLogSpace(int records, long payloadBytes)
     {
-        long needed = (long)records * RecordBatch.FrameBytes(payloadBytes);
+        RequireRecords(records);
+        long needed = payloadBytes + (long)records * RecordBatch.FrameBytes(RecordFrame.Alignment - 1);
         if (needed > SpaceForOperations() - _batch.LengthBytes)
             throw new NeedsNextBatchException(needed);
+    }
+
+    /// <summary>As <see cref="RequireLogSpace"/>, for one small record that makes room for more: it may use half of
+    /// what others leave alone, so that a full log is no reason against it.</summary>
+    public void RequireLogSpaceForGrowth(int payloadBytes)
+    {
+        RequireRecords(1);
+        if (RecordBatch.FrameBytes(payloadBytes) > SpaceForOperations() + MediaLayout.MaxRecordBytes - _batch.LengthBytes)
+            throw new NeedsNextBatchException(RecordBatch.FrameBytes(payloadBytes));
     }
 
     /// <inheritdoc/>
@@ -180,6 +203,12 @@ internal sealed class MasterEngine : IAsyncDisposable
             _ended.TrySetResult();
         await _ended.Task.ContinueWith(static _ => { }, TaskScheduler.Default).ConfigureAwait(false);
         _queue.Dispose();
+    }
+
+    private void RequireRecords(int records)
+    {
+        if (records > _writer.RemainingRecords - _batch.Count)
+            throw new FamfsException(ErrorReason.LogFull, $"the log is full: {records} more entries are needed, it has room for {_writer.RemainingRecords - _batch.Count}") { Limit = (ulong)(_writer.RemainingRecords - _batch.Count) };
     }
 
     private static FamfsException EndedError(Exception failure) =>
@@ -236,6 +265,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     private EngineOperation? RunBatch(EngineOperation first, ref long needed)
     {
         StartBatch(needed);
+        bool tried = needed > 0;
         needed = 0;
         EngineOperation? postponed = null;
         EngineOperation? next = first;
@@ -249,7 +279,9 @@ internal sealed class MasterEngine : IAsyncDisposable
             catch (NeedsNextBatchException more)
             {
                 _deciding.RemoveAt(_deciding.Count - 1);
-                if (next != first || _pendingReservation is not null || (_reserved is not null && needed == 0))
+                // A batch that holds something makes room by being published; so does a segment in reserve, or one
+                // that will be reserved for what is needed. An operation may also have been decided in part.
+                if (_batch.Count > 0 || _reserved is not null || !tried)
                 {
                     postponed = next;
                     needed = more.Bytes;
@@ -274,7 +306,7 @@ internal sealed class MasterEngine : IAsyncDisposable
             _reserved = null;
         }
         _batch.Start(State.Position.Sequence, Term, _writer.Seed);
-        ReserveSegmentIfNeeded();
+        ReserveSegmentIfNeeded(needed);
     }
 
     private void EndBatch()
@@ -299,13 +331,18 @@ internal sealed class MasterEngine : IAsyncDisposable
         }
     }
 
-    /// <summary>Half way through a segment the next one is reserved, so that one is always there.</summary>
-    private void ReserveSegmentIfNeeded()
+    /// <summary>Half way through a segment the next one is reserved, so that one is always there; at once when there is
+    /// less than half a unit, because a term may go on in the small rest of an older segment, and the slot must
+    /// have room for a next term; and when an operation needs more than is left.</summary>
+    private void ReserveSegmentIfNeeded(long needed)
     {
-        if (_reserved is not null || _pendingReservation is not null || _writer.RemainingBytes > _writer.SegmentCapacityBytes / 2)
+        if (_reserved is not null || _pendingReservation is not null || (_writer.RemainingBytes > Math.Max(_writer.SegmentCapacityBytes, MediaLayout.UnitBytes) / 2 && SpaceForOperations() >= needed))
             return;
-        long length = Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, _writer.SegmentCount));
-        while (length >= MediaLayout.UnitBytes)
+        if (needed > MediaLayout.MaxBatchBytes - ReservationMargin)
+            return;
+        long least = (needed + ReservationMargin + MediaLayout.SegmentHeaderBytes + MediaLayout.UnitBytes - 1) / MediaLayout.UnitBytes * MediaLayout.UnitBytes;
+        long length = Math.Max(least, Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, _writer.SegmentCount)));
+        while (length >= least)
         {
             if (TryAllocateRun(length, out MapExtent extent))
             {
@@ -326,13 +363,21 @@ internal sealed class MasterEngine : IAsyncDisposable
     private long SpaceForOperations() =>
         Math.Min(MediaLayout.MaxBatchBytes, _writer.RemainingBytes) - ReservationMargin;
 
+    /// <summary>Starts and ends of terms are good to know and not needed: in a log that is full they stop where they
+    /// would take the room of the record that ends its being full.</summary>
+    private bool CanRecordTerm => _writer.RemainingBytes - _batch.LengthBytes > MediaLayout.MaxRecordBytes + GrowthBytes;
+
     private void ApplyFrame(ReadOnlySpan<byte> frame) => State.Apply(RecordFrame.ReadVerified(frame));
 
     private void EndTerm()
     {
-        StartBatch(0);
-        Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
-        EndBatch();
+        if (Format.HasTerms)
+        {
+            StartBatch(0);
+            if (CanRecordTerm)
+                Append(RecordType.TermEnded, new TermEnded { TimeNs = NowNs });
+            EndBatch();
+        }
         _hub.End(new FamfsException(ErrorReason.NotMaster, "the master has stopped"));
     }
 }

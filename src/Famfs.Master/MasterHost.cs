@@ -1,5 +1,8 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Reflection;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
@@ -9,6 +12,7 @@ using Grpc.HealthCheck;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -22,6 +26,14 @@ internal static class MasterHost
     /// <summary>Exit status of a master that could not start or was deposed (docs/operations.md).</summary>
     private const int Failed = 1;
 
+    private const string UnixPrefix = "unix:";
+
+    /// <summary>sun_path of sys/un.h without its NUL.</summary>
+    private const int MaxSocketPathBytes = 107;
+
+    /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
+    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
+
     /// <summary>Runs to the end; gives the exit status.</summary>
     public static async Task<int> RunAsync(MasterOptions options, CancellationToken cancel)
     {
@@ -29,13 +41,16 @@ internal static class MasterHost
         try
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            List<Action<KestrelServerOptions>> endpoints = [.. options.Listen.Select(ParseEndpoint)];
-            using DevicePool pool = OpenPool(options.Devices);
-            Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
+            List<Action<KestrelServerOptions>> endpoints = ParseEndpoints(options);
+            DeviceSearch devices = new(options.Devices, clock);
+            using DevicePool pool = devices.Open();
+            Recovery.Result recovered = pool.Format == FileSystemFormat.Famfs2
+                ? Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared)
+                : await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
             using IDisposable slotLock = recovered.SlotLock;
-            return await ServeAsync(options, host, recovered, endpoints, clock, cancel).ConfigureAwait(false);
+            return await ServeAsync(options, host, devices, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
-        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or UnauthorizedAccessException)
         {
             await Console.Error.WriteLineAsync($"famfs-master: {error.Message}").ConfigureAwait(false);
             return Failed;
@@ -46,7 +61,7 @@ internal static class MasterHost
         }
     }
 
-    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
+    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
     {
         DevicePool pool = recovered.State.Pool;
         string address = options.Advertise ?? options.Listen[0];
@@ -59,8 +74,16 @@ internal static class MasterHost
         MasterInfo info = new(recovered.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
         MasterOperations operations = new(engine);
 
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information);
+        // The builder looks for a settings file in the working directory, and watches all below it for changes: started in /,
+        // as services are, that is every file system of the host. Nothing is configured that way.
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+        {
+            ContentRootPath = AppContext.BaseDirectory,
+            Args = ["--hostBuilder:reloadConfigOnChange=false"],
+        });
+        builder.WebHost.UseKestrelHttpsConfiguration();
+        // A start that fails is said in one line, by the caller.
+        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
@@ -76,7 +99,7 @@ internal static class MasterHost
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(operations).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(info).AddSingleton<MasterService>();
-        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, new HostTable(pool), clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, new HostTable(pool), devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
         app.MapGrpcService<MasterService>();
@@ -84,6 +107,8 @@ internal static class MasterHost
         app.MapGrpcReflectionService();
         ILogger log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Famfs.Master");
 
+        foreach (string path in pool.KeepOnly(recovered.State.State.Devices))
+            MasterLog.UnknownDevice(log, path);
         engine.Start(new TermStarted
         {
             TimeNs = engine.NowNs,
@@ -108,7 +133,21 @@ internal static class MasterHost
             }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         // Streams last as long as their hosts; the server would wait for them.
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
-        await app.StartAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            foreach (string listen in options.Listen)
+                RemoveDeadSocket(listen);
+            await app.StartAsync(cancel).ConfigureAwait(false);
+        }
+        catch (Exception error)
+        {
+            // Nobody was served: the term ends in order, and the next start need not watch for it.
+            await engine.DisposeAsync().ConfigureAwait(false);
+            await stopping.ConfigureAwait(false);
+            if (error is SocketException)
+                throw new IOException($"--listen {string.Join(", ", options.Listen)}: {error.Message}", error);
+            throw;
+        }
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Slot, engine.State.Tree.FileCount, string.Join(", ", options.Listen));
@@ -118,39 +157,82 @@ internal static class MasterHost
         return exit;
     }
 
-    private static DevicePool OpenPool(IReadOnlyList<string> paths)
+    private static List<Action<KestrelServerOptions>> ParseEndpoints(MasterOptions options)
     {
-        List<DaxDevice> devices = [];
+        bool secure = options.Listen.Any(a => a.StartsWith("https:", StringComparison.Ordinal));
+        bool named = options.CertificateFile is not null || options.KeyFile is not null || options.ClientCaFile is not null;
+        if (secure && (options.CertificateFile is null || options.KeyFile is null))
+            throw new FamfsException(ErrorReason.BadRequest, "--listen https://… needs --certificate-file and --key-file");
+        if (named && !secure)
+            throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
+        HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
+        return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
+    }
+
+    /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and the start
+    /// fails.</summary>
+    private static void RemoveDeadSocket(string address)
+    {
+        if (!address.StartsWith(UnixPrefix, StringComparison.Ordinal))
+            return;
+        string path = address[UnixPrefix.Length..];
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {
-            foreach (string path in paths)
-                devices.Add(DaxDevice.Open(path));
-            return DevicePool.Open(devices);
+            socket.Connect(new UnixDomainSocketEndPoint(path));
         }
-        catch
+        catch (SocketException error) when (error.SocketErrorCode == SocketError.ConnectionRefused && File.ResolveLinkTarget(path, returnFinalTarget: false) is null)
         {
-            foreach (DaxDevice device in devices)
-                device.Dispose();
-            throw;
+            File.Delete(path);
+        }
+        catch (SocketException)
+        {
+            // Not there, or not to be used: listening says what is wrong.
         }
     }
 
-    private static Action<KestrelServerOptions> ParseEndpoint(string address)
+    private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
     {
-        if (address.StartsWith("unix:", StringComparison.Ordinal) && address.Length > 5)
+        HttpsConnectionAdapterOptions tls = new()
         {
-            string path = address[5..];
+            ServerCertificate = PemFiles.LoadCertificate(options.CertificateFile!, options.KeyFile!, out X509Certificate2Collection chain),
+            ServerCertificateChain = chain,
+        };
+        if (options.ClientCaFile is not null)
+        {
+            X509ChainPolicy policy = PemFiles.TrustOnly(PemFiles.LoadAuthorities(options.ClientCaFile));
+            policy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
+            tls.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+            tls.ClientCertificateValidation = (certificate, sent, _) =>
+            {
+                X509ChainPolicy own = policy.Clone();
+                own.ExtraStore.AddRange(sent?.ChainPolicy.ExtraStore ?? []);
+                using X509Chain judged = new() { ChainPolicy = own };
+                return judged.Build(certificate);
+            };
+        }
+        return tls;
+    }
+
+    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls)
+    {
+        if (address.StartsWith(UnixPrefix, StringComparison.Ordinal))
+        {
+            string path = address[UnixPrefix.Length..];
+            if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
+                throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
             return kestrel => kestrel.ListenUnixSocket(path);
         }
-        if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme == "http")
+        if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")
         {
+            Action<ListenOptions> configure = uri.Scheme == "https" ? listen => listen.UseHttps(tls!) : _ => { };
             if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
-                return kestrel => kestrel.Listen(ip, uri.Port);
+                return kestrel => kestrel.Listen(ip, uri.Port, configure);
             if (uri.Host == "localhost")
-                return kestrel => kestrel.ListenLocalhost(uri.Port);
+                return kestrel => kestrel.ListenLocalhost(uri.Port, configure);
             if (uri.Host is "*" or "+")
-                return kestrel => kestrel.ListenAnyIP(uri.Port);
+                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
         }
-        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT or unix:/PATH");
+        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH");
     }
 }

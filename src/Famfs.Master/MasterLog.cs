@@ -14,6 +14,15 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "the host table was not looked at: {Cause}")]
     public static partial void WatchFails(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "device {Index} is {Path}")]
+    public static partial void DeviceAttached(ILogger logger, ushort index, string path);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "device {Index} ({Device}) is not on this host: {Cause}")]
+    public static partial void DeviceMissing(ILogger logger, uint index, Guid device, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Path} is not used: the log does not have this device; an addition that did not finish can be repeated with --force")]
+    public static partial void UnknownDevice(ILogger logger, string path);
+
     [LoggerMessage(Level = LogLevel.Error, Message = "master ends: {Cause}")]
     public static partial void Ends(ILogger logger, string cause);
 }

@@ -1,7 +1,9 @@
 using System.Text;
 using Famfs.Core;
 using Famfs.Core.Allocation;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -19,6 +21,15 @@ internal sealed class MasterOperations(MasterEngine engine)
     private const uint DefaultFileMode = 0x1A4;      // 0644
     private const uint DefaultDirectoryMode = 0x1ED; // 0755
 
+    // A DirectoryMade record without its name takes less.
+    private const int DirectoryRecordBytes = 128;
+
+    // Any record but FileCreated and DirectoryMade takes less: texts are cut to 200 characters at most.
+    private const int SmallRecordBytes = 1024;
+
+    // A SHA-512. What hosts of this version send is a SHA-256.
+    private const int MaxDigestBytes = 64;
+
     private readonly List<MapExtent> _extents = [];
 
     /// <summary>Creates a file, or finds the one that an equal request made.</summary>
@@ -29,12 +40,15 @@ internal sealed class MasterOperations(MasterEngine engine)
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedCreate(trace, omitMap);
         if (request.State == CreateState.Staged)
+            engine.Format.Require("staged files");
+        if (request.State == CreateState.Staged)
             throw new FamfsException(ErrorReason.NotImplemented, "staged creation is not served by this version");
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: false);
+        engine.Format.RequirePath(components, request.Path);
         if (request.SizeBytes is 0 or > long.MaxValue)
             throw new FamfsException(ErrorReason.BadSize, $"size {request.SizeBytes} is out of range: 1 to {long.MaxValue} bytes") { Path = FileSystemPath.Show(request.Path), Limit = long.MaxValue };
         uint mode = RequireMode(request.Mode, request.ModeSet, DefaultFileMode);
-        AllocationRequest allocation = RequireLayout(request);
+        AllocationRequest allocation = engine.Format.RequireLayout(RequireLayout(request), engine.Pool, engine.State);
 
         InodeNumber parent = RequireParent(components, request.Path);
         using (TreeScope scope = engine.Reader.Enter())
@@ -44,10 +58,13 @@ internal sealed class MasterOperations(MasterEngine engine)
         }
         engine.RequireLogSpace(1, EstimateFileRecord(components[^1].Length));
 
+        if (FmapLimits.OfFloor(engine.State.Policy.DialectFloor) is { } floor)
+            allocation = floor.Constrain(allocation, engine.State.Devices.Length);
+
         _extents.Clear();
         long chunkBytes = engine.Allocate(allocation, _extents);
         long timeNs = engine.NowNs;
-        InodeNumber inode = engine.State.NextInode;
+        InodeNumber inode = engine.NextInode;
         Span<byte> payload = engine.ReservePayload(RecordFrame.MaxPayloadBytes);
         Span<byte> idBytes = stackalloc byte[16];
         id.TryWriteBytes(idBytes, bigEndian: true, out _);
@@ -82,6 +99,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedMakeDirectory(trace, request.Path);
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: request.Parents);
+        engine.Format.RequirePath(components, request.Path);
         uint mode = RequireMode(request.Mode, request.ModeSet, DefaultDirectoryMode);
         InodeNumber at = InodeNumber.Root;
         int found = 0;
@@ -105,10 +123,10 @@ internal sealed class MasterOperations(MasterEngine engine)
         int missing = components.Count - found;
         if (missing > 1 && !request.Parents)
             throw PathError(ErrorReason.NotFound, request.Path, components, found, "does not exist");
-        engine.RequireLogSpace(missing, EstimateFileRecord(FileSystemPath.MaxComponentBytes));
+        engine.RequireLogSpace(missing, components.Skip(found).Sum(c => (long)DirectoryRecordBytes + c.Length));
         for (int i = found; i < components.Count; i++)
         {
-            InodeNumber inode = engine.State.NextInode;
+            InodeNumber inode = engine.NextInode;
             bool last = i == components.Count - 1;
             DirectoryMade record = new()
             {
@@ -184,6 +202,8 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Gives a host its block of lines in the host table (SAFETY S11).</summary>
     public int RegisterHost(HostIdentityClaim claim, int capacity)
     {
+        if (claim.MachineDigest.Length > MaxDigestBytes)
+            throw new FamfsException(ErrorReason.BadRequest, $"machine_digest has {claim.MachineDigest.Length} bytes, the limit is {MaxDigestBytes}") { Limit = MaxDigestBytes };
         if (engine.State.Hosts.TryGetValue(claim.Host, out HostRecord? known))
         {
             if (known.MachineDigest != claim.MachineDigest && !known.MachineDigest.IsEmpty)
@@ -194,7 +214,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         int slot = Enumerable.Range(0, capacity).FirstOrDefault(s => !taken.Contains(s), -1);
         if (slot < 0)
             throw new FamfsException(ErrorReason.NoSpace, $"the host table has room for {capacity} hosts and all are registered") { Limit = (ulong)capacity };
-        engine.RequireLogSpace(1, 512);
+        engine.RequireLogSpace(1, SmallRecordBytes);
         engine.Append(RecordType.HostRegistered, new HostRegistered
         {
             TimeNs = engine.NowNs,
@@ -209,9 +229,9 @@ internal sealed class MasterOperations(MasterEngine engine)
     /// <summary>Records that a mount of a host can touch memory no more.</summary>
     public bool RecordGone(Guid host, Guid mount, GoneEvidence evidence, string detail)
     {
-        if (engine.State.Gone.ContainsKey(mount))
+        if (!engine.Format.HasHostTable || engine.State.Gone.ContainsKey(mount))
             return false;
-        engine.RequireLogSpace(1, 512);
+        engine.RequireLogSpace(1, SmallRecordBytes);
         engine.Append(RecordType.HostGone, new HostGone
         {
             TimeNs = engine.NowNs,
@@ -223,12 +243,53 @@ internal sealed class MasterOperations(MasterEngine engine)
         return true;
     }
 
+    /// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added; gives its index
+    /// and the position of its record.</summary>
+    public (uint Index, LogPosition Position) AddDevice(AddDeviceRequest request, TimeProvider clock)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
+            return (engine.State.Devices.First(d => d.RequestId == request.RequestId).Index, engine.Position with { Sequence = trace.Sequence, Term = trace.Term });
+        if (request.Path.Length == 0 || request.Path.Contains('\0', StringComparison.Ordinal))
+            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty or has a NUL character");
+        if (engine.State.Devices.Length >= MediaLayout.MaxDevices)
+            throw new FamfsException(ErrorReason.BadRequest, $"the pool has {MediaLayout.MaxDevices} devices, which is the limit") { Limit = MediaLayout.MaxDevices };
+        engine.RequireLogSpaceForGrowth(SmallRecordBytes);
+        DaxDevice device = DaxDevice.Open(request.Path);
+        try
+        {
+            RequireNotInPool(device);
+            if (request.HasCoherent)
+                device.Coherent = request.Coherent;
+            DeviceIndex index = new((ushort)engine.State.Devices.Length);
+            // The device's own superblock is written before the record: a crash in between leaves a device that is
+            // not in the pool and that --force formats again.
+            DeviceAdded record = engine.Pool.Famfs2 is null
+                ? PrepareDevice(device, index, request, clock)
+                : engine.Format.PrepareDevice(engine.Pool, device, index, request);
+            record.RequestId = request.RequestId;
+            record.RequestDigest = id == Guid.Empty ? 0 : digest;
+            engine.Pool.Attach(device, index);
+            engine.Append(RecordType.DeviceAdded, record);
+            return (index.Value, engine.Position);
+        }
+        catch
+        {
+            if (!engine.Pool.Present.Any(i => engine.Pool.Require(i) == device))
+                device.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Gives a host a master slot with its first segment (SAFETY S1).</summary>
     public int GrantMasterSlot(GrantMasterSlotRequest request)
     {
+        engine.Format.Require("master slots");
         Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
+        request.RequestId.ToGuid("request_id");
         foreach ((int granted, Guid owner) in engine.State.MasterSlots)
         {
             if (owner == host)
@@ -237,7 +298,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         int slot = Enumerable.Range(0, Term.SlotCount).FirstOrDefault(s => !engine.State.MasterSlots.ContainsKey(s), -1);
         if (slot < 0)
             throw new FamfsException(ErrorReason.NoSpace, $"all {Term.SlotCount} master slots are granted") { Limit = Term.SlotCount };
-        engine.RequireLogSpace(1, 512);
+        engine.RequireLogSpace(1, SmallRecordBytes);
         if (!engine.TryAllocateRun(MediaLayout.UnitBytes, out MapExtent extent))
             throw new FamfsException(ErrorReason.NoSpace, "no space for the first segment of another master slot");
         engine.Append(RecordType.MasterSlotGranted, new MasterSlotGranted
@@ -251,6 +312,58 @@ internal sealed class MasterOperations(MasterEngine engine)
             Segment = new() { Device = extent.Device.Value, OffsetBytes = (ulong)extent.OffsetBytes, LengthBytes = (ulong)extent.LengthBytes },
         });
         return slot;
+    }
+
+    /// <summary>Changes a policy of the file system. What is not named stays.</summary>
+    public SetPolicyReply SetPolicy(SetPolicyRequest request)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
+        {
+            if (trace.Type != RecordType.PolicySet)
+                throw new FamfsException(ErrorReason.BadRequest, $"request id {trace.RequestId} was used before by another kind of request");
+            return new() { DialectFloor = FmapLimits.NameOfFloor(engine.State.Policy.DialectFloor), Position = PositionOf(trace) };
+        }
+        if (!request.HasDialectFloor)
+            throw new FamfsException(ErrorReason.BadRequest, "the request names no policy");
+        engine.Format.Require("a dialect floor");
+        uint floor = FmapLimits.ParseFloor(request.DialectFloor);
+        engine.RequireLogSpace(1, 512);
+        engine.Append(RecordType.PolicySet, new PolicySet
+        {
+            TimeNs = engine.NowNs,
+            RequestId = request.RequestId,
+            RequestDigest = request.RequestId.IsEmpty ? 0 : digest,
+            DialectFloor = floor,
+        });
+        return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
+    }
+
+    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, TimeProvider clock)
+    {
+        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, request.Zero, clock);
+        return new()
+        {
+            TimeNs = engine.NowNs,
+            Index = index.Value,
+            DeviceUuid = superblock.Device.ToByteString(),
+            LengthBytes = (ulong)superblock.DeviceLengthBytes,
+            Coherent = superblock.Coherent,
+            SuperblockInode = engine.NextInode.Value,
+            Name = superblock.DeviceName,
+        };
+    }
+
+    /// <summary>Whatever force says, memory that is in the pool is not given to it again: by another path, or as a
+    /// device that is only missing on this host.</summary>
+    private void RequireNotInPool(DaxDevice device)
+    {
+        bool here = engine.Pool.Present.Any(i => engine.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
+        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
+            && engine.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        if (here || known)
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }
 
     private static uint RequireMode(uint mode, bool set, uint byDefault)

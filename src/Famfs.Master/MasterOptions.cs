@@ -1,15 +1,26 @@
 using Famfs.Core;
+using Famfs.Core.Famfs2;
 
 namespace Famfs.Master;
 
 /// <summary>What a master is started with.</summary>
 internal sealed record MasterOptions
 {
-    /// <summary>Paths of the devices on this host; one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
-    /// <summary>Where it listens: "http://host:port" or "unix:/path".</summary>
+    /// <summary>Where it listens: "http://host:port", "https://host:port" or "unix:/path".</summary>
     public required IReadOnlyList<string> Listen { get; init; }
+
+    /// <summary>PEM files of what it shows at https addresses.</summary>
+    public string? CertificateFile { get; init; }
+
+    /// <inheritdoc cref="CertificateFile"/>
+    public string? KeyFile { get; init; }
+
+    /// <summary>PEM file of the authorities that callers' certificates must come from at https addresses; null: callers
+    /// need none.</summary>
+    public string? ClientCaFile { get; init; }
 
     /// <summary>How others call it; written into the log. Default: the first listen address.</summary>
     public string? Advertise { get; init; }
@@ -20,6 +31,9 @@ internal sealed record MasterOptions
     /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
     public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
 
-    /// <summary>Replaces a master that lives.</summary>
+    /// <summary>File with this system's uuid, for a famfs-2 file system.</summary>
+    public string SystemUuidFile { get; init; } = Famfs2SystemUuid.DefaultPath;
+
+    /// <summary>Replaces a master that lives; famfs-2: adopts a file system of another system.</summary>
     public bool TakeOver { get; init; }
 }

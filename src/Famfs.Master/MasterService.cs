@@ -1,5 +1,7 @@
 using System.Threading.Channels;
 using Famfs.Core;
+using Famfs.Core.Allocation;
+using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -116,50 +118,10 @@ internal sealed class MasterService(
         return reply;
     }));
 
-    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
+    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(_ =>
     {
-        Guid id = request.RequestId.ToGuid("request_id");
-        // The device's own superblock is written before the record: a crash in between leaves a device that is
-        // not in the pool and that --force formats again.
-        ulong digest = RequestDigest.Of(request);
-        if (e.Requests.TryFind(id, digest, out RequestTrace trace))
-        {
-            uint made = e.State.Devices.First(d => d.RequestId == request.RequestId).Index;
-            return new AddDeviceReply { Position = MountTable.PositionOf(e.Position with { Sequence = trace.Sequence, Term = trace.Term }), Device = DescribeDevice(made) };
-        }
-        if (string.IsNullOrEmpty(request.Path))
-            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty");
-        if (e.Pool.Present.Any(i => Path.GetFullPath(e.Pool.Require(i).Path) == Path.GetFullPath(request.Path)))
-            throw new FamfsException(ErrorReason.Exists, $"{request.Path}: is in the pool already") { Path = request.Path };
-        e.RequireLogSpace(1, 512);
-        DaxDevice device = DaxDevice.Open(request.Path);
-        try
-        {
-            if (request.HasCoherent)
-                device.Coherent = request.Coherent;
-            DeviceIndex index = new((ushort)e.State.Devices.Length);
-            Superblock superblock = FileSystemFormatter.FormatFurther(device, e.Pool.Primary, index, request.Force, request.Zero, clock);
-            e.Pool.Attach(device);
-            e.Append(RecordType.DeviceAdded, new DeviceAdded
-            {
-                TimeNs = e.NowNs,
-                RequestId = request.RequestId,
-                RequestDigest = digest,
-                Index = index.Value,
-                DeviceUuid = superblock.Device.ToByteString(),
-                LengthBytes = (ulong)superblock.DeviceLengthBytes,
-                Coherent = superblock.Coherent,
-                SuperblockInode = e.State.NextInode.Value,
-                Name = superblock.DeviceName,
-            });
-            return new AddDeviceReply { Device = DescribeDevice(index.Value), Position = MountTable.PositionOf(e.Position) };
-        }
-        catch
-        {
-            if (!e.Pool.Present.Any(i => e.Pool.Require(i) == device))
-                device.Dispose();
-            throw;
-        }
+        (uint index, LogPosition position) = operations.AddDevice(request, clock);
+        return new AddDeviceReply { Device = DescribeDevice(index), Position = MountTable.PositionOf(position) };
     }));
 
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
@@ -169,13 +131,16 @@ internal sealed class MasterService(
             Position = MountTable.PositionOf(e.Position),
         }));
 
+    public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) =>
+        GuardAsync(() => engine.RunAsync(_ => operations.SetPolicy(request)));
+
     public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
     {
         GetStatusReply reply = new()
         {
             FileSystemUuid = e.Pool.Primary.FileSystem.ToByteString(),
             Label = e.Pool.Primary.Label,
-            Format = "native",
+            Format = e.Format.Name,
             Position = MountTable.PositionOf(e.Position),
             Slot = (uint)e.Term.Slot,
             MasterId = info.Master.ToByteString(),
@@ -195,7 +160,9 @@ internal sealed class MasterService(
             HostCount = (uint)e.State.Hosts.Count,
             SubscriberCount = (uint)hub.LiveCount,
             Reclaim = e.State.Policy.Reclaim,
+            DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
+        reply.Warnings.AddRange(e.Format.Limits);
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {
             DeviceInfo device = DescribeDevice(i);
@@ -248,9 +215,9 @@ internal sealed class MasterService(
         {
             await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (acknowledging.IsCompleted)
+        catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
-            // The host closed its side; whatever was wrong with it is thrown below.
+            // The reader of acknowledgements ended it; what was wrong with the host's side is thrown below.
         }
         finally
         {
@@ -262,20 +229,59 @@ internal sealed class MasterService(
         return true;
     });
 
-    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile");
+    public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile", byNative: true);
 
-    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove");
+    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove", byNative: true);
 
-    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename");
+    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename", byNative: true);
 
-    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes");
+    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes", byNative: true);
 
-    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact");
+    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 
-    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => throw NotServed("Check");
+    public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
+    {
+        // Reads the memory with a reader of its own, beside the engine; what it sees is a prefix.
+        Channel<CheckReply> replies = Channel.CreateUnbounded<CheckReply>();
+        Task checking = Task.Run(() =>
+        {
+            try
+            {
+                CheckResult result = FileSystemCheck.Run([.. engine.Pool.Present.Select(engine.Pool.Require)], phase => replies.Writer.TryWrite(ProgressOf(phase)));
+                foreach (Finding finding in result.Findings)
+                {
+                    replies.Writer.TryWrite(new()
+                    {
+                        Finding = new()
+                        {
+                            Severity = finding.Severity == FindingSeverity.Error ? "error" : "warning",
+                            Code = finding.Code,
+                            Where = finding.Where,
+                            What = finding.What,
+                        },
+                    });
+                }
+                replies.Writer.TryWrite(ProgressOf("done"));
+                replies.Writer.Complete();
+            }
+            catch (Exception error)
+            {
+                replies.Writer.Complete(error);
+            }
+        }, context.CancellationToken);
+        await foreach (CheckReply reply in replies.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            await responseStream.WriteAsync(reply).ConfigureAwait(false);
+        await checking.ConfigureAwait(false);
+        return true;
+    });
 
-    private static RpcException NotServed(string method) =>
-        StatusMap.ToRpc(new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
+    private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
+
+    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
+    private RpcException NotServed(string method, bool byNative = false) =>
+        StatusMap.ToRpc(byNative && engine.Format.FindRefusal(method) is { } refusal
+            ? refusal
+            : new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
 
     private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
 
@@ -295,9 +301,18 @@ internal sealed class MasterService(
     {
         if (position.FileSystemUuid.ToGuid("file_system_uuid") != e.Pool.Primary.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {e.Pool.Primary.FileSystem}");
-        if (position.Generation != e.Position.Generation || position.Sequence > e.Position.Sequence.Value)
-            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence} is not in this master's history, which ends at {e.Position}");
+        RequireInHistory(position, e.State, e.Position);
         return e.Position with { Sequence = new(position.Sequence), Term = new(position.Term) };
+    }
+
+    /// <summary>A position is a place in one history: its sequence with the term of that very record
+    /// (SAFETY S5). Sequence 0 is before every history. Any thread.</summary>
+    private static void RequireInHistory(Position position, ReplayState state, LogPosition end)
+    {
+        if (position.Sequence == 0)
+            return;
+        if (position.Generation != end.Generation || state.FindTerm(new(position.Sequence)) != new Term(position.Term))
+            throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence}@{position.Term} is not in this master's history, which ends at {end}");
     }
 
     private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
@@ -384,6 +399,8 @@ internal sealed class MasterService(
                 throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
             if (e.State.Gone.ContainsKey(mount))
                 throw new FamfsException(ErrorReason.HostGone, $"mount {mount} was declared gone; mount anew");
+            if (!e.Format.HasHostTable)
+                return (-1, e.Position);
             int granted = operations.RegisterHost(new(host, hello.MachineDigest, hello.HostName), info.HostCapacity);
             foreach (OlderMount older in hello.OlderMounts)
             {
@@ -417,6 +434,8 @@ internal sealed class MasterService(
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
                     throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
+                // What is not in the log cannot have been replayed; counting it would end waits too early.
+                RequireInHistory(position, engine.State, hub.Published);
                 if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(engine.Pool.Primary.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }
@@ -433,7 +452,7 @@ internal sealed class MasterService(
 
     /// <summary>All files of one bulk message. It may be decided over several batches; what was decided before
     /// one filled up is not decided again.</summary>
-    private sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
+    internal sealed class BulkCreate(CreateFilesRequest request, MasterOperations operations) : EngineOperation
     {
         private readonly TaskCompletionSource<CreateFilesReply> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly CreateFilesReply _reply = new();
@@ -462,6 +481,13 @@ internal sealed class MasterService(
 
         protected override void Complete(Exception? error)
         {
+            // What was decided before the log was full is published; the others are refused one by one.
+            if (error is FamfsException { Reason: ErrorReason.LogFull })
+            {
+                while (_reply.Results.Count < request.Files.Count)
+                    _reply.Results.Add(new CreateFileResult { Error = StatusMap.DetailOf(error) });
+                error = null;
+            }
             if (error is null)
                 _completion.TrySetResult(_reply);
             else

@@ -1,31 +1,42 @@
 using System.CommandLine;
+using Famfs.Core.Famfs2;
 using Famfs.Master;
 
 Option<string[]> devices = new("--device", "-d")
 {
-    Description = "a device of the file system on this host (repeat; one must be its first device)",
+    Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
     AllowMultipleArgumentsPerToken = true,
 };
 Option<string[]> listen = new("--listen", "-l")
 {
-    Description = "where to listen: http://HOST:PORT or unix:/PATH (repeat)",
+    Description = "where to listen: http://IP:PORT, https://IP:PORT or unix:/PATH (repeat)",
     DefaultValueFactory = _ => ["http://127.0.0.1:7733"],
 };
+Option<string?> certificateFile = new("--certificate-file") { Description = "PEM file of the certificate for https addresses, with its chain" };
+Option<string?> keyFile = new("--key-file") { Description = "PEM file of its private key" };
+Option<string?> clientCaFile = new("--client-ca-file") { Description = "PEM file of authorities: at https addresses only callers with a certificate from one of them are served" };
 Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen)" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
-Option<bool> takeOver = new("--take-over") { Description = "replace a master that is running elsewhere" };
+Option<string> systemUuid = new("--system-uuid-file") { Description = "famfs-2: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => Famfs2SystemUuid.DefaultPath };
+Option<bool> takeOver = new("--take-over") { Description = "replace a master that is running elsewhere; famfs-2: adopt the file system of another system" };
 
 RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
 {
-    devices, listen, advertise, hostState, takeOver,
+    devices, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver,
 };
 root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
 {
     Devices = parsed.GetRequiredValue(devices),
     Listen = parsed.GetRequiredValue(listen),
+    CertificateFile = parsed.GetValue(certificateFile),
+    KeyFile = parsed.GetValue(keyFile),
+    ClientCaFile = parsed.GetValue(clientCaFile),
     Advertise = parsed.GetValue(advertise),
     HostState = parsed.GetValue(hostState),
+    SystemUuidFile = parsed.GetRequiredValue(systemUuid),
     TakeOver = parsed.GetValue(takeOver),
 }, cancel));
-return await root.Parse(args).InvokeAsync();
+
+// Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });

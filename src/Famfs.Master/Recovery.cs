@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -11,12 +12,14 @@ namespace Famfs.Master;
 /// follow from it. Owned by the engine's thread once recovery is done.</summary>
 internal sealed class RecoveredState : IReplayObserver, IDisposable
 {
+    private readonly TimeProvider _clock;
     private bool _live;
 
     public RecoveredState(DevicePool pool, TimeProvider clock, Random random)
     {
+        _clock = clock;
         Pool = pool;
-        Allocator = new ExtentAllocator();
+        Allocator = new ExtentAllocator(pool.UnitBytes);
         Requests = new(clock);
         State = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RandomKey(random), this);
     }
@@ -64,9 +67,18 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
             Allocator.Free(extent);
     }
 
-    public void DeviceAdded(DeviceAdded device) => Allocator.AddDevice(new((ushort)device.Index), (long)device.LengthBytes);
+    public void DeviceAdded(DeviceAdded device)
+    {
+        DeviceIndex index = new((ushort)device.Index);
+        Allocator.AddDevice(index, (long)device.LengthBytes);
+        // Replay takes the superblock's unit as it takes every extent; a live engine takes only what it has allocated itself.
+        if (_live && !Allocator.TryReserve(new(index, 0, MediaLayout.UnitBytes)))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"device {index}: its superblock is in use by another inode");
+    }
 
-    public void RequestSeen(in RequestTrace request) => Requests.Add(request);
+    // A format without times keeps no request ids either: what is seen here is made now.
+    public void RequestSeen(in RequestTrace request) =>
+        Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 });
 
     public void Dispose()
     {
@@ -80,7 +92,7 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
 internal static class Recovery
 {
     /// <summary>What came out.</summary>
-    public sealed record Result(RecoveredState State, LogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
+    public sealed record Result(RecoveredState State, ILogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
 
     /// <summary>How long heartbeats are watched before a start (chosen: ten times their interval).</summary>
     private static readonly TimeSpan DetectionWindow = TimeSpan.FromSeconds(1);
@@ -131,7 +143,7 @@ internal static class Recovery
     }
 
     /// <summary>Applies the whole log.</summary>
-    public static void Replay(LogReader reader, ReplayState state, LogIndex index)
+    public static void Replay(ILogReader reader, ReplayState state, LogIndex index)
     {
         while (true)
         {
@@ -163,7 +175,7 @@ internal static class Recovery
         foreach ((int slot, Guid owner) in state.MasterSlots)
         {
             if (owner == host.Host)
-                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate);
+                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate && reader.Anchor!.Term == reader.Position.Term);
         }
         // A claim that never became active hides the rest of the log; what is this host's beyond doubt is the
         // slot in which it has claimed before, and slot 0 for the host that ran mkfs.

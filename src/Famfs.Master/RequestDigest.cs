@@ -51,6 +51,13 @@ internal static class RequestDigest
         return Compute(content, 4);
     }
 
+    public static ulong Of(SetPolicyRequest request)
+    {
+        SetPolicyRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        return Compute(content, 16);
+    }
+
     private static ulong Compute(IMessage message, byte kind)
     {
         int size = message.CalculateSize();

@@ -20,7 +20,7 @@ internal sealed class RequestWindow(TimeProvider clock, int capacity = 1_000_000
     private readonly Dictionary<Guid, RequestTrace> _traces = [];
     private readonly Queue<(Guid Id, long TimeMs)> _order = new();
 
-    // Ids made at or before this may have been dropped for room.
+    // Ids made at or before this may have been dropped.
     private long _droppedMs;
 
     /// <summary>Ids remembered.</summary>
@@ -72,8 +72,8 @@ internal sealed class RequestWindow(TimeProvider clock, int capacity = 1_000_000
         long oldest = clock.GetUtcNow().ToUnixTimeMilliseconds() - (long)(Span + MaxAhead).TotalMilliseconds;
         while (_order.TryPeek(out (Guid Id, long TimeMs) first) && (first.TimeMs < oldest || _traces.Count > capacity))
         {
-            if (first.TimeMs >= oldest)
-                _droppedMs = Math.Max(_droppedMs, TimeOf(first.Id));
+            // Also what was dropped for its age: the clock may go back to before that.
+            _droppedMs = Math.Max(_droppedMs, TimeOf(first.Id));
             _order.Dequeue();
             _traces.Remove(first.Id);
         }

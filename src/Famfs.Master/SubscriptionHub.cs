@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -105,7 +106,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
                 (LogPosition before, long offset) = index.Find(sent.Sequence);
                 if (before.Sequence == sent.Sequence)
                     RequireSameTerm(sent, before.Term);
-                LogReader reader = new(pool);
+                ILogReader reader = FileSystemLog.OpenReader(pool);
                 reader.Resume(before, offset);
                 while (subscription is null)
                 {
@@ -147,7 +148,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
 
     /// <summary>Sends what the memory holds behind <paramref name="sent"/>, up to what the engine has
     /// published; beyond that the engine's own check has not been made.</summary>
-    private async Task<LogPosition> CatchUpAsync(LogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send)
+    private async Task<LogPosition> CatchUpAsync(ILogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send)
     {
         while (sent.Sequence.Value < Published.Sequence.Value)
         {

@@ -99,6 +99,8 @@ internal sealed class FakeMaster : IAsyncDisposable
 
         public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => AnswerAsync<GrantMasterSlotReply>(request, context);
 
+        public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) => AnswerAsync<SetPolicyReply>(request, context);
+
         public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => AnswerAsync<CompactReply>(request, context);
 
         public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => AnswerAsync<GetFileReply>(request, context);

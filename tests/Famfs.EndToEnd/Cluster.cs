@@ -20,7 +20,7 @@ internal sealed class Cluster : IDisposable
 
     private readonly string _root = Directory.CreateTempSubdirectory("famfs-e2e-").FullName;
     private readonly List<ServerProcess> _processes = [];
-    private readonly List<string> _mounts = [];
+    private readonly List<string> _furtherDevices = [];
 
     private Cluster(long deviceBytes)
     {
@@ -35,8 +35,11 @@ internal sealed class Cluster : IDisposable
 
     public List<string> Devices { get; } = [];
 
-    /// <summary>Makes a formatted pool of two sparse devices, or skips the test where FUSE cannot be used.</summary>
-    public static Cluster Create(long deviceBytes)
+    /// <summary>Finds the devices of this cluster and no others.</summary>
+    public string DevicePattern => $"/dev/shm/{Path.GetFileName(_root)}.*";
+
+    /// <summary>Makes a formatted pool of two sparse devices (<paramref name="mkfs"/>: options of another format), or skips the test where FUSE cannot be used.</summary>
+    public static Cluster Create(long deviceBytes, params string[] mkfs)
     {
         Assert.SkipUnless(File.Exists("/dev/fuse"), "/dev/fuse is not there");
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
@@ -44,7 +47,7 @@ internal sealed class Cluster : IDisposable
         Cluster cluster = new(deviceBytes);
         try
         {
-            cluster.Famfs(["mkfs", "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+            cluster.Famfs(["mkfs", .. mkfs.Length > 0 ? mkfs : ["--host-state", cluster.StateOf("a")], .. cluster.Devices]);
             return cluster;
         }
         catch
@@ -65,21 +68,68 @@ internal sealed class Cluster : IDisposable
     }
 
     /// <summary>Starts a master as <paramref name="host"/>, which may refuse.</summary>
-    public (ServerProcess Process, string Address) LaunchMaster(string host, params string[] more)
+    public (ServerProcess Process, string Address) LaunchMaster(string host, params string[] more) =>
+        LaunchMasterWith(host, [.. DeviceArguments(), .. more]);
+
+    /// <summary>Starts a master as <paramref name="host"/> with these arguments and an address.</summary>
+    public (ServerProcess Process, string Address) LaunchMasterWith(string host, params string[] arguments)
     {
         string address = $"http://127.0.0.1:{FreePort()}";
+        return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), "--listen", address, .. arguments]), address);
+    }
+
+    /// <summary>Starts a master as <paramref name="host"/> at an https address.</summary>
+    public (ServerProcess Process, string Address) LaunchSecureMaster(string host, params string[] more)
+    {
+        string address = $"https://127.0.0.1:{FreePort()}";
         return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]), address);
     }
 
-    /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
-    public (ServerProcess Process, string Path) Mount(string host, string master)
+    /// <summary>Starts a master as <paramref name="host"/> on an address that is given, and waits until it serves.</summary>
+    public ServerProcess StartMasterAt(string host, string address)
     {
-        string path = Path.Combine(_root, host);
-        Directory.CreateDirectory(path);
-        _mounts.Add(path);
-        ServerProcess process = Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]);
-        process.Await("registered in the host table");
+        ServerProcess process = Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address]);
+        process.Await("listening on");
+        return process;
+    }
+
+    /// <summary>Mounts as <paramref name="host"/>, and waits until files can be opened.</summary>
+    public (ServerProcess Process, string Path) Mount(string host, string master, params string[] more) =>
+        MountWhen("registered in the host table", host, master, more);
+
+    /// <summary>Mounts as <paramref name="host"/>, and waits until the daemon says <paramref name="ready"/>.</summary>
+    public (ServerProcess Process, string Path) MountWhen(string ready, string host, string master, params string[] more)
+    {
+        (ServerProcess process, string path) = LaunchDaemon(host, [.. DeviceArguments(), "--master", master, .. more]);
+        process.Await(ready);
         return (process, path);
+    }
+
+    /// <summary>Starts a daemon of <paramref name="host"/> on a mount point of that name.</summary>
+    public (ServerProcess Process, string Path) LaunchMount(string host, string name, string master)
+    {
+        string path = NewDirectory(name);
+        return (Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, path]), path);
+    }
+
+    /// <summary>Starts a daemon as <paramref name="host"/> with these arguments and no others.</summary>
+    public (ServerProcess Process, string Path) LaunchDaemon(string host, string[] arguments)
+    {
+        string path = NewDirectory(host);
+        return (Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. arguments, path]), path);
+    }
+
+    /// <summary>An empty directory of this cluster.</summary>
+    public string NewDirectory(string name) => Directory.CreateDirectory(Path.Combine(_root, name)).FullName;
+
+    /// <summary>A further device file, of zeros, that no file system has.</summary>
+    public string NewDevice(string name, long bytes)
+    {
+        string path = $"/dev/shm/{Path.GetFileName(_root)}.{name}";
+        using (FileStream file = File.Create(path))
+            file.SetLength(bytes);
+        _furtherDevices.Add(path);
+        return path;
     }
 
     /// <summary>Runs the famfs command; gives its output, and throws when it fails.</summary>
@@ -91,11 +141,24 @@ internal sealed class Cluster : IDisposable
     }
 
     /// <summary>Runs the famfs command.</summary>
-    public (int Exit, string Output) TryFamfs(params string[] arguments)
+    public (int Exit, string Output) TryFamfs(params string[] arguments) => TryFamfs([], arguments);
+
+    /// <summary>Runs the famfs command with more environment variables.</summary>
+    public (int Exit, string Output) TryFamfs(Dictionary<string, string> environment, params string[] arguments)
     {
-        using ServerProcess process = new(Program("Famfs.Client", "famfs"), arguments);
+        using ServerProcess process = StartFamfs(environment, arguments);
         int exit = process.AwaitExit();
         return (exit, process.Output);
+    }
+
+    /// <summary>Starts the famfs command.</summary>
+    public static ServerProcess StartFamfs(params string[] arguments) => StartFamfs([], arguments);
+
+    private static ServerProcess StartFamfs(Dictionary<string, string> environment, string[] arguments)
+    {
+        // It finds the other two where an installed one finds them: beside itself or in PATH.
+        string programs = string.Join(':', Path.GetDirectoryName(Program("Famfs.Fuse", "famfsd")), Path.GetDirectoryName(Program("Famfs.Master", "famfs-master")), Environment.GetEnvironmentVariable("PATH"));
+        return new(Program("Famfs.Client", "famfs"), arguments, new(environment) { ["PATH"] = programs });
     }
 
     /// <summary>Checks the memory itself.</summary>
@@ -120,14 +183,12 @@ internal sealed class Cluster : IDisposable
 
     public void Dispose()
     {
-        foreach (string mount in _mounts)
-        {
-            if (File.ReadAllText("/proc/self/mounts").Contains($" {mount} ", StringComparison.Ordinal))
-                TryFamfs("umount", "--force", mount);
-        }
+        // Those too that should not have been made.
+        foreach (string mount in File.ReadLines("/proc/self/mounts").Select(l => l.Split(' ')[1]).Where(m => m.StartsWith(_root + "/", StringComparison.Ordinal)).ToList())
+            TryFamfs("umount", "--force", mount);
         foreach (ServerProcess process in _processes)
             process.Dispose();
-        foreach (string device in Devices)
+        foreach (string device in Devices.Concat(_furtherDevices))
             File.Delete(device);
         Directory.Delete(_root, recursive: true);
     }
@@ -149,7 +210,7 @@ internal sealed class Cluster : IDisposable
 
     private IEnumerable<string> DeviceArguments() => Devices.SelectMany(d => (string[])["--device", d]);
 
-    private ServerProcess Launch(string project, string name, string[] arguments)
+    public ServerProcess Launch(string project, string name, string[] arguments)
     {
         ServerProcess process = new(Program(project, name), arguments);
         _processes.Add(process);

@@ -137,6 +137,36 @@ public sealed class MainJobTests
     }
 
     [Fact]
+    public void A_daemon_told_to_stop_unmounts_and_is_gone_from_the_table()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        string master = cluster.StartMaster("a").Address;
+        (ServerProcess daemon, string path) = cluster.Mount("a", master);
+        daemon.Signal("TERM");
+        Assert.Equal(0, daemon.AwaitExit());
+        Assert.DoesNotContain($" {path} ", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+        Cluster.Await("the end of the mount in the table", () => cluster.Famfs("hosts", "--master", master).Contains("gone", StringComparison.Ordinal));
+        Assert.StartsWith("0 mount(s)", cluster.Famfs("wait", "--master", master), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Famfs.Client", "famfs")]
+    [InlineData("Famfs.Master", "famfs-master")]
+    [InlineData("Famfs.Fuse", "famfsd")]
+    public void Each_program_says_its_version_and_its_options(string project, string name)
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        ServerProcess version = cluster.Launch(project, name, ["--version"]);
+        Assert.Equal(0, version.AwaitExit());
+        Assert.StartsWith("0.1.0", version.Output, StringComparison.Ordinal);
+        ServerProcess help = cluster.Launch(project, name, ["--help"]);
+        Assert.Equal(0, help.AwaitExit());
+        Assert.Contains($"  {name} ", help.Output, StringComparison.Ordinal);
+        ServerProcess wrong = cluster.Launch(project, name, ["--no-such-option"]);
+        Assert.NotEqual(0, wrong.AwaitExit());
+    }
+
+    [Fact]
     public void A_killed_daemon_leaves_a_mount_that_umount_cleans()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 256L << 20);

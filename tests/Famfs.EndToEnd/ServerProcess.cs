@@ -13,13 +13,15 @@ internal sealed class ServerProcess : IDisposable
     private readonly StringBuilder _output = new();
     private readonly string _name;
 
-    public ServerProcess(string program, IEnumerable<string> arguments)
+    public ServerProcess(string program, IEnumerable<string> arguments, Dictionary<string, string>? environment = null)
     {
         _name = Path.GetFileName(program);
         _process = new()
         {
             StartInfo = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true },
         };
+        foreach ((string name, string value) in environment ?? [])
+            _process.StartInfo.Environment[name] = value;
         _process.OutputDataReceived += (_, line) => Keep(line.Data);
         _process.ErrorDataReceived += (_, line) => Keep(line.Data);
         _process.Start();

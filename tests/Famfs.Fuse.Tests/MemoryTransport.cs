@@ -58,9 +58,9 @@ internal sealed class RequestDriver : IDisposable
     private readonly FuseWorker _worker;
     private ulong _unique = 2;
 
-    public RequestDriver(TestFileSystem system, CachePolicy? cache = null)
+    public RequestDriver(TestFileSystem system, CachePolicy? cache = null, Dialect? dialect = null)
     {
-        var negotiated = new Negotiated(DialectTable.Stock, 45, InitNegotiation.Accepted, 1 << 20, 256);
+        var negotiated = new Negotiated(dialect ?? DialectTable.Stock, 45, InitNegotiation.Accepted, 1 << 20, 256);
         Presence = new KernelPresence();
         _reader = system.Tree.RegisterReader();
         _requests = new RequestReader(_transport, negotiated);

@@ -2,7 +2,9 @@ using System.Collections.Concurrent;
 using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
 namespace Famfs.Fuse.Tests;
@@ -16,15 +18,37 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
     private readonly ConcurrentDictionary<int, DaxDevice> _devices = new();
     private ulong _nextInode = 2;
 
-    public TestFileSystem() => Tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, StartTimeNs);
+    private readonly ReplayState? _state;
 
-    public InodeTree Tree { get; } = new(hashKey: 1);
+    public TestFileSystem()
+    {
+        Tree = new(hashKey: 1);
+        Tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, StartTimeNs);
+    }
+
+    /// <summary>Shows a state that records made, with its hidden directory; the state stays the caller's.</summary>
+    public TestFileSystem(ReplayState state)
+    {
+        _state = state;
+        Tree = state.Tree;
+    }
+
+    public InodeTree Tree { get; }
+
+    public WindowTable Windows { get; } = new();
 
     public OpenVerdict Verdict { get; set; }
 
     public PoolCapacity Capacity { get; set; } = new(64UL << 20, 16UL << 20);
 
-    public OperationDependencies Dependencies => new(Tree, this, this, this, this);
+    public KernelDevices KernelDevices { get; } = new();
+
+    public OperationDependencies Dependencies => new(Tree, this, this, this, this)
+    {
+        KernelDevices = KernelDevices,
+        Meta = _state is null ? null : new MetaFiles(_state, new(MediaLayout.MetaInode)),
+        Windows = Windows,
+    };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;
 
@@ -75,7 +99,8 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public void Dispose()
     {
-        Tree.Dispose();
+        if (_state is null)
+            Tree.Dispose();
         foreach (DaxDevice device in _devices.Values)
             device.Dispose();
     }

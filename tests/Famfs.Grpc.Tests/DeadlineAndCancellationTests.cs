@@ -26,6 +26,23 @@ public class DeadlineAndCancellationTests
     }
 
     [Fact]
+    public async Task A_connection_that_is_not_made_in_time_means_that_nobody_was_reached()
+    {
+        using SocketsHttpHandler handler = new()
+        {
+            ConnectTimeout = TimeSpan.FromMilliseconds(50),
+            ConnectCallback = async (_, cancel) =>
+            {
+                await Task.Delay(Timeout.Infinite, cancel);
+                return Stream.Null;
+            },
+        };
+        using GrpcChannel channel = GrpcChannel.ForAddress("http://localhost", new() { HttpHandler = handler });
+        RpcException error = await Assert.ThrowsAsync<RpcException>(async () => await new Scripted.ScriptedClient(channel).UnaryAsync(new Ask()));
+        Assert.Equal(StatusCode.Unavailable, error.StatusCode);
+    }
+
+    [Fact]
     public async Task Deadline_ends_every_kind_of_call_on_the_client()
     {
         // This server knows no deadlines, so the client is on its own.

@@ -28,6 +28,7 @@ public sealed class FileSystemPathTests
     [InlineData(".meta")]
     [InlineData(".meta/x")]
     [InlineData(".staged/x")]
+    [InlineData("bytes that were no UTF-8: \uFFFD")]
     public void Bad_paths_are_refused_in_one_line(string path)
     {
         FamfsException error = Assert.Throws<FamfsException>(() => FileSystemPath.Parse(path, allowRoot: false));

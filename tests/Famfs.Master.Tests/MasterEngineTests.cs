@@ -1,9 +1,11 @@
 using Famfs.Core;
+using Famfs.Core.Allocation;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
+using Google.Protobuf;
 using Xunit;
 
 namespace Famfs.Master.Tests;
@@ -97,6 +99,57 @@ public sealed class MasterEngineTests : IDisposable
     }
 
     [Fact]
+    public async Task A_dialect_floor_holds_after_a_restart_and_keeps_creators_within_what_it_can_map()
+    {
+        ByteString id = Guid.CreateVersion7().ToByteString();
+        SetPolicyReply set;
+        await using (Master master = await StartAsync())
+        {
+            Assert.Equal("none", FmapLimits.NameOfFloor(await master.Engine.RunAsync(e => e.State.Policy.DialectFloor)));
+            set = await master.SetPolicyAsync(new() { RequestId = id, DialectFloor = "d" });
+            Assert.Equal("D", set.DialectFloor);
+        }
+        await using Master again = await StartAsync();
+        Assert.Equal(4u, await again.Engine.RunAsync(e => e.State.Policy.DialectFloor));
+
+        // Too many chunks for the message: refused with the limit when asked for, and not chosen when not.
+        const ulong Chunks = ((16 << 20) - 32) / 24;
+        ulong tooLarge = (Chunks + 1) * (2 << 20);
+        LogPosition before = await again.Engine.RunAsync(e => e.Position);
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => again.CreateAsync(new() { Path = "f", SizeBytes = tooLarge, Layout = new() { Kind = LayoutKind.Interleaved } }));
+        Assert.Equal((ErrorReason.BadLayout, Chunks), (error.Reason, error.Limit));
+        Assert.Contains("the dialect floor is D", error.Message);
+        Assert.Equal(ErrorReason.NoSpace, (await Assert.ThrowsAsync<FamfsException>(() => again.CreateAsync(new() { Path = "f", SizeBytes = tooLarge }))).Reason);
+        Assert.Equal(before, await again.Engine.RunAsync(e => e.Position));
+        Assert.NotEqual(0UL, (await again.CreateAsync(new() { Path = "f", SizeBytes = 8 << 20, Layout = new() { Kind = LayoutKind.Interleaved } })).File.Map.ChunkBytes);
+
+        // The same request again is the same change; the floor can be taken away.
+        Assert.Equal(set, await again.SetPolicyAsync(new() { RequestId = id, DialectFloor = "d" }));
+        Assert.Equal(ErrorReason.BadRequest, (await Assert.ThrowsAsync<FamfsException>(() => again.SetPolicyAsync(new() { RequestId = id, DialectFloor = "B" }))).Reason);
+        Assert.Equal("none", (await again.SetPolicyAsync(new() { DialectFloor = "none" })).DialectFloor);
+        Assert.Equal(ErrorReason.NoSpace, (await Assert.ThrowsAsync<FamfsException>(() => again.CreateAsync(new() { Path = "g", SizeBytes = tooLarge, Layout = new() { Kind = LayoutKind.Interleaved } }))).Reason);
+    }
+
+    [Fact]
+    public async Task A_policy_that_means_nothing_is_refused_and_one_of_a_newer_version_stops_creations()
+    {
+        await using Master master = await StartAsync();
+        LogPosition before = await master.Engine.RunAsync(e => e.Position);
+        FamfsException unknown = await Assert.ThrowsAsync<FamfsException>(() => master.SetPolicyAsync(new() { DialectFloor = "C" }));
+        Assert.Equal((ErrorReason.BadRequest, "dialect floor 'C': must be none, A, B0, B, D"), (unknown.Reason, unknown.Message));
+        Assert.Equal(ErrorReason.BadRequest, (await Assert.ThrowsAsync<FamfsException>(() => master.SetPolicyAsync(new()))).Reason);
+        Assert.Equal(before, await master.Engine.RunAsync(e => e.Position));
+
+        await master.Engine.RunAsync(e =>
+        {
+            e.Append(RecordType.PolicySet, new PolicySet { TimeNs = e.NowNs, DialectFloor = 99 });
+            return true;
+        });
+        Assert.Equal(ErrorReason.NotSupportedByFormat, (await Assert.ThrowsAsync<FamfsException>(() => master.CreateAsync(new() { Path = "f", SizeBytes = 1 }))).Reason);
+        Assert.Equal("99", FmapLimits.NameOfFloor(99));
+    }
+
+    [Fact]
     public async Task Bulk_and_single_creations_share_no_space()
     {
         await using (Master master = await StartAsync())
@@ -115,12 +168,35 @@ public sealed class MasterEngineTests : IDisposable
         Assert.Equal(40, check.Files);
     }
 
+    [Fact]
+    public async Task Each_record_is_known_with_its_term_and_no_other_record_is()
+    {
+        List<LogPosition> ends = [];
+        for (int start = 0; start < 3; start++)
+        {
+            await using Master master = await StartAsync();
+            for (int file = 0; file < start; file++)
+                await master.CreateAsync(new() { Path = $"{start}-{file}", SizeBytes = 1 });
+            LogPosition end = await master.Engine.RunAsync(e => e.Position);
+            ends.Add(end);
+            Assert.Equal(end.Term, master.Engine.State.FindTerm(end.Sequence));
+            Assert.Null(master.Engine.State.FindTerm(end.Sequence.Next));
+            Assert.Null(master.Engine.State.FindTerm(default));
+        }
+        await using Master last = await StartAsync();
+        await last.CreateAsync(new() { Path = "last", SizeBytes = 1 });
+        Assert.All(ends, end => Assert.Equal(end.Term, last.Engine.State.FindTerm(end.Sequence)));
+        Assert.Equal(ends[0].Term, last.Engine.State.FindTerm(ends[0].Sequence.Next)); // the end of the term
+        Assert.Equal(ends[1].Term, last.Engine.State.FindTerm(ends[0].Sequence.Next.Next)); // the start of the next
+    }
+
     private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
     private async Task<Master> StartAsync() =>
         new(await Recovery.RunAsync(Open(), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
 
-    private sealed class Master : IAsyncDisposable
+    /// <summary>An engine on a recovered pool, until it is disposed of.</summary>
+    internal sealed class Master : IAsyncDisposable
     {
         private readonly Recovery.Result _recovered;
 
@@ -131,12 +207,15 @@ public sealed class MasterEngineTests : IDisposable
             hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
             Engine = new(recovered.State, recovered.Writer, hub, TimeProvider.System, new Random(1));
             Operations = new(Engine);
-            Engine.Start(new TermStarted());
+            // A long address, so that restarts take their share of the log.
+            Engine.Start(new TermStarted { Address = new string('a', 1000) });
         }
 
         public MasterEngine Engine { get; }
 
         public MasterOperations Operations { get; }
+
+        public Task<SetPolicyReply> SetPolicyAsync(SetPolicyRequest request) => Engine.RunAsync(_ => Operations.SetPolicy(request));
 
         public Task<CreateFileReply> CreateAsync(CreateFileRequest request) => Engine.RunAsync(_ => Operations.CreateFile(request));
 

@@ -41,6 +41,20 @@ public sealed class RequestWindowTests
     }
 
     [Fact]
+    public void Id_forgotten_for_its_age_stays_refused_when_the_clock_goes_back()
+    {
+        RequestWindow window = new(_clock);
+        Guid id = NewId();
+        window.Add(Trace(id, 7, 1));
+        DateTimeOffset right = _clock.Now + TimeSpan.FromSeconds(1);
+        _clock.Now += TimeSpan.FromHours(1);
+        window.Add(Trace(NewId(), 7, 2));
+        _clock.Now = right;
+        Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(id, 7, out _)).Reason);
+        Assert.False(window.TryFind(NewId(), 7, out _));
+    }
+
+    [Fact]
     public void Ids_beyond_the_limit_push_out_the_oldest_and_those_are_refused()
     {
         RequestWindow window = new(_clock, capacity: 2);

@@ -8,17 +8,23 @@ using Famfs.V1;
 namespace Famfs.Client.Cli;
 
 /// <summary>Options that every verb takes.</summary>
-internal sealed class CommonOptions
+internal sealed class GlobalOptions
 {
     public const string MasterVariable = "FAMFS_MASTER";
 
     public Option<string[]> Master { get; } = new("--master")
     {
-        Description = $"Address of the master (http://host:port or unix:/path, several with commas); paths are then relative to the file system's root. Also {MasterVariable}.",
+        Description = $"Address of the master (http://host:port, https://host:port or unix:/path, several with commas); paths are then relative to the file system's root. Also {MasterVariable}.",
         HelpName = "ADDRESS",
         Recursive = true,
         AllowMultipleArgumentsPerToken = false,
     };
+
+    public Option<string?> CaFile { get; } = File("--ca-file", $"PEM file of the authorities that an https master's certificate must come from; those of this host when not said. Also {ClientTls.CaFileVariable}");
+
+    public Option<string?> CertificateFile { get; } = File("--certificate-file", $"PEM file of the certificate to show to a master that asks for one. Also {ClientTls.CertificateFileVariable}");
+
+    public Option<string?> KeyFile { get; } = File("--key-file", $"PEM file of its private key. Also {ClientTls.KeyFileVariable}");
 
     public Option<string> Output { get; } = new("--output", "-o")
     {
@@ -29,11 +35,13 @@ internal sealed class CommonOptions
 
     public Option<TimeSpan> Timeout { get; } = Duration("--timeout", "How long to try, and to wait: 30, 1.5, 500ms, 2m; 30 seconds when not said");
 
-    public CommonOptions()
+    public GlobalOptions()
     {
         Output.AcceptOnlyFromAmong("text", "json");
         Timeout.Recursive = true;
     }
+
+    private static Option<string?> File(string name, string description) => new(name) { Description = description, HelpName = "FILE", Recursive = true };
 
     /// <summary>An option that is a time.</summary>
     public static Option<TimeSpan> Duration(string name, string description) => new(name)
@@ -72,21 +80,37 @@ internal sealed class CliContext(CliEnvironment environment)
 
     public CliEnvironment Environment { get; } = environment;
 
-    public CommonOptions Options { get; } = new();
+    public GlobalOptions Options { get; } = new();
 
     /// <summary>Arguments behind <c>--</c> of <c>famfs mount</c>.</summary>
     public IReadOnlyList<string> PassThrough { get; set; } = [];
 
     public TextWriter Out => Environment.Out;
 
+    /// <summary>The files of TLS by name: option, else environment, else null.</summary>
+    public (string? Ca, string? Certificate, string? Key) TlsFilesOf(ParseResult parsed) => (
+        parsed.GetValue(Options.CaFile) ?? Environment.Variable(ClientTls.CaFileVariable),
+        parsed.GetValue(Options.CertificateFile) ?? Environment.Variable(ClientTls.CertificateFileVariable),
+        parsed.GetValue(Options.KeyFile) ?? Environment.Variable(ClientTls.KeyFileVariable));
+
+    /// <summary>Trust and identity of this run; throws BAD_REQUEST for files that cannot be used.</summary>
+    public ClientTls TlsOf(ParseResult parsed)
+    {
+        (string? ca, string? certificate, string? key) = TlsFilesOf(parsed);
+        return ClientTls.Load(ca, certificate, key);
+    }
+
     public bool IsJson(ParseResult parsed) => parsed.GetValue(Options.Output) == "json";
 
     public TimeSpan TimeoutOf(ParseResult parsed) =>
         parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
 
+    /// <summary>--master was given on the command line.</summary>
+    public bool IsMasterGiven(ParseResult parsed) => GivenMasters(parsed).Length > 0;
+
     /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
     public string[] MastersOf(ParseResult parsed) =>
-        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(CommonOptions.MasterVariable));
+        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
     /// with the environment's master a path from the root.</summary>
@@ -96,13 +120,18 @@ internal sealed class CliContext(CliEnvironment environment)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
         if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
         {
-            string address = mount.ReadMasterAddress() ?? Environment.Variable(CommonOptions.MasterVariable)
+            string? own = mount.ReadMasterAddress();
+            string address = own ?? Environment.Variable(GlobalOptions.MasterVariable)
                 ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            return new(ClientOf(parsed, Split(address)), mount.ToFileSystemPath(resolved), path, mount, resolved);
+            FamfsClient client = ClientOf(parsed, Split(address));
+            // The mount has met its own master; the environment's may serve another file system.
+            if (own is null)
+                await RequireFileSystemAsync(client, mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
-        if (Split(Environment.Variable(CommonOptions.MasterVariable)) is { Length: > 0 } usual)
+        if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
             return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
-        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {CommonOptions.MasterVariable}") { Path = path };
+        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
     /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
@@ -118,7 +147,7 @@ internal sealed class CliContext(CliEnvironment environment)
         return mounts.Count switch
         {
             1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel).ConfigureAwait(false),
-            0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {CommonOptions.MasterVariable}"),
+            0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {GlobalOptions.MasterVariable}"),
             _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
         };
     }
@@ -134,6 +163,15 @@ internal sealed class CliContext(CliEnvironment environment)
             WaitChoice.Mount => new() { Kind = WaitKind.Mount, MountId = target.Mount!.RequireMountId().ToByteString() },
             _ => new() { Kind = WaitKind.None },
         };
+    }
+
+    /// <summary>Throws WRONG_FILESYSTEM when the master is one of another file system.</summary>
+    public static async Task RequireFileSystemAsync(FamfsClient client, Guid fileSystem, TimeSpan timeout, CancellationToken cancel)
+    {
+        GetStatusReply status = await client.GetStatusAsync(timeout, cancel).ConfigureAwait(false);
+        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
+        if (served != fileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {client.CurrentAddress} is one of file system {served}, not {fileSystem}");
     }
 
     /// <summary>Prints one JSON document.</summary>
@@ -186,7 +224,7 @@ internal sealed class CliContext(CliEnvironment environment)
         string key = string.Join(',', addresses);
         if (!_clients.TryGetValue(key, out FamfsClient? client))
         {
-            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Clock = Environment.Clock });
+            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Tls = TlsOf(parsed), Clock = Environment.Clock });
             _clients.Add(key, client);
         }
         return client;

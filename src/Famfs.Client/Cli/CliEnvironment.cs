@@ -16,6 +16,12 @@ public sealed record CliEnvironment
     /// <summary>The kernel's table of mounts.</summary>
     public string MountTablePath { get; init; } = MountEntry.TablePath;
 
+    /// <summary>Where processes can be looked at.</summary>
+    public string ProcPath { get; init; } = "/proc";
+
+    /// <summary>The drivers of dax devices.</summary>
+    public Famfs.Core.Dax.DaxBinding DaxBinding { get; init; } = new();
+
     /// <summary>Directory of this executable: other programs of famfs are looked for beside it first.</summary>
     public string ProgramDirectory { get; init; } = AppContext.BaseDirectory;
 

@@ -67,6 +67,13 @@ internal static class CliOptions
         HelpName = "DIR",
     };
 
+    public static Option<string> SystemUuidFile() => new("--system-uuid-file")
+    {
+        Description = $"famfs-2: file with the uuid of this system, which alone may write; {Core.Famfs2.Famfs2SystemUuid.DefaultPath} when not said",
+        HelpName = "FILE",
+        DefaultValueFactory = _ => Core.Famfs2.Famfs2SystemUuid.DefaultPath,
+    };
+
     /// <summary>An error of the command line found after parsing.</summary>
     public static FamfsException Usage(string message) => new(ErrorReason.BadRequest, message);
 }

@@ -13,7 +13,7 @@ internal static class CpCommand
 {
     public static Command Build(CliContext context)
     {
-        Argument<string[]> paths = new("SOURCE… DESTINATION") { Description = "Files (with -r also directories), then a path on a mount", Arity = new ArgumentArity(2, 100_000) };
+        Argument<string[]> paths = new("SOURCE… DESTINATION") { Description = "Files (with -r also directories), then a path on a mount: an existing directory, which gets them under their names, or the new name of a single one", Arity = new ArgumentArity(2, 100_000) };
         Option<bool> recursive = new("--recursive", "-r") { Description = "Directories with all below them" };
         Option<int> jobs = new("--jobs", "-j") { Description = "Ranges copied at a time", DefaultValueFactory = _ => Math.Clamp(System.Environment.ProcessorCount, 1, 16) };
         Option<uint?> mode = CliOptions.Mode();

@@ -68,6 +68,8 @@ public static class ExitCodes
         FileNotFoundException or DirectoryNotFoundException => ExitCode.NotFound,
         UnauthorizedAccessException => ExitCode.NotPermitted,
         Famfs.Core.Dax.DeviceFaultException => ExitCode.BadMedia,
+        // The mount's word for memory that cannot be read, or that this host lacks.
+        IOException { HResult: Core.Interop.PathErrors.EIO } => ExitCode.BadMedia,
         _ => ExitCode.Failed,
     };
 }

@@ -64,12 +64,17 @@ public static class FamfsCommand
             new System.CommandLine.Help.HelpOption { Recursive = true },
             new VersionOption(),
             context.Options.Master,
+            context.Options.CaFile,
+            context.Options.CertificateFile,
+            context.Options.KeyFile,
             context.Options.Output,
             context.Options.Timeout,
         };
         root.Add(MkfsCommand.Build(context));
         root.Add(MountCommand.Build(context));
         root.Add(UmountCommand.Build(context));
+        root.Add(DaxModeCommand.Build(context));
+        root.Add(DoctorCommand.Build(context));
         root.Add(MasterCommand.Build(context));
         root.Add(MasterSlotCommand.Build(context));
         root.Add(CreatCommand.Build(context));
@@ -83,10 +88,13 @@ public static class FamfsCommand
         root.Add(GetmapCommand.Build(context));
         root.Add(DfCommand.Build(context));
         root.Add(StatusCommand.Build(context));
+        root.Add(PolicyCommand.Build(context));
         root.Add(HostsCommand.Build(context));
         root.Add(DevicesCommand.Build(context));
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
+        root.Add(CheckCommand.Build(context));
+        root.Add(MigrateCommand.Build(context));
         return root;
     }
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -10,7 +11,7 @@ using Google.Protobuf.Reflection;
 
 namespace Famfs.Client.Cli;
 
-/// <summary><c>famfs log dump DEVICE…</c>: reads the log from the devices, without a master.</summary>
+/// <summary><c>famfs log dump DEVICE…</c> or <c>MOUNT</c>: reads the log from the memory, without a master.</summary>
 internal static class LogCommand
 {
     // Chosen: how often an unsettled log (somebody is taking over) is looked at again before giving up.
@@ -19,35 +20,28 @@ internal static class LogCommand
 
     public static Command Build(CliContext context)
     {
-        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system; the first one at least", Arity = ArgumentArity.OneOrMore };
+        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system, the first one at least; or its mount point", Arity = ArgumentArity.OneOrMore };
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {
-            List<DaxDevice> opened = [];
-            try
-            {
-                foreach (string path in parsed.GetValue(devices)!)
-                    opened.Add(MappedDaxDevice.Open(path, readOnly: true, coherent: null));
-                // The devices stay this method's to dispose.
-                LogReader reader = new(DevicePool.Open(opened));
-                if (context.IsJson(parsed))
-                    await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
-                else
-                    await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
-                return (int)ExitCode.Ok;
-            }
-            finally
-            {
-                foreach (DaxDevice device in opened)
-                    device.Dispose();
-            }
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
+            ILogReader reader = FileSystemLog.OpenReader(pool);
+            if (context.IsJson(parsed))
+                await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
+            else
+                await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
+            return (int)ExitCode.Ok;
         });
-        return new("log", "The log on the devices") { dump };
+        return new("log", "The log on the devices") { dump, LogExportCommand.Build(context), LogImportCommand.Build(context) };
     }
 
     private delegate void FrameSink(in RecordFrame frame);
 
-    private static async Task ReadAllAsync(CliContext context, LogReader reader, FrameSink sink, CancellationToken cancel)
+    private static Task ReadAllAsync(CliContext context, ILogReader reader, FrameSink sink, CancellationToken cancel) =>
+        ReadBlocksAsync(context, reader, block => Give(block, reader.Position.FileSystem, sink), cancel);
+
+    /// <summary>Reads the log to its end. Throws TIMEOUT when a master has claimed it and does not become active.</summary>
+    internal static async Task ReadBlocksAsync(CliContext context, ILogReader reader, Action<LogBlock> give, CancellationToken cancel)
     {
         int unsettled = 0;
         while (true)
@@ -56,7 +50,7 @@ internal static class LogCommand
             switch (reader.Poll(out LogBlock block))
             {
                 case PollVerdict.Records:
-                    Give(block, reader.Position.FileSystem, sink);
+                    give(block);
                     break;
                 case PollVerdict.UpToDate:
                     return;
@@ -82,7 +76,7 @@ internal static class LogCommand
         }
     }
 
-    private static async Task DumpJsonAsync(CliContext context, LogReader reader, CancellationToken cancel)
+    private static async Task DumpJsonAsync(CliContext context, ILogReader reader, CancellationToken cancel)
     {
         FamfsException? broken = null;
         List<string> records = [];
@@ -160,6 +154,7 @@ internal static class LogCommand
         RecordType.SnapshotInode => SnapshotInode.Parser,
         RecordType.SnapshotRequest => SnapshotRequest.Parser,
         RecordType.SnapshotEnd => SnapshotEnd.Parser,
+        RecordType.EntryPassedOver => EntryPassedOver.Parser,
         RecordType.Unspecified => null,
         _ => null,
     };

@@ -1,26 +1,40 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Famfs.Core;
+using Famfs.Core.Allocation;
+using Famfs.Core.Dax;
 using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Client.Cli;
 
 /// <summary><c>famfs mount DEVICE… MOUNTPOINT [-- ARGUMENT…]</c>: starts <c>famfsd</c> and waits until the
-/// mount answers. famfsd gets <c>MOUNTPOINT --device DEVICE… [--master ADDRESS]… --host-state DIR ARGUMENT…</c>.</summary>
+/// mount answers. famfsd gets <c>MOUNTPOINT --device DEVICE… [--master ADDRESS]… [--dialect D] --host-state DIR
+/// ARGUMENT…</c>.</summary>
 internal static class MountCommand
 {
     public const string Name = "mount";
     private const string ProgramName = "famfsd";
     private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
 
+    // Chosen: far above what an answer takes; a master that is down refuses at once.
+    private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(10);
+
     public static Command Build(CliContext context)
     {
-        Argument<string[]> places = new("DEVICE… MOUNTPOINT") { Description = "The devices (one at least is the first), then where to mount; arguments behind -- go to famfsd", Arity = new ArgumentArity(2, 100_000) };
+        Argument<string[]> places = new("DEVICE… MOUNTPOINT") { Description = "The devices (one at least is the first; also a pattern like '/dev/dax*' or a directory), then where to mount; arguments behind -- go to famfsd", Arity = new ArgumentArity(2, 100_000) };
         Option<bool> foreground = new("--foreground") { Description = "Become the daemon instead of starting it" };
         Option<string?> log = new("--log") { Description = "File for the daemon's output; by default in the state directory", HelpName = "FILE" };
         Option<string?> state = CliOptions.HostState();
-        Command command = new(Name, "Mount a file system") { places, foreground, log, state };
+        Option<string?> dialect = new("--dialect") { Description = "Generation of the famfs kernel to speak: auto (default), A, B0, B, D, or stock to use none", HelpName = "DIALECT" };
+        dialect.Validators.Add(result =>
+        {
+            // famfsd says the same, but only into its log.
+            string[] known = ["auto", .. FmapLimits.All.Select(limits => limits.Dialect), "stock"];
+            if (result.GetValueOrDefault<string?>() is { } name && !known.Contains(name, StringComparer.OrdinalIgnoreCase))
+                result.AddError($"--dialect {name}: must be {string.Join(", ", known)}");
+        });
+        Command command = new(Name, "Mount a file system") { places, foreground, log, state, dialect };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(places)!;
@@ -30,12 +44,21 @@ internal static class MountCommand
             if (FamfsMount.FindAll(context.Environment.MountTablePath).Any(m => m.MountPoint == mountPoint))
                 throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
             string program = ProgramFinder.Require(context.Environment, ProgramName);
+            await RequireSoundAsync(context, parsed, given[..^1], cancel).ConfigureAwait(false);
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
             List<string> arguments = [mountPoint];
             foreach (string device in given[..^1])
                 arguments.AddRange(["--device", Path.GetFullPath(device)]);
             foreach (string master in context.MastersOf(parsed))
                 arguments.AddRange(["--master", master]);
+            if (parsed.GetValue(dialect) is { } name)
+                arguments.AddRange(["--dialect", name]);
+            (string? ca, string? certificate, string? key) = context.TlsFilesOf(parsed);
+            foreach ((string option, string? file) in ((string, string?)[])[("--ca-file", ca), ("--certificate-file", certificate), ("--key-file", key)])
+            {
+                if (file is not null)
+                    arguments.AddRange([option, Path.GetFullPath(file)]);
+            }
             arguments.AddRange(["--host-state", directory, .. context.PassThrough]);
             if (parsed.GetValue(foreground))
                 ProgramStart.Replace(program, arguments);
@@ -60,6 +83,32 @@ internal static class MountCommand
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    /// <summary>Looks at the devices and asks the master before anything is started, so that what is wrong has its
+    /// own exit code.</summary>
+    private static async Task RequireSoundAsync(CliContext context, ParseResult parsed, string[] devices, CancellationToken cancel)
+    {
+        // What the kernel holds for its famfs, only the daemon can look at.
+        DeviceSearch search = new(devices, context.Environment.Clock);
+        DaxBinding binding = context.Environment.DaxBinding;
+        if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
+            return;
+        Guid fileSystem;
+        using (DevicePool pool = search.Open(readOnly: true))
+            fileSystem = pool.Primary.FileSystem;
+        if (context.MastersOf(parsed) is not { Length: > 0 } masters)
+            return;
+        // Each address once: mounting needs no master.
+        using FamfsClient client = new(new FamfsClientOptions { Addresses = masters, MaxAttempts = masters.Length, Tls = context.TlsOf(parsed), Clock = context.Environment.Clock });
+        try
+        {
+            await CliContext.RequireFileSystemAsync(client, fileSystem, s_greeting, cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
+        {
+            // The daemon finds it when it is there.
+        }
     }
 
     private static async Task WaitUntilMountedAsync(CliContext context, DetachedProgram daemon, string mountPoint, string logPath, TimeSpan timeout, CancellationToken cancel)

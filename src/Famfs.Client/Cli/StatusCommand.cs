@@ -49,6 +49,7 @@ internal static class StatusCommand
         json.WriteNumber("host_count", status.HostCount);
         json.WriteNumber("subscriber_count", status.SubscriberCount);
         json.WriteString("reclaim", JsonShapes.Word(status.Reclaim));
+        json.WriteString("dialect_floor", status.DialectFloor);
         json.WriteDevices("devices", status.Devices);
         json.WriteStartArray("warnings");
         foreach (string warning in status.Warnings)
@@ -66,7 +67,7 @@ internal static class StatusCommand
         output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}, largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, awaiting release {QuantityText.FormatSize(status.PendingReclaimBytes)}"));
         output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));
         output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
-        output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}"));
+        output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
         foreach (string warning in status.Warnings)
             output.WriteLine($"warning      {warning}");
     }

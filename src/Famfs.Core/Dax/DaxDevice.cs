@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.Intrinsics.X86;
 
 namespace Famfs.Core.Dax;
 
@@ -22,6 +23,9 @@ public abstract class DaxDevice : IDisposable
 
     /// <summary>Where the device is on this host, or a name for messages.</summary>
     public abstract string Path { get; }
+
+    /// <summary>The same for two devices of this host exactly if they are the same memory, by whatever paths.</summary>
+    public virtual string MemoryIdentity => Path;
 
     /// <summary>Usable bytes of the device on this host.</summary>
     public abstract long LengthBytes { get; }
@@ -80,7 +84,8 @@ public abstract class DaxDevice : IDisposable
         throw new NotSupportedException($"{Path}: this kind of device has no locks");
 
     /// <summary>Opens a devdax character device or a regular file, whole.</summary>
-    /// <param name="path">Where it is on this host.</param>
+    /// <param name="path">Where it is on this host; for a regular file also <c>PATH:offset=BYTES</c> (with K, M, G
+    /// or T), when the device starts behind the file's start.</param>
     /// <param name="readOnly">For loads only.</param>
     /// <param name="coherent">As declared (SAFETY S18); by kind when null.</param>
     /// <exception cref="FamfsException">DEVICE_MISSING: absent, not permitted, not to be mapped;
@@ -97,6 +102,16 @@ public abstract class DaxDevice : IDisposable
     {
         Dispose(true);
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>MFENCE on x86-64: completes CLWB and CLFLUSHOPT, and keeps later loads behind them, which
+    /// SFENCE does not.</summary>
+    protected static void FenceMemory()
+    {
+        if (Sse2.IsSupported)
+            Sse2.MemoryFence();
+        else
+            Interlocked.MemoryBarrier();
     }
 
     /// <summary>Releases the mapping and descriptors.</summary>

@@ -1,7 +1,18 @@
 using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.V1;
 
 namespace Famfs.Core.Dax;
+
+/// <summary>Format of the media.</summary>
+public enum FileSystemFormat
+{
+    /// <summary>Major 3, the format of this project.</summary>
+    Native,
+
+    /// <summary>Major 2, the format of the existing C tools.</summary>
+    Famfs2,
+}
 
 /// <summary>
 /// The devices of one file system on this host, by index. A device is found by reading its superblock, so
@@ -15,10 +26,27 @@ public sealed class DevicePool : IDisposable
     private volatile DaxDevice?[] _devices = [];
     private volatile Superblock?[] _superblocks = [];
 
-    private DevicePool(Superblock primary) => Primary = primary;
+    private DevicePool(Superblock primary, Famfs2Superblock? famfs2 = null)
+    {
+        Primary = primary;
+        Famfs2 = famfs2;
+    }
 
-    /// <summary>Superblock of device 0.</summary>
+    /// <summary>Superblock of device 0. Of a famfs-2 file system: what both formats have, in the terms of this one;
+    /// generation 0, no host table.</summary>
     public Superblock Primary { get; }
+
+    /// <summary>famfs-2: the superblock of device 0 as it was read; null in the native format.</summary>
+    public Famfs2Superblock? Famfs2 { get; }
+
+    /// <summary>Format of the media.</summary>
+    public FileSystemFormat Format => Famfs2 is null ? FileSystemFormat.Native : FileSystemFormat.Famfs2;
+
+    /// <summary>Inode numbers of what the file system uses itself.</summary>
+    public SystemInodes SystemInodes => Famfs2 is null ? SystemInodes.Native : SystemInodes.Famfs2;
+
+    /// <summary>Bytes of the allocation unit.</summary>
+    public long UnitBytes => Famfs2?.UnitBytes ?? MediaLayout.UnitBytes;
 
     /// <summary>Device 0.</summary>
     public DaxDevice PrimaryDevice => _devices[0]!;
@@ -37,14 +65,30 @@ public sealed class DevicePool : IDisposable
         }
     }
 
+    /// <summary>The same pool with its devices reached in another way, made by <paramref name="open"/>; owns those. This
+    /// pool stays the caller's.</summary>
+    public DevicePool Reopen(Func<DeviceIndex, Superblock, DaxDevice> open)
+    {
+        DaxDevice?[] devices = new DaxDevice?[_devices.Length];
+        for (int i = 0; i < devices.Length; i++)
+            devices[i] = _superblocks[i] is { } superblock ? open(superblock.Index, superblock) : null;
+        return new(Primary, Famfs2) { _devices = devices, _superblocks = [.. _superblocks] };
+    }
+
     /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be device 0 of a
-    /// native file system; the others must belong to it. Otherwise throws and leaves them to the caller.</summary>
+    /// file system of either format; the others must belong to it. Otherwise throws and leaves them to the
+    /// caller.</summary>
     public static DevicePool Open(IReadOnlyList<DaxDevice> devices)
     {
+        bool isNative = devices.Any(d => ReadSuperblock(d, out Superblock? superblock, out _) == SuperblockVerdict.Native && superblock!.IsPrimary);
+        if (!isNative && devices.Any(d => ReadSuperblock(d, out _, out _) == SuperblockVerdict.Famfs2))
+            return OpenFamfs2(devices);
         Superblock? primary = null;
         DaxDevice? primaryDevice = null;
         foreach (DaxDevice device in devices)
         {
+            if (FindUnfinished(device) is not null)
+                continue;
             Superblock superblock = RequireSuperblock(device);
             if (!superblock.IsPrimary)
                 continue;
@@ -61,20 +105,99 @@ public sealed class DevicePool : IDisposable
         return pool;
     }
 
+    private static DevicePool OpenFamfs2(IReadOnlyList<DaxDevice> devices)
+    {
+        List<(DaxDevice Device, Famfs2Superblock Superblock)> found = [.. devices.Select(d => (d, RequireFamfs2(d)))];
+        foreach ((DaxDevice device, Famfs2Superblock superblock) in found)
+        {
+            if (superblock.FileSystem != found[0].Superblock.FileSystem)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: belongs to file system {superblock.FileSystem}, {found[0].Device.Path} to {found[0].Superblock.FileSystem}") { Path = device.Path };
+        }
+        // The flags are covered by no checksum and often zero: the log decides, the flags when several have one.
+        List<(DaxDevice Device, Famfs2Superblock Superblock)> first = found.FindAll(f => Famfs2Media.FindLengthError(f.Device, f.Superblock) is null
+            && Famfs2Media.ReadHeader(f.Device, f.Superblock, out _, out _) != Famfs2HeaderVerdict.Damaged);
+        if (first.Count != 1)
+        {
+            List<(DaxDevice Device, Famfs2Superblock Superblock)> flagged = (first.Count == 0 ? found : first).FindAll(f => f.Superblock.Flags != Famfs2Superblock.SecondaryFlag);
+            if (flagged.Count == 0)
+                throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", devices.Select(d => d.Path))}: none is the first device of a file system");
+            if (flagged.Count > 1 && first.Count > 1)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{flagged[1].Device.Path}: both it and {flagged[0].Device.Path} are first devices of a file system") { Path = flagged[1].Device.Path };
+            if (first.Count == 0)
+            {
+                (DaxDevice damaged, Famfs2Superblock its) = flagged[0];
+                string? cause = Famfs2Media.FindLengthError(damaged, its);
+                if (cause is null)
+                    Famfs2Media.ReadHeader(damaged, its, out _, out cause);
+                throw Famfs2Media.Corrupt(damaged, cause);
+            }
+            first = flagged;
+        }
+        (DaxDevice primaryDevice, Famfs2Superblock primary) = first[0];
+        DevicePool pool = new(DescribeFamfs2(primary, primaryDevice), primary) { _devices = [primaryDevice], _superblocks = [null] };
+        pool._superblocks[0] = pool.Primary;
+        foreach ((DaxDevice device, _) in found)
+        {
+            if (device != primaryDevice)
+                pool.Attach(device);
+        }
+        return pool;
+    }
+
+    /// <summary>What the two formats have in common.</summary>
+    private static Superblock DescribeFamfs2(Famfs2Superblock superblock, DaxDevice device, DeviceIndex index = default) => new()
+    {
+        FileSystem = superblock.FileSystem,
+        Device = superblock.Device,
+        MkfsHost = Guid.Empty,
+        Index = index,
+        DeviceLengthBytes = superblock.DeviceLengthBytes / superblock.UnitBytes * superblock.UnitBytes,
+        Coherent = device.Coherent,
+        DeviceName = superblock.DeviceName,
+        Generation = 0,
+    };
+
+    private static Famfs2Superblock RequireFamfs2(DaxDevice device) =>
+        Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out string cause) switch
+        {
+            SuperblockVerdict.Famfs2 => superblock!,
+            SuperblockVerdict.Damaged => throw Famfs2Media.Corrupt(device, cause),
+            _ => throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: {cause}; other devices given are of a famfs-2 file system") { Path = device.Path },
+        };
+
     /// <summary>A pool of devices whose superblocks are about to be written. Does not own the devices.</summary>
     internal static DevicePool OfFormatted(IReadOnlyList<DaxDevice> devices, IReadOnlyList<Superblock> superblocks) =>
         new(superblocks[0]) { _devices = [.. devices], _superblocks = [.. superblocks] };
 
     /// <summary>Reads a device's superblock, from the second copy when the first is damaged. Throws the error
     /// to show when the device is not one of a native file system.</summary>
-    public static Superblock RequireSuperblock(DaxDevice device)
+    public static Superblock RequireSuperblock(DaxDevice device) => RequireSuperblock(device, wholeDevice: true);
+
+    /// <summary>The same; of a part of a device that holds its superblocks when not <paramref name="wholeDevice"/>.</summary>
+    internal static Superblock RequireSuperblock(DaxDevice device, bool wholeDevice)
     {
         SuperblockVerdict verdict = ReadSuperblock(device, out Superblock? superblock, out string cause);
         if (verdict != SuperblockVerdict.Native)
             throw Superblock.ErrorOf(verdict, device.Path, cause);
-        if (superblock!.DeviceLengthBytes > device.LengthBytes)
+        if (wholeDevice && superblock!.DeviceLengthBytes > device.LengthBytes)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, its superblock says {superblock.DeviceLengthBytes}: truncated") { Path = device.Path, Limit = (ulong)superblock.DeviceLengthBytes };
-        return superblock;
+        return superblock!;
+    }
+
+    /// <summary>The native superblock of a further device whose file system became native while its own first copy is
+    /// still that of famfs-2: a migration was interrupted between the two. Null: it is not one.</summary>
+    public static Superblock? FindUnfinished(DaxDevice device)
+    {
+        if (ReadSuperblock(device, out _, out _) != SuperblockVerdict.Famfs2)
+            return null;
+        byte[] block = new byte[MediaLayout.SuperblockBytes];
+        device.Invalidate(MediaLayout.SuperblockCopyOffset, block.Length);
+        device.Read(MediaLayout.SuperblockCopyOffset, block);
+        return Superblock.Parse(block, out Superblock? copy, out _) == SuperblockVerdict.Native && !copy!.IsPrimary
+            && Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? first, out _) == SuperblockVerdict.Famfs2
+            && first!.FileSystem == copy.FileSystem && first.Device == copy.Device
+            ? copy
+            : null;
     }
 
     /// <summary>Judges what is on a device.</summary>
@@ -88,7 +211,8 @@ public sealed class DevicePool : IDisposable
         device.Invalidate(0, block.Length);
         device.Read(0, block);
         SuperblockVerdict first = Superblock.Parse(block, out superblock, out cause);
-        if (first is not (SuperblockVerdict.Damaged or SuperblockVerdict.Blank or SuperblockVerdict.Foreign))
+        // A second copy under a famfs-2 superblock is of a file system that was there before.
+        if (first is not (SuperblockVerdict.Damaged or SuperblockVerdict.Blank or SuperblockVerdict.Foreign) || Superblock.LooksLikeFamfs2(block))
             return first;
         device.Invalidate(MediaLayout.SuperblockCopyOffset, block.Length);
         device.Read(MediaLayout.SuperblockCopyOffset, block);
@@ -103,10 +227,31 @@ public sealed class DevicePool : IDisposable
         return first;
     }
 
-    /// <summary>Adds a further device of this file system.</summary>
-    public DeviceIndex Attach(DaxDevice device)
+    /// <summary>Adds a further device of this file system. <paramref name="index"/>: of a famfs-2 device that the log
+    /// is about to name.</summary>
+    public DeviceIndex Attach(DaxDevice device, DeviceIndex? index = null)
     {
-        Superblock superblock = RequireSuperblock(device);
+        if (Famfs2 is not null)
+            return AttachFamfs2(device, index);
+        return Attach(device, FindUnfinished(device) ?? RequireSuperblock(device));
+    }
+
+    private DeviceIndex AttachFamfs2(DaxDevice device, DeviceIndex? given)
+    {
+        Famfs2Superblock superblock = RequireFamfs2(device);
+        if (given is { } index)
+            return Attach(device, DescribeFamfs2(superblock, device, index));
+        Famfs2Media.ReadHeader(PrimaryDevice, Famfs2!, out Famfs2LogHeader header, out _);
+        Famfs2DeviceTable table = Famfs2Media.ReadDeviceTable(PrimaryDevice, Famfs2!, header.Settled);
+        if (table.Find(superblock.Device) is not { } known)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: device {superblock.Device} was never added to file system {Primary.FileSystem}") { Path = device.Path };
+        if (device.LengthBytes < table.LengthOf(known.Value))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, the log says {table.LengthOf(known.Value)}: truncated") { Path = device.Path };
+        return Attach(device, DescribeFamfs2(superblock, device, known));
+    }
+
+    private DeviceIndex Attach(DaxDevice device, Superblock superblock)
+    {
         if (superblock.FileSystem != Primary.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: belongs to file system {superblock.FileSystem}, not {Primary.FileSystem}") { Path = device.Path };
         lock (_attaching)
@@ -125,6 +270,31 @@ public sealed class DevicePool : IDisposable
             _devices = devices;
             return superblock.Index;
         }
+    }
+
+    /// <summary>Lets go of devices that <paramref name="known"/> (the log's) does not have: an addition that
+    /// stopped before its record leaves such a superblock. Only while nobody uses them, before serving begins.
+    /// Gives their paths.</summary>
+    public IReadOnlyList<string> KeepOnly(IReadOnlyList<DeviceAdded> known)
+    {
+        List<string> dropped = [];
+        lock (_attaching)
+        {
+            DaxDevice?[] devices = [.. _devices];
+            Superblock?[] superblocks = [.. _superblocks];
+            for (int i = 1; i < devices.Length; i++)
+            {
+                if (devices[i] is not { } device || (i < known.Count && known[i].DeviceUuid.ToGuid("device_uuid") == superblocks[i]!.Device))
+                    continue;
+                dropped.Add(device.Path);
+                devices[i] = null;
+                superblocks[i] = null;
+                device.Dispose();
+            }
+            _superblocks = superblocks;
+            _devices = devices;
+        }
+        return dropped;
     }
 
     /// <summary>The device, or null when this host does not have it.</summary>

@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
-using System.Runtime.Intrinsics.X86;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.V1;
 using static Famfs.Core.Interop.Libc;
@@ -27,16 +27,21 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private readonly OpenFile? _zeros;
     private readonly bool _regular;
 
+    // Where the device starts in the file; 0 for devdax.
+    private readonly long _startBytes;
+
     // Guards _flush while it is made; read without it after that (set once).
     private readonly Lock _guard = new();
     private LineFlush? _flush;
     private volatile bool _coherent;
 
-    private MappedDaxDevice(string path, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
+    private MappedDaxDevice(string path, string identity, long startBytes, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
     {
         Path = path;
+        MemoryIdentity = identity;
         LengthBytes = lengthBytes;
         ReadOnly = readOnly;
+        _startBytes = startBytes;
         _regular = regular;
         _file = file;
         _mapping = mapping;
@@ -53,6 +58,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
     /// <inheritdoc/>
     public override bool ReadOnly { get; }
+
+    /// <inheritdoc/>
+    public override string MemoryIdentity { get; }
 
     /// <summary>A devdax character device, not a regular file.</summary>
     public bool IsDevDax => !_regular;
@@ -86,18 +94,26 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     public static new MappedDaxDevice Open(string path, bool readOnly = false, bool? coherent = null) =>
         Open(path, readOnly, coherent, FaultSafeCopy.Detect);
 
-    /// <summary>As <see cref="Open(string, bool, bool?)"/> with a given way to copy.</summary>
-    internal static MappedDaxDevice Open(string path, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy)
-    {
-        ArgumentException.ThrowIfNullOrEmpty(path);
+    /// <summary>Opens a file of a mount that is a device, or a part of one. <paramref name="path"/> is its name in messages
+    /// and for others.</summary>
+    public static MappedDaxDevice OpenFile(string file, string path, bool readOnly, bool coherent) =>
+        Open(new DeviceArgument(file, 0), path, readOnly, coherent, FaultSafeCopy.Detect);
 
+    /// <summary>As <see cref="Open(string, bool, bool?)"/> with a given way to copy.</summary>
+    internal static MappedDaxDevice Open(string argument, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy) =>
+        Open(DeviceArgument.Parse(argument), argument, readOnly, coherent, makeCopy);
+
+    /// <summary>Opens a file that is part of a device, or the device by another name, which is called
+    /// <paramref name="path"/> in messages.</summary>
+    internal static MappedDaxDevice Open(DeviceArgument argument, string path, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy)
+    {
         // Looked at before it is opened: opening a FIFO blocks, opening some character devices acts.
         statx_buffer named;
-        if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &named) != 0)
+        if (statx(AT_FDCWD, argument.Path, 0, STATX_BASIC_STATS, &named) != 0)
             throw Missing(path, Errno.Last is Errno.ENOENT or Errno.ENOTDIR ? "no such file or device" : Errno.Describe(Errno.Last));
         RequireKind(path, named);
 
-        int descriptor = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK, 0);
+        int descriptor = open(argument.Path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK, 0);
         if (descriptor < 0)
             throw OpenFailed(path, named, Errno.Last);
         var file = new OpenFile(descriptor);
@@ -114,7 +130,13 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             long alignment = UnitBytes;
             if (regular)
             {
-                length = (long)attributes.Size;
+                length = (long)attributes.Size - argument.OffsetBytes;
+                if (argument.OffsetBytes > 0 && length <= 0)
+                    throw Bad(path, $"has {attributes.Size} bytes, so nothing lies at offset {argument.OffsetBytes}");
+            }
+            else if (argument.OffsetBytes > 0)
+            {
+                throw Bad(path, "an offset can be given for a regular file only");
             }
             else
             {
@@ -129,7 +151,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             if (length < UnitBytes)
                 throw Bad(path, $"has {length} bytes, less than one unit of {UnitBytes}");
 
-            mapping = MemoryMapping.TryMapShared(file, length, alignment, readOnly, out int errno);
+            mapping = MemoryMapping.TryMapShared(file, argument.OffsetBytes, length, alignment, readOnly, out int errno);
             if (mapping is null)
                 throw MapFailed(path, regular, driver, errno);
             copy = makeCopy();
@@ -141,7 +163,10 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
                 zeros = new OpenFile(zero);
             }
 
-            return new MappedDaxDevice(path, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
+            string identity = regular
+                ? $"file {attributes.DevMajor}:{attributes.DevMinor} {attributes.Inode}{(argument.OffsetBytes == 0 ? "" : $" from {argument.OffsetBytes}")}"
+                : $"device {attributes.RdevMajor}:{attributes.RdevMinor}";
+            return new MappedDaxDevice(path, identity, argument.OffsetBytes, length, regular, readOnly, file, mapping, copy, zeros) { Coherent = coherent ?? regular };
         }
         catch
         {
@@ -236,13 +261,13 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             long page = Environment.SystemPageSize;
             long holeStart = (offset + page - 1) / page * page;
             long holeEnd = end / page * page;
-            if (holeStart < holeEnd && fallocate(_file.Descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, holeStart, holeEnd - holeStart) == 0)
+            if (holeStart < holeEnd && fallocate(_file.Descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, _startBytes + holeStart, holeEnd - holeStart) == 0)
             {
                 WriteZeros(held.Address, offset, holeStart);
                 WriteZeros(held.Address, holeEnd, end);
 
                 // A hole can be punched beyond the end of a file that shrank; the zeros are not there then.
-                long now = (long)_file.ReadAttributes().Size;
+                long now = (long)_file.ReadAttributes().Size - _startBytes;
                 if (now < end)
                     throw Fault("zeroed", Math.Max(now, offset));
                 Fence();
@@ -319,15 +344,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>MFENCE on x86-64: completes CLWB and CLFLUSHOPT, and keeps later loads behind them, which
-    /// SFENCE does not.</remarks>
-    public override void Fence()
-    {
-        if (Sse2.IsSupported)
-            Sse2.MemoryFence();
-        else
-            Interlocked.MemoryBarrier();
-    }
+    public override void Fence() => FenceMemory();
 
     /// <inheritdoc/>
     /// <remarks>The address is good until <see cref="DaxDevice.Dispose()"/>.</remarks>
@@ -340,7 +357,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>An open-file-description lock (F_OFD_SETLK) on byte <paramref name="index"/> of the file,
+    /// <remarks>An open-file-description lock (F_OFD_SETLK) on byte <paramref name="index"/> of the device,
     /// on a description of its own, so that two takers in one process exclude each other too. On devdax
     /// it is a lock of the device node's inode: all processes must use the same /dev.</remarks>
     public override bool TryLockByte(long index, [NotNullWhen(true)] out IDisposable? held)
@@ -354,7 +371,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         if (descriptor < 0)
             throw Missing(Path, $"cannot be opened again for a lock: {Errno.Describe(Errno.Last)}");
         var file = new OpenFile(descriptor);
-        var request = new flock { Type = F_WRLCK, Start = index, Length = 1 };
+        var request = new flock { Type = F_WRLCK, Start = _startBytes + index, Length = 1 };
         if (fcntl_flock(descriptor, F_OFD_SETLK, &request) == 0)
         {
             held = file;
@@ -402,6 +419,8 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
     private static FamfsException OpenFailed(string path, in statx_buffer named, int errno)
     {
+        if (errno == Errno.EBUSY)
+            return Missing(path, $"is held by another mount of this kernel (a famfs mount elsewhere, one whose files are still mapped, or a daemon that is ending): {Errno.Describe(errno)}", errno);
         if ((named.Mode & S_IFMT) == S_IFCHR && errno is Errno.ENXIO or Errno.ENODEV)
         {
             string driver = new DevDaxAttributes($"/sys/dev/char/{named.RdevMajor}:{named.RdevMinor}").ReadDriver();
@@ -416,13 +435,13 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private static FamfsException MapFailed(string path, bool regular, string driver, int errno)
     {
         if (!regular && driver == "fsdev_dax")
-            return Missing(path, $"is bound to fsdev_dax, which gives it to famfs and to nobody's mmap ({Errno.Describe(errno)}): name the mount point, or bind it to device_dax");
+            return Missing(path, $"is bound to fsdev_dax, which gives it to famfs and to nobody's mmap ({Errno.Describe(errno)}): name the mount point, or give it back to device_dax with `famfs dax-mode devdax {path}`");
         string by = driver.Length == 0 ? "" : $" (driver {driver})";
         return Missing(path, $"cannot be mapped{by}: {Errno.Describe(errno)}");
     }
 
-    private static FamfsException Missing(string path, string cause) =>
-        new(ErrorReason.DeviceMissing, $"{path}: {cause}") { Path = path };
+    private static FamfsException Missing(string path, string cause, int errno = 0) =>
+        new(ErrorReason.DeviceMissing, $"{path}: {cause}") { Path = path, ErrorNumber = errno };
 
     private static FamfsException Bad(string path, string cause) =>
         new(ErrorReason.BadRequest, $"{path}: {cause}") { Path = path };
@@ -485,7 +504,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     {
         if (_regular)
         {
-            long now = (long)_file.ReadAttributes().Size;
+            long now = (long)_file.ReadAttributes().Size - _startBytes;
             if (offset >= now)
                 return new DeviceFaultException($"{Path}: cannot be {verb} at {offset}: the file shrank from {LengthBytes} to {now} bytes");
         }

@@ -102,6 +102,10 @@ public sealed record Superblock
     public ulong ReadOnlyCompatibleFeatures { get; init; }
     public ulong CompatibleFeatures { get; init; }
 
+    /// <summary>Device 0 only: a whole unit. mkfs puts it at <see cref="MediaLayout.HostTableOffset"/>; where a
+    /// famfs-2 log was, it is somewhere else.</summary>
+    public long HostTableOffset { get; init; } = MediaLayout.HostTableOffset;
+
     /// <summary>Device 0 only; 0 elsewhere.</summary>
     public long HostTableLengthBytes { get; init; }
 
@@ -157,7 +161,7 @@ public sealed record Superblock
             x.I64(56, MediaLayout.AnchorOffset);
             x.U32(64, MediaLayout.AnchorStride);
             x.U32(68, Term.SlotCount);
-            x.I64(72, MediaLayout.HostTableOffset);
+            x.I64(72, HostTableOffset);
             x.I64(80, HostTableLengthBytes);
             x.U32(88, MediaLayout.HostEntryBytes);
             x.U32(92, MediaLayout.EntriesPerHost);
@@ -232,6 +236,7 @@ public sealed record Superblock
             IncompatibleFeatures = x.U64(16),
             ReadOnlyCompatibleFeatures = x.U64(24),
             CompatibleFeatures = x.U64(32),
+            HostTableOffset = x.U32(48) == 0 ? x.I64(72) : MediaLayout.HostTableOffset,
             HostTableLengthBytes = x.I64(80),
             FirstSegmentOffset = x.I64(96),
             FirstSegmentLengthBytes = x.I64(104),
@@ -251,6 +256,14 @@ public sealed record Superblock
         }
         superblock = parsed;
         return SuperblockVerdict.Native;
+    }
+
+    /// <summary>True when a block, intact or not, says in version or major that it is of famfs-2.</summary>
+    public static bool LooksLikeFamfs2(ReadOnlySpan<byte> block)
+    {
+        FieldReader r = new(block);
+        // Migration makes a superblock native by one store of the version word; no damage of one bit does.
+        return r.U64(8) != NativeVersion && (r.U64(8) == Famfs2Version || r.U32(40) == 2);
     }
 
     /// <summary>The error that tells a user what is in the way of using a device.</summary>
@@ -273,14 +286,19 @@ public sealed record Superblock
             return $"device length {DeviceLengthBytes} is not usable";
         if (!IsPrimary)
             return FirstSegmentOffset != 0 || FirstSegmentLengthBytes != 0 ? "further device with a first segment" : null;
-        if (HostTableLengthBytes <= 0 || HostTableLengthBytes % MediaLayout.UnitBytes != 0 || HostTableLengthBytes > DeviceLengthBytes)
-            return $"host table length {HostTableLengthBytes} is not usable";
-        if (FirstSegmentOffset != MediaLayout.HostTableOffset + HostTableLengthBytes
-            || FirstSegmentLengthBytes <= 0 || FirstSegmentLengthBytes % MediaLayout.UnitBytes != 0
-            || FirstSegmentOffset > DeviceLengthBytes - FirstSegmentLengthBytes)
-            return "first segment is out of place";
+        if (!IsPlace(HostTableOffset, HostTableLengthBytes))
+            return $"host table at {HostTableOffset} of {HostTableLengthBytes} bytes is out of place";
+        if (!IsPlace(FirstSegmentOffset, FirstSegmentLengthBytes)
+            || (FirstSegmentOffset < HostTableOffset + HostTableLengthBytes && HostTableOffset < FirstSegmentOffset + FirstSegmentLengthBytes))
+            return $"first segment at {FirstSegmentOffset} of {FirstSegmentLengthBytes} bytes is out of place";
         return null;
     }
+
+    /// <summary>Whole units of the device behind its first.</summary>
+    private bool IsPlace(long offset, long lengthBytes) =>
+        offset >= MediaLayout.UnitBytes && offset % MediaLayout.UnitBytes == 0
+        && lengthBytes > 0 && lengthBytes % MediaLayout.UnitBytes == 0
+        && lengthBytes <= DeviceLengthBytes && offset <= DeviceLengthBytes - lengthBytes;
 
     private static uint ExtensionCrc(ReadOnlySpan<byte> block) =>
         ~Crc32C.Append(Crc32C.Append(uint.MaxValue, block[..SharedBytes]), block.Slice(ExtensionOffset, 508));

@@ -83,6 +83,17 @@ public sealed unsafe class FuseChannel : IDisposable
         }
     }
 
+    /// <summary>An ioctl on this descriptor with a structure as argument. Returns what the kernel does, or a negative
+    /// error number.</summary>
+    public int Control(uint request, Span<byte> argument)
+    {
+        fixed (byte* address = argument)
+        {
+            int result = LibcFuse.Ioctl(_fd, request, address);
+            return result >= 0 ? result : -Marshal.GetLastPInvokeError();
+        }
+    }
+
     /// <summary>mount(2). Returns 0 or a negative error number.</summary>
     public static int Mount(string source, string target, string type, ulong flags, string data) =>
         LibcFuse.Mount(source, target, type, (nuint)flags, data) == 0 ? 0 : -Marshal.GetLastPInvokeError();

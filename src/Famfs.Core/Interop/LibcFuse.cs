@@ -19,6 +19,34 @@ internal static unsafe partial class LibcFuse
     /// <summary>_IOR(229, 0, uint32_t) of linux/fuse.h.</summary>
     internal const nuint FUSE_DEV_IOC_CLONE = 0x8004E500;
 
+    // asm-generic/unistd.h, the same on x86-64; called by number, because C libraries before 2022 have no names for them
+    internal const nint SYS_open_tree = 428;
+    internal const nint SYS_fsopen = 430;
+    internal const nint SYS_fsconfig = 431;
+    internal const nint SYS_fsmount = 432;
+
+    // linux/mount.h
+    internal const int OPEN_TREE_CLONE = 1;
+    internal const int FSOPEN_CLOEXEC = 1;
+    internal const int FSMOUNT_CLOEXEC = 1;
+    internal const int FSCONFIG_SET_FLAG = 0;
+    internal const int FSCONFIG_SET_STRING = 1;
+    internal const int FSCONFIG_CMD_CREATE = 6;
+    internal const int MOUNT_ATTR_NOSUID = 2;
+    internal const int MOUNT_ATTR_NODEV = 4;
+
+    [LibraryImport(Library, EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int OpenFileSystem(nint number, string type, nint flags);
+
+    [LibraryImport(Library, EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int ConfigureFileSystem(nint number, nint context, nint command, string? key, string? value, nint auxiliary);
+
+    [LibraryImport(Library, EntryPoint = "syscall", SetLastError = true)]
+    internal static partial int MakeMount(nint number, nint context, nint flags, nint attributes);
+
+    [LibraryImport(Library, EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int OpenTree(nint number, nint directory, string path, nint flags);
+
     [LibraryImport(Library, EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Open(string path, int flags);
 
@@ -35,7 +63,7 @@ internal static unsafe partial class LibcFuse
     internal static partial nint WriteVector(int fd, MemoryPiece* pieces, int count);
 
     [LibraryImport(Library, EntryPoint = "ioctl", SetLastError = true)]
-    internal static partial int Ioctl(int fd, nuint request, uint* argument);
+    internal static partial int Ioctl(int fd, nuint request, void* argument);
 
     [LibraryImport(Library, EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Mount(string source, string target, string type, nuint flags, string data);

@@ -63,7 +63,7 @@ public sealed class MappedRange : IDisposable
         if (reservation == Libc.MAP_FAILED)
             throw MapFailed($"{dataBytes} bytes of addresses", Errno.Last);
         Addresses addresses = new(reservation, reserved);
-        Dictionary<uint, (OpenFile File, ulong LengthBytes)> devices = [];
+        Dictionary<uint, OpenDevice> devices = [];
         try
         {
             // Huge pages of a device are usable only where address and offset agree below 2 MiB.
@@ -73,9 +73,9 @@ public sealed class MappedRange : IDisposable
             {
                 string path = devicePaths.TryGetValue(piece.Device, out string? known) ? known
                     : throw new FamfsException(ErrorReason.DeviceMissing, $"device {piece.Device} of the file is not on this host");
-                OpenFile device = RequireDevice(devices, piece, path, writable);
+                OpenDevice device = RequireDevice(devices, piece, path, writable);
                 nint place = start + (nint)piece.FileOffset;
-                if (Libc.mmap(place, (nuint)piece.LengthBytes, protection, Libc.MAP_SHARED | Libc.MAP_FIXED, device.Descriptor, piece.DeviceOffset) == Libc.MAP_FAILED)
+                if (Libc.mmap(place, (nuint)piece.LengthBytes, protection, Libc.MAP_SHARED | Libc.MAP_FIXED, device.File.Descriptor, device.StartBytes + piece.DeviceOffset) == Libc.MAP_FAILED)
                     throw MapFailed($"{path}: {piece.LengthBytes} bytes at {piece.DeviceOffset}, one of {pieces.Count} pieces", Errno.Last);
                 // A child would keep the memory without the pin saying so.
                 if (Libc.madvise(place, (nuint)piece.LengthBytes, Libc.MADV_DONTFORK) != 0)
@@ -93,8 +93,8 @@ public sealed class MappedRange : IDisposable
         }
         finally
         {
-            foreach ((OpenFile device, _) in devices.Values)
-                device.Dispose();
+            foreach (OpenDevice device in devices.Values)
+                device.File.Dispose();
         }
     }
 
@@ -117,28 +117,33 @@ public sealed class MappedRange : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _addresses.Dispose();
 
-    private static OpenFile RequireDevice(Dictionary<uint, (OpenFile File, ulong LengthBytes)> devices, MapPiece piece, string path, bool writable)
+    private static OpenDevice RequireDevice(Dictionary<uint, OpenDevice> devices, MapPiece piece, string path, bool writable)
     {
-        if (!devices.TryGetValue(piece.Device, out (OpenFile File, ulong LengthBytes) open))
+        if (!devices.TryGetValue(piece.Device, out OpenDevice open))
         {
-            int descriptor = Libc.open(path, (writable ? Libc.O_RDWR : Libc.O_RDONLY) | Libc.O_CLOEXEC | Libc.O_NONBLOCK, 0);
+            DeviceArgument argument = DeviceArgument.Parse(path);
+            int descriptor = Libc.open(argument.Path, (writable ? Libc.O_RDWR : Libc.O_RDONLY) | Libc.O_CLOEXEC | Libc.O_NONBLOCK, 0);
             if (descriptor < 0)
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{path}: device {piece.Device} of the file: {Errno.Describe(Errno.Last)}") { Path = path };
-            open.File = new(descriptor);
+            open = new(new(descriptor), argument.OffsetBytes, ulong.MaxValue);
             devices.Add(piece.Device, open);
             Libc.statx_buffer attributes = open.File.ReadAttributes();
-            open.LengthBytes = (attributes.Mode & Libc.S_IFMT) == Libc.S_IFREG ? attributes.Size : ulong.MaxValue;
+            if ((attributes.Mode & Libc.S_IFMT) == Libc.S_IFREG)
+                open = open with { LengthBytes = attributes.Size - Math.Min(attributes.Size, (ulong)argument.OffsetBytes) };
             devices[piece.Device] = open;
         }
         // Pages behind the end of a regular file can be mapped, and then kill who touches them.
         if ((ulong)(piece.DeviceOffset + piece.LengthBytes) > open.LengthBytes)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{path}: has {open.LengthBytes} bytes, the file's map reaches to {piece.DeviceOffset + piece.LengthBytes}") { Path = path };
-        return open.File;
+        return open;
     }
 
     private static FamfsException MapFailed(string what, int errno) => new(
         errno == Errno.ENOMEM ? ErrorReason.Overloaded : errno is Errno.EACCES or Errno.EPERM ? ErrorReason.ReadOnly : ErrorReason.DeviceMissing,
         $"{what}: cannot be mapped: {Errno.Describe(errno)}{(errno == Errno.ENOMEM ? "; each piece takes one of vm.max_map_count mappings" : "")}");
+
+    /// <summary>A device that is being mapped: where it starts in its file, and its bytes from there.</summary>
+    private readonly record struct OpenDevice(OpenFile File, long StartBytes, ulong LengthBytes);
 
     /// <summary>The reserved addresses with everything mapped into them.</summary>
     private sealed class Addresses : SafeHandleMinusOneIsInvalid

@@ -17,10 +17,10 @@ internal sealed class MemoryMapping : SafeHandleMinusOneIsInvalid
 
     public nint Address => handle;
 
-    /// <summary>Maps [0, length) of a file shared, at an address that is a multiple of
-    /// <paramref name="alignment"/> (a power of two, so that the kernel can use pages of that size).
-    /// Null and the error number when the kernel refuses.</summary>
-    public static MemoryMapping? TryMapShared(OpenFile file, long length, long alignment, bool readOnly, out int errno)
+    /// <summary>Maps <paramref name="length"/> bytes of a file from <paramref name="offset"/> on, shared, at an
+    /// address that is a multiple of <paramref name="alignment"/> (a power of two, so that the kernel can use
+    /// pages of that size). Null and the error number when the kernel refuses.</summary>
+    public static MemoryMapping? TryMapShared(OpenFile file, long offset, long length, long alignment, bool readOnly, out int errno)
     {
         // Reserve more addresses than needed, put the file at the aligned place in them, give the rest back.
         nuint bytes = (nuint)length;
@@ -34,7 +34,7 @@ internal sealed class MemoryMapping : SafeHandleMinusOneIsInvalid
 
         nint aligned = (reservation + (nint)alignment - 1) & ~((nint)alignment - 1);
         int protection = readOnly ? Libc.PROT_READ : Libc.PROT_READ | Libc.PROT_WRITE;
-        nint address = Libc.mmap(aligned, bytes, protection, Libc.MAP_SHARED | Libc.MAP_FIXED, file.Descriptor, 0);
+        nint address = Libc.mmap(aligned, bytes, protection, Libc.MAP_SHARED | Libc.MAP_FIXED, file.Descriptor, offset);
         if (address == Libc.MAP_FAILED)
         {
             errno = Errno.Last;

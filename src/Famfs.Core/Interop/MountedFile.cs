@@ -75,6 +75,15 @@ public static unsafe class PathAttributes
         }
     }
 
+    /// <summary>True for a directory, also one that cannot be looked at because the daemon mounted on it is gone.</summary>
+    public static bool IsDirectoryOrDead(string path)
+    {
+        Libc.statx_buffer attributes;
+        return Libc.statx(Libc.AT_FDCWD, path, 0, Libc.STATX_BASIC_STATS, &attributes) == 0
+            ? (attributes.Mode & Libc.S_IFMT) == Libc.S_IFDIR
+            : Errno.Last == LibcMap.ENOTCONN;
+    }
+
     /// <summary>The path without symbolic links, <c>.</c> and <c>..</c>; null when it cannot be reached, with
     /// the error number.</summary>
     public static string? Resolve(string path, out int errno)
@@ -98,6 +107,9 @@ public static class PathErrors
 {
     /// <summary>Error number of a mount whose daemon is gone.</summary>
     public const int ENOTCONN = LibcMap.ENOTCONN;
+
+    /// <summary>Error number of memory that cannot be read, or that the mount's host does not have.</summary>
+    public const int EIO = Errno.EIO;
 
     /// <summary>The error that says what stands in the way of <paramref name="path"/>.</summary>
     public static FamfsException Of(string path, int errno) => new(errno switch

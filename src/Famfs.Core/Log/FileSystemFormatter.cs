@@ -115,8 +115,11 @@ public static class FileSystemFormatter
             throw new FamfsException(ErrorReason.BadRequest, $"the number of hosts must be 1 to {MaxHostsLimit}, not {options.MaxHosts}") { Limit = MaxHostsLimit };
         if (Encoding.UTF8.GetByteCount(options.Label) > Superblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
             throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {Superblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = Superblock.MaxTextBytes };
-        if (devices.GroupBy(d => d.Path, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
-            throw new FamfsException(ErrorReason.BadRequest, $"{twice.Key}: given twice") { Path = twice.Key };
+        if (devices.GroupBy(d => d.MemoryIdentity, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
+        {
+            (DaxDevice first, DaxDevice second) = (twice.First(), twice.Skip(1).First());
+            throw new FamfsException(ErrorReason.BadRequest, $"{second.Path}: given twice{(first.Path == second.Path ? "" : $", it is {first.Path}")}") { Path = second.Path };
+        }
         long hostTable = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         RequireUsable(devices[0], MediaLayout.HostTableOffset + hostTable + (2L * MediaLayout.UnitBytes), options.Force);
         foreach (DaxDevice device in devices.Skip(1))
@@ -134,14 +137,33 @@ public static class FileSystemFormatter
         throw new FamfsException(ErrorReason.Exists, $"{device.Path}: not blank ({what}); use --force to overwrite it") { Path = device.Path };
     }
 
-    private static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, List<Superblock> superblocks, FormatOptions options, long createdNs)
+    /// <summary>Writes the first term of a new file system, on zeroed anchors: the records that every log begins with, then
+    /// <paramref name="more"/>.</summary>
+    internal static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs, IReadOnlyList<(RecordType Type, byte[] Payload)>? more = null)
     {
-        Superblock primary = superblocks[0];
         // The pool would read the superblock that is written last, so this one exists in memory only.
         DevicePool pool = DevicePool.OfFormatted(devices, superblocks);
         LogWriter writer = Mastership.Create(pool, options.Host, Guid.NewGuid());
         RecordBatch batch = new();
         batch.Start(default, writer.Term, writer.Seed);
+        AddFirstRecords(batch, superblocks, options, createdNs);
+        foreach ((RecordType type, byte[] payload) in more ?? [])
+        {
+            if (batch.LengthBytes > MediaLayout.MaxBatchBytes - MediaLayout.MaxRecordBytes)
+            {
+                writer.Publish(batch);
+                batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
+            }
+            payload.CopyTo(batch.Reserve(payload.Length));
+            batch.Commit(payload.Length, type);
+        }
+        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = createdNs });
+        writer.Publish(batch);
+    }
+
+    private static void AddFirstRecords(RecordBatch batch, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs)
+    {
+        Superblock primary = superblocks[0];
         batch.Add(RecordType.FileSystemCreated, new FileSystemCreated
         {
             TimeNs = createdNs,
@@ -155,7 +177,7 @@ public static class FileSystemFormatter
             HostId = options.Host.ToByteString(),
             SuperblockInode = MediaLayout.SuperblockInode,
             HostTableInode = MediaLayout.HostTableInode,
-            HostTable = new() { Device = 0, OffsetBytes = MediaLayout.HostTableOffset, LengthBytes = (ulong)primary.HostTableLengthBytes },
+            HostTable = new() { Device = 0, OffsetBytes = (ulong)primary.HostTableOffset, LengthBytes = (ulong)primary.HostTableLengthBytes },
             Label = primary.Label,
         });
         for (int i = 0; i < superblocks.Count; i++)
@@ -179,11 +201,10 @@ public static class FileSystemFormatter
             SegmentInode = MediaLayout.FirstSegmentInode,
             Segment = new() { Device = 0, OffsetBytes = (ulong)primary.FirstSegmentOffset, LengthBytes = (ulong)primary.FirstSegmentLengthBytes },
         });
-        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = createdNs });
-        writer.Publish(batch);
     }
 
-    private static void WriteSuperblock(DaxDevice device, Superblock superblock)
+    /// <summary>Writes both copies, the second one first.</summary>
+    internal static void WriteSuperblock(DaxDevice device, Superblock superblock)
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         superblock.Format(block);

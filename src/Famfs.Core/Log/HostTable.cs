@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 
@@ -20,6 +21,7 @@ public sealed class HostTable(DevicePool pool)
 
     private readonly DaxDevice _device = pool.PrimaryDevice;
     private readonly Guid _fileSystem = pool.Primary.FileSystem;
+    private readonly long _start = pool.Primary.HostTableOffset;
     private readonly byte[] _chunk = new byte[ReadChunkBytes];
 
     /// <summary>Number of entries.</summary>
@@ -34,6 +36,11 @@ public sealed class HostTable(DevicePool pool)
     /// <summary>Invalidates and reads the entries in use of one host's block.</summary>
     public List<HostEntry> ReadBlock(int hostSlot) => ReadRange(hostSlot * MediaLayout.EntriesPerHost, MediaLayout.EntriesPerHost);
 
+    /// <summary>Takes an entry among the processes of this host, for as long as <paramref name="held"/> lives: two
+    /// mounts of one host that start at the same time must not find the same entry free. False while another
+    /// has it.</summary>
+    public bool TryLock(int entry, [NotNullWhen(true)] out IDisposable? held) => _device.TryLockByte(Term.SlotCount + entry, out held);
+
     /// <summary>Writes a mount's own line: stored, written back, fenced, before it returns.</summary>
     public void Write(int entry, HostLine line)
     {
@@ -46,7 +53,7 @@ public sealed class HostTable(DevicePool pool)
         _device.Fence();
     }
 
-    private static long OffsetOf(int entry) => MediaLayout.HostTableOffset + (long)entry * MediaLayout.HostEntryBytes;
+    private long OffsetOf(int entry) => _start + (long)entry * MediaLayout.HostEntryBytes;
 
     private List<HostEntry> ReadRange(int first, int count)
     {

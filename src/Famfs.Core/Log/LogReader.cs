@@ -4,34 +4,8 @@ using Famfs.V1;
 
 namespace Famfs.Core.Log;
 
-/// <summary>What a poll of the log found.</summary>
-public enum PollVerdict
-{
-    /// <summary>Frames to apply.</summary>
-    Records,
-
-    /// <summary>Nothing new.</summary>
-    UpToDate,
-
-    /// <summary>A higher term is claimed and not active yet: what follows is not settled, so nothing may be
-    /// applied until it is.</summary>
-    Unsettled,
-
-    /// <summary>What this reader has applied is not in the history of the current master: resync.</summary>
-    Diverged,
-}
-
-/// <summary>Frames of one segment that passed every check.</summary>
-/// <param name="Frames">Whole frames; valid until the next poll.</param>
-/// <param name="Count">Number of frames.</param>
-/// <param name="FirstSequence">Sequence of the first.</param>
-/// <param name="Generation">Generation of the log.</param>
-/// <param name="SegmentId">Segment that seeds their CRCs.</param>
-/// <param name="EndOffset">Log offset behind the last.</param>
-public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, LogSequence FirstSequence, ulong Generation, ulong SegmentId, long EndOffset);
-
 /// <summary>
-/// Reads the log from memory: bootstrap, tailing, and a claimant's replay. Each poll is SAFETY S5: invalidate
+/// Reads the log of the native format from memory: bootstrap, tailing, and a claimant's replay. Each poll is SAFETY S5: invalidate
 /// and read the tail; invalidate and read records; invalidate and re-read all claims; hand out the records
 /// only if no higher term appeared. What a master on this very host has stored may be read before it is in
 /// memory, so anchor and tail are flushed between reading and that last check. The frames' checksums, dense
@@ -39,7 +13,7 @@ public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, L
 /// then reported as MEDIA_CORRUPT, unless a takeover explains them.
 /// One thread at a time.
 /// </summary>
-public sealed class LogReader
+public sealed class LogReader : ILogReader
 {
     /// <summary>Bytes read at a time (chosen: keeps a block in the second-level cache).</summary>
     private const int BlockBytes = 512 * 1024;
@@ -70,10 +44,10 @@ public sealed class LogReader
         Position = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
     }
 
-    /// <summary>The last record handed out.</summary>
+    /// <inheritdoc/>
     public LogPosition Position { get; private set; }
 
-    /// <summary>Log offset behind it, bytes.</summary>
+    /// <inheritdoc/>
     public long Offset { get; private set; }
 
     /// <summary>The anchor that the reader follows; null before the first poll.</summary>
@@ -85,7 +59,7 @@ public sealed class LogReader
     /// <summary>The last poll found nothing behind <see cref="Position"/>.</summary>
     public bool CaughtUp { get; private set; }
 
-    /// <summary>Takes over a place that was reached by other means (records pushed by the master).</summary>
+    /// <inheritdoc/>
     public void Resume(LogPosition position, long offset)
     {
         Position = position;
@@ -93,8 +67,8 @@ public sealed class LogReader
         _resumed = true;
     }
 
-    /// <summary>Gives the next records, if any are published and settled. Throws MEDIA_CORRUPT when memory is
-    /// damaged, NOT_MASTER when a claimant is itself overtaken.</summary>
+    /// <inheritdoc/>
+    /// <exception cref="FamfsException">Also NOT_MASTER, when a claimant is itself overtaken.</exception>
     public PollVerdict Poll(out LogBlock block)
     {
         CaughtUp = false;

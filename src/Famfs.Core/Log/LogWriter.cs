@@ -11,7 +11,7 @@ namespace Famfs.Core.Log;
 /// readers may have applied a batch whose publishing failed here, so nothing else may ever take its place.
 /// It is remembered and thrown at every later call. One thread: the engine's.
 /// </summary>
-public sealed class LogWriter
+public sealed class LogWriter : ILogWriter
 {
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
@@ -50,11 +50,17 @@ public sealed class LogWriter
     /// <summary>Seed of the frames' CRCs in the segment being written.</summary>
     public uint Seed => Crc32C.Seed(Position.FileSystem, Position.Generation, SegmentId);
 
+    /// <inheritdoc/>
+    public SegmentSpace? Spare { get; internal init; }
+
     /// <summary>Bytes that still fit in the segment being written.</summary>
     public long RemainingBytes => _chain[^1].AbsoluteEnd - _tail;
 
     /// <summary>Bytes the segment being written can hold in all.</summary>
     public long SegmentCapacityBytes => _chain[^1].CapacityBytes;
+
+    /// <inheritdoc/>
+    public long RemainingRecords => long.MaxValue;
 
     /// <summary>True once a higher term has been seen or publishing has failed.</summary>
     public bool Deposed => _ended is not null;

@@ -14,6 +14,9 @@ public sealed class Mastership
     /// <summary>Least space of an own segment worth going on in (chosen: room for a term's first records).</summary>
     private const long MinSegmentBytes = MediaLayout.SegmentHeaderBytes + 2L * MediaLayout.MaxRecordBytes;
 
+    /// <summary>Least space kept for the next segment instead of reserving more (chosen: half of the least reservation).</summary>
+    private const long MinSpareBytes = MediaLayout.UnitBytes / 2;
+
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
     private readonly AnchorClaim _claim;
@@ -109,7 +112,10 @@ public sealed class Mastership
             Chain = LogWriter.NewestOf(chain),
         };
         _anchors.WriteActive(anchor);
-        LogWriter writer = new(_pool, _anchors, anchor, chain, started);
+        List<SegmentRef> taken = UsedBefore(chain, tail, previous);
+        taken.Add(chain[^1] with { SealedBytes = chain[^1].CapacityBytes });
+        SegmentSpace? spare = FindPlace(own, taken);
+        LogWriter writer = new(_pool, _anchors, anchor, chain, started) { Spare = spare?.LengthBytes >= MinSpareBytes ? spare : null };
         writer.Check();
         return writer;
     }

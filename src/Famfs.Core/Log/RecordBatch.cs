@@ -5,9 +5,10 @@ using Google.Protobuf;
 namespace Famfs.Core.Log;
 
 /// <summary>Frames that will be published together. Owned by the thread of its writer; reused.</summary>
-public sealed class RecordBatch
+/// <param name="capacityBytes">Most bytes of all frames together.</param>
+public sealed class RecordBatch(int capacityBytes = MediaLayout.MaxBatchBytes)
 {
-    private readonly byte[] _buffer = new byte[MediaLayout.MaxBatchBytes];
+    private readonly byte[] _buffer = new byte[capacityBytes];
     private uint _seed;
     private Term _term;
     private LogSequence _before;

@@ -31,6 +31,14 @@ public readonly unsafe ref struct MapView
         _extents = (StoredExtent*)(block + InodeMap.HeaderBytes);
     }
 
+    /// <summary>A map of one extent, which is the whole file.</summary>
+    public MapView(MapExtent whole)
+    {
+        SizeBytes = (ulong)whole.LengthBytes;
+        ExtentCount = 1;
+        _single = whole;
+    }
+
     /// <summary>Size of the file in bytes.</summary>
     public ulong SizeBytes { get; }
 

@@ -8,6 +8,9 @@ namespace Famfs.Core.Namespace;
 /// <summary>A segment space that the log gives to a term, or the first one of a slot (term 0).</summary>
 public readonly record struct OwnedSegment(InodeNumber Inode, int Slot, Term Term, MapExtent Extent);
 
+/// <summary>Space that a record gives to a term to store to, beside segments: a file being zeroed (SAFETY S7, S10).</summary>
+public readonly record struct Reservation(InodeNumber Inode, Term Term, ImmutableArray<MapExtent> Extents);
+
 /// <summary>A host in the log: where its lines are and how it is called.</summary>
 public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString MachineDigest);
 
@@ -27,6 +30,7 @@ public sealed class ReplayState : IDisposable
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
+    private ulong _applied;
     private long _capacityBytes;
     private long _usedBytes;
     private long _pendingReclaimBytes;
@@ -48,6 +52,9 @@ public sealed class ReplayState : IDisposable
     /// <summary>The first record. Any thread; null before it.</summary>
     public FileSystemCreated? FileSystem => _tables.FileSystem;
 
+    /// <summary>Bytes of the allocation unit. Any thread.</summary>
+    public long UnitBytes => (long)(_tables.FileSystem?.UnitBytes ?? MediaLayout.UnitBytes);
+
     /// <summary>Devices by index. Any thread.</summary>
     public ImmutableArray<DeviceAdded> Devices => _tables.Devices;
 
@@ -60,6 +67,12 @@ public sealed class ReplayState : IDisposable
     /// <summary>Segment spaces. Any thread.</summary>
     public ImmutableArray<OwnedSegment> Segments => _tables.Segments;
 
+    /// <summary>Space that is being zeroed, with the term that does it. Any thread.</summary>
+    public ImmutableArray<Reservation> Reservations => _tables.Reservations;
+
+    /// <summary>Term of the last <c>TermStarted</c>; none before the first. Any thread.</summary>
+    public Term LastStartedTerm => _tables.LastStartedTerm;
+
     /// <summary>Mounts that are gone, by mount id. Any thread.</summary>
     public ImmutableDictionary<Guid, GoneRecord> Gone => _tables.Gone;
 
@@ -71,6 +84,24 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>Policies in force. Any thread.</summary>
     public PolicySet Policy => _tables.Policy;
+
+    /// <summary>Term of an applied record; null for one that is not in this history as far as it is applied
+    /// here (a position names both, SAFETY S5). Any thread.</summary>
+    public Term? FindTerm(LogSequence sequence)
+    {
+        ImmutableArray<(LogSequence First, Term Term)> terms = _tables.TermStarts;
+        int low = 0;
+        int high = terms.Length - 1;
+        while (low < high)
+        {
+            int middle = (low + high + 1) / 2;
+            if (terms[middle].First.Value <= sequence.Value)
+                low = middle;
+            else
+                high = middle - 1;
+        }
+        return terms.Length > 0 && terms[low].First.Value <= sequence.Value && sequence.Value <= Volatile.Read(ref _applied) ? terms[low].Term : null;
+    }
 
     /// <summary>Next inode number to give. Owner's thread.</summary>
     public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
@@ -119,8 +150,11 @@ public sealed class ReplayState : IDisposable
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
+        if (_tables.TermStarts.IsEmpty || frame.Term != HighestTerm)
+            _tables = _tables with { TermStarts = _tables.TermStarts.Add((frame.Sequence, frame.Term)) };
         Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
         HighestTerm = frame.Term;
+        Volatile.Write(ref _applied, frame.Sequence.Value);
     }
 
     /// <inheritdoc/>
@@ -148,7 +182,7 @@ public sealed class ReplayState : IDisposable
                 ApplyMasterSlotGranted(MasterSlotGranted.Parser.ParseFrom(frame.Payload), frame);
                 break;
             case RecordType.TermStarted:
-                _tables = _tables with { LastTermStarted = TermStarted.Parser.ParseFrom(frame.Payload) };
+                _tables = _tables with { LastTermStarted = TermStarted.Parser.ParseFrom(frame.Payload), LastStartedTerm = frame.Term };
                 break;
             case RecordType.TermEnded:
                 _tables = _tables with { TermHasEnded = true };
@@ -178,13 +212,13 @@ public sealed class ReplayState : IDisposable
                 ApplyDeleted(Deleted.Parser.ParseFrom(frame.Payload), frame);
                 break;
             case RecordType.ZeroingStarted:
-                Tree.StartZeroing(Inode(ZeroingStarted.Parser.ParseFrom(frame.Payload).Inode));
+                ApplyZeroingStarted(Inode(ZeroingStarted.Parser.ParseFrom(frame.Payload).Inode), frame.Term);
                 break;
             case RecordType.ExtentsReclaimed:
                 ApplyExtentsReclaimed(Inode(ExtentsReclaimed.Parser.ParseFrom(frame.Payload).Inode));
                 break;
             case RecordType.PolicySet:
-                ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload));
+                ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload), frame);
                 break;
             default:
                 if ((frame.Flags & FrameFlags.Skippable) == 0)
@@ -231,7 +265,9 @@ public sealed class ReplayState : IDisposable
     {
         if (_tables.FileSystem is not null)
             throw Contradiction("a second FileSystemCreated", null);
-        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.UnitBytes != MediaLayout.UnitBytes)
+        // Units of 4 KiB are of famfs-2, whose generation is 0.
+        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == Format.Famfs2.Famfs2Layout.SmallUnitBytes && r.Generation == 0);
+        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != Position.Generation || !unitFits)
             throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
         Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
         _tables = _tables with { FileSystem = r };
@@ -241,7 +277,7 @@ public sealed class ReplayState : IDisposable
     {
         if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
             throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
-        if (r.LengthBytes == 0 || r.LengthBytes % MediaLayout.UnitBytes != 0 || r.LengthBytes > long.MaxValue)
+        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
             throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
         _tables = _tables with { Devices = _tables.Devices.Add(r) };
         Volatile.Write(ref _capacityBytes, _capacityBytes + (long)r.LengthBytes);
@@ -250,7 +286,9 @@ public sealed class ReplayState : IDisposable
         if (r.Index == 0)
         {
             FileSystemCreated created = _tables.FileSystem ?? throw Contradiction("a device before the file system", null);
-            MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
+            // famfs-2 has no host table.
+            if (created.HostTable is not null || created.Generation != 0)
+                MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
@@ -343,20 +381,29 @@ public sealed class ReplayState : IDisposable
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
     }
 
+    private void ApplyZeroingStarted(InodeNumber inode, Term term)
+    {
+        Tree.StartZeroing(inode);
+        int count = CopyExtents(inode, out _);
+        _tables = _tables with { Reservations = _tables.Reservations.Add(new(inode, term, [.. _extents.AsSpan(0, count)])) };
+    }
+
     private void ApplyExtentsReclaimed(InodeNumber inode)
     {
         int count = CopyExtents(inode, out long bytes);
         Tree.Reclaim(inode);
+        _tables = _tables with { Reservations = _tables.Reservations.RemoveAll(r => r.Inode == inode) };
         Volatile.Write(ref _usedBytes, _usedBytes - bytes);
         Volatile.Write(ref _pendingReclaimBytes, _pendingReclaimBytes - bytes);
         _observer?.ExtentsFreed(inode, _extents.AsSpan(0, count));
     }
 
-    private void ApplyPolicySet(PolicySet r)
+    private void ApplyPolicySet(PolicySet r, in RecordFrame frame)
     {
         PolicySet policy = _tables.Policy.Clone();
         policy.MergeFrom(r);
         _tables = _tables with { Policy = policy };
+        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
     /// <summary>A file lost its name and now waits for its holders.</summary>
@@ -437,7 +484,7 @@ public sealed class ReplayState : IDisposable
         {
             if (extent.Device.Value >= devices.Length
                 || extent.OffsetBytes < 0 || extent.LengthBytes <= 0
-                || extent.OffsetBytes % MediaLayout.UnitBytes != 0 || extent.LengthBytes % MediaLayout.UnitBytes != 0
+                || extent.OffsetBytes % UnitBytes != 0 || extent.LengthBytes % UnitBytes != 0
                 || (ulong)extent.OffsetBytes > devices[extent.Device.Value].LengthBytes - Math.Min((ulong)extent.LengthBytes, devices[extent.Device.Value].LengthBytes)
                 || (ulong)extent.LengthBytes > devices[extent.Device.Value].LengthBytes)
                 throw Contradiction($"extent {extent.OffsetBytes}+{extent.LengthBytes} of device {extent.Device} is out of range or not aligned", null);
@@ -460,7 +507,10 @@ public sealed class ReplayState : IDisposable
         public ImmutableDictionary<Guid, HostRecord> Hosts { get; init; } = ImmutableDictionary<Guid, HostRecord>.Empty;
         public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
         public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
+        public ImmutableArray<Reservation> Reservations { get; init; } = [];
+        public Term LastStartedTerm { get; init; }
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
+        public ImmutableArray<(LogSequence First, Term Term)> TermStarts { get; init; } = [];
         public TermStarted? LastTermStarted { get; init; }
         public bool TermHasEnded { get; init; }
         public PolicySet Policy { get; init; } = new() { Reclaim = ReclaimPolicy.Confirmed };

@@ -14,14 +14,35 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "this host has never been registered: names are served, files cannot be opened until a master is reached")]
     public static partial void Unregistered(ILogger logger);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "a famfs-2 file system has no host table: files can be opened, and nobody can tell which hosts hold them")]
+    public static partial void NoHostTable(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "mounting read-only with what comes before the damage: {Cause}")]
+    public static partial void ReadOnly(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "subscribed to the master at {Address}")]
     public static partial void Subscribed(ILogger logger, string address);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "no master: following the log in memory ({Cause})")]
     public static partial void Degraded(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "device {Index} is {Path}")]
+    public static partial void DeviceAttached(ILogger logger, ushort index, string path);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "device {Index} ({Device}) is not on this host: {Cause}; files on it answer EIO until it is found")]
+    public static partial void DeviceMissing(ILogger logger, uint index, Guid device, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Path} is not used: the log does not have this device (yet)")]
+    public static partial void UnknownDevice(ILogger logger, string path);
+
     [LoggerMessage(Level = LogLevel.Error, Message = "{Cause}")]
     public static partial void Problem(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} opens failed; the last: {Cause}")]
+    public static partial void RefusedMaps(ILogger logger, long count, string cause);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "this kernel does not ask for maps as dialect {Dialect} does, so no file can be opened: name another by --dialect (D needs --push-ioctl)")]
+    public static partial void ForeignMaps(ILogger logger, string dialect);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
 namespace Famfs.Fuse.Daemon;
@@ -6,7 +7,7 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>What a daemon is started with.</summary>
 internal sealed record DaemonOptions
 {
-    /// <summary>Paths of the devices on this host; one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
     /// <summary>Where to mount: an existing directory.</summary>
@@ -14,6 +15,15 @@ internal sealed record DaemonOptions
 
     /// <summary>Addresses of masters; empty: only the memory is followed, until the log names a master.</summary>
     public IReadOnlyList<string> Masters { get; init; } = [];
+
+    /// <summary>PEM files of trust and identity at https addresses (<see cref="Client.ClientTls.Load"/>).</summary>
+    public string? CaFile { get; init; }
+
+    /// <inheritdoc cref="CaFile"/>
+    public string? CertificateFile { get; init; }
+
+    /// <inheritdoc cref="CaFile"/>
+    public string? KeyFile { get; init; }
 
     /// <summary>Directory of this host's identity and mounts.</summary>
     public string? HostState { get; init; }
@@ -26,6 +36,12 @@ internal sealed record DaemonOptions
 
     /// <summary>What the kernel may cache.</summary>
     public CachePolicy Cache { get; init; } = new();
+
+    /// <summary>The only dialect to speak; null: what the kernel speaks, stock unless it can take the devices.</summary>
+    public Dialect? ForcedDialect { get; init; }
+
+    /// <summary>Number of the ioctl that pushes a device (dialect D); null: not known.</summary>
+    public uint? PushIoctl { get; init; }
 
     /// <summary>No writing through this mount.</summary>
     public bool ReadOnly { get; init; }

@@ -5,10 +5,13 @@ using Famfs.Fuse.Operations;
 namespace Famfs.Fuse.Daemon;
 
 /// <summary>The root's attributes that describe the mount. Called on workers: no allocation, no lock.</summary>
-internal sealed class MountDescription(Replica replica, Guid mount, string dialect) : IMountDescription
+internal sealed class MountDescription(Replica replica, Guid mount) : IMountDescription
 {
     // Replaced whole when the master changes.
     private volatile string _master = "";
+
+    // Set once, when the kernel has been agreed with; a worker may run before.
+    private volatile string _dialect = "";
 
     /// <summary>Address of the master; empty when none is known.</summary>
     public string Master
@@ -16,6 +19,16 @@ internal sealed class MountDescription(Replica replica, Guid mount, string diale
         get => _master;
         set => _master = value;
     }
+
+    /// <summary>Name of the dialect spoken; empty until it is known.</summary>
+    public string Dialect
+    {
+        get => _dialect;
+        set => _dialect = value;
+    }
+
+    /// <summary>Counts the messages read; null until there is a mount. Set once.</summary>
+    public Func<long>? CountRequests { get; set; }
 
     public bool TryWrite(MountAttribute attribute, Span<byte> destination, out int bytes)
     {
@@ -32,7 +45,9 @@ internal sealed class MountDescription(Replica replica, Guid mount, string diale
             case MountAttribute.Master:
                 return _master.Length > 0 && Utf8.TryWrite(destination, $"{_master}", out bytes);
             case MountAttribute.Dialect:
-                return Utf8.TryWrite(destination, $"{dialect}", out bytes);
+                return _dialect.Length > 0 && Utf8.TryWrite(destination, $"{_dialect}", out bytes);
+            case MountAttribute.Requests:
+                return CountRequests is { } count && count().TryFormat(destination, out bytes);
             case MountAttribute.Devices:
                 return TryWriteDevices(destination, out bytes);
             default:

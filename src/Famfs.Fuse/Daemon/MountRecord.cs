@@ -1,6 +1,7 @@
 using System.Globalization;
 using Famfs.Core;
 using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Fuse.Daemon;
@@ -8,12 +9,11 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>
 /// What a daemon leaves in the state directory about its mount, so that a successor can report with evidence
 /// that an older mount of the same boot is gone (SAFETY S14): its superblock's connection has disappeared.
-/// A connection number that lives again under another mount only delays that.
+/// The kernel gives the lowest free number, so this very mount often has the number of the one before: that is
+/// evidence too, because no two superblocks have one. A number that lives again elsewhere only delays the report.
 /// </summary>
 internal sealed class MountRecord
 {
-    private const string Connections = "/sys/fs/fuse/connections";
-
     private readonly string _path;
 
     private MountRecord(string path) => _path = path;
@@ -28,20 +28,13 @@ internal sealed class MountRecord
         return new(path);
     }
 
-    /// <summary>True when the kernel shows connections here at all, which <paramref name="connection"/>, known
-    /// to live, proves; only then does absence mean anything.</summary>
-    public static bool CanSeeConnections(uint connection) => Exists(connection);
-
-    /// <summary>True when the superblock of a connection is gone.</summary>
-    public static bool IsGone(uint connection) => !Exists(connection);
-
-    /// <summary>Older mounts of this boot whose superblock is gone, while <paramref name="living"/> is a
-    /// connection that lives.</summary>
-    public static List<OlderMount> FindGone(string stateDirectory, Guid fileSystem, HostIdentity host, Guid mount, uint living)
+    /// <summary>Older mounts of this boot whose superblock is gone. <paramref name="living"/> is the connection of
+    /// this mount.</summary>
+    public static List<OlderMount> FindGone(string stateDirectory, Guid fileSystem, HostIdentity host, Guid mount, FuseConnections connections, uint living)
     {
         List<OlderMount> gone = [];
         string directory = DirectoryOf(stateDirectory, fileSystem);
-        if (!Directory.Exists(directory) || !CanSeeConnections(living))
+        if (!Directory.Exists(directory))
             return gone;
         foreach (string path in Directory.EnumerateFiles(directory))
         {
@@ -52,8 +45,8 @@ internal sealed class MountRecord
                 continue;
             if (boot != host.Boot)
                 File.Delete(path); // another boot's mounts are gone with it; the new boot id says so
-            else if (connection != living && IsGone(connection))
-                gone.Add(new() { MountId = older.ToByteString(), Evidence = GoneEvidence.SuperblockGone, Detail = $"connection {connection} disappeared" });
+            else if (connection == living || connections.IsGone(connection))
+                gone.Add(new() { MountId = older.ToByteString(), Evidence = GoneEvidence.SuperblockGone, Detail = $"connection {connection} disappeared{(connection == living ? " and is another mount's now" : "")}" });
         }
         return gone;
     }
@@ -62,6 +55,4 @@ internal sealed class MountRecord
     public void Delete() => File.Delete(_path);
 
     private static string DirectoryOf(string stateDirectory, Guid fileSystem) => Path.Combine(stateDirectory, "mounts", fileSystem.ToString());
-
-    private static bool Exists(uint connection) => Directory.Exists(Path.Combine(Connections, connection.ToString(CultureInfo.InvariantCulture)));
 }

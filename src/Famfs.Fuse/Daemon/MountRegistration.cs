@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
@@ -21,9 +22,12 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
 
-    private readonly HostTable _table = new(replica.Pool);
+    private HostTable _table = new(replica.Pool);
     private HostLine? _line;
     private int _entry = -1;
+
+    // Until the process ends: the entry's lock on this host.
+    private IDisposable? _held;
     private long _written;
     private long _twinsSince;
     private Dictionary<int, ulong>? _twins;
@@ -34,21 +38,27 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
-    /// <summary>True when OPEN is answered.</summary>
-    public bool IsOpen => _open;
+    /// <summary>False in a format without a host table (famfs-2): there is nothing to register in, and nothing is
+    /// ever reused that a registration could protect.</summary>
+    public bool IsNeeded => replica.Pool.Format != FileSystemFormat.Famfs2;
 
-    public OpenVerdict Admit(InodeNumber inode) => _open ? OpenVerdict.Open : OpenVerdict.HostDown;
+    /// <summary>True when OPEN is answered.</summary>
+    public bool IsOpen => _open || !IsNeeded;
+
+    public OpenVerdict Admit(InodeNumber inode) => _open || !IsNeeded ? OpenVerdict.Open : OpenVerdict.HostDown;
 
     /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
     /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
     public void Advance()
     {
+        if (!IsNeeded)
+            return;
         if (_line is null)
         {
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
             if (slot is null || !TwinsStandStill(slot.Value))
                 return;
-            _entry = FindEntry(slot.Value, out ulong counter);
+            _entry = TakeEntry(slot.Value, out ulong counter);
             Write(new()
             {
                 Counter = counter + 1,
@@ -72,13 +82,21 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
-    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone.</summary>
-    public void End()
+    /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone, when the memory may have
+    /// to be reached in another way: through <paramref name="pool"/>.</summary>
+    public void End(DevicePool pool)
     {
         _open = false;
         if (_line is not null)
+        {
+            _table = new(pool);
             Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+        }
+        _held?.Dispose();
     }
+
+    /// <summary>A line was written, so one is to be ended.</summary>
+    public bool HasLine => _line is not null;
 
     private void Write(HostLine line)
     {
@@ -123,19 +141,29 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         return Stopwatch.GetElapsedTime(_twinsSince) >= TwinWindow;
     }
 
-    private int FindEntry(int slot, out ulong counter)
+    /// <summary>Finds a free entry, locks it on this host, and makes sure that it is still free.</summary>
+    private int TakeEntry(int slot, out ulong counter)
     {
         int first = slot * MediaLayout.EntriesPerHost;
-        List<HostEntry> used = _table.ReadBlock(slot);
         for (int entry = first; entry < first + MediaLayout.EntriesPerHost; entry++)
         {
-            int index = used.FindIndex(u => u.Index == entry);
-            counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
-            if (index < 0)
+            if (!_table.TryLock(entry, out IDisposable? held))
+                continue;
+            if (IsFree(slot, entry, out counter))
+            {
+                _held = held;
                 return entry;
-            if (used[index].Line is { } line && (line.State == MountState.Ended || replica.State.Gone.ContainsKey(line.Mount)))
-                return entry;
+            }
+            held.Dispose();
         }
         throw new FamfsException(ErrorReason.NoSpace, $"all {MediaLayout.EntriesPerHost} mounts of host {host.Host} are in use or have not been proved gone; see `famfs hosts`") { Limit = MediaLayout.EntriesPerHost };
+    }
+
+    private bool IsFree(int slot, int entry, out ulong counter)
+    {
+        List<HostEntry> used = _table.ReadBlock(slot);
+        int index = used.FindIndex(u => u.Index == entry);
+        counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
+        return index < 0 || (used[index].Line is { } line && (line.State == MountState.Ended || replica.State.Gone.ContainsKey(line.Mount)));
     }
 }

@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 
@@ -19,7 +21,10 @@ internal sealed class Replica : IReplayObserver, IDisposable
 {
     private readonly Lock _applying = new();
     private readonly ReplayState _state;
-    private readonly LogReader _reader;
+    private readonly Guid _host;
+
+    // Guard: _applying.
+    private ILogReader _reader;
     private readonly ConcurrentQueue<LogPosition> _applied = new();
 
     // Guard: _applying.
@@ -33,19 +38,27 @@ internal sealed class Replica : IReplayObserver, IDisposable
     private volatile KernelNotifier? _notifier;
     private volatile Exception? _corruption;
 
-    public Replica(DevicePool pool, UInt128 hashKey)
+    public Replica(DevicePool pool, Guid host, UInt128 hashKey)
     {
         Pool = pool;
+        _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         _state = new(start, hashKey, this);
-        _reader = new(pool);
+        _reader = FileSystemLog.OpenReader(pool);
+        Files = new(_state, pool.SystemInodes.Meta);
         _reading = _state.Tree.RegisterReader();
         _position = new(start);
         Notified = start;
     }
 
-    /// <summary>The devices of this host.</summary>
-    public DevicePool Pool { get; }
+    /// <summary>The devices of this host. Changes once, before there is a mount.</summary>
+    public DevicePool Pool { get; private set; }
+
+    /// <summary>What lies in <c>.meta</c>; any thread.</summary>
+    public MetaFiles Files { get; }
+
+    /// <summary>What lies in <c>.meta/window</c>; any thread.</summary>
+    public WindowTable Windows { get; } = new();
 
     /// <summary>The namespace, for readers.</summary>
     public InodeTree Tree => _state.Tree;
@@ -66,8 +79,41 @@ internal sealed class Replica : IReplayObserver, IDisposable
     /// <summary>What stopped replay for good, or null: the mount goes on with what it has.</summary>
     public Exception? Corruption => _corruption;
 
+    /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
+    /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
+    public FamfsException? Bootstrap()
+    {
+        FamfsException? damage = null;
+        try
+        {
+            while (PollMemory() == PollVerdict.Records)
+            {
+            }
+        }
+        catch (FamfsException error) when (_state.FileSystem is not null && error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat)
+        {
+            damage = error;
+        }
+        if (_state.FileSystem is null)
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
+        return damage;
+    }
+
     /// <summary>Called with each position that has been applied and notified, on the notifier's thread.</summary>
     public event Action<LogPosition>? Acknowledgeable;
+
+    /// <summary>Goes on with the same devices reached in another way. The pool so far is given back to the caller.</summary>
+    public DevicePool Rehost(DevicePool pool)
+    {
+        lock (_applying)
+        {
+            DevicePool before = Pool;
+            Pool = pool;
+            _reader = FileSystemLog.OpenReader(pool);
+            _readerBehind = true;
+            return before;
+        }
+    }
 
     /// <summary>Everything applied from now on is told to <paramref name="notifier"/>. What was applied before
     /// counts as told: a kernel that has just mounted knows nothing.</summary>
@@ -173,6 +219,11 @@ internal sealed class Replica : IReplayObserver, IDisposable
             _position = new(_state.Position);
         }
         _offset = block.EndOffset;
+        foreach (Window closed in Windows.Update(_state, _host))
+        {
+            _notifier?.EntryChanged(new(WindowTable.DirectoryNode), closed.Name);
+            _notifier?.ContentChanged(new(closed.Node));
+        }
         if (_notifier is { } notifier)
         {
             _applied.Enqueue(_state.Position);

@@ -1,3 +1,5 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
 using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Dialects;
@@ -10,11 +12,27 @@ namespace Famfs.Fuse.Dialects;
 /// <param name="MaxPages">Most pages of one READ or WRITE.</param>
 public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, int MaxWriteBytes, int MaxPages)
 {
+    /// <summary>Minor version that the kernel says it has.</summary>
+    public uint KernelMinor { get; init; }
+
+    /// <summary>Flags the kernel offers, FUSE_INIT_EXT's upper half included.</summary>
+    public ulong Offered { get; init; }
+
     /// <summary>The kernel can be told to look every name up again.</summary>
     public bool HasEpoch => Minor >= FuseConstants.MinorWithEpoch;
 
     /// <summary>The kernel can be told to drop an unused inode.</summary>
     public bool HasPrune => Minor >= FuseConstants.MinorWithPrune;
+}
+
+/// <summary>What the one who mounts wants of the kernel.</summary>
+/// <param name="Forced">The only dialect to speak; null: whatever the kernel speaks.</param>
+/// <param name="WantsFmaps">The kernel can take every device of this host, so it may be asked for a famfs dialect. A
+/// forced one is asked for regardless.</param>
+public readonly record struct DialectWish(Dialect? Forced, bool WantsFmaps)
+{
+    /// <summary>Nothing but the stock protocol.</summary>
+    public static DialectWish Stock => new(DialectTable.Stock, false);
 }
 
 /// <summary>Answers INIT: a pure function of what the kernel offers.</summary>
@@ -32,7 +50,8 @@ public static class InitNegotiation
 
     /// <summary>
     /// Flags accepted when offered. Not among them: WRITEBACK_CACHE, ATOMIC_O_TRUNC and AUTO_INVAL_DATA, under
-    /// which the kernel would decide sizes and times, which the log decides; NO_OPEN_SUPPORT, because an OPEN
+    /// which the kernel would decide sizes and times, which the log decides (a famfs kernel marks a file bad whose size
+    /// changes); NO_OPEN_SUPPORT, because an OPEN
     /// must pass the gate (SAFETY S11); POSIX_LOCKS and FLOCK_LOCKS, so that locks are local.
     /// HANDLE_KILLPRIV_V2 because without it every write asks for security.capability first.
     /// EXPORT_SUPPORT because node ids are for ever, so a handle survives everything but its file.
@@ -52,18 +71,33 @@ public static class InitNegotiation
     private const uint MaxReadaheadBytes = 1024 * 1024;
 
     /// <summary>Works out the reply. False when the kernel is too old (its minor version is below
-    /// <see cref="DialectTable.MinMinor"/>) or speaks another major version.</summary>
-    public static bool TryNegotiate(in InitIn offer, int maxPages, out InitOut reply, out Negotiated? negotiated)
+    /// <see cref="DialectTable.MinMinor"/>), speaks another major version, or does not offer the dialect that was asked
+    /// for; <paramref name="cause"/> is then one line.</summary>
+    public static bool TryNegotiate(
+        in InitIn offer, int maxPages, DialectWish wish, out InitOut reply, [NotNullWhen(true)] out Negotiated? negotiated, [NotNullWhen(false)] out string? cause)
     {
         ulong offered = offer.Flags;
         if ((offered & (ulong)InitFlags.FUSE_INIT_EXT) != 0)
             offered |= (ulong)offer.Flags2 << 32;
         reply = default;
         negotiated = null;
-        if (offer.Major != FuseConstants.FUSE_KERNEL_VERSION || DialectTable.Detect(offer.Minor, offered) is not { } dialect)
+        Dialect? found = DialectTable.Detect(offer.Minor, offered);
+        if (offer.Major != FuseConstants.FUSE_KERNEL_VERSION || found is null)
+        {
+            cause = string.Create(CultureInfo.InvariantCulture, $"the kernel's FUSE interface is {offer.Major}.{offer.Minor}; 7.{DialectTable.MinMinor} or later is needed");
             return false;
+        }
+        if (wish.Forced is { } forced && !forced.Matches(offer.Minor, offered))
+        {
+            cause = string.Create(
+                CultureInfo.InvariantCulture,
+                $"dialect {forced.Name} is not offered by this kernel: its FUSE interface is {offer.Major}.{offer.Minor} and looks like {found.Name} (a famfs kernel offers its flag only to a process with CAP_SYS_RAWIO)");
+            return false;
+        }
+        Dialect dialect = wish.Forced ?? (wish.WantsFmaps ? found : DialectTable.Stock);
+        cause = null;
 
-        ulong flags = offered & ((ulong)Accepted | dialect.Request);
+        ulong flags = offered & ((ulong)Accepted | dialect.FmapFlag);
         uint minor = Math.Min(offer.Minor, FuseConstants.FUSE_KERNEL_MINOR_VERSION);
 
         // 32 pages is what a kernel without MAX_PAGES uses.
@@ -81,7 +115,7 @@ public static class InitNegotiation
             MaxPages = (ushort)pages,
             Flags2 = (flags & (ulong)InitFlags.FUSE_INIT_EXT) != 0 ? (uint)(flags >> 32) : 0,
         };
-        negotiated = new Negotiated(dialect, minor, (InitFlags)flags, pages * PageBytes, pages);
+        negotiated = new Negotiated(dialect, minor, (InitFlags)flags, pages * PageBytes, pages) { KernelMinor = offer.Minor, Offered = offered };
         return true;
     }
 }

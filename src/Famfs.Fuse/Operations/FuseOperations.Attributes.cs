@@ -19,7 +19,7 @@ public sealed partial class FuseOperations
     private FuseReply GetAttributes(in FuseRequest request, WorkerState worker)
     {
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ESTALE;
         return worker.Reply.Ok(new AttrOut
         {
@@ -31,7 +31,7 @@ public sealed partial class FuseOperations
     private FuseReply Statx(in FuseRequest request, WorkerState worker)
     {
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ESTALE;
         NodeAttributes node = NodeAttributesOf(attributes, scope);
         return worker.Reply.Ok(new StatxOut
@@ -66,7 +66,7 @@ public sealed partial class FuseOperations
         if ((wish.Valid & FuseConstants.FATTR_SIZE) == 0 || (wish.Valid & ~Implied) != 0)
             return Errno.EPERM;
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ESTALE;
         if (attributes.Kind != InodeKind.File || wish.SizeBytes != attributes.SizeBytes)
             return Errno.EPERM;
@@ -79,10 +79,10 @@ public sealed partial class FuseOperations
 
     // The mount has default_permissions, so the kernel checks and does not ask; without it, this is what can be
     // said without knowing the caller's supplementary groups.
-    private static FuseReply Access(in FuseRequest request, WorkerState worker)
+    private FuseReply Access(in FuseRequest request, WorkerState worker)
     {
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ESTALE;
         uint wanted = request.Fixed<AccessIn>().Mask & 7;
         InHeader caller = request.Header;
@@ -121,7 +121,7 @@ public sealed partial class FuseOperations
         {
             Inode = attributes.Inode.Value,
             SizeBytes = attributes.SizeBytes,
-            Blocks = attributes.Kind == InodeKind.File && scope.TryGetMap(attributes.Inode, out MapView map) ? AllocatedBytes(map) / SectorBytes : 0,
+            Blocks = attributes.Kind is InodeKind.File or InodeKind.System && scope.TryGetMap(attributes.Inode, out MapView map) ? AllocatedBytes(map) / SectorBytes : 0,
             AccessSeconds = accessSeconds,
             AccessNanoseconds = accessNs,
             ModifySeconds = modifySeconds,

@@ -15,10 +15,12 @@ public sealed partial class FuseOperations
     {
         using (TreeScope scope = worker.Reader.Enter())
         {
-            if (!scope.TryGet(new InodeNumber(request.NodeId), out InodeAttributes attributes))
+            if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
                 return Errno.ESTALE;
             if (attributes.Kind != InodeKind.Directory)
                 return Errno.ENOTDIR;
+            if (IsMetaDirectory(request.NodeId))
+                return worker.Reply.Ok(new OpenOut());
         }
         return worker.Reply.Ok(new OpenOut { Handle = _directories.Open(), OpenFlags = _directoryOpenFlags });
     }
@@ -37,6 +39,8 @@ public sealed partial class FuseOperations
         var writer = new DirectoryWriter(body[..(int)Math.Min(wish.SizeBytes, (uint)body.Length)], plus);
 
         using TreeScope scope = worker.Reader.Enter();
+        if (IsMetaDirectory(request.NodeId))
+            return ReadMetaDirectory(request.NodeId, wish, plus, worker);
         if (!scope.TryGet(directory, out InodeAttributes self))
             return Errno.ESTALE;
         if (self.Kind != InodeKind.Directory)

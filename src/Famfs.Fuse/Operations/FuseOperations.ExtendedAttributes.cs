@@ -6,9 +6,9 @@ namespace Famfs.Fuse.Operations;
 
 // GETXATTR and LISTXATTR. Attributes of our own, all text:
 //   user.famfs.ino     inode number                                        everything
-//   user.famfs.map     as Famfs.Core.Format.MapText has it                 files
+//   user.famfs.map     as Famfs.Core.Format.MapText has it                 files, also those in .meta
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
-//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices        the root, where known
+//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices, .requests   the root, where known
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
 public sealed partial class FuseOperations
 {
@@ -22,7 +22,7 @@ public sealed partial class FuseOperations
         ReadOnlySpan<byte> name = request.Name;
         var inode = new InodeNumber(request.NodeId);
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(inode, out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ESTALE;
         if (name.StartsWith(OwnPrefix))
         {
@@ -43,11 +43,11 @@ public sealed partial class FuseOperations
         uint room = request.Fixed<GetXattrIn>().SizeBytes;
         var inode = new InodeNumber(request.NodeId);
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGet(inode, out InodeAttributes attributes))
+        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
             return Errno.ESTALE;
         var list = new NameList(worker.Reply.Body);
         list.Add(OwnPrefix, "ino"u8);
-        if (attributes.Kind == InodeKind.File)
+        if (attributes.Kind is InodeKind.File or InodeKind.System)
         {
             list.Add(OwnPrefix, "map"u8);
             list.Add(OwnPrefix, "layout"u8);
@@ -84,7 +84,7 @@ public sealed partial class FuseOperations
         tooLong = false;
         if (name.SequenceEqual("ino"u8))
             return attributes.Inode.Value.TryFormat(target, out bytes);
-        if (attributes.Kind == InodeKind.File && scope.TryGetMap(attributes.Inode, out MapView map))
+        if (attributes.Kind is InodeKind.File or InodeKind.System && TryGetMap(attributes.Inode.Value, scope, out MapView map))
         {
             if (name.SequenceEqual("map"u8))
             {
@@ -148,6 +148,7 @@ public sealed partial class FuseOperations
         MountAttribute.Position => "position"u8,
         MountAttribute.Master => "master"u8,
         MountAttribute.Dialect => "dialect"u8,
+        MountAttribute.Requests => "requests"u8,
         _ => "devices"u8,
     };
 

@@ -10,16 +10,26 @@ public sealed partial class FuseOperations
 {
     private FuseReply Open(in FuseRequest request, WorkerState worker)
     {
+        // The kernel does it by SETATTR, as long as nobody asks for ATOMIC_O_TRUNC.
+        if ((request.Fixed<OpenIn>().Flags & FuseConstants.O_TRUNC) != 0)
+            return Errno.EPERM;
         var inode = new InodeNumber(request.NodeId);
+        bool own;
         using (TreeScope scope = worker.Reader.Enter())
         {
             // A deleted file keeps its extents until every holder has let go, and may get no new holder (S12).
-            if (!scope.TryGet(inode, out InodeAttributes attributes) || attributes.Status != InodeStatus.Published)
+            if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes) || attributes.Status != InodeStatus.Published)
                 return Errno.ESTALE;
-            if (attributes.Kind != InodeKind.File)
+            if (!HasContent(attributes))
                 return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
+            own = attributes.Kind == InodeKind.System;
+            if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
+                return refusal;
         }
-        return _gate.Admit(inode) == OpenVerdict.Open
+
+        // What the file system has for itself is opened before the gate is: the daemon writes this mount's line through
+        // it, and a master registers the host through it.
+        return own || _gate.Admit(inode) == OpenVerdict.Open
             ? worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags })
             : Errno.EHOSTDOWN;
     }
@@ -30,7 +40,7 @@ public sealed partial class FuseOperations
     {
         ref readonly ReadIn wish = ref request.Fixed<ReadIn>();
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGetMap(new InodeNumber(request.NodeId), out MapView map))
+        if (!TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
         if (wish.Offset >= map.SizeBytes)
             return worker.Reply.Ok();
@@ -96,7 +106,7 @@ public sealed partial class FuseOperations
             return Errno.EINVAL;
         var inode = new InodeNumber(request.NodeId);
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGetMap(inode, out MapView map))
+        if (!TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
 
         // Changing the mode is the master's business, and a set-uid program may not be changed without.
@@ -137,13 +147,13 @@ public sealed partial class FuseOperations
             || (attributes.Mode & (FuseConstants.S_ISGID | FuseConstants.S_IXGRP)) == (FuseConstants.S_ISGID | FuseConstants.S_IXGRP));
 
     // All space inside the size is allocated already; nothing can be given back or added.
-    private static FuseReply Fallocate(in FuseRequest request, WorkerState worker)
+    private FuseReply Fallocate(in FuseRequest request, WorkerState worker)
     {
         ref readonly FallocateIn wish = ref request.Fixed<FallocateIn>();
         if ((wish.Mode & ~FuseConstants.FALLOC_FL_KEEP_SIZE) != 0)
             return Errno.EOPNOTSUPP;
         using TreeScope scope = worker.Reader.Enter();
-        if (!scope.TryGetMap(new InodeNumber(request.NodeId), out MapView map))
+        if (!TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
         bool inside = wish.Offset <= map.SizeBytes && wish.LengthBytes <= map.SizeBytes - wish.Offset;
         return inside ? worker.Reply.Ok() : Errno.EPERM;

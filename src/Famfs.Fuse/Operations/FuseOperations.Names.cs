@@ -23,7 +23,13 @@ public sealed partial class FuseOperations
         if (name is [(byte)'.'] or [(byte)'.', (byte)'.'])
             return LookupOfHandle(parent, dotDot: name.Length == 2, scope, worker);
         if (parent == InodeNumber.Root && name.SequenceEqual(MetaName))
-            return Errno.ENOENT;
+        {
+            return _meta is null
+                ? Errno.ENOENT
+                : worker.Reply.Ok(UncachedEntryOf(MetaDirectoryAttributes(_meta.Directory.Value, scope), scope));
+        }
+        if (IsMetaDirectory(parent.Value))
+            return LookupInMeta(parent.Value, name, scope, worker);
 
         for (int turn = 0; turn < MaxLookupTurns; turn++)
         {
@@ -51,12 +57,12 @@ public sealed partial class FuseOperations
     // invalidations, as the parent's lock does for a lookup by name, so the attributes may not be cached.
     private FuseReply LookupOfHandle(InodeNumber node, bool dotDot, in TreeScope scope, WorkerState worker)
     {
-        if (!scope.TryGet(node, out InodeAttributes attributes) || !IsVisible(attributes))
+        if (!TryGetNode(node.Value, scope, out InodeAttributes attributes) || !IsVisible(attributes))
             return Errno.ESTALE;
         if (dotDot && node != InodeNumber.Root)
             node = attributes.Parent;
         _presence.Mark(node);
-        if (!scope.TryGet(node, out attributes) || !IsVisible(attributes))
+        if (!TryGetNode(node.Value, scope, out attributes) || !IsVisible(attributes))
             return Errno.ESTALE;
         return worker.Reply.Ok(EntryOf(attributes, scope, attributesValidSeconds: 0));
     }

@@ -32,7 +32,12 @@ public sealed partial class FuseOperations
     private readonly uint _fileOpenFlags;
     private readonly uint _directoryOpenFlags;
     private readonly int _maxReadBytes;
+    private readonly Dialect _dialect;
+    private readonly KernelDevices _kernelDevices;
+    private readonly MetaFiles? _meta;
+    private readonly WindowTable _windows;
     private readonly DirectoryHandles _directories = new();
+    private volatile RefusedFmap? _lastRefused;
 
     /// <summary>Makes the operations of one mount.</summary>
     public FuseOperations(OperationDependencies dependencies, KernelPresence presence, CachePolicy cache, Negotiated negotiated)
@@ -44,6 +49,10 @@ public sealed partial class FuseOperations
         _description = dependencies.Description;
         _presence = presence;
         _cache = cache;
+        _dialect = negotiated.Dialect;
+        _kernelDevices = dependencies.KernelDevices;
+        _meta = dependencies.Meta;
+        _windows = dependencies.Windows;
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;
         _fileOpenFlags = negotiated.Dialect.OpenFlags ?? (cache.Mode == CacheMode.Direct
             ? FuseConstants.FOPEN_DIRECT_IO | FuseConstants.FOPEN_PARALLEL_DIRECT_WRITES
@@ -77,6 +86,8 @@ public sealed partial class FuseOperations
             case Operation.GetExtendedAttribute: return GetExtendedAttribute(request, worker);
             case Operation.ListExtendedAttributes: return ListExtendedAttributes(request, worker);
             case Operation.Fallocate: return Fallocate(request, worker);
+            case Operation.GetFmap: return GetFmap(request, worker);
+            case Operation.GetDaxDevice: return GetDaxDevice(request, worker);
 
             // Data is in the memory, and on a non-coherent device written back and fenced, before its WRITE is
             // answered; dirty pages of a mapping come as WRITE before these requests are sent. So there is

@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 
 namespace Famfs.Fuse.Operations;
 
@@ -61,6 +62,10 @@ public enum MountAttribute
 
     /// <summary><c>user.famfs.devices</c>: a line "index uuid path" for each device of this host.</summary>
     Devices,
+
+    /// <summary><c>user.famfs.requests</c>: messages read from the kernel so far, the one that asks for this among them.
+    /// Two readings differ by what one costs and by what came in between.</summary>
+    Requests,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>
@@ -77,4 +82,14 @@ public interface IMountDescription
 /// <param name="Capacity">For statfs.</param>
 /// <param name="Description">For the root's attributes.</param>
 public sealed record OperationDependencies(
-    InodeTree Tree, IDeviceResolver Devices, IOpenGate Gate, ICapacity Capacity, IMountDescription Description);
+    InodeTree Tree, IDeviceResolver Devices, IOpenGate Gate, ICapacity Capacity, IMountDescription Description)
+{
+    /// <summary>The devices a famfs kernel is given; empty on a stock one.</summary>
+    public KernelDevices KernelDevices { get; init; } = new();
+
+    /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
+    public MetaFiles? Meta { get; init; }
+
+    /// <summary>What lies in <c>.meta/window</c>.</summary>
+    public WindowTable Windows { get; init; } = new();
+}

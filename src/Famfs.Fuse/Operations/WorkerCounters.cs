@@ -21,6 +21,19 @@ public sealed class WorkerCounters
     /// <summary>Reads and writes that met a device this host does not have.</summary>
     public long MissingDevice;
 
+    /// <summary>Maps given to the kernel.</summary>
+    public long Fmaps;
+
+    /// <summary>Maps that were not given because they are bad or name a device this host does not have: the open
+    /// failed with EIO.</summary>
+    public long RefusedFmaps;
+
+    /// <summary>Files whose map this kernel's dialect cannot express: the open failed with EOPNOTSUPP.</summary>
+    public long InexpressibleFmaps;
+
+    /// <summary>Requests for maps in the form of another dialect: this is not the kernel it was taken for.</summary>
+    public long ForeignFmaps;
+
     /// <summary>Bytes given to readers.</summary>
     public long ReadBytes;
 

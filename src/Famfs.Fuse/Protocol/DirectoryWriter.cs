@@ -21,7 +21,7 @@ public ref struct DirectoryWriter(Span<byte> buffer, bool plus)
     /// <summary>Adds an entry; false when it does not fit. <paramref name="offset"/> is where the listing goes on
     /// after it; <paramref name="entry"/> is used by READDIRPLUS only, and one with node id 0 counts as no
     /// lookup.</summary>
-    public bool TryAdd(ReadOnlySpan<byte> name, ulong inode, ulong offset, uint type, in EntryOut entry)
+    public bool TryAdd(scoped ReadOnlySpan<byte> name, ulong inode, ulong offset, uint type, in EntryOut entry)
     {
         int headBytes = plus ? Unsafe.SizeOf<DirentPlusHead>() : Unsafe.SizeOf<DirentHead>();
         int size = (headBytes + name.Length + 7) & ~7;

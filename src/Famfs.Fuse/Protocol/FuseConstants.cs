@@ -75,6 +75,26 @@ public static class FuseConstants
 
     // linux/falloc.h
     public const uint FALLOC_FL_KEEP_SIZE = 1;
+
+    // fcntl.h
+    public const uint O_TRUNC = 0x200;
+
+    /// <summary>FUSE_DAX_FMAP of dialect A. The same bit as <see cref="InitFlags.FUSE_REQUEST_TIMEOUT"/>, which mainline has
+    /// from 7.43 on: only the minor version tells which is meant.</summary>
+    public const ulong FUSE_DAX_FMAP_A = 1UL << 42;
+
+    // Opcodes of the famfs dialects; numbers of their own there, and not values of FuseOpcode, because from 7.45 on
+    // mainline's 53 is COPY_FILE_RANGE_64.
+    public const uint FUSE_GET_FMAP_A = 53; // A, B0
+    public const uint FUSE_GET_DAXDEV_A = 54; // A, B0
+    public const uint FUSE_GET_FMAP = 54; // B, D
+    public const uint FUSE_GET_DAXDEV = 55; // B
+
+    /// <summary>fuse_famfs_fmap_header.fmap_version (FAMFS_FMAP_VERSION), the same in every dialect.</summary>
+    public const ushort FAMFS_FMAP_VERSION = 1;
+
+    /// <summary>Bytes that the kernels of dialects B0 and B have room for in the reply to a first GET_FMAP.</summary>
+    public const int FirstFmapRoomBytes = 4096;
 }
 
 /// <summary>Flags of INIT; bits 32 to 63 travel in flags2.</summary>
@@ -125,6 +145,9 @@ public enum InitFlags : ulong
     FUSE_ALLOW_IDMAP = 1UL << 40,
     FUSE_OVER_IO_URING = 1UL << 41,
     FUSE_REQUEST_TIMEOUT = 1UL << 42,
+
+    /// <summary>FUSE_DAX_FMAP of the dialects from B0 on.</summary>
+    FUSE_DAX_FMAP = 1UL << 43,
 }
 
 /// <summary>enum fuse_opcode.</summary>

@@ -32,6 +32,8 @@ public enum Operation : byte
     StatFileSystem,
     GetExtendedAttribute,
     ListExtendedAttributes,
+    GetFmap,
+    GetDaxDevice,
 }
 
 /// <summary>What follows the fixed part of a request.</summary>
@@ -91,6 +93,9 @@ public sealed class OpcodeTable
     /// other mutation would reach the program as "Function not implemented".</para>
     /// </summary>
     public static readonly OpcodeTable Stock = new(StockRows());
+
+    /// <summary>The same with some numbers meaning something else.</summary>
+    public OpcodeTable With(params OpcodeRow[] rows) => new([.. Rows.ExceptBy(rows.Select(row => row.Opcode), row => row.Opcode), .. rows]);
 
     private static OpcodeRow[] StockRows()
     {

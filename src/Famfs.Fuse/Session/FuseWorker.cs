@@ -44,6 +44,8 @@ public sealed class FuseWorker(RequestReader reader, FuseOperations operations, 
                 state.Counters.Rejected++;
                 return Errno.EIO;
             default:
+                if (request.Row!.Operation is Operation.GetFmap or Operation.GetDaxDevice)
+                    state.Counters.ForeignFmaps++;
                 state.Counters.Rejected++;
                 return Errno.EINVAL;
         }

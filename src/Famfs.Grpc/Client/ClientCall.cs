@@ -432,6 +432,8 @@ internal abstract class ClientCall
 
         return exception switch
         {
+            // A handler gives up a connection attempt by a cancellation that nobody asked for.
+            OperationCanceledException { InnerException: TimeoutException late } => new Status(StatusCode.Unavailable, $"The server cannot be reached: {late.Message}", exception),
             OperationCanceledException => new Status(StatusCode.Cancelled, "The call was cancelled.", exception),
             HttpRequestException or IOException => new Status(StatusCode.Unavailable, $"The server cannot be reached: {Innermost(exception).Message}", exception),
             _ => new Status(StatusCode.Internal, $"{exception.GetType().Name}: {exception.Message}", exception),

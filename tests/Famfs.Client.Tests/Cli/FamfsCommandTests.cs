@@ -41,6 +41,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("wait --mount x --master unix:/x", "not a uuid")]
     [InlineData("mkfs", "mkfs")]
     [InlineData("mount /x", "mount")]
+    [InlineData("mount --dialect C /x /y", "--dialect C: must be auto, A, B0, B, D, stock")]
     [InlineData("log", "Required command")]
     public async Task A_wrong_command_line_is_one_line_and_exit_code_2(string line, string text)
     {
@@ -193,11 +194,23 @@ public sealed class FamfsCommandTests : IDisposable
         Assert.Equal("size 100 chunk 0\n1 2097152 2097152\n", output);
     }
 
+    [Fact]
+    public async Task Policy_shows_the_dialect_floor_and_sets_it()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
+
+        Assert.Equal((ExitCode.Ok, "dialect floor  none\n", ""), await RunAsync($"policy --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  B0\n", ""), await RunAsync($"policy --dialect-floor B0 --master {master.Address}"));
+        Assert.Contains("dialect floor none", (await RunAsync($"status --master {master.Address}")).Output, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("stat a", "file,position")]
     [InlineData("getmap a", "devices,inode,map,position,size_bytes")]
     [InlineData("df", "capacity_bytes,devices,file_system_uuid,free_bytes,largest_free_bytes,pending_reclaim_bytes")]
-    [InlineData("status", "address,capacity_bytes,devices,directory_count,file_count,file_system_uuid,format,free_bytes,host_count,host_id,label,largest_free_bytes,log_bytes,log_reserved_bytes,master_id,pending_reclaim_bytes,position,reclaim,segment_count,slot,subscriber_count,uptime_ms,version,warnings")]
+    [InlineData("status", "address,capacity_bytes,devices,dialect_floor,directory_count,file_count,file_system_uuid,format,free_bytes,host_count,host_id,label,largest_free_bytes,log_bytes,log_reserved_bytes,master_id,pending_reclaim_bytes,position,reclaim,segment_count,slot,subscriber_count,uptime_ms,version,warnings")]
+    [InlineData("policy", "dialect_floor")]
+    [InlineData("policy --dialect-floor B", "dialect_floor")]
     [InlineData("hosts", "hosts,position")]
     [InlineData("devices list", "devices")]
     [InlineData("devices add /dev/x", "device,position")]
@@ -318,10 +331,13 @@ public sealed class FamfsCommandTests : IDisposable
             File.SetUnixFileMode(program, (UnixFileMode)493);
         Directory.CreateDirectory(Path.Combine(_directory, "mnt"));
 
-        (ExitCode code, _, string error) = await RunAsync($"mount /dev/d0 /dev/d1 {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -- --workers 2", programs: _directory);
+        string device = MakeDevice();
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {device} --host-state {_directory}/state")).Code);
+
+        (ExitCode code, _, string error) = await RunAsync($"mount {device} {_directory}/nothing* {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -- --workers 2", programs: _directory);
 
         Assert.Equal(ExitCode.Failed, code);
-        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device /dev/d0 --device /dev/d1 --master unix:/m1 --master unix:/m2 --host-state {_directory}/state --workers 2", error, StringComparison.Ordinal);
+        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device {device} --device {_directory}/nothing* --master unix:/m1 --master unix:/m2 --host-state {_directory}/state --workers 2", error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -369,10 +385,11 @@ public sealed class FamfsCommandTests : IDisposable
         {
             GetFileRequest => new GetFileReply { File = file, Position = position },
             GetMapRequest => new GetMapReply { Inode = 20, SizeBytes = 100, Map = map, Devices = { device }, Position = position },
-            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, Warnings = { "device 2 is missing" } },
+            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
             ListHostsRequest => new ListHostsReply { Hosts = { new HostStatus { HostId = uuid, Name = "h", MountId = uuid, State = HostState.Live, Position = position } }, Position = position },
             ListDevicesRequest => new ListDevicesReply { Devices = { device } },
             AddDeviceRequest => new AddDeviceReply { Device = device, Position = position },
+            SetPolicyRequest policy => new SetPolicyReply { DialectFloor = policy.DialectFloor, Position = position },
             BarrierRequest barrier => new BarrierReply { MountCount = 2, Position = barrier.Position ?? position },
             MakeDirectoryRequest make => new MakeDirectoryReply { Directory = new() { Path = make.Path, Kind = FileKind.Directory }, Position = position },
             RemoveRequest or RenameRequest => new MutationReply { Position = position },

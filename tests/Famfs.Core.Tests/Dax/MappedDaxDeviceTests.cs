@@ -268,6 +268,28 @@ public sealed class MappedDaxDeviceTests : IDisposable
     }
 
     [Fact]
+    public void Same_memory_is_known_by_any_path_and_other_memory_is_not_taken_for_it()
+    {
+        string link = _file.Path + ".link";
+        string other = _file.Path + ".other";
+        File.CreateSymbolicLink(link, _file.Path);
+        File.Copy(_file.Path, other);
+        try
+        {
+            using DaxDevice device = DaxDevice.Open(_file.Path);
+            using DaxDevice same = DaxDevice.Open(link, readOnly: true);
+            using DaxDevice different = DaxDevice.Open(other);
+            Assert.Equal(device.MemoryIdentity, same.MemoryIdentity);
+            Assert.NotEqual(device.MemoryIdentity, different.MemoryIdentity);
+        }
+        finally
+        {
+            File.Delete(link);
+            File.Delete(other);
+        }
+    }
+
+    [Fact]
     public void A_lock_is_on_the_file_that_was_opened_not_on_its_name()
     {
         using DaxDevice device = DaxDevice.Open(_file.Path);

@@ -4,7 +4,7 @@ using Xunit;
 
 namespace Famfs.Core.Tests.Format;
 
-/// <summary>Frozen bytes under tests/golden/native. Text: the length, then one line per 16 bytes that are
+/// <summary>Frozen bytes under tests/golden; a name without a folder is in native. Text: the length, then one line per 16 bytes that are
 /// not all zero, so that a change shows as a readable difference. FAMFS_REGENERATE_GOLDEN=1 rewrites the
 /// files instead of comparing; the media format is frozen, so a rewritten file is a format change.</summary>
 internal static class GoldenFile
@@ -39,7 +39,7 @@ internal static class GoldenFile
         while (directory is not null && !File.Exists(Path.Combine(directory.FullName, "Famfs.sln")))
             directory = directory.Parent;
         Assert.NotNull(directory);
-        return Path.Combine(directory.FullName, "tests", "golden", "native", name + ".hex");
+        return Path.Combine(directory.FullName, "tests", "golden", name.Contains('/') ? name + ".hex" : $"native/{name}.hex");
     }
 
     private static string Render(ReadOnlySpan<byte> bytes)

@@ -22,7 +22,7 @@ public sealed class InitNegotiationTests
     public void A_mainline_kernel_gets_what_is_accepted_of_what_it_offers()
     {
         InitIn offer = MemoryMarshal.Read<InitIn>(Linux618);
-        Assert.True(InitNegotiation.TryNegotiate(offer, 256, out InitOut reply, out Negotiated? negotiated));
+        Assert.True(TryNegotiate(offer, 256, out InitOut reply, out Negotiated? negotiated));
         byte[] expected =
         [
             0x07, 0x00, 0x00, 0x00, // major
@@ -58,9 +58,10 @@ public sealed class InitNegotiationTests
     [InlineData(InitFlags.FUSE_SETXATTR_EXT)]
     [InlineData(InitFlags.FUSE_PASSTHROUGH)]
     [InlineData(InitFlags.FUSE_REQUEST_TIMEOUT)]
+    [InlineData(InitFlags.FUSE_DAX_FMAP)]
     public void What_would_take_a_decision_away_from_the_log_is_never_accepted(InitFlags flag)
     {
-        Assert.True(InitNegotiation.TryNegotiate(Offer(45, ulong.MaxValue), 256, out InitOut reply, out _));
+        Assert.True(TryNegotiate(Offer(45, ulong.MaxValue), 256, out InitOut reply, out _));
         Assert.Equal(0UL, (reply.Flags | ((ulong)reply.Flags2 << 32)) & (ulong)flag);
     }
 
@@ -69,10 +70,10 @@ public sealed class InitNegotiationTests
     {
         for (int bit = 0; bit < 64; bit++)
         {
-            Assert.True(InitNegotiation.TryNegotiate(Offer(45, ~(1UL << bit)), 256, out InitOut reply, out _));
+            Assert.True(TryNegotiate(Offer(45, ~(1UL << bit)), 256, out InitOut reply, out _));
             Assert.Equal(0UL, (reply.Flags | ((ulong)reply.Flags2 << 32)) & (1UL << bit));
         }
-        Assert.True(InitNegotiation.TryNegotiate(Offer(31, 0), 256, out InitOut none, out Negotiated? negotiated));
+        Assert.True(TryNegotiate(Offer(31, 0), 256, out InitOut none, out Negotiated? negotiated));
         Assert.Equal((0u, 0u), (none.Flags, none.Flags2));
         Assert.Equal(32, negotiated!.MaxPages);
         Assert.False(negotiated.HasEpoch);
@@ -82,7 +83,7 @@ public sealed class InitNegotiationTests
     public void The_high_flags_count_only_with_INIT_EXT()
     {
         InitIn offer = Offer(45, ulong.MaxValue & ~(ulong)InitFlags.FUSE_INIT_EXT);
-        Assert.True(InitNegotiation.TryNegotiate(offer, 256, out InitOut reply, out Negotiated? negotiated));
+        Assert.True(TryNegotiate(offer, 256, out InitOut reply, out Negotiated? negotiated));
         Assert.Equal(0u, reply.Flags2);
         Assert.False(negotiated!.Flags.HasFlag(InitFlags.FUSE_DIRECT_IO_ALLOW_MMAP));
     }
@@ -95,15 +96,18 @@ public sealed class InitNegotiationTests
     {
         InitIn offer = Offer(minor, ulong.MaxValue);
         offer.Major = major;
-        Assert.False(InitNegotiation.TryNegotiate(offer, 256, out _, out _));
+        Assert.False(TryNegotiate(offer, 256, out _, out _));
     }
 
     [Fact]
     public void A_newer_minor_version_is_answered_with_ours_and_requests_are_bounded()
     {
-        Assert.True(InitNegotiation.TryNegotiate(Offer(99, ulong.MaxValue), 1 << 20, out InitOut reply, out _));
+        Assert.True(TryNegotiate(Offer(99, ulong.MaxValue), 1 << 20, out InitOut reply, out _));
         Assert.Equal((45u, 1024, 4u << 20), (reply.Minor, reply.MaxPages, reply.MaxWriteBytes));
     }
+
+    private static bool TryNegotiate(in InitIn offer, int maxPages, out InitOut reply, out Negotiated? negotiated) =>
+        InitNegotiation.TryNegotiate(offer, maxPages, DialectWish.Stock, out reply, out negotiated, out _);
 
     private static InitIn Offer(uint minor, ulong flags) =>
         new() { Major = 7, Minor = minor, MaxReadaheadBytes = 131072, Flags = (uint)flags, Flags2 = (uint)(flags >> 32) };

@@ -62,7 +62,42 @@ public sealed class AllocationTests : IDisposable
             ("garbage", new byte[41]),
         ];
 
-        var negotiated = new Negotiated(DialectTable.Stock, 45, InitNegotiation.Accepted, 1 << 20, 256);
+        Assert.True(MeasureRequests(DialectTable.Stock, requests) >= 20_000);
+    }
+
+    [Theory]
+    [InlineData("A")]
+    [InlineData("B0")]
+    [InlineData("B")]
+    [InlineData("D")]
+    public void No_request_of_a_famfs_kernel_allocates(string name)
+    {
+        Dialect dialect = DialectTable.Find(name)!;
+        _system.AddDevice(0, _memory.Open());
+        _system.KernelDevices.Add("/dev/dax0.0", 1L << 40, default(DeviceIndex));
+        InodeNumber simple = _system.AddFile(InodeNumber.Root, "simple", 100_000);
+        MapExtent[] strips = [.. Enumerable.Range(0, 32).Select(i => new MapExtent(default, i * 100 * TestFileSystem.Unit, 100 * TestFileSystem.Unit))];
+        InodeNumber striped = _system.AddFile(InodeNumber.Root, "striped", 3200 * TestFileSystem.Unit, 0x1A4, (ulong)TestFileSystem.Unit, strips);
+        var opcode = (FuseOpcode)dialect.Opcodes.Rows.Single(row => row.Operation == Operation.GetFmap).Opcode;
+        bool saysRoom = dialect.Sizing != FmapSizing.FixedRoom;
+        byte[] Room(uint bytes) => saysRoom ? Bytes(new GetXattrIn { SizeBytes = bytes }) : [];
+        List<(string Name, byte[] Message)> requests =
+        [
+            ("OPEN", Ask(FuseOpcode.FUSE_OPEN, simple, Bytes(new OpenIn()))),
+            ("OPEN striped", Ask(FuseOpcode.FUSE_OPEN, striped, Bytes(new OpenIn()))),
+            ("GET_FMAP", Ask(opcode, simple, Room(4096))),
+            ("GET_FMAP short", Ask(opcode, striped, Room(64))),
+            ("GET_FMAP striped", Ask(opcode, striped, Room(1 << 20))),
+            ("GET_FMAP of nothing", Ask(opcode, new InodeNumber(4711), Room(4096))),
+        ];
+        if (dialect.Opcodes.Rows.FirstOrDefault(row => row.Operation == Operation.GetDaxDevice) is { } device)
+            requests.Add(("GET_DAXDEV", Ask((FuseOpcode)device.Opcode, default, [])));
+        Assert.True(MeasureRequests(dialect, requests) >= 1000 * requests.Count);
+    }
+
+    private long MeasureRequests(Dialect dialect, IEnumerable<(string Name, byte[] Message)> requests)
+    {
+        var negotiated = new Negotiated(dialect, 45, InitNegotiation.Accepted, 1 << 20, 256);
         var transport = new OneRequest();
         using TreeReader reader = _system.Tree.RegisterReader();
         using var reading = new RequestReader(transport, negotiated);
@@ -88,7 +123,7 @@ public sealed class AllocationTests : IDisposable
             Assert.True(allocated == 0, $"{name}: {allocated} bytes for 1000 requests");
         }
         Assert.Null(worker.LastFailure);
-        Assert.True(transport.Replies >= 20_000);
+        return transport.Replies;
     }
 
     private static byte[] Ask(FuseOpcode opcode, InodeNumber node, byte[] body) => RequestDriver.Message(opcode, 2, node.Value, body);

@@ -47,6 +47,14 @@ public sealed class WireMessageTests
         (typeof(NotifyInvalEntryOut), 16), // fuse_notify_inval_entry_out
         (typeof(NotifyDeleteOut), 24), // fuse_notify_delete_out
         (typeof(NotifyPruneOut), 16), // fuse_notify_prune_out
+        (typeof(FmapHeader), 32), // fuse_famfs_fmap_header
+        (typeof(FmapSimpleExtent), 24), // fuse_famfs_simple_ext
+        (typeof(FmapInterleavedExtent), 24), // fuse_famfs_iext
+        (typeof(GetFmapIn), 8), // dialect A's GET_FMAP
+        (typeof(FmapSizeOut), 4), // the short reply to GET_FMAP
+        (typeof(DaxDeviceOut), 280), // fuse_daxdev_out
+        (typeof(DaxDeviceName), 256), // fuse_daxdev_out.name
+        (typeof(BackingMap), 16), // fuse_backing_map
         (typeof(Reserved14Words), 112), // fuse_statx.__spare2
         (typeof(Reserved6Halves), 24), // fuse_kstatfs.spare
         (typeof(Reserved11Words), 44), // fuse_init_in.unused
@@ -92,6 +100,8 @@ public sealed class WireMessageTests
         Assert.Equal(32, (int)Marshal.OffsetOf<StatxBody>(nameof(StatxBody.Inode)));
         Assert.Equal(112, (int)Marshal.OffsetOf<StatxBody>(nameof(StatxBody.ModifyTime)));
         Assert.Equal(128, (int)Marshal.OffsetOf<DirentPlusHead>(nameof(DirentPlusHead.Dirent)));
+        Assert.Equal(12, (int)Marshal.OffsetOf<FmapHeader>(nameof(FmapHeader.MessageBytes)));
+        Assert.Equal(24, (int)Marshal.OffsetOf<DaxDeviceOut>(nameof(DaxDeviceOut.Name)));
     }
 
     private static int SizeOf(Type type) =>

@@ -101,7 +101,7 @@ public sealed class OvertakenReplyTests : IDisposable
         Assert.Equal(ReadOutcome.Message, _requests.Read(out FuseRequest request, out _));
         InitIn offer = MemoryMarshal.Read<InitIn>(request.Body[..Unsafe.SizeOf<InitIn>()]);
         offer.Flags &= ~(uint)without;
-        Assert.True(InitNegotiation.TryNegotiate(offer, 256, out InitOut reply, out Negotiated? negotiated));
+        Assert.True(InitNegotiation.TryNegotiate(offer, 256, DialectWish.Stock, out InitOut reply, out Negotiated? negotiated, out _));
         var buffer = new ReplyBuffer();
         Assert.True(transport.Write(buffer.Frame(request.Header.Unique, buffer.Ok(reply), out _), default) > 0);
         _operations = new FuseOperations(_system.Dependencies, _presence, new CachePolicy(), negotiated!);

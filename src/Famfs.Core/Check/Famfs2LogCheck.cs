@@ -1,0 +1,125 @@
+using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
+using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
+
+namespace Famfs.Core.Check;
+
+/// <summary>
+/// Looks at header and entries of a famfs-2 log one by one, beyond the first one that ends replay, and says what can
+/// be made good without guessing:
+/// <list type="bullet">
+/// <item>header bytes that follow from the superblock, when the counters agree and all entries below them are good;</item>
+/// <item>counters that differ: a writer died between its two stores. Entries that one of the two covers count as
+/// long as they are good, because a reader that looks at that one may have applied them;</item>
+/// <item>a torn tail: bad entries at the end, no good one behind them.</item>
+/// </list>
+/// What means nothing although it is whole is the translator's to judge.
+/// </summary>
+internal static class Famfs2LogCheck
+{
+    private const int ChunkEntries = 512;
+
+    /// <summary>Adds what it finds. <paramref name="headerOnly"/>: only when the header is damaged.</summary>
+    public static void Run(DaxDevice device, List<Finding> findings, List<Repair> repairs, bool headerOnly)
+    {
+        if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) != SuperblockVerdict.Famfs2 || Famfs2Media.FindLengthError(device, superblock!) is not null)
+            return;
+        Famfs2HeaderVerdict verdict = Famfs2Media.ReadHeader(device, superblock!, out Famfs2LogHeader header, out string cause);
+        if (headerOnly && (verdict != Famfs2HeaderVerdict.Damaged || superblock!.Flags == Famfs2Superblock.SecondaryFlag))
+            return;
+        ulong room = header.LastIndex + 1;
+        bool plausible = header.NextIndex == header.NextSequence && header.NextIndex <= room;
+        if (verdict == Famfs2HeaderVerdict.Damaged)
+        {
+            findings.Add(new("log-header", $"{device.Path} at {Famfs2Layout.LogOffset}", cause));
+            if (plausible && Scan(device, header.NextIndex, null).FirstBad is null)
+                repairs.Add(RepairHeader("log-header", device, header, header.NextIndex, "the log header is written from the superblock, its counters stay"));
+            return;
+        }
+
+        (ulong? firstBad, bool goodBehind) = Scan(device, header.Settled, findings);
+        if (firstBad is { } bad)
+        {
+            if (!goodBehind && verdict == Famfs2HeaderVerdict.Good)
+            {
+                findings.Add(new("torn-tail", $"entry {bad}", $"the log has {header.NextIndex} entries, and none from {bad} on is whole"));
+                repairs.Add(RepairHeader("torn-tail", device, header, bad, $"the log ends before entry {bad}"));
+            }
+        }
+        if (verdict == Famfs2HeaderVerdict.Skewed)
+        {
+            findings.Add(new("index-skew", $"{device.Path} at {Famfs2Layout.LogOffset + Famfs2LogHeader.CountersOffset}", cause));
+            if (firstBad is null)
+            {
+                ulong end = Math.Min(Math.Max(header.NextIndex, header.NextSequence), room);
+                ulong settled = Scan(device, end, null, header.Settled).FirstBad ?? end;
+                repairs.Add(RepairHeader("index-skew", device, header, settled, $"both counters become {settled}"));
+            }
+        }
+    }
+
+    private static Repair RepairHeader(string code, DaxDevice device, Famfs2LogHeader header, ulong next, string what)
+    {
+        byte[] bytes = new byte[Famfs2LogHeader.Size];
+        new Famfs2LogHeader(header.LengthBytes, next, next).Format(bytes);
+        return new(code, device, Famfs2Layout.LogOffset, bytes, what);
+    }
+
+    /// <summary>Judges entries from <paramref name="start"/> to <paramref name="end"/>; gives the first bad one, and
+    /// whether a good one follows it.</summary>
+    private static (ulong? FirstBad, bool GoodBehind) Scan(DaxDevice device, ulong end, List<Finding>? findings, ulong start = 0)
+    {
+        ulong? firstBad = null;
+        bool goodBehind = false;
+        byte[] bytes = new byte[ChunkEntries * Famfs2Layout.EntryBytes];
+        byte[] canonical = new byte[Famfs2Layout.EntryBytes];
+        for (ulong index = start; index < end; index++)
+        {
+            int at = (int)((index - start) % ChunkEntries) * Famfs2Layout.EntryBytes;
+            if (at == 0)
+            {
+                int length = (int)Math.Min(ChunkEntries, end - index) * Famfs2Layout.EntryBytes;
+                device.Invalidate(Famfs2Layout.EntryOffset(index), length);
+                device.Read(Famfs2Layout.EntryOffset(index), bytes.AsSpan(0, length));
+            }
+            Famfs2Entry entry = new(bytes.AsSpan(at));
+            string where = $"entry {index} at {Famfs2Layout.EntryOffset(index)}";
+            Famfs2EntryVerdict verdict = entry.Judge(index);
+            if (verdict != Famfs2EntryVerdict.Good)
+            {
+                firstBad ??= index;
+                findings?.Add(verdict == Famfs2EntryVerdict.BadChecksum ? new("entry-checksum", where, "checksum is wrong") : new("entry-sequence", where, $"sequence is {entry.Sequence}"));
+                continue;
+            }
+            goodBehind |= firstBad is not null;
+            if (!Famfs2Translator.Knows(entry.Type))
+            {
+                findings?.Add(new("entry-type", where, $"type {(uint)entry.Type} is undefined; nothing from here on is applied"));
+                continue;
+            }
+            if (findings is null)
+                continue;
+            Reformat(entry, canonical);
+            if (!entry.Bytes.SequenceEqual(canonical))
+                findings.Add(new("padding", where, "has bytes set that writers leave zero", FindingSeverity.Warning));
+        }
+        return (firstBad, goodBehind);
+    }
+
+    private static void Reformat(Famfs2Entry entry, Span<byte> canonical)
+    {
+        switch (entry.Type)
+        {
+            case Famfs2EntryType.File:
+                Famfs2File.Parse(entry).Format(canonical, entry.Sequence);
+                break;
+            case Famfs2EntryType.Directory:
+                Famfs2Directory.Parse(entry).Format(canonical, entry.Sequence);
+                break;
+            default:
+                Famfs2Device.Parse(entry).Format(canonical, entry.Sequence);
+                break;
+        }
+    }
+}

@@ -1,0 +1,198 @@
+using Famfs.Core.Allocation;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+
+namespace Famfs.Core.Check;
+
+/// <summary>
+/// Puts an exported log back onto devices as a new native file system: names, attributes and maps as the log has
+/// them, the bytes of files where they are and untouched. For memory whose own log is lost. What only the
+/// running file system had (hosts, master slots, request ids, deleted and staged files) is not carried over.
+/// Nothing is written before all is found possible; the superblock of device 0 comes last.
+/// </summary>
+public static class LogImport
+{
+    /// <summary>What came of it.</summary>
+    /// <param name="Superblock">Of device 0.</param>
+    /// <param name="Files">Files.</param>
+    /// <param name="Directories">Directories, without the root.</param>
+    /// <param name="LeftOut">Inodes that were staged or deleted and are not carried over.</param>
+    public sealed record Result(Superblock Superblock, long Files, long Directories, long LeftOut);
+
+    /// <summary>Imports <paramref name="state"/>, which an exported log was replayed to, onto <paramref name="devices"/>:
+    /// all of its devices, in the order of their indices. <paramref name="options"/>: host, clock, force.</summary>
+    public static Result Run(IReadOnlyList<DaxDevice> devices, ReplayState state, FormatOptions options)
+    {
+        RequireUsable(devices, state, options.Force);
+        long timeNs = (options.Clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
+        ExtentAllocator space = new();
+        foreach (DeviceAdded device in state.Devices)
+        {
+            DeviceIndex index = new((ushort)device.Index);
+            space.AddDevice(index, (long)device.LengthBytes);
+            space.Reserve(new(index, 0, MediaLayout.UnitBytes));
+        }
+        List<(RecordType Type, byte[] Payload)> records = [];
+        Result counted = Collect(state, space, (ulong)devices.Count - 1, records);
+        long logBytes = MediaLayout.SegmentHeaderBytes + (2L * MediaLayout.MaxRecordBytes) + ((devices.Count + 8) * 1024L)
+            + records.Sum(r => (long)RecordBatch.FrameBytes(r.Payload.Length));
+        MapExtent hostTable = Take(space, MediaLayout.UnitBytes);
+        MapExtent segment = Take(space, (logBytes + MediaLayout.UnitBytes - 1) / MediaLayout.UnitBytes * MediaLayout.UnitBytes);
+
+        List<Superblock> superblocks = [];
+        foreach (DeviceAdded device in state.Devices)
+        {
+            bool primary = device.Index == 0;
+            superblocks.Add(new()
+            {
+                FileSystem = state.Position.FileSystem,
+                Device = device.DeviceUuid.ToGuid("device uuid"),
+                MkfsHost = options.Host,
+                Index = new((ushort)device.Index),
+                DeviceLengthBytes = (long)device.LengthBytes,
+                Coherent = devices[(int)device.Index].Coherent,
+                DeviceName = Path.GetFileName(devices[(int)device.Index].Path),
+                Label = state.FileSystem!.Label,
+                CreatedNs = timeNs,
+                HostTableOffset = primary ? hostTable.OffsetBytes : MediaLayout.HostTableOffset,
+                HostTableLengthBytes = primary ? hostTable.LengthBytes : 0,
+                FirstSegmentOffset = primary ? segment.OffsetBytes : 0,
+                FirstSegmentLengthBytes = primary ? segment.LengthBytes : 0,
+            });
+        }
+        foreach (DaxDevice device in devices)
+        {
+            device.Zero(0, MediaLayout.UnitBytes);
+            device.Fence();
+        }
+        devices[0].Zero(hostTable.OffsetBytes, hostTable.LengthBytes);
+        devices[0].Zero(segment.OffsetBytes, segment.LengthBytes);
+        for (int i = devices.Count - 1; i >= 1; i--)
+            FileSystemFormatter.WriteSuperblock(devices[i], superblocks[i]);
+        FileSystemFormatter.WriteFirstTerm(devices, superblocks, options with { RootMode = state.FileSystem!.RootMode, RootUid = state.FileSystem.RootUid, RootGid = state.FileSystem.RootGid }, timeNs, records);
+        FileSystemFormatter.WriteSuperblock(devices[0], superblocks[0]);
+        return counted with { Superblock = superblocks[0] };
+    }
+
+    private static void RequireUsable(IReadOnlyList<DaxDevice> devices, ReplayState state, bool force)
+    {
+        if (state.FileSystem is null)
+            throw new FamfsException(ErrorReason.BadRequest, "the exported log has no records");
+        if (state.UnitBytes != MediaLayout.UnitBytes)
+            throw new FamfsException(ErrorReason.NotSupportedByFormat, $"the exported log has units of {state.UnitBytes} bytes, the native format has {MediaLayout.UnitBytes}");
+        if (devices.Count != state.Devices.Length)
+            throw new FamfsException(ErrorReason.DeviceMissing, $"the exported log has {state.Devices.Length} devices, {devices.Count} are given; give all of them, in the order of their indices");
+        if (devices.DistinctBy(d => d.Path).Count() != devices.Count)
+            throw new FamfsException(ErrorReason.BadRequest, "a device is given twice");
+        for (int i = 0; i < devices.Count; i++)
+        {
+            if (devices[i].LengthBytes < (long)state.Devices[i].LengthBytes)
+                throw new FamfsException(ErrorReason.BadSize, $"{devices[i].Path}: has {devices[i].LengthBytes} bytes, device {i} of the exported log {state.Devices[i].LengthBytes}") { Path = devices[i].Path, Limit = state.Devices[i].LengthBytes };
+            SuperblockVerdict verdict = DevicePool.ReadSuperblock(devices[i], out Superblock? found, out string cause);
+            if (verdict != SuperblockVerdict.Blank && !force)
+                throw new FamfsException(ErrorReason.Exists, $"{devices[i].Path}: not blank ({(found is null ? cause : $"holds file system {found.FileSystem}, device {found.Index}")}); use --force to overwrite its metadata") { Path = devices[i].Path };
+        }
+    }
+
+    /// <summary>Makes the records of what is published, parents first, and takes their extents.</summary>
+    private static Result Collect(ReplayState state, ExtentAllocator space, ulong furtherDevices, List<(RecordType, byte[])> records)
+    {
+        // Numbers of a native log are kept; those of famfs-2 begin where the native format has its own things.
+        ulong shift = state.Position.Generation == 0 ? MediaLayout.FirstFreeInode + furtherDevices : 0;
+        long files = 0;
+        long directories = 0;
+        using TreeReader reader = state.Tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        Queue<InodeNumber> waiting = new([InodeNumber.Root]);
+        while (waiting.TryDequeue(out InodeNumber directory))
+        {
+            InodeNumber parent = directory == InodeNumber.Root ? directory : new(directory.Value + shift);
+            DirectoryEntries entries = scope.List(directory, 0);
+            while (entries.MoveNext())
+            {
+                InodeAttributes inode = entries.Attributes;
+                ulong number = inode.Inode.Value + shift;
+                if (number < MediaLayout.FirstFreeInode + furtherDevices)
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"inode {inode.Inode} has a number of the file system's own");
+                switch (inode.Kind)
+                {
+                    case InodeKind.Directory:
+                        DirectoryMadeRecord made = new() { TimeNs = inode.ModifyTimeNs, Inode = new(number), Parent = parent, Name = entries.Name, Mode = inode.Mode, Uid = inode.Uid, Gid = inode.Gid };
+                        byte[] madeBytes = new byte[made.GetByteCount()];
+                        made.Write(madeBytes);
+                        records.Add((RecordType.DirectoryMade, madeBytes));
+                        waiting.Enqueue(inode.Inode);
+                        directories++;
+                        break;
+                    case InodeKind.File:
+                        records.Add((RecordType.FileCreated, RecordOf(scope, inode, number, parent, entries.Name, space)));
+                        files++;
+                        break;
+                    case InodeKind.Symlink:
+                        scope.TryGetSymlinkTarget(inode.Inode, out ReadOnlySpan<byte> target);
+                        SymlinkMade link = new()
+                        {
+                            TimeNs = inode.ModifyTimeNs,
+                            Inode = number,
+                            Parent = parent.Value,
+                            Name = Google.Protobuf.ByteString.CopyFrom(entries.Name),
+                            Target = Google.Protobuf.ByteString.CopyFrom(target),
+                            Uid = inode.Uid,
+                            Gid = inode.Gid,
+                        };
+                        byte[] linkBytes = new byte[link.CalculateSize()];
+                        Google.Protobuf.MessageExtensions.WriteTo(link, linkBytes.AsSpan());
+                        records.Add((RecordType.SymlinkMade, linkBytes));
+                        break;
+                }
+            }
+        }
+        long leftOut = 0;
+        InodeNumber at = default;
+        while (scope.TryGetNext(at, out InodeAttributes each))
+        {
+            at = each.Inode;
+            leftOut += each.Kind != InodeKind.System && each.Status != InodeStatus.Published ? 1 : 0;
+        }
+        return new(null!, files, directories, leftOut);
+    }
+
+    private static byte[] RecordOf(in TreeScope scope, in InodeAttributes inode, ulong number, InodeNumber parent, ReadOnlySpan<byte> name, ExtentAllocator space)
+    {
+        if (!scope.TryGetMap(inode.Inode, out MapView map))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"inode {inode.Inode} has no map");
+        MapExtent[] extents = new MapExtent[map.ExtentCount];
+        for (int i = 0; i < extents.Length; i++)
+        {
+            extents[i] = map[i];
+            space.Reserve(extents[i]);
+        }
+        FileCreatedRecord record = new()
+        {
+            TimeNs = inode.ModifyTimeNs,
+            Inode = new(number),
+            Parent = parent,
+            Name = name,
+            Mode = inode.Mode,
+            Uid = inode.Uid,
+            Gid = inode.Gid,
+            SizeBytes = inode.SizeBytes,
+            HasMap = true,
+            ChunkBytes = map.ChunkBytes,
+            Extents = extents,
+        };
+        byte[] bytes = new byte[record.GetByteCount()];
+        record.Write(bytes);
+        return bytes;
+    }
+
+    private static MapExtent Take(ExtentAllocator space, long lengthBytes)
+    {
+        List<MapExtent> extents = [];
+        space.Allocate(new AllocationRequest(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = [new(0)] }, new Random(0), extents);
+        return extents[0];
+    }
+}

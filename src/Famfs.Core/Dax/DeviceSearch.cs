@@ -1,0 +1,213 @@
+using Famfs.Core.Format;
+using Famfs.V1;
+
+namespace Famfs.Core.Dax;
+
+/// <summary>
+/// Where the devices of one file system may be on this host, as its operator says. A place is one of
+/// <code>
+/// a path                                         must be a device of the file system when the pool is opened
+/// a pattern: * or ? in its last component        whatever is there of the file system is used,
+/// a directory                                    everything else there is passed over
+/// the mount point of the file system, alone      all devices that its daemon has, through the mount
+/// </code>
+/// A device that the log names and that the pool lacks is looked for in all places again, by its uuid: it
+/// may have been added, plugged in or bound to its driver later. Owner: one thread at a time.
+/// </summary>
+public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider clock)
+{
+    // Chosen: a device that somebody has just added is there soon; one that stays away costs a look now and then.
+    private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
+
+    // Owner's thread.
+    private readonly HashSet<Guid> _missing = [];
+    private long _lookedAt;
+    private TimeSpan _pause;
+    private MetaDirectory? _mount;
+
+    /// <summary>The paths that must be devices of the file system.</summary>
+    public IReadOnlyList<string> Required => [.. places.Where(p => !IsSearched(p))];
+
+    /// <summary>What is in the other places now; any of it may be a device of the file system.</summary>
+    public IReadOnlyList<string> Found => [.. places.Where(IsSearched).SelectMany(Expand)];
+
+    /// <summary>Opens the pool of the one file system whose device 0 is in the places. Errors: as
+    /// <see cref="DaxDevice.Open(string, bool, bool?)"/> for the paths; DEVICE_MISSING without a device 0;
+    /// WRONG_FILESYSTEM for paths of another file system or several first devices.</summary>
+    public DevicePool Open(bool readOnly = false)
+    {
+        List<DaxDevice> opened = [];
+        try
+        {
+            if (places.FirstOrDefault(MetaDirectory.IsMountPoint) is { } mountPoint)
+            {
+                if (places.Count > 1)
+                    throw new FamfsException(ErrorReason.BadRequest, $"{mountPoint}: a mount point stands for all devices of its file system and is given alone") { Path = mountPoint };
+                _mount = new(mountPoint, readOnly, clock);
+                opened.AddRange(_mount.OpenDevices());
+                return DevicePool.Open(opened);
+            }
+            foreach (string path in places.Where(p => !IsSearched(p)))
+                opened.Add(DaxDevice.Open(path, readOnly));
+            if (places.Any(IsSearched))
+                AddFound(opened, readOnly);
+            return DevicePool.Open(opened);
+        }
+        catch
+        {
+            foreach (DaxDevice device in opened)
+                device.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Attaches what <paramref name="known"/> (the log's devices) names and the pool lacks, as far as it
+    /// is found. Costs nothing while nothing is missing; what stays missing is looked for every second first, every 30 s later.
+    /// Gives what happened since the last call: each missing device is reported once.</summary>
+    public DeviceSearchResult Look(DevicePool pool, IReadOnlyList<DeviceAdded> known)
+    {
+        // Asked every few milliseconds.
+        bool whole = true;
+        for (int i = 0; i < known.Count && whole; i++)
+            whole = pool.Find(new((ushort)known[i].Index)) is not null;
+        if (whole)
+            return DeviceSearchResult.Nothing;
+        List<DeviceAdded> wanted = [.. known.Where(d => pool.Find(new((ushort)d.Index)) is null)];
+        bool news = wanted.Any(d => !_missing.Contains(UuidOf(d)));
+        if (!news && clock.GetElapsedTime(_lookedAt) < _pause)
+            return DeviceSearchResult.Nothing;
+        _pause = news ? FirstPause : TimeSpan.FromTicks(Math.Min(_pause.Ticks * 2, LongestPause.Ticks));
+        List<DeviceIndex> attached = [];
+        List<(DeviceAdded, string)> missing = [];
+        Dictionary<Guid, string> causes = [];
+        HashSet<string> here = [.. pool.Present.Select(i => pool.Require(i).MemoryIdentity)];
+        if (_mount is not null)
+            attached.AddRange(AttachFromMount(_mount, pool, wanted));
+        foreach ((string path, Superblock superblock) in _mount is null ? Read(places.SelectMany(Expand), here) : [])
+        {
+            DeviceAdded? device = wanted.Find(d => UuidOf(d) == superblock.Device && d.Index == superblock.Index.Value && superblock.FileSystem == pool.Primary.FileSystem);
+            if (device is null || pool.Find(superblock.Index) is not null)
+                continue;
+            if (TryAttach(pool, path, out string cause))
+                attached.Add(superblock.Index);
+            else
+                causes[superblock.Device] = cause;
+        }
+        foreach (DeviceAdded device in wanted.Where(d => pool.Find(new((ushort)d.Index)) is null))
+        {
+            if (_missing.Add(UuidOf(device)))
+                missing.Add((device, causes.GetValueOrDefault(UuidOf(device), $"not found at {string.Join(", ", places)}")));
+        }
+        _missing.RemoveWhere(uuid => !wanted.Any(d => UuidOf(d) == uuid && pool.Find(new((ushort)d.Index)) is null));
+        _lookedAt = clock.GetTimestamp();
+        return new(attached, missing);
+    }
+
+    private static List<DeviceIndex> AttachFromMount(MetaDirectory mount, DevicePool pool, List<DeviceAdded> wanted)
+    {
+        List<DeviceIndex> attached = [];
+        foreach (DaxDevice device in mount.OpenDevices(wanted.Select(UuidOf)))
+        {
+            try
+            {
+                attached.Add(pool.Attach(device));
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+            {
+                // Not this time; it stays missing.
+                device.Dispose();
+            }
+        }
+        return attached;
+    }
+
+    private static Guid UuidOf(DeviceAdded device) => device.DeviceUuid.ToGuid("device_uuid");
+
+    private static bool TryAttach(DevicePool pool, string path, out string cause)
+    {
+        cause = "";
+        DaxDevice? device = null;
+        try
+        {
+            device = DaxDevice.Open(path);
+            pool.Attach(device);
+            return true;
+        }
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+        {
+            device?.Dispose();
+            cause = error.Message;
+            return false;
+        }
+    }
+
+    /// <summary>The devices in searched places that belong to the same file system as the paths, or to the only one that is there.
+    /// Two that claim one index are both left out: only the log says which of them it is.</summary>
+    private void AddFound(List<DaxDevice> opened, bool readOnly)
+    {
+        HashSet<string> here = [.. opened.Select(d => d.MemoryIdentity)];
+        List<Superblock> given = [.. opened.Select(DevicePool.RequireSuperblock)];
+        List<(string Path, Superblock Superblock)> found = [.. Read(places.Where(IsSearched).SelectMany(Expand), here)];
+        Superblock? primary = given.Find(s => s.IsPrimary);
+        if (primary is null)
+        {
+            List<(string Path, Superblock Superblock)> first = found.FindAll(f => f.Superblock.IsPrimary && given.All(g => g.FileSystem == f.Superblock.FileSystem));
+            if (first.Count == 0)
+                throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", places)}: none is the first device (index 0) of a file system") { Path = places[0] };
+            if (first.Count > 1)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{first[1].Path}: both it and {first[0].Path} are first devices of a file system; name the one that is meant") { Path = first[1].Path };
+            primary = first[0].Superblock;
+        }
+        foreach (IGrouping<DeviceIndex, (string Path, Superblock Superblock)> claims in found
+            .Where(f => f.Superblock.FileSystem == primary.FileSystem && given.All(g => g.Index != f.Superblock.Index))
+            .GroupBy(f => f.Superblock.Index))
+        {
+            if (claims.Count() == 1)
+                opened.Add(DaxDevice.Open(claims.First().Path, readOnly));
+        }
+    }
+
+    /// <summary>Sound superblocks behind <paramref name="paths"/>; everything else there is somebody else's business.</summary>
+    private static IEnumerable<(string Path, Superblock Superblock)> Read(IEnumerable<string> paths, HashSet<string> seen)
+    {
+        foreach (string path in paths)
+        {
+            Superblock superblock;
+            try
+            {
+                // For loads only: what is passed over is not touched.
+                using DaxDevice device = DaxDevice.Open(path, readOnly: true, coherent: true);
+                if (!seen.Add(device.MemoryIdentity))
+                    continue;
+                superblock = DevicePool.RequireSuperblock(device);
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
+            {
+                continue;
+            }
+            yield return (path, superblock);
+        }
+    }
+
+    private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || Directory.Exists(place));
+
+    private static bool IsPattern(string place) => Path.GetFileName(place).AsSpan().ContainsAny('*', '?');
+
+    private static IEnumerable<string> Expand(string place)
+    {
+        if (!IsSearched(place))
+            return [place];
+        string directory = IsPattern(place) ? Path.GetDirectoryName(Path.GetFullPath(place))! : place;
+        return Directory.Exists(directory) ? Directory.EnumerateFiles(directory, IsPattern(place) ? Path.GetFileName(place) : "*").Order(StringComparer.Ordinal) : [];
+    }
+}
+
+/// <summary>What a look for missing devices brought.</summary>
+/// <param name="Attached">Found and attached now.</param>
+/// <param name="Missing">Found to be missing now, with the cause; files on them answer EIO.</param>
+public sealed record DeviceSearchResult(IReadOnlyList<DeviceIndex> Attached, IReadOnlyList<(DeviceAdded Device, string Cause)> Missing)
+{
+    /// <summary>No news.</summary>
+    public static readonly DeviceSearchResult Nothing = new([], []);
+}

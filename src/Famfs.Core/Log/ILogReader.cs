@@ -1,0 +1,47 @@
+namespace Famfs.Core.Log;
+
+/// <summary>What a poll of the log found.</summary>
+public enum PollVerdict
+{
+    /// <summary>Frames to apply.</summary>
+    Records,
+
+    /// <summary>Nothing new.</summary>
+    UpToDate,
+
+    /// <summary>A higher term is claimed and not active yet: what follows is not settled, so nothing may be
+    /// applied until it is.</summary>
+    Unsettled,
+
+    /// <summary>What this reader has applied is not in the history of the current master: resync.</summary>
+    Diverged,
+}
+
+/// <summary>Frames of one segment that passed every check.</summary>
+/// <param name="Frames">Whole frames; valid until the next poll.</param>
+/// <param name="Count">Number of frames.</param>
+/// <param name="FirstSequence">Sequence of the first.</param>
+/// <param name="Generation">Generation of the log.</param>
+/// <param name="SegmentId">Segment that seeds their CRCs.</param>
+/// <param name="EndOffset">Log offset behind the last.</param>
+public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, LogSequence FirstSequence, ulong Generation, ulong SegmentId, long EndOffset);
+
+/// <summary>
+/// The records of a file system, read from its memory in order, whatever its media format: always the same
+/// frames. What replays, checks or prints a log needs no more than this. One thread at a time.
+/// </summary>
+public interface ILogReader
+{
+    /// <summary>The last record handed out.</summary>
+    LogPosition Position { get; }
+
+    /// <summary>Log offset behind it, bytes of the log on the media.</summary>
+    long Offset { get; }
+
+    /// <summary>Takes over a place that was reached by other means (records pushed by the master).</summary>
+    void Resume(LogPosition position, long offset);
+
+    /// <summary>Gives the next records, if any are published and settled. Throws MEDIA_CORRUPT when memory is
+    /// damaged, NOT_SUPPORTED_BY_FORMAT at a record of a kind that must be understood and is not.</summary>
+    PollVerdict Poll(out LogBlock block);
+}

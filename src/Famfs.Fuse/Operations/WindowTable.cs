@@ -1,0 +1,87 @@
+using System.Collections.Immutable;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+
+namespace Famfs.Fuse.Operations;
+
+/// <summary>A window in <c>.meta/window</c>: reserved space that a writer of this host may store to.</summary>
+/// <param name="Node">Its node id, above every inode number.</param>
+/// <param name="Extent">The range.</param>
+/// <param name="Name">Its name, UTF-8.</param>
+public sealed record Window(ulong Node, MapExtent Extent, byte[] Name);
+
+/// <summary>
+/// The windows of this mount (SAFETY S10): one for each range that a replayed record reserves to a term of this host's
+/// master slot, as long as no later term has started. A window that was closed answers ESTALE for good: its node id is
+/// never given again, not even when the same range is reserved again.
+/// <para>Threads: <see cref="Update"/> is called by whoever applies records; the rest by any thread, without lock.</para>
+/// </summary>
+public sealed class WindowTable
+{
+    /// <summary>Node id of the directory; those of windows are above it.</summary>
+    public const ulong DirectoryNode = MediaLayout.FirstPrivateNode;
+
+    // Replaced whole by the applying thread.
+    private volatile Window[] _open = [];
+
+    // Owner: the applying thread.
+    private ulong _nextNode = DirectoryNode + 1;
+    private ImmutableArray<Reservation> _seen = [];
+    private Term _seenTerm;
+
+    /// <summary>Windows that are open now, by node id ascending.</summary>
+    public ReadOnlySpan<Window> Open => _open;
+
+    /// <summary>Opens and closes windows as the state says now, on host <paramref name="host"/>.
+    /// Gives the windows that were closed; the kernel must be told of them.</summary>
+    public IReadOnlyList<Window> Update(ReplayState state, Guid host)
+    {
+        if (_seen == state.Reservations && _seenTerm == state.LastStartedTerm)
+            return [];
+        _seen = state.Reservations;
+        _seenTerm = state.LastStartedTerm;
+        bool ours = state.MasterSlots.TryGetValue(_seenTerm.Slot, out Guid owner) && owner == host;
+        List<MapExtent> wanted = [];
+        foreach (Reservation reservation in _seen)
+        {
+            if (ours && reservation.Term == _seenTerm)
+                wanted.AddRange(reservation.Extents);
+        }
+        Window[] before = _open;
+        List<Window> closed = [.. before.Where(w => !wanted.Contains(w.Extent))];
+        List<Window> open = [.. before.Where(w => wanted.Contains(w.Extent))];
+        Span<byte> name = stackalloc byte[MetaNames.MaxBytes];
+        foreach (MapExtent extent in wanted)
+        {
+            if (open.Exists(w => w.Extent == extent))
+                continue;
+            int length = MetaNames.FormatWindow(extent, name);
+            open.Add(new(_nextNode++, extent, name[..length].ToArray()));
+        }
+        _open = [.. open];
+        return closed;
+    }
+
+    /// <summary>The open window of that name, or null.</summary>
+    public Window? Find(ReadOnlySpan<byte> name)
+    {
+        foreach (Window window in _open)
+        {
+            if (name.SequenceEqual(window.Name))
+                return window;
+        }
+        return null;
+    }
+
+    /// <summary>The open window with that node id, or null.</summary>
+    public Window? Find(ulong node)
+    {
+        foreach (Window window in _open)
+        {
+            if (window.Node == node)
+                return window;
+        }
+        return null;
+    }
+}

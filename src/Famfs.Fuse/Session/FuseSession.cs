@@ -1,0 +1,276 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using Famfs.Core;
+using Famfs.Core.Interop;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Protocol;
+using Errno = Famfs.Fuse.Protocol.Errno;
+
+namespace Famfs.Fuse.Session;
+
+/// <summary>Sums over all workers, approximate while they run.</summary>
+/// <param name="Requests">Messages read.</param>
+/// <param name="Errors">Replies that carried an error.</param>
+/// <param name="Rejected">Messages that were no valid request.</param>
+/// <param name="Failures">Requests whose handler failed unexpectedly.</param>
+/// <param name="Faults">Reads and writes that met unreadable memory.</param>
+/// <param name="MissingDevice">Reads and writes that met a device this host does not have.</param>
+/// <param name="ReadBytes">Bytes given to readers.</param>
+/// <param name="WrittenBytes">Bytes taken from writers.</param>
+/// <param name="Forgotten">Lookups given back.</param>
+/// <param name="Fmaps">Maps given to the kernel.</param>
+/// <param name="RefusedFmaps">Maps found bad, at OPEN or GET_FMAP.</param>
+/// <param name="InexpressibleFmaps">Maps that this dialect cannot express.</param>
+/// <param name="ForeignFmaps">Requests for maps in the form of another dialect.</param>
+public readonly record struct FuseMountStatistics(
+    long Requests,
+    long Errors,
+    long Rejected,
+    long Failures,
+    long Faults,
+    long MissingDevice,
+    long ReadBytes,
+    long WrittenBytes,
+    long Forgotten,
+    long Fmaps,
+    long RefusedFmaps,
+    long InexpressibleFmaps,
+    long ForeignFmaps);
+
+/// <summary>
+/// The talk with one kernel: agrees on a dialect, then serves until the connection ends or <see cref="Dispose"/>. Knows
+/// nothing of mounting, so that a test can be the kernel.
+/// <para>Threads: <c>fuse-N</c>, each with a transport of its own, and <c>fuse-notify</c>.</para>
+/// </summary>
+public sealed class FuseSession : IDisposable
+{
+    private readonly IFuseConnection _connection;
+    private readonly FuseOperations _operations;
+    private readonly List<Server> _servers = [];
+    private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _running;
+    private volatile bool _stopping;
+
+    private FuseSession(FuseMountOptions options, IFuseConnection connection, Negotiated negotiated, OperationDependencies dependencies)
+    {
+        _connection = connection;
+        Negotiated = negotiated;
+        var presence = new KernelPresence();
+        _operations = new FuseOperations(dependencies, presence, options.Cache, negotiated);
+        Notifier = new KernelNotifier(connection.First, presence, dependencies.Tree, negotiated, options.NotificationLimitBytes);
+    }
+
+    private sealed class Server(RequestReader requests, FuseWorker worker, TreeReader reader)
+    {
+        public RequestReader Requests => requests;
+
+        public FuseWorker Worker => worker;
+
+        public TreeReader Reader => reader;
+
+        public required Thread Thread { get; init; }
+
+        public ThreadInterrupt? Interrupt { get; set; } // set by the thread before its first read
+    }
+
+    /// <summary>What was agreed on with the kernel.</summary>
+    public Negotiated Negotiated { get; }
+
+    /// <summary>Where replay says what it has changed.</summary>
+    public KernelNotifier Notifier { get; }
+
+    /// <summary>Ends when the last worker has. Fails with the reason when the connection broke.</summary>
+    public Task Completion => _completion.Task;
+
+    /// <summary>The last map that was not given to the kernel.</summary>
+    public RefusedFmap? LastRefusedFmap => _operations.LastRefusedFmap;
+
+    /// <summary>What the workers have done.</summary>
+    public FuseMountStatistics Statistics
+    {
+        get
+        {
+            FuseMountStatistics sum = default;
+            foreach (Server server in _servers)
+            {
+                WorkerCounters c = server.Worker.Counters;
+                sum = new FuseMountStatistics(
+                    sum.Requests + Volatile.Read(ref c.Requests),
+                    sum.Errors + Volatile.Read(ref c.Errors),
+                    sum.Rejected + Volatile.Read(ref c.Rejected),
+                    sum.Failures + Volatile.Read(ref c.Failures),
+                    sum.Faults + Volatile.Read(ref c.Faults),
+                    sum.MissingDevice + Volatile.Read(ref c.MissingDevice),
+                    sum.ReadBytes + Volatile.Read(ref c.ReadBytes),
+                    sum.WrittenBytes + Volatile.Read(ref c.WrittenBytes),
+                    sum.Forgotten + Volatile.Read(ref c.Forgotten),
+                    sum.Fmaps + Volatile.Read(ref c.Fmaps),
+                    sum.RefusedFmaps + Volatile.Read(ref c.RefusedFmaps),
+                    sum.InexpressibleFmaps + Volatile.Read(ref c.InexpressibleFmaps),
+                    sum.ForeignFmaps + Volatile.Read(ref c.ForeignFmaps));
+            }
+            return sum;
+        }
+    }
+
+    /// <summary>The last unexpected failure of a handler, for the log of the daemon.</summary>
+    public Exception? LastFailure => _servers.Select(server => server.Worker.LastFailure).FirstOrDefault(failure => failure is not null);
+
+    /// <summary>
+    /// Agrees with the kernel, gives it devices if it wants them pushed, and starts serving. Owns
+    /// <paramref name="connection"/> once it returns; when it throws, the caller still does.
+    /// <para>Errors: <see cref="IOException"/> when the connection fails, <see cref="NotSupportedException"/> when the
+    /// kernel is too old or does not speak the dialect that was asked for, <see cref="FamfsException"/> when it does not
+    /// take a device.</para>
+    /// </summary>
+    public static FuseSession Start(FuseMountOptions options, IFuseConnection connection, OperationDependencies dependencies)
+    {
+        int workers = options.RequireWorkerCount();
+        Negotiated negotiated = AnswerInit(connection.First, options);
+        negotiated = SettleDevices(negotiated, options.Dialect, connection.Push, dependencies.KernelDevices);
+        var session = new FuseSession(options, connection, negotiated, dependencies);
+        try
+        {
+            for (int i = 0; i < workers; i++)
+                session.AddServer(connection.AddTransport(), dependencies.Tree, i);
+        }
+        catch
+        {
+            session.Notifier.Dispose();
+            session.ReleaseReaders();
+            throw;
+        }
+        session._running = workers;
+        foreach (Server server in session._servers)
+            server.Thread.Start(server);
+        return session;
+    }
+
+    /// <summary>Ends serving and the connection. Whoever holds the mount has detached it before, or the kernel waits for
+    /// answers that do not come.</summary>
+    public void Dispose()
+    {
+        // In this order: the notifier may be inside the kernel, waiting for a directory's lock that a request
+        // holds, and only a worker that still answers lets it go on.
+        Notifier.Dispose();
+        _stopping = true;
+        Quiesce();
+        ReleaseReaders();
+        _connection.Dispose();
+        _completion.TrySetResult();
+    }
+
+    // Reads and answers the first request, which is INIT. A kernel with a higher major version asks again when it
+    // has seen ours.
+    private static Negotiated AnswerInit(IFuseTransport transport, FuseMountOptions options)
+    {
+        using var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
+        var reply = new ReplyBuffer();
+        Span<byte> padded = stackalloc byte[Unsafe.SizeOf<InitIn>()]; // older kernels send less
+        while (true)
+        {
+            switch (reader.Read(out FuseRequest request, out ParseVerdict verdict))
+            {
+                case ReadOutcome.Again:
+                    continue;
+                case ReadOutcome.Message when verdict == ParseVerdict.Ok && request.Row!.Operation == Operation.Init:
+                    padded.Clear();
+                    request.Body[..Math.Min(request.Body.Length, padded.Length)].CopyTo(padded);
+                    InitIn offer = System.Runtime.InteropServices.MemoryMarshal.Read<InitIn>(padded);
+                    if (offer.Major > FuseConstants.FUSE_KERNEL_VERSION)
+                    {
+                        var ours = new InitOut { Major = FuseConstants.FUSE_KERNEL_VERSION, Minor = FuseConstants.FUSE_KERNEL_MINOR_VERSION };
+                        _ = transport.Write(reply.Frame(request.Header.Unique, reply.Ok(ours), out _), default); // an error shows at the next read
+                        continue;
+                    }
+                    if (!InitNegotiation.TryNegotiate(offer, options.RequireMaxPages(), options.Dialect, out InitOut answer, out Negotiated? negotiated, out string? cause))
+                    {
+                        _ = transport.Write(reply.Frame(request.Header.Unique, Errno.EPROTO, out _), default); // giving up anyway
+                        throw new NotSupportedException(cause);
+                    }
+                    int written = transport.Write(reply.Frame(request.Header.Unique, reply.Ok(answer), out _), default);
+                    return written >= 0 ? negotiated : throw new IOException($"reply to INIT: {(Errno)(-written)}", -written);
+                case ReadOutcome.Ended:
+                    throw new IOException("the connection ended before INIT", (int)Errno.ENODEV);
+                default:
+                    throw new IOException($"expected INIT from the kernel: {reader.LastError}", (int)Errno.EPROTO);
+            }
+        }
+    }
+
+    // Before any worker runs, so before any map can name a device. Answering INIT has made the kernel ready for the
+    // ioctl: it handles that reply inside our write.
+    private static Negotiated SettleDevices(Negotiated negotiated, DialectWish wish, IDevicePush? push, KernelDevices devices)
+    {
+        int pushed = 0;
+        if (negotiated.Dialect == DialectTable.B && wish.Forced is null && push is not null && devices.TryPushFirst(push, out Errno errno))
+        {
+            if (!DialectTable.TrySettle(errno, out Dialect settled))
+                throw KernelDevices.PushError(devices.All[0].Path, errno);
+            negotiated = negotiated with { Dialect = settled };
+            pushed = 1;
+        }
+        if (!negotiated.Dialect.PushesDevices)
+            return negotiated;
+        if (push is null)
+            throw new NotSupportedException($"dialect {negotiated.Dialect.Name} needs the number of the ioctl that pushes a device (--push-ioctl)");
+        devices.StartPushing(push, negotiated.Dialect.Fmaps!.MaxDevices, pushed);
+        return negotiated;
+    }
+
+    private void AddServer(IFuseTransport transport, InodeTree tree, int number)
+    {
+        TreeReader reader = tree.RegisterReader();
+        var requests = new RequestReader(transport, Negotiated);
+        var worker = new FuseWorker(
+            requests, _operations, new ReplyWriter(transport), new WorkerState(reader, new ReplyBuffer(), new WorkerCounters(), requests.Buffer));
+        _servers.Add(new Server(requests, worker, reader)
+        {
+            Thread = new Thread(Serve) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"fuse-{number}") },
+        });
+    }
+
+    private void Serve(object? argument)
+    {
+        var server = (Server)argument!;
+        Exception? failure = null;
+        try
+        {
+            server.Interrupt = ThreadInterrupt.ForCurrentThread();
+            ReadOutcome outcome = ReadOutcome.Again;
+            while (!_stopping && outcome is ReadOutcome.Message or ReadOutcome.Again)
+                outcome = server.Worker.Step();
+            if (outcome == ReadOutcome.Broken)
+                failure = new IOException($"reading /dev/fuse: {server.Worker.ReadError}", (int)server.Worker.ReadError);
+        }
+        catch (Exception exception)
+        {
+            failure = exception; // kept in Completion
+        }
+        if (failure is not null)
+            _completion.TrySetException(failure);
+        if (Interlocked.Decrement(ref _running) == 0)
+            _completion.TrySetResult();
+    }
+
+    // Gets every worker out of its read. Signals are repeated because one that comes just before the read is lost.
+    private void Quiesce()
+    {
+        foreach (Server server in _servers)
+        {
+            while (!server.Thread.Join(millisecondsTimeout: 5))
+                server.Interrupt?.Send();
+        }
+    }
+
+    private void ReleaseReaders()
+    {
+        foreach (Server server in _servers)
+        {
+            server.Reader.Dispose();
+            server.Requests.Dispose();
+        }
+    }
+}

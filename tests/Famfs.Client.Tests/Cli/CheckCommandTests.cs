@@ -1,0 +1,90 @@
+using System.Text.Json;
+using Famfs.Client.Cli;
+using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
+using Famfs.Core.Format.Famfs2;
+using Xunit;
+
+namespace Famfs.Client.Tests.Cli;
+
+public sealed class CheckCommandTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-check-").FullName;
+    private readonly string _device;
+    private readonly string _system;
+
+    public CheckCommandTests()
+    {
+        _device = Path.Combine(_directory, "device");
+        _system = Path.Combine(_directory, "system_uuid");
+        using (FileStream file = File.Create(_device))
+            file.SetLength(32 << 20);
+    }
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task Exit_codes_tell_clean_repaired_left_and_impossible_apart()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        await RequireAsync(0, "check", _device);
+        WriteCounters(0, 1);
+        await RequireAsync(4, "check", _device);
+        string backup = Path.Combine(_directory, "backup.json");
+        string repaired = await RequireAsync(1, "check", "--repair", "--backup", backup, "--system-uuid-file", _system, "-o", "json", _device);
+        using (JsonDocument json = JsonDocument.Parse(repaired))
+        {
+            Assert.Equal(0, json.RootElement.GetProperty("errors_left").GetInt32());
+            Assert.Equal("index-skew", json.RootElement.GetProperty("repaired")[0].GetProperty("code").GetString());
+            Assert.Equal("error", json.RootElement.GetProperty("findings")[0].GetProperty("severity").GetString());
+        }
+        Assert.True(File.Exists(backup));
+        await RequireAsync(0, "check", _device);
+        await RequireAsync(8, "check", Path.Combine(_directory, "not-there"));
+    }
+
+    [Fact]
+    public async Task Repair_refuses_while_a_master_lives_and_on_another_system()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        WriteCounters(0, 1);
+        string other = Path.Combine(_directory, "other");
+        Famfs2SystemUuid.ReadOrMake(other);
+        Assert.Contains("may be changed by system", await RequireAsync(8, "check", "--repair", "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        using (DaxDevice master = DaxDevice.Open(_device))
+        {
+            Assert.True(master.TryLockByte(0, out IDisposable? held));
+            Assert.Contains("a master of this host is running", await RequireAsync(8, "check", "--repair", "--system-uuid-file", _system, _device), StringComparison.Ordinal);
+            held.Dispose();
+        }
+        await RequireAsync(4, "check", _device);
+    }
+
+    [Theory]
+    [InlineData("--format", "famfs-2", "--label", "x")]
+    [InlineData("--format", "famfs-2", "--loglen", "12M")]
+    [InlineData("--loglen", "8M")]
+    [InlineData("--format", "famfs-3")]
+    public async Task Mkfs_refuses_options_that_the_format_does_not_have(params string[] options)
+    {
+        await RequireAsync(2, ["mkfs", .. options, "--host-state", _directory, _device]);
+        Assert.False(File.ReadAllBytes(_device).AsSpan().ContainsAnyExcept((byte)0));
+    }
+
+    private async Task<string> RequireAsync(int code, params string[] arguments)
+    {
+        using StringWriter output = new();
+        ExitCode exit = await FamfsCommand.RunAsync(arguments, new() { Out = output, Error = output, Variable = _ => null }, TestContext.Current.CancellationToken);
+        Assert.True(code == (int)exit, $"{string.Join(' ', arguments)} exited with {(int)exit}: {output}");
+        return output.ToString();
+    }
+
+    private void WriteCounters(ulong sequence, ulong index)
+    {
+        byte[] header = new byte[Famfs2LogHeader.Size];
+        new Famfs2LogHeader(Famfs2Layout.MinLogBytes, sequence, index).Format(header);
+        using FileStream file = File.OpenWrite(_device);
+        file.Position = Famfs2Layout.LogOffset;
+        file.Write(header);
+    }
+}

@@ -1,0 +1,241 @@
+using System.Text.Json;
+using Famfs.Core.Check;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
+using Famfs.Core.Log;
+using Famfs.Core.Tests.Log;
+using Famfs.TestSupport.Dax;
+using Famfs.TestSupport.Famfs2;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Core.Tests.Check;
+
+public sealed class FileSystemCheckTests : IDisposable
+{
+    private const int Unit = MediaLayout.UnitBytes;
+
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-check-").FullName;
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void Sound_file_systems_of_both_formats_have_no_findings()
+    {
+        FakeSharedMemory[] native = Native();
+        CheckResult result = Run(native);
+        Assert.Empty(result.Findings);
+        Assert.Equal((FileSystemFormat.Native, 0L, 1L), (result.Format, result.Files, result.Directories));
+        Famfs2Image image = Start();
+        result = Run(image.Memory);
+        Assert.Empty(result.Findings);
+        Assert.Equal((FileSystemFormat.Famfs2, 1L, 2L), (result.Format, result.Files, result.Directories));
+        Assert.Equal(Unit + Famfs2Layout.MinLogBytes + Unit, result.UsedBytes);
+    }
+
+    [Theory]
+    [InlineData("checksum", "entry-checksum")]
+    [InlineData("sequence", "entry-sequence")]
+    [InlineData("type", "entry-type")]
+    public void A_bad_entry_before_good_ones_is_found_and_not_repaired(string what, string code)
+    {
+        Famfs2Image image = Start();
+        image.AddChanged(Famfs2Image.File("x", 1, Famfs2Image.Extent(10)), bytes => bytes[what switch { "sequence" => 0, "type" => 8, _ => 300 }] = what == "type" ? (byte)2 : (byte)7);
+        if (what == "checksum")
+            image.Flip(Famfs2Layout.EntryOffset(2) + 301, 1);
+        image.Directory("after");
+        CheckResult result = Run(image.Memory);
+        Assert.Equal([code], result.Findings.Where(f => f.Severity == FindingSeverity.Error).Select(f => f.Code));
+        Assert.Contains("entry 2", result.Findings[0].Where, StringComparison.Ordinal);
+        Assert.Empty(result.Repairs);
+        Assert.Equal(2, result.Directories);
+    }
+
+    [Fact]
+    public void Bytes_in_the_padding_are_a_warning()
+    {
+        Famfs2Image image = Start().AddChanged(Famfs2Image.File("x", 1, Famfs2Image.Extent(10)), bytes => bytes[500] = 1);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal([("padding", FindingSeverity.Warning)], result.Findings.Select(f => (f.Code, f.Severity)));
+        Assert.Equal((0, 2L), (result.ErrorCount, result.Files));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void A_torn_tail_is_cut_off_by_repair(int torn)
+    {
+        Famfs2Image image = Start();
+        for (int i = 0; i < torn; i++)
+        {
+            image.Directory($"torn{i}");
+            image.Flip(Famfs2Layout.EntryOffset(image.Count - 1) + 60, 0xFF);
+        }
+        CheckResult result = Run(image.Memory);
+        Assert.Contains("torn-tail", result.Findings.Select(f => f.Code));
+        Repair(result, image.Memory);
+        Assert.Equal(new Famfs2LogHeader(Famfs2Layout.MinLogBytes, 2, 2), HeaderOf(image));
+    }
+
+    [Theory]
+    // Entries 0 to 3 are good, 4 is not.
+    [InlineData(3UL, 4UL, 4UL)]
+    [InlineData(4UL, 3UL, 4UL)]
+    [InlineData(2UL, 4UL, 4UL)]
+    [InlineData(3UL, 5UL, 4UL)]
+    [InlineData(4UL, ulong.MaxValue, 4UL)]
+    public void Counters_that_differ_are_joined_behind_the_last_good_entry_that_one_of_them_covers(ulong sequence, ulong index, ulong joined)
+    {
+        Famfs2Image image = Start().Directory("a").Directory("b");
+        image.WriteHeader(sequence, index);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(["index-skew"], result.Findings.Select(f => f.Code));
+        Repair(result, image.Memory);
+        Assert.Equal(new Famfs2LogHeader(Famfs2Layout.MinLogBytes, joined, joined), HeaderOf(image));
+    }
+
+    [Fact]
+    public void A_damaged_log_header_is_written_anew_when_nothing_of_it_must_be_guessed()
+    {
+        Famfs2Image image = Start();
+        image.Flip(Famfs2Layout.LogOffset + 17, 4);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(["unusable", "log-header"], result.Findings.Select(f => f.Code));
+        Repair(result, image.Memory);
+
+        image.WriteHeader(1, 2);
+        image.Flip(Famfs2Layout.LogOffset + 17, 4);
+        Assert.Empty(Run(image.Memory).Repairs);
+    }
+
+    [Theory]
+    [InlineData(0L, "superblock")]
+    [InlineData(MediaLayout.SuperblockCopyOffset, "superblock-copy")]
+    public void A_damaged_native_superblock_is_written_from_its_other_copy(long offset, string code)
+    {
+        FakeSharedMemory[] memories = Native();
+        foreach (FakeSharedMemory memory in memories)
+        {
+            byte[] before = Bytes(memory, offset);
+            memory.WriteMemory(offset + 700, [0x55]);
+            CheckResult result = Run(memories);
+            Assert.Equal([code], result.Findings.Select(f => f.Code));
+            Repair(result, memories);
+            Assert.Equal(before, Bytes(memory, offset));
+        }
+    }
+
+    [Fact]
+    public void Repair_writes_down_what_it_changes_and_does_nothing_when_it_cannot()
+    {
+        Famfs2Image image = Start().Directory("a");
+        image.WriteHeader(2, 3);
+        CheckResult result = Run(image.Memory);
+        string taken = Path.Combine(_directory, "taken");
+        File.WriteAllText(taken, "");
+        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => FileSystemRepair.Apply(result.Repairs, taken)).Reason);
+        Assert.Equal(2UL, HeaderOf(image).NextSequence);
+        byte[] before = new byte[Famfs2LogHeader.Size];
+        image.Memory.ReadMemory(Famfs2Layout.LogOffset, before);
+        string path = Path.Combine(_directory, "backup");
+        FileSystemRepair.Apply(result.Repairs, path);
+        using JsonDocument backup = JsonDocument.Parse(File.ReadAllText(path));
+        JsonElement one = Assert.Single(backup.RootElement.EnumerateArray());
+        Assert.Equal(Convert.ToHexStringLower(before), one.GetProperty("before").GetString());
+        Assert.Equal(Famfs2Layout.LogOffset, one.GetProperty("offset").GetInt64());
+    }
+
+    [Fact]
+    public void Damage_of_anchors_hosts_and_devices_is_found()
+    {
+        FakeSharedMemory[] memories = Native();
+        byte[] noise = new byte[256];
+        new Random(3).NextBytes(noise);
+        memories[0].WriteMemory(MediaLayout.AnchorOffset + (9 * MediaLayout.AnchorStride), noise.AsSpan(0, 128));
+        memories[0].WriteMemory(MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes), noise);
+        CheckResult result = Run(memories[0]);
+        Assert.Equal(["anchor", "log", "host-unreadable"], result.Findings.Select(f => f.Code));
+        Assert.Contains("slot 9", result.Findings[0].Where, StringComparison.Ordinal);
+        Assert.Contains("entry 3", result.Findings[2].Where, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Devices_that_are_no_file_system_are_findings_and_no_crash()
+    {
+        FakeSharedMemory blank = new(8L * Unit, 1);
+        Assert.Equal(["superblock", "unusable"], Run(blank).Findings.Select(f => f.Code));
+        Assert.Equal(["unusable"], Run(new FakeSharedMemory(4096, 1)).Findings.Select(f => f.Code));
+        Famfs2Image image = Start();
+        image.Flip(50, 1);
+        CheckResult damaged = Run(image.Memory);
+        Assert.Equal(["superblock", "unusable"], damaged.Findings.Select(f => f.Code));
+        Assert.Empty(damaged.Repairs);
+        image.Flip(50, 1);
+        image.Memory.Poison(Famfs2Layout.EntryOffset(0), 64);
+        Assert.Contains("device-fault", Run(image.Memory).Findings.Select(f => f.Code));
+    }
+
+    [Fact]
+    public void No_flipped_bit_makes_the_check_or_its_repair_fail()
+    {
+        Famfs2Image image = Start().Directory("a");
+        int number = 0;
+        foreach (long offset in (long[])[.. Range(0, Famfs2Superblock.Size), .. Range(Famfs2Layout.LogOffset, 48 + (3 * 544))])
+        {
+            byte bit = (byte)(1 << (int)(offset % 8));
+            byte[] before = Bytes(image.Memory, Famfs2Layout.LogOffset);
+            image.Flip(offset, bit);
+            CheckResult result = Run(image.Memory);
+            if (result.Repairs.Count > 0)
+            {
+                FileSystemRepair.Apply(result.Repairs, Path.Combine(_directory, $"{number++}"));
+                Assert.DoesNotContain(Run(image.Memory).Findings, f => result.Repairs.Any(r => r.Code == f.Code));
+                image.Memory.WriteMemory(Famfs2Layout.LogOffset, before);
+            }
+            else
+            {
+                image.Flip(offset, bit);
+            }
+        }
+        Assert.NotEqual(0, number);
+    }
+
+    private static IEnumerable<long> Range(long start, int count) => Enumerable.Range(0, count).Select(i => start + i);
+
+    private static Famfs2Image Start() => new Famfs2Image().Directory("d").Add(Famfs2Image.File("d/f", 1, Famfs2Image.Extent(Famfs2Image.FirstFreeUnit)));
+
+    private static FakeSharedMemory[] Native()
+    {
+        FakeSharedMemory[] memories = [new(8L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "first" }, new(4L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "second" }];
+        FileSystemFormatter.Format([.. memories.Select(m => m.Attach("a"))], new() { Host = LogBench.HostA, Clock = TimeProvider.System });
+        foreach (FakeSharedMemory memory in memories)
+            memory.Settle();
+        return memories;
+    }
+
+    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))]);
+
+    private static byte[] Bytes(FakeSharedMemory memory, long offset)
+    {
+        byte[] bytes = new byte[MediaLayout.SuperblockBytes];
+        memory.ReadMemory(offset, bytes);
+        return bytes;
+    }
+
+    private static Famfs2LogHeader HeaderOf(Famfs2Image image)
+    {
+        byte[] bytes = new byte[Famfs2LogHeader.Size];
+        image.Memory.ReadMemory(Famfs2Layout.LogOffset, bytes);
+        Famfs2LogHeader.Parse(bytes, image.Superblock.LogLengthBytes, out Famfs2LogHeader header, out _);
+        return header;
+    }
+
+    private void Repair(CheckResult result, params FakeSharedMemory[] memories)
+    {
+        FileSystemRepair.Apply(result.Repairs, Path.Combine(_directory, Guid.NewGuid().ToString()));
+        foreach (FakeSharedMemory memory in memories)
+            memory.Settle();
+        Assert.Empty(Run(memories).Findings);
+    }
+}

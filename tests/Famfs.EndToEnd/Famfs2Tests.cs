@@ -1,0 +1,108 @@
+using Famfs.Client;
+using Famfs.Core.Check;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.EndToEnd;
+
+/// <summary>A famfs-2 file system with real masters, daemons and mounts.</summary>
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
+public sealed class Famfs2Tests : IDisposable
+{
+    private const string Ready = "has no host table";
+
+    private readonly string _systems = Directory.CreateTempSubdirectory("famfs-system-").FullName;
+
+    public void Dispose() => Directory.Delete(_systems, recursive: true);
+
+    [Fact]
+    public async Task Files_made_on_famfs_2_are_on_both_hosts_with_their_content_and_outlive_master_and_mounts()
+    {
+        using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--loglen", "16M", "--system-uuid-file", SystemOf("a"));
+        (ServerProcess process, string address) = cluster.StartMaster("a", "--system-uuid-file", SystemOf("a"));
+        (ServerProcess mounted, string a) = cluster.MountWhen(Ready, "a", address);
+        string b = cluster.MountWhen(Ready, "b", address).Path;
+        cluster.Famfs("mkdir", "-p", "--mode", "750", Path.Combine(a, "d/e"));
+        cluster.Famfs("creat", "--size", "5M", "--interleave", "2", Path.Combine(a, "d/e/f"));
+        byte[] content = new byte[5 << 20];
+        Assert.Equal(content, File.ReadAllBytes(Path.Combine(a, "d/e/f")));
+        new Random(1).NextBytes(content);
+        using (FileStream file = File.OpenWrite(Path.Combine(a, "d/e/f")))
+            file.Write(content);
+        using (FamfsClient client = Cluster.Connect(address))
+        {
+            Assert.Equal(2u, (await client.BarrierAsync(new(), cancel: TestContext.Current.CancellationToken)).MountCount);
+            GetStatusReply status = await client.GetStatusAsync(cancel: TestContext.Current.CancellationToken);
+            Assert.Equal("famfs-2", status.Format);
+            Assert.Contains(status.Warnings, w => w.Contains("one writer", StringComparison.Ordinal));
+        }
+        Assert.Equal(content, File.ReadAllBytes(Path.Combine(b, "d/e/f")));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute, File.GetUnixFileMode(Path.Combine(b, "d/e")));
+        (int exit, string output) = cluster.TryFamfs("rm", Path.Combine(a, "d/e/f"));
+        Assert.Equal(10, exit);
+        Assert.Contains("native", output, StringComparison.Ordinal);
+
+        // Online, through the mount and through the master.
+        Assert.Contains("0 error(s)", cluster.Famfs("check", b), StringComparison.Ordinal);
+        Assert.Contains("0 error(s)", cluster.Famfs("check", "--master", address), StringComparison.Ordinal);
+        Assert.Contains("a master of this host is running", cluster.TryFamfs(["migrate", "--system-uuid-file", SystemOf("a"), "--host-state", cluster.StateOf("a"), .. cluster.Devices]).Output, StringComparison.Ordinal);
+
+        // The master dies; both mounts go on, a mount made anew needs none, and the next master goes on behind.
+        process.Signal("KILL");
+        process.AwaitExit();
+        cluster.Famfs("umount", a);
+        mounted.AwaitExit();
+        a = cluster.MountWhen(Ready, "a", address).Path;
+        Assert.Equal(content, File.ReadAllBytes(Path.Combine(a, "d/e/f")));
+        (int refused, string why) = Exit(cluster.LaunchMaster("b", "--system-uuid-file", SystemOf("b")).Process);
+        Assert.Equal(1, refused);
+        Assert.Contains("--take-over", why, StringComparison.Ordinal);
+        (ServerProcess last, string next) = cluster.StartMaster("b", "--system-uuid-file", SystemOf("b"), "--take-over");
+        cluster.Famfs("--master", next, "creat", "--size", "1", "d/g");
+        Cluster.Await("the mount showing the file", () => File.Exists(Path.Combine(b, "d/g")));
+        CheckResult check = cluster.Check();
+        Assert.Empty(check.Findings);
+        Assert.Equal((2L, 3L), (check.Files, check.Directories));
+
+        // Unmounted everywhere and without a master it becomes native, and the file is what it was.
+        last.Signal("TERM");
+        last.AwaitExit();
+        cluster.Famfs("umount", a);
+        cluster.Famfs("umount", b);
+        cluster.Famfs(["migrate", "--system-uuid-file", SystemOf("b"), "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+        address = cluster.StartMaster("a").Address;
+        a = cluster.Mount("a", address).Path;
+        Assert.Equal(content, File.ReadAllBytes(Path.Combine(a, "d/e/f")));
+        cluster.Famfs("creat", "--size", "1", Path.Combine(a, "d/h"));
+        Assert.Empty(cluster.Check().Findings);
+    }
+
+    [Fact]
+    public void A_log_with_a_damaged_entry_is_mounted_read_only_with_what_comes_before_it()
+    {
+        using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--system-uuid-file", SystemOf("a"));
+        (ServerProcess process, string address) = cluster.StartMaster("a", "--system-uuid-file", SystemOf("a"));
+        cluster.Famfs("--master", address, "creat", "--size", "1", "good");
+        cluster.Famfs("--master", address, "creat", "--size", "1", "bad");
+        process.Signal("TERM");
+        process.AwaitExit();
+        using (FileStream device = File.OpenWrite(cluster.Devices[0]))
+        {
+            // Entry 0 is the second device.
+            device.Position = 0x200030 + (2 * 544) + 50;
+            device.WriteByte(0x55);
+        }
+        string mount = cluster.Mount("a", address, "mounting read-only").Path;
+        Cluster.Await("the mount", () => File.Exists(Path.Combine(mount, "good")));
+        Assert.False(File.Exists(Path.Combine(mount, "bad")));
+        Assert.ThrowsAny<Exception>(() => File.OpenWrite(Path.Combine(mount, "good")).Dispose());
+        Assert.Equal([0], File.ReadAllBytes(Path.Combine(mount, "good")));
+        (int exit, string output) = Exit(cluster.LaunchMaster("a", "--system-uuid-file", SystemOf("a")).Process);
+        Assert.Equal(1, exit);
+        Assert.Contains("entry 2", output, StringComparison.Ordinal);
+    }
+
+    private static (int Exit, string Output) Exit(ServerProcess process) => (process.AwaitExit(), process.Output);
+
+    private string SystemOf(string host) => Path.Combine(_systems, host, "system_uuid");
+}

@@ -1,0 +1,221 @@
+using Famfs.Core;
+using Famfs.Core.Check;
+using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
+using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Xunit;
+using FileInfo = Famfs.V1.FileInfo;
+
+namespace Famfs.Master.Tests;
+
+/// <summary>The engine on a famfs-2 file system in files, without gRPC.</summary>
+public sealed class Famfs2MasterTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-2-").FullName;
+    private readonly string[] _paths;
+    private readonly string _system;
+
+    public Famfs2MasterTests()
+    {
+        _paths = [Path.Combine(_directory, "0"), Path.Combine(_directory, "1")];
+        _system = Path.Combine(_directory, "opt", "system_uuid");
+        List<DaxDevice> devices = [];
+        foreach (string path in _paths)
+        {
+            using (FileStream file = File.Create(path))
+                file.SetLength(128L << 20);
+            devices.Add(DaxDevice.Open(path));
+        }
+        Famfs2Formatter.Format(devices, new() { System = Famfs2SystemUuid.ReadOrMake(_system) });
+        devices.ForEach(d => d.Dispose());
+    }
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task Created_files_are_there_after_a_restart_with_inode_2_plus_index_and_the_same_tree_for_every_reader()
+    {
+        List<FileInfo2> made = [];
+        await using (Master master = Start())
+        {
+            made.Add(new(await master.MakeDirectoryAsync("d")));
+            made.Add(new((await master.CreateAsync(new() { Path = "d/f", SizeBytes = 5, Uid = 7 })).File));
+            made.Add(new((await master.CreateAsync(new() { Path = "d/g", SizeBytes = 16 << 20, Layout = new() { Kind = LayoutKind.Interleaved } })).File));
+        }
+        // Index 0 is the second device.
+        Assert.Equal([3UL, 4UL, 5UL], made.Select(m => m.Inode));
+        await using Master again = Start();
+        made[0] = made[0] with { SizeBytes = 2 };
+        foreach (FileInfo2 info in made)
+            Assert.Equal(info, new(await again.Engine.RunAsync(_ => again.Operations.Describe(again.Operations.Find(null, info.Inode), info.Path, true))));
+        Assert.Equal(0, made[1].TimeNs);
+        Assert.Equal(6UL, (await again.CreateAsync(new() { Path = "h", SizeBytes = 1 })).File.Inode);
+        using DevicePool pool = Open();
+        CheckResult check = FileSystemCheck.Run(pool);
+        Assert.Empty(check.Findings);
+        Assert.Equal((3L, 2L), (check.Files, check.Directories));
+    }
+
+    [Fact]
+    public async Task What_the_format_cannot_hold_is_refused_with_the_format_that_can_and_nothing_changes()
+    {
+        await using Master master = Start();
+        LogPosition before = await master.Engine.RunAsync(e => e.Position);
+        long free = await master.Engine.RunAsync(e => e.Allocator.FreeBytes);
+        string longest = new('p', Famfs2Layout.MaxPathBytes);
+        foreach (Func<Task> refused in (Func<Task>[])[
+            () => master.CreateAsync(new() { Path = longest + "p", SizeBytes = 1 }),
+            () => master.MakeDirectoryAsync(longest + "p"),
+            () => master.Engine.RunAsync(_ => master.Operations.MakeDirectory(new() { Path = $"{longest[..40]}/{longest[..39]}", Parents = true })),
+            () => master.CreateAsync(new() { Path = "f", SizeBytes = 1, State = CreateState.Staged }),
+            () => master.CreateAsync(new() { Path = "f", SizeBytes = 1, Layout = new() { Kind = LayoutKind.Interleaved, Strips = 17 } }),
+            () => master.Engine.RunAsync(_ => master.Operations.SetPolicy(new() { DialectFloor = "B" })),
+            () => master.Engine.RunAsync(_ => master.Operations.GrantMasterSlot(new() { HostId = Guid.NewGuid().ToByteString() })),
+        ])
+        {
+            FamfsException error = await Assert.ThrowsAsync<FamfsException>(refused);
+            Assert.Equal(ErrorReason.NotSupportedByFormat, error.Reason);
+            Assert.Contains("native", error.Message, StringComparison.Ordinal);
+        }
+        foreach (string call in new[] { "Remove", "Rename", "PublishFile", "SetAttributes", "Compact" })
+            Assert.Equal(ErrorReason.NotSupportedByFormat, master.Engine.Format.FindRefusal(call)!.Reason);
+        Assert.Equal(before, await master.Engine.RunAsync(e => e.Position));
+        Assert.Equal(free, await master.Engine.RunAsync(e => e.Allocator.FreeBytes));
+        Assert.Equal(longest, (await master.CreateAsync(new() { Path = longest, SizeBytes = 1 })).File.Path);
+    }
+
+    [Fact]
+    public async Task A_repeated_request_gets_the_first_answer_until_a_restart_and_then_OPEN_IF_SAME_does()
+    {
+        CreateFileRequest request = new() { RequestId = Guid.CreateVersion7().ToByteString(), Path = "f", SizeBytes = 5 };
+        ulong inode;
+        await using (Master master = Start())
+        {
+            inode = (await master.CreateAsync(request)).File.Inode;
+            Assert.Equal(inode, (await master.CreateAsync(request)).File.Inode);
+        }
+        await using Master again = Start();
+        Assert.Equal(ErrorReason.Exists, (await Assert.ThrowsAsync<FamfsException>(() => again.CreateAsync(request))).Reason);
+        request.IfExists = IfExists.OpenIfSame;
+        CreateFileReply same = await again.CreateAsync(request);
+        Assert.Equal((inode, true), (same.File.Inode, same.Existed));
+    }
+
+    [Fact]
+    public async Task Another_system_is_refused_unless_it_adopts_and_then_the_first_one_ends()
+    {
+        await using Master master = Start();
+        string other = Path.Combine(_directory, "other", "system_uuid");
+        FamfsException error = Assert.Throws<FamfsException>(() => Start(other));
+        Assert.Equal(ErrorReason.NotMaster, error.Reason);
+        Assert.False(File.Exists(other));
+        Famfs2SystemUuid.ReadOrMake(other);
+        // On this one host the lock would keep the second master out; another host has a lock of its own.
+        using (DevicePool pool = Open())
+            Assert.Equal(ErrorReason.NotMaster, Assert.Throws<FamfsException>(() => Famfs2Mastership.Take(pool, Famfs2SystemUuid.Read(other)!.Value, takeOver: false)).Reason);
+        using (DevicePool pool = Open())
+            Famfs2Mastership.Take(pool, Famfs2SystemUuid.Read(other)!.Value, takeOver: true);
+        await Assert.ThrowsAsync<FamfsException>(() => master.CreateAsync(new() { Path = "f", SizeBytes = 1 }));
+        Assert.Equal(ErrorReason.NotMaster, (await Assert.ThrowsAsync<FamfsException>(() => master.Engine.Completion)).Reason);
+    }
+
+    [Fact]
+    public async Task Two_masters_on_one_host_exclude_each_other()
+    {
+        await using Master master = Start();
+        Assert.Equal(ErrorReason.NotMaster, Assert.Throws<FamfsException>(() => Start()).Reason);
+    }
+
+    [Fact]
+    public async Task New_files_are_zero_whatever_the_memory_held()
+    {
+        byte[] noise = new byte[4 << 20];
+        new Random(1).NextBytes(noise);
+        using (FileStream device = File.OpenWrite(_paths[0]))
+        {
+            device.Position = Famfs2Layout.LogOffset + Famfs2Layout.MinLogBytes;
+            while (device.Position < 100 << 20)
+                device.Write(noise);
+        }
+        await using Master master = Start();
+        CreateFileReply made = await master.CreateAsync(new() { Path = "f", SizeBytes = 10 << 20, Layout = new() { Kind = LayoutKind.Contiguous, Devices = { 0 } } });
+        byte[] content = File.ReadAllBytes(_paths[0]);
+        foreach (Extent extent in made.File.Map.Extents)
+            Assert.False(content.AsSpan((int)extent.OffsetBytes, (int)extent.LengthBytes).ContainsAnyExcept((byte)0));
+    }
+
+    [Fact]
+    public async Task A_full_log_is_said_and_the_file_system_goes_on_serving()
+    {
+        await using (Master master = Start())
+        {
+            int room = (int)Famfs2Layout.LastIndexOf(Famfs2Layout.MinLogBytes);
+            List<Task<MakeDirectoryReply>> making = [.. Enumerable.Range(0, room).Select(i => master.Engine.RunAsync(_ => master.Operations.MakeDirectory(new() { Path = $"d{i}" })))];
+            await Task.WhenAll(making);
+            FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => master.MakeDirectoryAsync("more"));
+            Assert.Equal(ErrorReason.LogFull, error.Reason);
+            Assert.Equal(ErrorReason.LogFull, (await Assert.ThrowsAsync<FamfsException>(() => master.CreateAsync(new() { Path = "more", SizeBytes = 1 }))).Reason);
+            await master.Engine.RunAsync(_ => master.Operations.Find("d0", 0));
+        }
+        await using Master again = Start();
+        Assert.Equal(Famfs2Layout.LastIndexOf(Famfs2Layout.MinLogBytes) + 1, (ulong)await again.Engine.RunAsync(e => e.State.Tree.DirectoryCount));
+    }
+
+    [Fact]
+    public async Task A_damaged_log_gets_no_master()
+    {
+        await using (Master master = Start())
+            await master.MakeDirectoryAsync("d");
+        using (FileStream device = File.OpenWrite(_paths[0]))
+        {
+            device.Position = Famfs2Layout.EntryOffset(1) + 100;
+            device.WriteByte(0x55);
+        }
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Start()).Reason);
+    }
+
+    private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
+
+    private Master Start(string? system = null) => new(Famfs2Recovery.Run(Open(), system ?? _system, takeOver: false, TimeProvider.System, new Random(1)));
+
+    private sealed record FileInfo2(ulong Inode, string Path, uint Mode, uint Uid, ulong SizeBytes, string Map, long TimeNs)
+    {
+        public FileInfo2(FileInfo info)
+            : this(info.Inode, info.Path, info.Mode, info.Uid, info.SizeBytes, info.Map?.ToString() ?? "", info.ModifyTimeNs)
+        {
+        }
+    }
+
+    private sealed class Master : IAsyncDisposable
+    {
+        private readonly Recovery.Result _recovered;
+
+        public Master(Recovery.Result recovered)
+        {
+            _recovered = recovered;
+            SubscriptionHub hub = new(recovered.State.Pool, recovered.Index);
+            hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
+            Engine = new(recovered.State, recovered.Writer, hub, TimeProvider.System, new Random(1));
+            Operations = new(Engine);
+            Engine.Start(new TermStarted());
+        }
+
+        public MasterEngine Engine { get; }
+
+        public MasterOperations Operations { get; }
+
+        public Task<CreateFileReply> CreateAsync(CreateFileRequest request) => Engine.RunAsync(_ => Operations.CreateFile(request));
+
+        public async Task<FileInfo> MakeDirectoryAsync(string path) => (await Engine.RunAsync(_ => Operations.MakeDirectory(new() { Path = path }))).Directory;
+
+        public async ValueTask DisposeAsync()
+        {
+            await Engine.DisposeAsync();
+            _recovered.SlotLock.Dispose();
+            _recovered.State.Dispose();
+        }
+    }
+}

@@ -1,0 +1,68 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace Famfs.Master.Tests;
+
+public sealed class HostWatchTests : IDisposable
+{
+    private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-watch-").FullName;
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task Line_is_of_an_earlier_boot_only_when_one_of_another_boot_was_seen_to_move()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        await using MasterEngineTests.Master master = new(await Recovery.RunAsync(
+            DevicePool.Open([DaxDevice.Open(path)]), _host, takeOver: true, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+        SteppingClock clock = new();
+        HostTable table = new(master.Engine.Pool);
+        HostLine first = Line();
+        HostLine second = Line();
+        table.Write(0, first);
+        table.Write(1, second);
+        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), table, new DeviceSearch([path], clock), clock, NullLogger<HostWatch>.Instance);
+
+        // Both have stood still for ever, and are seen one moment apart: when the first has been looked at for the
+        // lease, the second has not yet.
+        clock.Step = 1;
+        Assert.Empty(watch.FindEarlierBoots());
+        clock.Step = 0;
+        clock.Now = clock.First + (long)(Lease.TotalSeconds * clock.TimestampFrequency);
+        Assert.Empty(watch.FindEarlierBoots());
+
+        table.Write(1, second with { Counter = 2 });
+        Assert.Equal([first.Mount], watch.FindEarlierBoots().Select(l => l.Mount));
+    }
+
+    private HostLine Line() => new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+
+    /// <summary>Steps at each look.</summary>
+    private sealed class SteppingClock : TimeProvider
+    {
+        public long Now { get; set; } = 1000;
+
+        public long Step { get; set; }
+
+        public long First { get; private set; }
+
+        public override long GetTimestamp()
+        {
+            Now += Step;
+            if (Step > 0 && First == 0)
+                First = Now;
+            return Now;
+        }
+    }
+}
