@@ -20,6 +20,7 @@ internal sealed class EtcdServer(Scratch scratch, string program = "/usr/bin/etc
     private ChildProcess? _server;
     private GrpcChannel? _channel;
     private KV.KVClient? _keys;
+    private Connections<KV.KVClient>? _others;
 
     public string Name => "etcd";
 
@@ -38,13 +39,14 @@ internal sealed class EtcdServer(Scratch scratch, string program = "/usr/bin/etc
         ]);
         _channel = GrpcChannel.ForAddress(clients);
         _keys = new(_channel);
+        _others = new(clients, channel => new(channel));
         await _server.WaitUntilAsync(() => AnswersAsync(cancellation), "it answered", cancellation);
     }
 
     public Task MakeDirectoryAsync(string name, CancellationToken cancellation) => Task.CompletedTask;
 
-    public async Task CreateAsync(string path, CancellationToken cancellation) =>
-        await _keys!.PutAsync(Put(path), cancellationToken: cancellation);
+    public async Task CreateAsync(string path, int connection, CancellationToken cancellation) =>
+        await (connection == 0 ? _keys! : _others![connection]).PutAsync(Put(path), cancellationToken: cancellation);
 
     public async Task<(long Count, double Seconds)> CreateInBulkAsync(string directory, double seconds, CancellationToken cancellation)
     {
@@ -88,6 +90,7 @@ internal sealed class EtcdServer(Scratch scratch, string program = "/usr/bin/etc
     public async ValueTask DisposeAsync()
     {
         _channel?.Dispose();
+        _others?.Dispose();
         if (_server is not null)
             await _server.DisposeAsync();
     }
@@ -98,7 +101,7 @@ internal sealed class EtcdServer(Scratch scratch, string program = "/usr/bin/etc
     {
         try
         {
-            await CreateAsync("ready", cancellation);
+            await CreateAsync("ready", 0, cancellation);
             return true;
         }
         catch (RpcException error) when (error.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)

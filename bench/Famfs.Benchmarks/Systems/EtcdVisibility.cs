@@ -25,7 +25,7 @@ internal sealed class EtcdVisibility(Scratch scratch) : IVisibilityUnderTest
         string path = Prefix + MountContent.FileName(number);
         long begin = Stopwatch.GetTimestamp();
         Task<double> seen = SeeAsync(path, begin, cancellation);
-        await _server.CreateAsync(path, cancellation);
+        await _server.CreateAsync(path, 0, cancellation);
         double acknowledged = Stopwatch.GetElapsedTime(begin).TotalMicroseconds;
         return new(acknowledged, await seen);
     }

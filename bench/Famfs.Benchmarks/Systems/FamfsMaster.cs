@@ -17,17 +17,21 @@ internal sealed class FamfsMaster(Scratch scratch, FamfsInstallation installatio
     private const int MessagesInFlight = 8;
 
     private FamfsCluster? _cluster;
+    private Connections<Master.MasterClient>? _others;
 
     public string Name => "famfs-master";
 
-    public async Task StartAsync(CancellationToken cancellation) =>
+    public async Task StartAsync(CancellationToken cancellation)
+    {
         _cluster = await FamfsCluster.StartAsync(scratch, installation, DeviceBytes, cancellation);
+        _others = new(_cluster.Address, channel => new(channel));
+    }
 
     public async Task MakeDirectoryAsync(string name, CancellationToken cancellation) =>
         await _cluster!.Client.MakeDirectoryAsync(new MakeDirectoryRequest { Path = name, Parents = true }, cancellationToken: cancellation);
 
-    public async Task CreateAsync(string path, CancellationToken cancellation) =>
-        await _cluster!.Client.CreateFileAsync(FamfsCluster.Create(path, FileBytes), cancellationToken: cancellation);
+    public async Task CreateAsync(string path, int connection, CancellationToken cancellation) =>
+        await (connection == 0 ? _cluster!.Client : _others![connection]).CreateFileAsync(FamfsCluster.Create(path, FileBytes), cancellationToken: cancellation);
 
     public async Task<(long Count, double Seconds)> CreateInBulkAsync(string directory, double seconds, CancellationToken cancellation)
     {
@@ -63,6 +67,7 @@ internal sealed class FamfsMaster(Scratch scratch, FamfsInstallation installatio
 
     public async ValueTask DisposeAsync()
     {
+        _others?.Dispose();
         if (_cluster is not null)
             await _cluster.DisposeAsync();
     }

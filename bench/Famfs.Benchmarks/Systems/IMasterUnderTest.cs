@@ -1,5 +1,7 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
+using Grpc.Net.Client;
 
 namespace Famfs.Benchmarks.Systems;
 
@@ -16,12 +18,33 @@ internal interface IMasterUnderTest : IAsyncDisposable
     /// <summary>Makes a directory for the names of one round.</summary>
     Task MakeDirectoryAsync(string name, CancellationToken cancellation);
 
-    /// <summary>Creates one name in one call.</summary>
-    Task CreateAsync(string path, CancellationToken cancellation);
+    /// <summary>Creates one name in one call. Number 0 is the connection that everything else goes over, each other
+    /// number one of its own.</summary>
+    Task CreateAsync(string path, int connection, CancellationToken cancellation);
 
     /// <summary>Creates names in the bulk form that the server has, until the time is over; returns how many
     /// were acknowledged and in how many seconds.</summary>
     Task<(long Count, double Seconds)> CreateInBulkAsync(string directory, double seconds, CancellationToken cancellation);
+}
+
+/// <summary>Clients of one server by number, each with a connection of its own, made when it is first asked for.</summary>
+internal sealed class Connections<T>(string address, Func<GrpcChannel, T> makeClient) : IDisposable where T : class
+{
+    private readonly ConcurrentDictionary<int, (GrpcChannel Channel, T Client)> _made = new();
+
+    public T this[int number] => _made.GetOrAdd(number, static (_, self) => self.Make(), this).Client;
+
+    public void Dispose()
+    {
+        foreach ((GrpcChannel channel, _) in _made.Values)
+            channel.Dispose();
+    }
+
+    private (GrpcChannel Channel, T Client) Make()
+    {
+        GrpcChannel channel = GrpcChannel.ForAddress(address);
+        return (channel, makeClient(channel));
+    }
 }
 
 internal static class LocalPort
