@@ -1,6 +1,7 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
+using Famfs.Core.Log;
 using Famfs.V1;
 
 namespace Famfs.Core.Famfs2;
