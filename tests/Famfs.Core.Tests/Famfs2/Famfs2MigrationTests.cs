@@ -130,17 +130,20 @@ public sealed class Famfs2MigrationTests
                 memory.BeforeAccess = null;
                 memory.Crash("migrating");
             }
+            bool isNative;
             using (DevicePool pool = DevicePool.Open([.. memories.Select(m => m.Attach("reader"))]))
-            {
-                famfs2 += pool.Format == FileSystemFormat.Famfs2 ? 1 : 0;
-                native += pool.Format == FileSystemFormat.Native ? 1 : 0;
-            }
+                isNative = pool.Format == FileSystemFormat.Native;
+            famfs2 += isNative ? 0 : 1;
+            native += isNative ? 1 : 0;
             Assert.Equal(before, Tree(memories));
             CheckResult check = Check(memories);
             Assert.All(check.Findings, f => Assert.True(f.Code is "superblock" or "superblock-copy" or "migration", $"crash at {at}: {f}"));
             unfinished += check.Findings.Any(f => f.Code == "migration") ? 1 : 0;
             if (!crashed)
                 break;
+            // Beginning anew beside older leftovers is the same everywhere before the switch: tried now and then.
+            if (!isNative && at % 16 > 1)
+                continue;
             try
             {
                 Migrate(memories);
