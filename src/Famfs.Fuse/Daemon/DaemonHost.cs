@@ -272,6 +272,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     {
         if (Interlocked.Exchange(ref _inside, null) is not { } inside)
             return;
+        _registration.ReleaseLock();
         _replica.Pool.Dispose();
         inside.Dispose();
     }

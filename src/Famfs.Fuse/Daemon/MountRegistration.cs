@@ -26,7 +26,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     private HostLine? _line;
     private int _entry = -1;
 
-    // Until the process ends: the entry's lock on this host.
+    // The entry's lock on this host. What it keeps apart are daemons that look for an entry; once the line is written,
+    // that keeps the entry taken.
     private IDisposable? _held;
     private long _written;
     private long _twinsSince;
@@ -92,8 +93,12 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             _table = new(pool);
             Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
         }
-        _held?.Dispose();
+        ReleaseLock();
     }
+
+    /// <summary>Gives up the lock of the entry, which is an open file of this very mount where the kernel holds the devices, and
+    /// would keep it alive. Upkeep thread, or after it.</summary>
+    public void ReleaseLock() => Interlocked.Exchange(ref _held, null)?.Dispose();
 
     /// <summary>A line was written, so one is to be ended.</summary>
     public bool HasLine => _line is not null;
