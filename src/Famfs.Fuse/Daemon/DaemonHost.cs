@@ -177,7 +177,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 Source = "famfs",
                 Cache = _options.Cache,
                 WorkerCount = _options.Workers,
-                ReadOnly = _options.ReadOnly,
+                // The daemon writes its line through the mount itself where the kernel holds the devices.
+                ReadOnly = _options.ReadOnly && !KernelHolds,
                 AllowOther = _options.AllowOther,
                 Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _kernelDevices.All.Count > 0),
                 PushIoctl = _options.PushIoctl,
@@ -264,6 +265,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private void EnterOwnMount()
     {
         _inside = _mount.OpenInside();
+        if (_options.ReadOnly)
+            _mount.MakeReadOnly(); // before any file can be opened: the gate is shut
         KernelHeldDevices.RetryWhileHeld(() => _replica.Pool.PrimaryDevice.Invalidate(0, DaxDevice.LineBytes));
     }
 

@@ -97,6 +97,10 @@ public sealed class FuseMount : IDisposable
     /// stays alive.</summary>
     public DetachedMount OpenInside() => DetachedMount.CloneOf(_options.MountPoint);
 
+    /// <summary>Forbids writing to whoever uses the mount at its place; <see cref="OpenInside"/>, made before, may still write.
+    /// Throws <see cref="IOException"/>.</summary>
+    public void MakeReadOnly() => MountPoint.MakeReadOnly(_options.MountPoint);
+
     /// <summary>Unmounts if nothing is open, and ends serving. Throws <see cref="IOException"/> with EBUSY otherwise,
     /// and goes on serving.</summary>
     public void Unmount()

@@ -12,6 +12,8 @@ public static class MountPoint
     private const ulong MS_RDONLY = 1;
     private const ulong MS_NOSUID = 2;
     private const ulong MS_NODEV = 4;
+    private const ulong MS_REMOUNT = 32;
+    private const ulong MS_BIND = 4096;
     private const int MNT_FORCE = 1;
     private const int MNT_DETACH = 2;
 
@@ -29,6 +31,11 @@ public static class MountPoint
         ulong flags = MS_NOSUID | MS_NODEV | (options.ReadOnly ? MS_RDONLY : 0);
         Require(FuseChannel.Mount(options.Source, options.MountPoint, TypeName, flags, data), $"mount {options.MountPoint}");
     }
+
+    /// <summary>Forbids writing through this mount, and not through others of the same file system. Throws
+    /// <see cref="IOException"/>.</summary>
+    public static void MakeReadOnly(string path) =>
+        Require(FuseChannel.Mount("none", path, "none", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, ""), $"remount {path} read-only");
 
     /// <summary>Takes the mount out of the name space; open files go on until they are closed. False when nothing is
     /// mounted there.</summary>
