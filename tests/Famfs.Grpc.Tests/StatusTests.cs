@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using Famfs.Testing.Rpc;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
@@ -196,6 +198,21 @@ public class StatusTests
         });
         RpcException e = await Assert.ThrowsAsync<RpcException>(() => server.CreateClient().UnaryAsync(new Ask()).ResponseAsync.WaitAsync(TestServer.Patience));
         Assert.Equal(expected, e.StatusCode);
+    }
+
+    [Fact]
+    public async Task Server_that_goes_silent_is_unavailable_once_a_ping_is_lost()
+    {
+        using TcpListener listener = new(IPAddress.Loopback, 0);
+        listener.Start();
+        Task<TcpClient> accepting = listener.AcceptTcpClientAsync(TestContext.Current.CancellationToken).AsTask();
+        using SocketsHttpHandler handler = new() { KeepAlivePingDelay = TimeSpan.FromSeconds(1), KeepAlivePingTimeout = TimeSpan.FromSeconds(1) };
+        using global::Grpc.Net.Client.GrpcChannel channel = global::Grpc.Net.Client.GrpcChannel.ForAddress($"http://{listener.LocalEndpoint}", new() { HttpHandler = handler });
+        Task<Answer> answer = new Scripted.ScriptedClient(channel).UnaryAsync(new Ask()).ResponseAsync;
+        using TcpClient silent = await accepting.WaitAsync(TestServer.Patience, TestContext.Current.CancellationToken);
+        await silent.GetStream().WriteAsync(new byte[] { 0, 0, 0, 4, 0, 0, 0, 0, 0 }, TestContext.Current.CancellationToken); // SETTINGS, and no more
+        RpcException e = await Assert.ThrowsAsync<RpcException>(() => answer.WaitAsync(TestServer.Patience));
+        Assert.Equal(StatusCode.Unavailable, e.StatusCode);
     }
 
     [Fact]

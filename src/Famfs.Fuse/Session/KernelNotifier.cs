@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Famfs.Core;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
@@ -33,6 +34,9 @@ public enum InodePresence
 /// change of an inode's attributes is INVAL_ENTRY(its directory, ".") — no entry can have that name, so it only
 /// waits for the lock — then INVAL_INODE. Replies to GETATTR need no lock: the kernel drops one that was
 /// overtaken by INVAL_INODE by itself.</para>
+/// <para>So what is told about an inode may come late, once, after many names: names wait in a queue, inodes in a
+/// set, and the set is told when the names that were added with it have been. A thousand files created in one
+/// directory cost a thousand messages and three, not four thousand, of which each waits for whoever lists it.</para>
 /// <para>ENOENT from the kernel is normal: it did not have it.</para>
 /// </summary>
 public sealed class KernelNotifier : IDisposable
@@ -48,9 +52,10 @@ public sealed class KernelNotifier : IDisposable
 
     private readonly object _gate = new(); // guards the block below; held for a copy, never for a call of the kernel
     private readonly NotificationQueue _queue;
+    private Dictionary<InodeNumber, InodeChange> _inodes = [];
     private ulong _applied;
     private bool _coarse;
-    private bool _stopping;
+    private volatile bool _stopping;
 
     private ulong _notified; // written by the thread, or under _gate while it has nothing to do
     private long _sent;
@@ -93,8 +98,7 @@ public sealed class KernelNotifier : IDisposable
         if (!_presence.MayHave(parent))
             return;
         Span<byte> message = stackalloc byte[Notification.MaxBytes];
-        Add(message[..Notification.InvalidateEntry(message, parent.Value, name)]);
-        Add(message[..Notification.InvalidateInode(message, parent.Value, 0, 0)]);
+        Add(message[..Notification.InvalidateEntry(message, parent.Value, name)], parent, new(InodeNumber.None, Content: true));
     }
 
     /// <summary>A name was deleted with what it named; programs that watch it are told.</summary>
@@ -103,8 +107,7 @@ public sealed class KernelNotifier : IDisposable
         if (!_presence.MayHave(parent))
             return;
         Span<byte> message = stackalloc byte[Notification.MaxBytes];
-        Add(message[..Notification.Delete(message, parent.Value, child.Value, name)]);
-        Add(message[..Notification.InvalidateInode(message, parent.Value, 0, 0)]);
+        Add(message[..Notification.Delete(message, parent.Value, child.Value, name)], parent, new(InodeNumber.None, Content: true));
     }
 
     /// <summary>Mode, owner, times, link count or extended attributes of an inode changed, its data did not. Also
@@ -112,21 +115,15 @@ public sealed class KernelNotifier : IDisposable
     /// <paramref name="parent"/> is where the inode has its name.</summary>
     public void AttributesChanged(InodeNumber inode, InodeNumber parent)
     {
-        if (!_presence.MayHave(inode))
-            return;
-        Span<byte> message = stackalloc byte[Notification.MaxBytes];
-        if (parent != InodeNumber.None)
-            Add(message[..Notification.InvalidateEntry(message, parent.Value, "."u8)]);
-        Add(message[..Notification.InvalidateInode(message, inode.Value, -1, 0)]);
+        if (_presence.MayHave(inode))
+            Add([], inode, new(parent, Content: false));
     }
 
     /// <summary>Cached pages and attributes of an inode are not true any more.</summary>
     public void ContentChanged(InodeNumber inode)
     {
-        if (!_presence.MayHave(inode))
-            return;
-        Span<byte> message = stackalloc byte[Notification.MaxBytes];
-        Add(message[..Notification.InvalidateInode(message, inode.Value, 0, 0)]);
+        if (_presence.MayHave(inode))
+            Add([], inode, new(InodeNumber.None, Content: true));
     }
 
     /// <summary>Everything is to be looked up again: after a resync whose difference is not known.</summary>
@@ -185,19 +182,27 @@ public sealed class KernelNotifier : IDisposable
         _thread.Join();
     }
 
-    private void Add(ReadOnlySpan<byte> message)
+    // A message about a name, if there is one, and what it changes about an inode.
+    private void Add(ReadOnlySpan<byte> message, InodeNumber inode, InodeChange change)
     {
         lock (_gate)
         {
-            // While everything is about to be invalidated anyway, there is nothing to add.
-            if (!_coarse && !_queue.TryAdd(message, unlimited: !_hasEpoch))
+            if (_coarse)
+                return; // everything is about to be invalidated anyway
+            if (!message.IsEmpty && !_queue.TryAdd(message, unlimited: !_hasEpoch))
+            {
                 DegradeLocked();
+                return;
+            }
+            ref InodeChange known = ref CollectionsMarshal.GetValueRefOrAddDefault(_inodes, inode, out bool exists);
+            known = exists ? known.And(change) : change;
         }
     }
 
     private void DegradeLocked()
     {
         _queue.Clear();
+        _inodes.Clear();
         _coarse = true;
         Monitor.Pulse(_gate);
     }
@@ -206,20 +211,22 @@ public sealed class KernelNotifier : IDisposable
     {
         byte[] message = GC.AllocateArray<byte>(Notification.MaxBytes, pinned: true);
         using TreeReader reader = _tree.RegisterReader();
+        Dictionary<InodeNumber, InodeChange> inodes = [];
         while (true)
         {
             // Everything that belongs to `target` was added before it was set, so it is told once the queue has
-            // moved past `until`, and the coarse round, if there is one, is done.
+            // moved past `until`, the coarse round, if there is one, is done, and then `inodes` is.
             ulong target;
             long until;
             lock (_gate)
             {
-                while (!_stopping && !_coarse && _queue.Taken == _queue.Added && _applied == _notified)
+                while (!_stopping && !_coarse && _queue.Taken == _queue.Added && _inodes.Count == 0 && _applied == _notified)
                     Monitor.Wait(_gate);
                 if (_stopping)
                     return;
                 target = _applied;
                 until = _queue.Added;
+                (inodes, _inodes) = (_inodes, inodes);
             }
             while (true)
             {
@@ -243,11 +250,25 @@ public sealed class KernelNotifier : IDisposable
                 else
                     Send(message.AsSpan(0, bytes));
             }
+            foreach ((InodeNumber inode, InodeChange change) in inodes)
+            {
+                if (_stopping)
+                    return;
+                Send(message, inode, change);
+            }
+            inodes.Clear();
             if (target == _notified)
                 continue;
             Volatile.Write(ref _notified, target);
             Notified?.Invoke(new LogSequence(target));
         }
+    }
+
+    private void Send(Span<byte> message, InodeNumber inode, InodeChange change)
+    {
+        if (change.Parent != InodeNumber.None)
+            Send(message[..Notification.InvalidateEntry(message, change.Parent.Value, "."u8)]);
+        Send(message[..Notification.InvalidateInode(message, inode.Value, change.Content ? 0 : -1, 0)]);
     }
 
     private void Send(ReadOnlySpan<byte> message)
@@ -304,5 +325,13 @@ public sealed class KernelNotifier : IDisposable
             }
             while (batch.Count == EntriesPerScope);
         }
+    }
+
+    /// <summary>What waits to be told about an inode: <paramref name="Content"/> or only its attributes;
+    /// <paramref name="Parent"/> is the directory whose lock to wait for first, or none.</summary>
+    private readonly record struct InodeChange(InodeNumber Parent, bool Content)
+    {
+        /// <summary>Both. An inode with two parents was renamed in between, which waits for the first one's lock.</summary>
+        public InodeChange And(InodeChange later) => new(later.Parent == InodeNumber.None ? Parent : later.Parent, Content || later.Content);
     }
 }

@@ -424,7 +424,9 @@ internal abstract class ClientCall
     {
         for (Exception? e = exception; e is not null; e = e.InnerException)
         {
-            if (e is HttpProtocolException protocol)
+            // The handler throws the same type, with an error code of its own, for a ping that was not answered; what the
+            // peer sent is told by its number in the text only.
+            if (e is HttpProtocolException protocol && protocol.Message.Contains($"0x{protocol.ErrorCode:x}", StringComparison.Ordinal))
             {
                 return new Status(StatusMapping.FromHttp2Error(protocol.ErrorCode), $"The call was reset with HTTP/2 error 0x{protocol.ErrorCode:x}.", exception);
             }

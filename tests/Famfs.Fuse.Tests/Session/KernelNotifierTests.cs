@@ -42,6 +42,35 @@ public sealed class KernelNotifierTests : IDisposable
     }
 
     [Fact]
+    public void A_directory_is_told_once_of_all_that_changed_in_it_after_the_names_and_before_the_sequence()
+    {
+        InodeNumber directory = _system.AddDirectory(InodeNumber.Root, "d");
+        using KernelNotifier notifier = New(minor: 45, limit: 1 << 20);
+        _presence.Mark(InodeNumber.Root);
+        _presence.Mark(directory);
+        notifier.ContentChanged(InodeNumber.Root);
+        notifier.Applied(new LogSequence(1));
+        Await(() => _kernel.Waiting); // what follows comes while the kernel is busy
+        for (ulong i = 2; i <= 1000; i++)
+        {
+            notifier.EntryChanged(directory, System.Text.Encoding.ASCII.GetBytes($"name-{i}"));
+            notifier.AttributesChanged(directory, InodeNumber.Root);
+            notifier.Applied(new LogSequence(i));
+        }
+        ulong told = 0;
+        int messages = 0;
+        notifier.Notified += sequence => (messages, told) = (_kernel.Messages.Count(), sequence.Value);
+        _kernel.Open.Set();
+        Await(() => Volatile.Read(ref told) == 1000);
+        byte[][] sent = [.. _kernel.Messages.Skip(1)];
+        Assert.Equal(1 + sent.Length, Volatile.Read(ref messages));
+        Assert.Equal(999 + 2, sent.Length);
+        Assert.All(sent[..^1], message => Assert.Equal(FuseConstants.FUSE_NOTIFY_INVAL_ENTRY, BitConverter.ToInt32(message, 4)));
+        Assert.Equal((InodeNumber.Root.Value, 1), (BitConverter.ToUInt64(sent[^2], 16), BitConverter.ToInt32(sent[^2], 24))); // "." of the parent, for its lock
+        Assert.Equal((directory.Value, 0L), (BitConverter.ToUInt64(sent[^1], 16), BitConverter.ToInt64(sent[^1], 24))); // attributes and listing
+    }
+
+    [Fact]
     public void Overflow_on_a_kernel_with_epochs_becomes_one_round_over_everything_known()
     {
         InodeNumber known = _system.AddDirectory(InodeNumber.Root, "known");
