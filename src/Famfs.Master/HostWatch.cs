@@ -11,7 +11,7 @@ namespace Famfs.Master;
 /// <summary>Looks at the memory regularly: at the host table for acknowledgements of hosts without a stream and for lines of an
 /// earlier boot that stand still while their host has booted anew (SAFETY S14); for devices that the log names
 /// and this host lacks.</summary>
-internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, HostTable table, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
+internal sealed class HostWatch(MasterEngine engine, MasterOperations operations, MountTable mounts, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
 {
     /// <summary>How long a line of an earlier boot must stand still (chosen: ten of its ticks).</summary>
     private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
@@ -30,8 +30,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
             try
             {
                 LookForDevices();
-                mounts.Scan(engine.Pool.Primary.FileSystem);
-                foreach (HostLine line in FindEarlierBoots())
+                foreach (HostLine line in FindEarlierBoots(mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots)))
                 {
                     await engine.RunAsync(_ => operations.RecordGone(line.Host, line.Mount, GoneEvidence.NewBoot, "the host has booted anew")).ConfigureAwait(false);
                     MasterLog.MountGone(log, line.Mount, line.Host);
@@ -55,10 +54,10 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
             MasterLog.DeviceMissing(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
     }
 
-    /// <summary>Looks at the lines once; gives those of an earlier boot that have stood still for long enough.</summary>
-    internal List<HostLine> FindEarlierBoots()
+    /// <summary>Takes the lines as they are now; gives those of an earlier boot that have stood still for long enough.</summary>
+    internal List<HostLine> FindEarlierBoots(IReadOnlyList<HostEntry> entries)
     {
-        List<HostLine> lines = [.. table.ReadInUse().Select(e => e.Line).OfType<HostLine>()];
+        List<HostLine> lines = [.. entries.Select(e => e.Line).OfType<HostLine>()];
         foreach (HostLine line in lines)
         {
             // A line that is seen for the first time may have stood still for long.

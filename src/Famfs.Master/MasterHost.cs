@@ -99,7 +99,7 @@ internal static class MasterHost
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(operations).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(info).AddSingleton<MasterService>();
-        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, new HostTable(pool), devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
         app.MapGrpcService<MasterService>();

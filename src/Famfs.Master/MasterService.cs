@@ -26,6 +26,7 @@ internal sealed class MasterService(
 
     public override Task<CreateFileReply> CreateFile(CreateFileRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
+        RequireWait(request.Wait);
         CreateFileReply reply = await engine.RunAsync(_ => operations.CreateFile(request)).ConfigureAwait(false);
         reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
         return reply;
@@ -59,6 +60,7 @@ internal sealed class MasterService(
 
     public override Task<MakeDirectoryReply> MakeDirectory(MakeDirectoryRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
+        RequireWait(request.Wait);
         MakeDirectoryReply reply = await engine.RunAsync(_ => operations.MakeDirectory(request)).ConfigureAwait(false);
         reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
         return reply;
@@ -175,7 +177,7 @@ internal sealed class MasterService(
 
     public override Task<ListHostsReply> ListHosts(ListHostsRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
-        mounts.Scan(engine.Pool.Primary.FileSystem);
+        mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots);
         return await engine.RunAsync(e =>
         {
             ListHostsReply reply = new() { Position = MountTable.PositionOf(e.Position) };
@@ -188,7 +190,7 @@ internal sealed class MasterService(
     {
         LogPosition target = await engine.RunAsync(e => request.Position is null ? e.Position : RequirePosition(request.Position, e)).ConfigureAwait(false);
         List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
-        mounts.Scan(engine.Pool.Primary.FileSystem);
+        mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots);
         int count = await WaitForMountsAsync(target.Sequence, named, context).ConfigureAwait(false);
         // An answer from a master that has been deposed meanwhile would speak for another history.
         await engine.RunAsync(_ => true).ConfigureAwait(false);
@@ -323,6 +325,16 @@ internal sealed class MasterService(
 
     private bool IsGone(Guid mount) => engine.State.Gone.ContainsKey(mount);
 
+    /// <summary>Before anything is changed: a wait that cannot be served is no reason to fail afterwards.</summary>
+    private static void RequireWait(Wait? wait)
+    {
+        if (wait is null)
+            return;
+        if (!Enum.IsDefined(wait.Kind))
+            throw new FamfsException(ErrorReason.BadRequest, $"wait.kind {(int)wait.Kind} is not one that this master knows (0 to {(int)Enum.GetValues<WaitKind>().Max()})");
+        _ = wait.MountId.ToGuid("wait.mount_id");
+    }
+
     private async Task<WaitKind> WaitAsync(Wait? wait, Position position, ServerCallContext context)
     {
         switch (wait?.Kind ?? WaitKind.None)
@@ -331,7 +343,7 @@ internal sealed class MasterService(
                 await WaitForMountsAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], context).ConfigureAwait(false);
                 return WaitKind.Mount;
             case WaitKind.All:
-                mounts.Scan(engine.Pool.Primary.FileSystem);
+                mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots);
                 await WaitForMountsAsync(new(position.Sequence), [], context).ConfigureAwait(false);
                 return WaitKind.All;
             default:
@@ -385,7 +397,7 @@ internal sealed class MasterService(
         Guid host = hello.HostId.ToGuid("host_id");
         Guid mount = hello.MountId.ToGuid("mount_id");
         Position at = hello.Position ?? new();
-        mounts.Scan(engine.Pool.Primary.FileSystem);
+        mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots);
         Guid fileSystem = at.FileSystemUuid.ToGuid("file_system_uuid");
         (int slot, LogPosition position) = await engine.RunAsync(e =>
         {

@@ -14,7 +14,7 @@ internal sealed class MountView
     public Guid Boot { get; set; }
     public LogPosition Acknowledged { get; set; }
     public long LastMovedTimestamp { get; set; }
-    public bool Subscribed { get; set; }
+    public int Streams { get; set; }
     public bool InTable { get; set; }
     public bool Ended { get; set; }
     public ulong LineCounter { get; set; }
@@ -42,7 +42,7 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
         {
             MountView view = Require(mount, host);
             view.Boot = boot;
-            view.Subscribed = true;
+            view.Streams++; // a mount that connects anew may do so before its last stream is known to be over
             view.Dialect = dialect;
             view.Version = version;
             view.LastMovedTimestamp = clock.GetTimestamp();
@@ -57,8 +57,8 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
         {
             if (_mounts.TryGetValue(mount, out MountView? view))
             {
-                view.Subscribed = false;
-                if (!view.InTable)
+                view.Streams--;
+                if (view.Streams == 0 && !view.InTable)
                     _mounts.Remove(mount);
             }
             done = TakeDone();
@@ -82,13 +82,15 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
         Complete(done);
     }
 
-    /// <summary>Reads the lines in memory. Called regularly, and before a wait for all counts its mounts.</summary>
-    public void Scan(Guid fileSystem)
+    /// <summary>Reads the lines in memory of the hosts that are registered, and gives them. Called regularly, and before a
+    /// wait for all counts its mounts.</summary>
+    public IReadOnlyList<HostEntry> Scan(Guid fileSystem, int hostSlots)
     {
         List<Waiter> done;
+        List<HostEntry> entries;
         lock (_scanning)
         {
-            List<HostEntry> entries = table.ReadInUse();
+            entries = table.ReadInUse(hostSlots);
             lock (_gate)
             {
                 Fold(entries, fileSystem);
@@ -96,6 +98,7 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
             }
         }
         Complete(done);
+        return entries;
     }
 
     /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
@@ -165,7 +168,7 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
                     Position = PositionOf(view.Acknowledged),
                     LagRecords = gone || view.Ended ? 0 : lag,
                     SilentMs = (ulong)silent.TotalMilliseconds,
-                    Subscribed = view.Subscribed,
+                    Subscribed = view.Streams > 0,
                     Dialect = view.Dialect,
                     Version = view.Version,
                     HeldInodes = view.HeldExceptions,
@@ -214,7 +217,7 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
         foreach (MountView view in _mounts.Values.Where(v => v.InTable && !seen.Contains(v.Mount)).ToList())
         {
             view.InTable = false;
-            if (!view.Subscribed)
+            if (view.Streams == 0)
                 _mounts.Remove(view.Mount);
         }
     }

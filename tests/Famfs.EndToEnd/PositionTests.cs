@@ -56,6 +56,24 @@ public sealed class PositionTests
     }
 
     [Fact]
+    public async Task A_wait_of_an_unknown_kind_is_refused_before_anything_is_created()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        using FamfsClient client = Cluster.Connect(cluster.StartMaster("a").Address);
+        Wait unknown = new() { Kind = (WaitKind)9 };
+        Wait malformed = new() { Kind = WaitKind.Mount, MountId = Google.Protobuf.ByteString.CopyFrom(1, 2, 3) };
+        foreach ((Wait wait, string limit) in new[] { (unknown, "0 to 2"), (malformed, "16 are needed") })
+        {
+            FamfsException file = await Assert.ThrowsAsync<FamfsException>(() => client.CreateFileAsync(new() { Path = "f", SizeBytes = 1, Wait = wait }, cancel: Cancel));
+            FamfsException directory = await Assert.ThrowsAsync<FamfsException>(() => client.MakeDirectoryAsync(new() { Path = "d", Wait = wait }, cancel: Cancel));
+            Assert.Equal((ErrorReason.BadRequest, ErrorReason.BadRequest), (file.Reason, directory.Reason));
+            Assert.Contains(limit, file.Message, StringComparison.Ordinal);
+        }
+        GetStatusReply status = await client.GetStatusAsync(cancel: Cancel);
+        Assert.Equal((0UL, 0UL), (status.FileCount, status.DirectoryCount - 1));
+    }
+
+    [Fact]
     public async Task An_acknowledgement_of_what_was_never_written_ends_the_stream()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);

@@ -32,18 +32,18 @@ public sealed class HostWatchTests : IDisposable
         HostLine second = Line();
         table.Write(0, first);
         table.Write(1, second);
-        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), table, new DeviceSearch([path], clock), clock, NullLogger<HostWatch>.Instance);
+        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), new DeviceSearch([path], clock), clock, NullLogger<HostWatch>.Instance);
 
         // Both have stood still for ever, and are seen one moment apart: when the first has been looked at for the
         // lease, the second has not yet.
         clock.Step = 1;
-        Assert.Empty(watch.FindEarlierBoots());
+        Assert.Empty(watch.FindEarlierBoots(table.ReadInUse()));
         clock.Step = 0;
         clock.Now = clock.First + (long)(Lease.TotalSeconds * clock.TimestampFrequency);
-        Assert.Empty(watch.FindEarlierBoots());
+        Assert.Empty(watch.FindEarlierBoots(table.ReadInUse()));
 
         table.Write(1, second with { Counter = 2 });
-        Assert.Equal([first.Mount], watch.FindEarlierBoots().Select(l => l.Mount));
+        Assert.Equal([first.Mount], watch.FindEarlierBoots(table.ReadInUse()).Select(l => l.Mount));
     }
 
     private HostLine Line() => new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };

@@ -317,7 +317,7 @@ public sealed class FileSystemCheck : IReplayObserver
         HostTable table = new(pool);
         foreach (HostRecord host in state.Hosts.Values)
         {
-            if (host.Slot >= table.HostCapacity)
+            if ((uint)host.Slot >= (uint)table.HostCapacity)
                 Add("host-slot", $"host {host.Host}", $"has block {host.Slot} of a host table of {table.HostCapacity}");
         }
         foreach (HostEntry entry in table.ReadInUse())

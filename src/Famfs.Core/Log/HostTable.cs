@@ -33,8 +33,15 @@ public sealed class HostTable(DevicePool pool)
     /// <summary>Invalidates and reads the entries in use.</summary>
     public List<HostEntry> ReadInUse() => ReadRange(0, EntryCount);
 
-    /// <summary>Invalidates and reads the entries in use of one host's block.</summary>
-    public List<HostEntry> ReadBlock(int hostSlot) => ReadRange(hostSlot * MediaLayout.EntriesPerHost, MediaLayout.EntriesPerHost);
+    /// <summary>Invalidates and reads the entries in use of the first <paramref name="hostSlots"/> hosts' blocks: of a
+    /// large table only what the log has granted.</summary>
+    public List<HostEntry> ReadInUse(int hostSlots) => ReadRange(0, (int)Math.Min(EntryCount, (long)hostSlots * MediaLayout.EntriesPerHost));
+
+    /// <summary>Invalidates and reads the entries in use of one host's block. Throws when the table, whose size mkfs chose,
+    /// has no such block, whoever named it.</summary>
+    public List<HostEntry> ReadBlock(int hostSlot) => (uint)hostSlot < (uint)HostCapacity
+        ? ReadRange(hostSlot * MediaLayout.EntriesPerHost, MediaLayout.EntriesPerHost)
+        : throw new FamfsException(V1.ErrorReason.MediaCorrupt, $"host slot {(uint)hostSlot} is beyond the host table, which has {HostCapacity}");
 
     /// <summary>Takes an entry among the processes of this host, for as long as <paramref name="held"/> lives: two
     /// mounts of one host that start at the same time must not find the same entry free. False while another

@@ -61,6 +61,9 @@ public sealed class ReplayState : IDisposable
     /// <summary>Registered hosts. Any thread.</summary>
     public ImmutableDictionary<Guid, HostRecord> Hosts => _tables.Hosts;
 
+    /// <summary>Slots of the host table that may be in use: one more than the highest granted. Any thread.</summary>
+    public int HostSlots => _tables.HostSlots;
+
     /// <summary>Master slots: slot → host. Any thread.</summary>
     public ImmutableDictionary<int, Guid> MasterSlots => _tables.MasterSlots;
 
@@ -319,7 +322,7 @@ public sealed class ReplayState : IDisposable
         HostRecord host = new(r.HostId.ToGuid("host id"), (int)r.HostSlot, r.Name, r.MachineDigest);
         if (host.Host == Guid.Empty || _tables.Hosts.Values.Any(h => h.Slot == host.Slot && h.Host != host.Host))
             throw Contradiction($"host slot {host.Slot} is given twice", null);
-        _tables = _tables with { Hosts = _tables.Hosts.SetItem(host.Host, host) };
+        _tables = _tables with { Hosts = _tables.Hosts.SetItem(host.Host, host), HostSlots = Math.Max(_tables.HostSlots, host.Slot + 1) };
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
@@ -505,6 +508,7 @@ public sealed class ReplayState : IDisposable
         public FileSystemCreated? FileSystem { get; init; }
         public ImmutableArray<DeviceAdded> Devices { get; init; } = [];
         public ImmutableDictionary<Guid, HostRecord> Hosts { get; init; } = ImmutableDictionary<Guid, HostRecord>.Empty;
+        public int HostSlots { get; init; }
         public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
         public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
         public ImmutableArray<Reservation> Reservations { get; init; } = [];

@@ -27,10 +27,16 @@ public sealed class HostTableTests
             Assert.All(entries, e => Assert.Equal(counter, e.Line!.Counter));
             Assert.All(entries, e => Assert.False(e.Unreadable));
         }
+        Assert.Equal([0, 9], reader.ReadInUse(hostSlots: 2).Select(e => e.Index));
+        Assert.Equal([0], reader.ReadInUse(hostSlots: 1).Select(e => e.Index));
+        Assert.Empty(reader.ReadInUse(hostSlots: 0));
+        Assert.Equal([0, 9, last], reader.ReadInUse(hostSlots: int.MaxValue).Select(e => e.Index));
         Assert.Equal([9], reader.ReadBlock(1).Select(e => e.Index));
         Assert.Equal(1, reader.ReadBlock(1)[0].HostSlot);
         Assert.Throws<ArgumentOutOfRangeException>(() => writer.Write(last + 1, Line(1)));
         Assert.Throws<ArgumentOutOfRangeException>(() => writer.Write(-1, Line(1)));
+        foreach (int slot in new[] { reader.HostCapacity, -1, int.MaxValue })
+            Assert.Contains($"host slot {(uint)slot} is beyond", Assert.Throws<FamfsException>(() => reader.ReadBlock(slot)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
