@@ -80,6 +80,31 @@ public sealed class HazardTests
         Assert.Contains("a mount of its file system is alive", output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_further_device_of_a_pool_in_use_is_given_neither_to_mkfs_nor_to_another_pool()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        using Cluster other = Cluster.Create(deviceBytes: 64L << 20);
+        (ServerProcess master, string address) = cluster.StartMaster("a");
+        ServerProcess daemon = cluster.Mount("a", address).Process;
+        string otherAddress = other.StartMaster("a").Address;
+        master.Signal("TERM");
+        master.AwaitExit();
+        daemon.Signal("STOP"); // still in use: by the mount
+        foreach (string[] command in new[]
+        {
+            new[] { "mkfs", "--force", "--host-state", cluster.StateOf("a"), cluster.Devices[1] },
+            ["devices", "add", "--force", "--master", otherAddress, cluster.Devices[1]],
+        })
+        {
+            (int exit, string output) = cluster.TryFamfs(command);
+            Assert.Equal(4, exit);
+            Assert.Contains($"{cluster.Devices[1]}: is in use by a master, a mount or a tool of this host", output, StringComparison.Ordinal);
+        }
+        daemon.Signal("CONT");
+        Assert.Empty(cluster.Check().Findings);
+    }
+
     private static List<HostLine> Lines(Cluster cluster)
     {
         using DevicePool pool = DevicePool.Open([.. cluster.Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);

@@ -83,6 +83,12 @@ public abstract class DaxDevice : IDisposable
     public virtual bool TryLockByte(long index, [NotNullWhen(true)] out IDisposable? held) =>
         throw new NotSupportedException($"{Path}: this kind of device has no locks");
 
+    /// <summary>Says to the other processes of this host (never to other hosts) that the device is in use, until it is
+    /// disposed: <paramref name="alone"/> for whoever formats it, together with others as a device of a pool. May be called
+    /// again to change from one to the other. False when another process, or another opening of the device, stands against
+    /// it. True where there is nothing to say it on.</summary>
+    public virtual bool TryUse(bool alone) => true;
+
     /// <summary>Opens a devdax character device or a regular file, whole.</summary>
     /// <param name="path">Where it is on this host; for a regular file also <c>PATH:offset=BYTES</c> (with K, M, G
     /// or T), when the device starts behind the file's start.</param>

@@ -134,6 +134,7 @@ public sealed class DevicePool : IDisposable
             first = flagged;
         }
         (DaxDevice primaryDevice, Famfs2Superblock primary) = first[0];
+        RequireShared(primaryDevice);
         DevicePool pool = new(DescribeFamfs2(primary, primaryDevice), primary) { _devices = [primaryDevice], _superblocks = [null] };
         pool._superblocks[0] = pool.Primary;
         foreach ((DaxDevice device, _) in found)
@@ -259,6 +260,7 @@ public sealed class DevicePool : IDisposable
             int index = superblock.Index.Value;
             if (index < _devices.Length && _devices[index] is { } other)
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: device {index} is already here as {other.Path}") { Path = device.Path };
+            RequireShared(device);
             DaxDevice?[] devices = new DaxDevice?[Math.Max(_devices.Length, index + 1)];
             Superblock?[] superblocks = new Superblock?[devices.Length];
             _devices.CopyTo(devices, 0);
@@ -270,6 +272,12 @@ public sealed class DevicePool : IDisposable
             _devices = devices;
             return superblock.Index;
         }
+    }
+
+    private static void RequireShared(DaxDevice device)
+    {
+        if (!device.TryUse(alone: false))
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is being formatted by another process of this host") { Path = device.Path };
     }
 
     /// <summary>Lets go of devices that <paramref name="known"/> (the log's) does not have: an addition that

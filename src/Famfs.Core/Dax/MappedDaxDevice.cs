@@ -21,6 +21,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
     private const long ZeroChunkBytes = 2L << 20;
 
+    // Behind the locks that are counted from 0: those of the master slots and of the largest host table's entries.
+    private const long UseLock = UnitBytes / 2;
+
     private readonly OpenFile _file;
     private readonly MemoryMapping _mapping;
     private readonly FaultSafeCopy _copy;
@@ -371,19 +374,37 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         if (descriptor < 0)
             throw Missing(Path, $"cannot be opened again for a lock: {Errno.Describe(Errno.Last)}");
         var file = new OpenFile(descriptor);
-        var request = new flock { Type = F_WRLCK, Start = _startBytes + index, Length = 1 };
-        if (fcntl_flock(descriptor, F_OFD_SETLK, &request) == 0)
-        {
-            held = file;
-            return true;
-        }
-
-        int errno = Errno.Last;
-        file.Dispose();
         held = null;
-        if (errno is Errno.EAGAIN or Errno.EACCES)
-            return false;
-        throw new IOException($"{Path}: lock {index}: {Errno.Describe(errno)}");
+        try
+        {
+            if (TryLock(descriptor, F_WRLCK, index))
+                held = file;
+        }
+        finally
+        {
+            if (held is null)
+                file.Dispose();
+        }
+        return held is not null;
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>A lock of the device's own open file description, which closing it gives up.</remarks>
+    public override bool TryUse(bool alone)
+    {
+        if (alone)
+            RequireWritable();
+        ObjectDisposedException.ThrowIf(_mapping.IsClosed, this);
+        return TryLock(_file.Descriptor, alone ? F_WRLCK : F_RDLCK, UseLock);
+    }
+
+    private bool TryLock(int descriptor, short type, long index)
+    {
+        var request = new flock { Type = type, Start = _startBytes + index, Length = 1 };
+        if (fcntl_flock(descriptor, F_OFD_SETLK, &request) == 0)
+            return true;
+        int errno = Errno.Last;
+        return errno is Errno.EAGAIN or Errno.EACCES ? false : throw new IOException($"{Path}: lock {index}: {Errno.Describe(errno)}");
     }
 
     /// <inheritdoc/>

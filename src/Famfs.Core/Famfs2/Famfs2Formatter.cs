@@ -39,9 +39,9 @@ public static class Famfs2Formatter
             throw new FamfsException(ErrorReason.BadRequest, $"log length {options.LogLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} to {Famfs2Layout.MaxLogBytes} bytes") { Limit = (ulong)Famfs2Layout.MinLogBytes };
         FileSystemFormatter.RequireDistinct(devices);
         long logEnd = Famfs2Layout.LogOffset + options.LogLengthBytes;
-        RequireUsable(devices[0], logEnd + MediaLayout.UnitBytes, options.Force);
+        FileSystemFormatter.RequireUsable(devices[0], logEnd + MediaLayout.UnitBytes, options.Force);
         foreach (DaxDevice device in devices.Skip(1))
-            RequireUsable(device, MediaLayout.MinSecondaryBytes, options.Force);
+            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, options.Force);
 
         List<Famfs2Superblock> superblocks = [];
         foreach (DaxDevice device in devices)
@@ -70,7 +70,7 @@ public static class Famfs2Formatter
     /// <summary>Prepares one further device; the entry that makes it part of the pool is the master's to write.</summary>
     public static Famfs2Superblock FormatFurther(DaxDevice device, Famfs2Superblock primary, bool force, bool zero)
     {
-        RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
+        FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
         Famfs2Superblock superblock = SuperblockOf(device, primary.FileSystem, primary.System, primary.LogLengthBytes, further: true) with { UnitBytes = primary.UnitBytes };
         device.Zero(0, MediaLayout.UnitBytes);
         device.Fence();
@@ -84,17 +84,6 @@ public static class Famfs2Formatter
         byte[] block = new byte[Famfs2Superblock.Size];
         superblock.Format(block);
         Persist(device, 0, block);
-    }
-
-    private static void RequireUsable(DaxDevice device, long minBytes, bool force)
-    {
-        if (device.LengthBytes < minBytes)
-            throw new FamfsException(ErrorReason.BadSize, $"{device.Path}: has {device.LengthBytes} bytes, at least {minBytes} are needed") { Path = device.Path, Limit = (ulong)minBytes };
-        SuperblockVerdict verdict = DevicePool.ReadSuperblock(device, out Superblock? found, out string cause);
-        if (verdict == SuperblockVerdict.Blank || force)
-            return;
-        string what = found is null ? cause : $"holds file system {found.FileSystem}, device {found.Index}";
-        throw new FamfsException(ErrorReason.Exists, $"{device.Path}: not blank ({what}); use --force to overwrite it") { Path = device.Path };
     }
 
     private static Famfs2Superblock SuperblockOf(DaxDevice device, Guid fileSystem, Guid system, long logLengthBytes, bool further)

@@ -132,13 +132,19 @@ public static class FileSystemFormatter
             RequireUsable(device, MediaLayout.MinSecondaryBytes, options.Force);
     }
 
-    private static void RequireUsable(DaxDevice device, long minBytes, bool force)
+    /// <summary>Checks that a device may be overwritten, and keeps it for this process alone while it is open: no force
+    /// takes the memory of a pool that is in use on this host, of which this device may be a further one.</summary>
+    internal static void RequireUsable(DaxDevice device, long minBytes, bool force)
     {
         if (device.LengthBytes < minBytes)
             throw new FamfsException(ErrorReason.BadSize, $"{device.Path}: has {device.LengthBytes} bytes, at least {minBytes} are needed") { Path = device.Path, Limit = (ulong)minBytes };
         SuperblockVerdict verdict = DevicePool.ReadSuperblock(device, out Superblock? found, out string cause);
         if (verdict == SuperblockVerdict.Blank || force)
+        {
+            if (!device.TryUse(alone: true))
+                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in use by a master, a mount or a tool of this host") { Path = device.Path };
             return;
+        }
         string what = found is null ? cause : $"holds file system {found.FileSystem}, device {found.Index}";
         throw new FamfsException(ErrorReason.Exists, $"{device.Path}: not blank ({what}); use --force to overwrite it") { Path = device.Path };
     }

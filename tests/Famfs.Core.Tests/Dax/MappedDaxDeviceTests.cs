@@ -268,6 +268,28 @@ public sealed class MappedDaxDeviceTests : IDisposable
     }
 
     [Fact]
+    public void Those_who_use_a_device_together_keep_out_whoever_wants_it_alone()
+    {
+        using DaxDevice formatting = DaxDevice.Open(_file.Path);
+        using (DaxDevice reader = DaxDevice.Open(_file.Path, readOnly: true))
+        using (DaxDevice user = DaxDevice.Open(_file.Path))
+        {
+            Assert.True(reader.TryUse(alone: false));
+            Assert.False(formatting.TryUse(alone: true));
+            Assert.True(user.TryUse(alone: false));
+            Assert.True(formatting.TryUse(alone: false));
+            Assert.False(formatting.TryUse(alone: true));
+        }
+        Assert.True(formatting.TryUse(alone: true));
+        using DaxDevice late = DaxDevice.Open(_file.Path);
+        Assert.False(late.TryUse(alone: false));
+        Assert.True(late.TryLockByte(0, out IDisposable? held)); // locks by number are others
+        held.Dispose();
+        Assert.True(formatting.TryUse(alone: false));
+        Assert.True(late.TryUse(alone: false));
+    }
+
+    [Fact]
     public void Same_memory_is_known_by_any_path_and_other_memory_is_not_taken_for_it()
     {
         string link = _file.Path + ".link";
