@@ -80,6 +80,14 @@ internal sealed class FamfsCluster : IAsyncDisposable
         return mountPoint;
     }
 
+    /// <summary>Starts a daemon as a new host and lists the root directory as soon as it is mounted. The caller ends it.</summary>
+    public Task<ListedMount> MountAndListAsync(string host, CancellationToken cancellation)
+    {
+        string mountPoint = _scratch.MakeDirectory(host);
+        return ListedMount.StartAsync(_scratch, _installation.Daemon,
+            ["--device", _device, "--host-state", _scratch.MakeDirectory(host + "-state"), "--master", Address, mountPoint], mountPoint, cancellation);
+    }
+
     /// <summary>A request to create one file, with an id that makes it safe to repeat, as clients send it.</summary>
     public static CreateFileRequest Create(string path, ulong sizeBytes) => new()
     {
