@@ -31,6 +31,8 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
             await new VisibilityRows(this, scratch).MeasureAsync();
         if (Options.Wants("P8"))
             await new AllocationRows(this).MeasureAsync();
+        if (Options.Wants("P9"))
+            await new SubscriberRows(this, scratch).MeasureAsync();
         if (Options.Wants("P10"))
             await new StartRows(this, scratch).MeasureAsync();
         return _rows;
