@@ -136,6 +136,9 @@ public static unsafe partial class Libc
     public static partial int close(int fd);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int link(string oldpath, string newpath);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int statx(int dirfd, string path, int flags, uint mask, statx_buffer* result);
 
     [LibraryImport(Library, SetLastError = true)]

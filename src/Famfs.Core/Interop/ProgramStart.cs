@@ -115,6 +115,14 @@ public static class MountCalls
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
 }
 
+/// <summary>Names of files.</summary>
+public static class FileNames
+{
+    /// <summary>Gives a file a second name in one step. False when the name is taken; errors as of <see cref="PathErrors.Of"/>.</summary>
+    public static bool TryLink(string file, string name) => Libc.link(file, name) == 0
+        || (Errno.Last == Errno.EEXIST ? false : throw PathErrors.Of(name, Errno.Last));
+}
+
 /// <summary>Who this process acts as.</summary>
 public static class ProcessOwner
 {
