@@ -1,6 +1,7 @@
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -92,6 +93,11 @@ public static class LogImport
             if (devices[i].LengthBytes < (long)state.Devices[i].LengthBytes)
                 throw new FamfsException(ErrorReason.BadSize, $"{devices[i].Path}: has {devices[i].LengthBytes} bytes, device {i} of the exported log {state.Devices[i].LengthBytes}") { Path = devices[i].Path, Limit = state.Devices[i].LengthBytes };
             SuperblockVerdict verdict = DevicePool.ReadSuperblock(devices[i], out Superblock? found, out string cause);
+            // Force is for metadata that is lost; what is left of it says where the files' bytes are not.
+            Guid? known = found?.Device ?? (Famfs2Media.ReadSuperblock(devices[i], out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2 ? famfs2!.Device : null);
+            int own = known is { } uuid ? state.Devices.ToList().FindIndex(d => d.DeviceUuid.ToGuid("device uuid") == uuid) : -1;
+            if (own >= 0 && own != i)
+                throw new FamfsException(ErrorReason.BadRequest, $"{devices[i].Path}: is device {own} of the exported log, and given as device {i}; give all of them, in the order of their indices") { Path = devices[i].Path };
             if (verdict != SuperblockVerdict.Blank && !force)
                 throw new FamfsException(ErrorReason.Exists, $"{devices[i].Path}: not blank ({(found is null ? cause : $"holds file system {found.FileSystem}, device {found.Index}")}); use --force to overwrite its metadata") { Path = devices[i].Path };
         }
