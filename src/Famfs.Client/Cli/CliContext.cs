@@ -29,6 +29,7 @@ internal sealed class GlobalOptions
     public Option<string> Output { get; } = new("--output", "-o")
     {
         Description = "text or json",
+        HelpName = "text|json",
         Recursive = true,
         DefaultValueFactory = _ => "text",
     };
@@ -37,7 +38,7 @@ internal sealed class GlobalOptions
 
     public GlobalOptions()
     {
-        Output.AcceptOnlyFromAmong("text", "json");
+        CommandLineFault.RequireOneOf(Output, " (an option of a mount goes behind --: famfs mount … MOUNTPOINT -- -o ro)", "text", "json");
         Timeout.Recursive = true;
     }
 

@@ -24,12 +24,9 @@ public static class FamfsCommand
             string[] own = separator < 0 ? args : args[..separator];
 
             ParseResult parsed = Build(context).Parse(own);
-            if (parsed.Errors.Count > 0)
+            if (CommandLineFault.Find(parsed) is { } fault)
             {
-                // Of a word that means nothing, the parser says first what it misses.
-                environment.Error.WriteLine(parsed.UnmatchedTokens.Count > 0
-                    ? $"{Name}: {OneLine(parsed.UnmatchedTokens[0])}: unknown command or argument; see {Name} --help"
-                    : $"{Name}: {OneLine(parsed.Errors[0].Message)}");
+                environment.Error.WriteLine($"{Name}: {fault}");
                 return ExitCode.Usage;
             }
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };
