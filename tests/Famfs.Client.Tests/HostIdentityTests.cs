@@ -66,7 +66,7 @@ public sealed class HostIdentityTests : IDisposable
     public void Two_first_starts_at_once_agree()
     {
         HostIdentitySources sources = Sources("m1", "hw1");
-        for (int round = 0; round < 100; round++)
+        for (int round = 0; round < 40; round++)
         {
             string state = Path.Combine(State, $"{round}");
             Guid[] hosts = new Guid[8];

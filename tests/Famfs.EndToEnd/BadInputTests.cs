@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using Famfs.Client;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Xunit;
 
 namespace Famfs.EndToEnd;
@@ -168,6 +169,33 @@ public sealed class BadInputTests
         Refused(cluster, new(4, "is mounted there", ["mount", "--host-state", cluster.StateOf("a"), .. cluster.Devices, a]));
         Assert.Equal(before, State(cluster, master));
         Assert.Single(File.ReadLines("/proc/self/mounts"), l => l.Contains($" {a} ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Of_two_mounts_at_one_place_at_the_same_time_one_is_refused()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        string place = cluster.NewDirectory("place");
+        // What the other one holds until its daemon has mounted.
+        using IDisposable? other = DirectoryTurn.TryTake(place);
+        Assert.NotNull(other);
+        Refused(cluster, new(4, "another famfs mount is at work there", ["mount", "--host-state", cluster.StateOf("a"), .. cluster.Devices, place]));
+        Assert.DoesNotContain(place, File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void No_file_is_made_through_a_read_only_mount_that_nobody_there_could_fill()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        string master = cluster.StartMaster("a").Address;
+        (ServerProcess daemon, string place) = cluster.LaunchDaemon("a", ["--master", master, "-o", "ro", .. cluster.Devices.SelectMany(d => (string[])["--device", d])]);
+        daemon.Await("registered in the host table");
+        string source = Path.Combine(cluster.NewDirectory("sources"), "source");
+        File.WriteAllText(source, "content");
+        string before = State(cluster, master);
+        Refused(cluster, new(8, $"{place}: is mounted read-only", "cp", source, Path.Combine(place, "f")));
+        Refused(cluster, new(8, $"{place}: is mounted read-only", "creat", "--size", "1", "--randomize", Path.Combine(place, "f")));
+        Assert.Equal(before, State(cluster, master));
     }
 
     [Fact]

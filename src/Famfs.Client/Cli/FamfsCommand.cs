@@ -16,14 +16,16 @@ public static class FamfsCommand
         CliContext context = new(environment);
         try
         {
-            // Whatever follows these two is for another program, and must not be parsed by this one.
+            // What follows `master`, and what follows -- of `mount`, is for another program and must not be parsed by this one.
             if (args.Length > 0 && args[0] == MasterCommand.Name && !args.Skip(1).Any(a => a is "--help" or "-h" or "-?"))
                 return MasterCommand.Run(context, args[1..]);
-            int separator = args.Length > 0 && args[0] == MountCommand.Name ? Array.IndexOf(args, "--") : -1;
-            context.PassThrough = separator < 0 ? [] : args[(separator + 1)..];
-            string[] own = separator < 0 ? args : args[..separator];
-
-            ParseResult parsed = Build(context).Parse(own);
+            Command root = Build(context);
+            int separator = Array.IndexOf(args, "--");
+            ParseResult parsed = root.Parse(separator < 0 ? args : args[..separator]);
+            if (parsed.CommandResult.Command.Name == MountCommand.Name)
+                context.PassThrough = separator < 0 ? [] : args[(separator + 1)..];
+            else if (separator >= 0)
+                parsed = root.Parse(args);
             if (CommandLineFault.Find(parsed) is { } fault)
             {
                 environment.Error.WriteLine($"{Name}: {fault}");

@@ -322,6 +322,17 @@ public sealed class FamfsCommandTests : IDisposable
         Assert.StartsWith("famfs: ", error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("mount /dev/null /nowhere/mountpoint -- -o ro")]
+    [InlineData("-o json mount /dev/null /nowhere/mountpoint -- -o ro")]
+    [InlineData("--master unix:/x mount /dev/null /nowhere/mountpoint -- --workers 2")]
+    public async Task What_is_behind_two_dashes_of_mount_is_the_daemons_wherever_the_verb_is(string line)
+    {
+        (ExitCode code, _, string error) = await RunAsync(line);
+
+        Assert.Equal((ExitCode.NotFound, "famfs: /nowhere/mountpoint: no such directory to mount on\n"), (code, error));
+    }
+
     [Fact]
     public async Task A_mount_of_another_type_is_not_unmounted()
     {
