@@ -54,6 +54,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// <code>
 /// user.famfs.uuid      file system                user.famfs.master    address of the master, where known
 /// user.famfs.mount     this mount                 user.famfs.dialect   "stock", or a famfs kernel's
+/// user.famfs.damage    why it is read-only, if damage is why
 /// user.famfs.devices   lines "index uuid path"    user.famfs.reclaim   "confirmed" or "lease", where known
 /// </code>
 /// </summary>
@@ -118,6 +119,9 @@ public sealed class FamfsMount
 
     /// <summary>What the daemon speaks with this kernel; <see cref="StockDialect"/> when it does not say.</summary>
     public string ReadDialect() => ReadAttribute("user.famfs.dialect") is { Length: > 0 } dialect ? dialect : StockDialect;
+
+    /// <summary>Why the daemon follows the log no further and lets nobody write, or null.</summary>
+    public string? ReadDamage() => ReadAttribute("user.famfs.damage") is { Length: > 0 } damage ? damage : null;
 
     /// <summary>Where the devices are on this host, by index.</summary>
     public IReadOnlyDictionary<uint, MountDevice> ReadDevices() => DeviceListText.Parse(ReadAttribute("user.famfs.devices") ?? "", MountPoint);

@@ -114,8 +114,7 @@ public sealed class DevicePool : IDisposable
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: belongs to file system {superblock.FileSystem}, {found[0].Device.Path} to {found[0].Superblock.FileSystem}") { Path = device.Path };
         }
         // The flags are covered by no checksum and often zero: the log decides, the flags when several have one.
-        List<(DaxDevice Device, Famfs2Superblock Superblock)> first = found.FindAll(f => Famfs2Media.FindLengthError(f.Device, f.Superblock) is null
-            && Famfs2Media.ReadHeader(f.Device, f.Superblock, out _, out _) != Famfs2HeaderVerdict.Damaged);
+        List<(DaxDevice Device, Famfs2Superblock Superblock)> first = found.FindAll(f => IsFamfs2First(f.Device, f.Superblock));
         if (first.Count != 1)
         {
             List<(DaxDevice Device, Famfs2Superblock Superblock)> flagged = (first.Count == 0 ? found : first).FindAll(f => f.Superblock.Flags != Famfs2Superblock.SecondaryFlag);
@@ -144,6 +143,10 @@ public sealed class DevicePool : IDisposable
         }
         return pool;
     }
+
+    /// <summary>True for a famfs-2 device that has a log, which makes it the first of its file system.</summary>
+    internal static bool IsFamfs2First(DaxDevice device, Famfs2Superblock superblock) =>
+        Famfs2Media.FindLengthError(device, superblock) is null && Famfs2Media.ReadHeader(device, superblock, out _, out _) != Famfs2HeaderVerdict.Damaged;
 
     /// <summary>What the two formats have in common.</summary>
     private static Superblock DescribeFamfs2(Famfs2Superblock superblock, DaxDevice device, DeviceIndex index = default) => new()

@@ -1,4 +1,5 @@
 using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.V1;
 
 namespace Famfs.Core.Dax;
@@ -84,15 +85,15 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         HashSet<string> here = [.. pool.Present.Select(i => pool.Require(i).MemoryIdentity)];
         if (_mount is not null)
             attached.AddRange(AttachFromMount(_mount, pool, wanted));
-        foreach ((string path, Superblock superblock) in _mount is null ? Read(places.SelectMany(Expand), here) : [])
+        foreach (Candidate found in _mount is null ? Read(places.SelectMany(Expand), here) : [])
         {
-            DeviceAdded? device = wanted.Find(d => UuidOf(d) == superblock.Device && d.Index == superblock.Index.Value && superblock.FileSystem == pool.Primary.FileSystem);
-            if (device is null || pool.Find(superblock.Index) is not null)
+            DeviceAdded? device = wanted.Find(d => UuidOf(d) == found.Device && (found.Index is null || d.Index == found.Index.Value.Value) && found.FileSystem == pool.Primary.FileSystem && found.Format == pool.Format);
+            if (device is null || pool.Find(new((ushort)device.Index)) is not null)
                 continue;
-            if (TryAttach(pool, path, out string cause))
-                attached.Add(superblock.Index);
+            if (TryAttach(pool, found.Path, out string cause))
+                attached.Add(new((ushort)device.Index));
             else
-                causes[superblock.Device] = cause;
+                causes[found.Device] = cause;
         }
         foreach (DeviceAdded device in wanted.Where(d => pool.Find(new((ushort)d.Index)) is null))
         {
@@ -143,51 +144,94 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
     }
 
     /// <summary>The devices in searched places that belong to the same file system as the paths, or to the only one that is there.
-    /// Two that claim one index are both left out: only the log says which of them it is.</summary>
+    /// Two that claim one index, or one uuid, are both left out: only the log says which of them it is.</summary>
     private void AddFound(List<DaxDevice> opened, bool readOnly)
     {
         HashSet<string> here = [.. opened.Select(d => d.MemoryIdentity)];
-        List<Superblock> given = [.. opened.Select(DevicePool.RequireSuperblock)];
-        List<(string Path, Superblock Superblock)> found = [.. Read(places.Where(IsSearched).SelectMany(Expand), here)];
-        Superblock? primary = given.Find(s => s.IsPrimary);
+        List<Candidate> given = [.. opened.Select(d => Describe(d) ?? throw Superblock.ErrorOf(DevicePool.ReadSuperblock(d, out _, out string cause), d.Path, cause))];
+        List<Candidate> found = [.. Read(places.Where(IsSearched).SelectMany(Expand), here)];
+        Candidate? primary = given.Find(s => s.IsPrimary);
         if (primary is null)
         {
-            List<(string Path, Superblock Superblock)> first = found.FindAll(f => f.Superblock.IsPrimary && given.All(g => g.FileSystem == f.Superblock.FileSystem));
+            List<Candidate> first = found.FindAll(f => f.IsPrimary && given.All(g => g.FileSystem == f.FileSystem));
+            if (first.Count == 0 && given.Concat(found).Where(c => c.Format == FileSystemFormat.Famfs2).ToList() is { Count: > 0 } headless)
+            {
+                // Without a sound log none of them is the first; opening them says what is wrong with it.
+                opened.AddRange(headless.Except(given).Select(c => DaxDevice.Open(c.Path, readOnly)));
+                return;
+            }
             if (first.Count == 0)
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", places)}: none is the first device (index 0) of a file system") { Path = places[0] };
             if (first.Count > 1)
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{first[1].Path}: both it and {first[0].Path} are first devices of a file system; name the one that is meant") { Path = first[1].Path };
-            primary = first[0].Superblock;
+            primary = first[0];
         }
-        foreach (IGrouping<DeviceIndex, (string Path, Superblock Superblock)> claims in found
-            .Where(f => f.Superblock.FileSystem == primary.FileSystem && given.All(g => g.Index != f.Superblock.Index))
-            .GroupBy(f => f.Superblock.Index))
+        List<Candidate> own = found.FindAll(f => f.FileSystem == primary.FileSystem && f.Format == primary.Format);
+        if (primary.Format == FileSystemFormat.Famfs2)
+        {
+            // Only the log gives them an index; one that it does not name is no device of the file system (yet).
+            using DaxDevice first = DaxDevice.Open(primary.Path, readOnly: true, coherent: true);
+            Famfs2Media.ReadSuperblock(first, out Famfs2Superblock? superblock, out _);
+            Famfs2Media.ReadHeader(first, superblock!, out Famfs2LogHeader header, out _);
+            Famfs2DeviceTable table = Famfs2Media.ReadDeviceTable(first, superblock!, header.Settled);
+            own.RemoveAll(f => f.Path != primary.Path && (f.IsPrimary || table.Find(f.Device) is null));
+        }
+        foreach (IGrouping<string, Candidate> claims in own
+            .Where(f => given.All(g => g.Claim != f.Claim))
+            .GroupBy(f => f.Claim, StringComparer.Ordinal))
         {
             if (claims.Count() == 1)
                 opened.Add(DaxDevice.Open(claims.First().Path, readOnly));
         }
     }
 
-    /// <summary>Sound superblocks behind <paramref name="paths"/>; everything else there is somebody else's business.</summary>
-    private static IEnumerable<(string Path, Superblock Superblock)> Read(IEnumerable<string> paths, HashSet<string> seen)
+    /// <summary>Sound superblocks of either format behind <paramref name="paths"/>; everything else there is somebody else's
+    /// business.</summary>
+    private static IEnumerable<Candidate> Read(IEnumerable<string> paths, HashSet<string> seen)
     {
         foreach (string path in paths)
         {
-            Superblock superblock;
+            Candidate? candidate;
             try
             {
                 // For loads only: what is passed over is not touched.
                 using DaxDevice device = DaxDevice.Open(path, readOnly: true, coherent: true);
                 if (!seen.Add(device.MemoryIdentity))
                     continue;
-                superblock = DevicePool.RequireSuperblock(device);
+                candidate = Describe(device);
             }
             catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException)
             {
                 continue;
             }
-            yield return (path, superblock);
+            if (candidate is not null)
+                yield return candidate with { Path = path };
         }
+    }
+
+    /// <summary>What a device's own superblock says it is; null when it has no sound one. Throws MEDIA_CORRUPT for a native one that
+    /// is shorter than it says.</summary>
+    private static Candidate? Describe(DaxDevice device)
+    {
+        if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2)
+            return new(device.Path, FileSystemFormat.Famfs2, famfs2!.FileSystem, famfs2.Device, null, DevicePool.IsFamfs2First(device, famfs2));
+        if (DevicePool.ReadSuperblock(device, out _, out _) != SuperblockVerdict.Native)
+            return null;
+        Superblock native = DevicePool.RequireSuperblock(device);
+        return new(device.Path, FileSystemFormat.Native, native.FileSystem, native.Device, native.Index, native.IsPrimary);
+    }
+
+    /// <summary>A device that may be one of the file system.</summary>
+    /// <param name="Path">Where.</param>
+    /// <param name="Format">Of its superblock.</param>
+    /// <param name="FileSystem">Uuid of its file system.</param>
+    /// <param name="Device">Its uuid.</param>
+    /// <param name="Index">Its index; null in famfs-2, where the log says it.</param>
+    /// <param name="IsPrimary">It is the first device.</param>
+    private sealed record Candidate(string Path, FileSystemFormat Format, Guid FileSystem, Guid Device, DeviceIndex? Index, bool IsPrimary)
+    {
+        /// <summary>What at most one device of a file system is.</summary>
+        public string Claim => Index?.ToString() ?? Device.ToString();
     }
 
     private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || Directory.Exists(place));

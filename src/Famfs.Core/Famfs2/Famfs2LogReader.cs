@@ -8,7 +8,7 @@ namespace Famfs.Core.Famfs2;
 
 /// <summary>
 /// Reads a famfs-2 log as records of the native format (<see cref="Famfs2Translator"/>). Each poll: invalidate and
-/// read the header; invalidate and read entries below both of its counters; verify. A bad entry is
+/// read the superblock and the header; invalidate and read entries below both of its counters; verify. A bad entry is
 /// invalidated and read again, and then is where the log ends for this reader: what came before is handed out
 /// first, the next poll throws MEDIA_CORRUPT; an entry of an unknown type the same with
 /// NOT_SUPPORTED_BY_FORMAT. There is no term and no claim here: one writer is the operator's business
@@ -67,6 +67,7 @@ public sealed class Famfs2LogReader : ILogReader
     {
         block = default;
         CaughtUp = false;
+        RequireSameFileSystem();
         // A header between its two stores vouches for what both counters cover.
         if (Famfs2Media.ReadHeader(_device, _pool.Famfs2!, out Famfs2LogHeader header, out string cause) == Famfs2HeaderVerdict.Damaged)
             throw Famfs2Media.Corrupt(_device, cause);
@@ -88,6 +89,16 @@ public sealed class Famfs2LogReader : ILogReader
         }
         TranslateChunk(header.Settled);
         return Give(out block, skip: 0);
+    }
+
+    /// <summary>Whoever formats the memory anew while this host follows it, begins with the superblock: entries of another file
+    /// system would otherwise be taken for the next ones of this.</summary>
+    private void RequireSameFileSystem()
+    {
+        if (Famfs2Media.ReadSuperblock(_device, out Famfs2Superblock? superblock, out string cause) != SuperblockVerdict.Famfs2)
+            throw Famfs2Media.Corrupt(_device, cause);
+        if (superblock!.FileSystem != Position.FileSystem || superblock.LogLengthBytes != _pool.Famfs2!.LogLengthBytes || superblock.UnitBytes != _pool.UnitBytes)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{_device.Path}: was formatted anew, as file system {superblock.FileSystem} in place of {Position.FileSystem}") { Path = _device.Path };
     }
 
     private PollVerdict Give(out LogBlock block, int skip)

@@ -51,6 +51,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private FuseConnections _connections = null!;
     private long _loggedRefusedMaps; // upkeep thread
     private bool _loggedForeignMaps; // upkeep thread
+    private bool _loggedDamage; // upkeep thread
+    private bool _readOnly; // upkeep thread, once it runs
 
     // The way into the own mount, where the kernel holds the devices. Set before the upkeep thread starts, taken away by
     // it or after it.
@@ -64,6 +66,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             replica.Rehost(replica.Pool.Reopen((index, superblock) => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(index).Path), index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this)));
 
         _options = options;
+        _readOnly = options.ReadOnly;
         _host = host;
         _tls = tls;
         _devices = devices;
@@ -186,6 +189,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             new OperationDependencies(_replica.Tree, this, _registration, this, _description)
             {
                 KernelDevices = _kernelDevices,
+                MayWrite = () => _replica.Damage is null,
                 Meta = _replica.Files,
                 Windows = _replica.Windows,
             });
@@ -320,7 +324,9 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                     return;
                 }
                 LookForDevices();
-                bool found = !_subscription.Connected && _replica.Corruption is null && _replica.PollMemory() == PollVerdict.Records;
+                if (_replica.Damage is { } damage)
+                    ForbidWriting(damage);
+                bool found = !_subscription.Connected && _replica.Damage is null && _replica.PollMemory() == PollVerdict.Records;
                 pause = found || _subscription.Connected ? MinPoll : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPoll.Ticks));
                 bool wasOpen = _registration.IsOpen;
                 _registration.Advance();
@@ -338,6 +344,26 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 pause = MaxPoll;
             }
             cancel.WaitHandle.WaitOne(_subscription.Connected ? TimeSpan.FromMilliseconds(20) : pause);
+        }
+    }
+
+    /// <summary>A log that is not whole is nothing to write beside. The operations refuse already; the mount is made read-only
+    /// for what does not ask them, and to show in the table of mounts, as soon as no file is open for writing.</summary>
+    private void ForbidWriting(FamfsException damage)
+    {
+        if (_readOnly)
+            return;
+        if (!_loggedDamage)
+            DaemonLog.ReadOnlyNow(_log, damage.Message);
+        _loggedDamage = true;
+        try
+        {
+            _mount.MakeReadOnly();
+            _readOnly = true;
+        }
+        catch (IOException error) when (error.HResult == (int)Protocol.Errno.EBUSY)
+        {
+            // Tried again at the next turn.
         }
     }
 

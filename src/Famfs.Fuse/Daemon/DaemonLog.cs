@@ -20,6 +20,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "mounting read-only with what comes before the damage: {Cause}")]
     public static partial void ReadOnly(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Error, Message = "read-only from now on, with what comes before the damage: {Cause}")]
+    public static partial void ReadOnlyNow(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "subscribed to the master at {Address}")]
     public static partial void Subscribed(ILogger logger, string address);
 

@@ -48,6 +48,8 @@ internal sealed class MountDescription(Replica replica, Guid mount) : IMountDesc
                 return _dialect.Length > 0 && Utf8.TryWrite(destination, $"{_dialect}", out bytes);
             case MountAttribute.Requests:
                 return CountRequests is { } count && count().TryFormat(destination, out bytes);
+            case MountAttribute.Damage:
+                return replica.Damage is { } damage && Utf8.TryWrite(destination, $"{damage.Message}", out bytes);
             case MountAttribute.Devices:
                 return TryWriteDevices(destination, out bytes);
             default:

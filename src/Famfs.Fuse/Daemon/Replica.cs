@@ -36,7 +36,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
     private volatile PositionBox _position;
     private volatile PositionBox _notified = null!;
     private volatile KernelNotifier? _notifier;
-    private volatile Exception? _corruption;
+    private volatile FamfsException? _damage;
 
     public Replica(DevicePool pool, Guid host, UInt128 hashKey)
     {
@@ -76,27 +76,27 @@ internal sealed class Replica : IReplayObserver, IDisposable
         private set => _notified = new(value);
     }
 
-    /// <summary>What stopped replay for good, or null: the mount goes on with what it has.</summary>
-    public Exception? Corruption => _corruption;
+    /// <summary>What stopped replay of the memory for good, or null: the mount goes on with what it has, and nobody may
+    /// write through it.</summary>
+    public FamfsException? Damage => _damage;
 
     /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
     /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
     public FamfsException? Bootstrap()
     {
-        FamfsException? damage = null;
         try
         {
             while (PollMemory() == PollVerdict.Records)
             {
             }
         }
-        catch (FamfsException error) when (_state.FileSystem is not null && error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat)
+        catch (FamfsException error) when (_state.FileSystem is not null && ReferenceEquals(error, _damage))
         {
-            damage = error;
+            // What came before it is applied.
         }
         if (_state.FileSystem is null)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
-        return damage;
+        return _damage;
     }
 
     /// <summary>Called with each position that has been applied and notified, on the notifier's thread.</summary>
@@ -127,17 +127,32 @@ internal sealed class Replica : IReplayObserver, IDisposable
         }
     }
 
-    /// <summary>Reads the memory once and applies what is settled there.</summary>
+    /// <summary>Reads the memory once and applies what is settled there. Damage is found once and thrown from then on.</summary>
     public PollVerdict PollMemory()
     {
         lock (_applying)
         {
+            if (_damage is not null)
+                throw _damage;
             if (_readerBehind)
             {
                 _reader.Resume(Position, _offset);
                 _readerBehind = false;
             }
-            PollVerdict verdict = _reader.Poll(out LogBlock block);
+            PollVerdict verdict;
+            LogBlock block;
+            try
+            {
+                verdict = _reader.Poll(out block);
+                // A famfs-2 log never gets shorter; one that is was made anew, and its entries are not what follows here.
+                if (verdict == PollVerdict.Diverged && Pool.Format == FileSystemFormat.Famfs2)
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: the log has fewer entries than were read from it: somebody has rewritten it") { Path = Pool.PrimaryDevice.Path };
+            }
+            catch (FamfsException error) when (error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat or ErrorReason.WrongFilesystem)
+            {
+                _damage = error;
+                throw;
+            }
             if (verdict == PollVerdict.Records)
                 Apply(block, 0);
             return verdict;
@@ -210,7 +225,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         }
         catch (FamfsException error)
         {
-            _corruption = error;
+            _damage = error;
             throw;
         }
         finally

@@ -23,6 +23,8 @@ public sealed partial class FuseOperations
             if (!HasContent(attributes))
                 return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
             own = attributes.Kind == InodeKind.System;
+            if (!own && (request.Fixed<OpenIn>().Flags & FuseConstants.O_ACCMODE) != 0 && !_mayWrite())
+                return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
                 return refusal;
         }
@@ -108,6 +110,10 @@ public sealed partial class FuseOperations
         using TreeScope scope = worker.Reader.Enter();
         if (!TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
+
+        // A handle that was open for writing before, or pages of a mapping. The daemon's own line goes on moving.
+        if (!_mayWrite() && !(scope.TryGet(inode, out InodeAttributes attributes) && attributes.Kind == InodeKind.System))
+            return Errno.EROFS;
 
         // Changing the mode is the master's business, and a set-uid program may not be changed without.
         if ((wish.WriteFlags & FuseConstants.FUSE_WRITE_KILL_SUIDGID) != 0 && HasPrivilegeBits(inode, scope))

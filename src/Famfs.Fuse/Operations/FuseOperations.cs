@@ -34,6 +34,7 @@ public sealed partial class FuseOperations
     private readonly int _maxReadBytes;
     private readonly Dialect _dialect;
     private readonly KernelDevices _kernelDevices;
+    private readonly Func<bool> _mayWrite;
     private readonly MetaFiles? _meta;
     private readonly WindowTable _windows;
     private readonly DirectoryHandles _directories = new();
@@ -51,6 +52,7 @@ public sealed partial class FuseOperations
         _cache = cache;
         _dialect = negotiated.Dialect;
         _kernelDevices = dependencies.KernelDevices;
+        _mayWrite = dependencies.MayWrite;
         _meta = dependencies.Meta;
         _windows = dependencies.Windows;
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;

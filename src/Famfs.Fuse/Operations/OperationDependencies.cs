@@ -66,6 +66,10 @@ public enum MountAttribute
     /// <summary><c>user.famfs.requests</c>: messages read from the kernel so far, the one that asks for this among them.
     /// Two readings differ by what one costs and by what came in between.</summary>
     Requests,
+
+    /// <summary><c>user.famfs.damage</c>: why the log is not followed any further and nothing may be written; absent while
+    /// it is whole.</summary>
+    Damage,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>
@@ -86,6 +90,10 @@ public sealed record OperationDependencies(
 {
     /// <summary>The devices a famfs kernel is given; empty on a stock one.</summary>
     public KernelDevices KernelDevices { get; init; } = new();
+
+    /// <summary>False from the moment on that no file may be written: the log is damaged. Called on workers; does not
+    /// block.</summary>
+    public Func<bool> MayWrite { get; init; } = static () => true;
 
     /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
     public MetaFiles? Meta { get; init; }

@@ -78,6 +78,7 @@ public static class FuseConstants
 
     // fcntl.h
     public const uint O_TRUNC = 0x200;
+    public const uint O_ACCMODE = 3;
 
     /// <summary>FUSE_DAX_FMAP of dialect A. The same bit as <see cref="InitFlags.FUSE_REQUEST_TIMEOUT"/>, which mainline has
     /// from 7.43 on: only the minor version tells which is meant.</summary>

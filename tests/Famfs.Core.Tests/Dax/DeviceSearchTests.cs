@@ -1,5 +1,7 @@
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.V1;
 using Xunit;
@@ -130,6 +132,70 @@ public sealed class DeviceSearchTests : IDisposable
         Assert.Equal([new(0), new(1)], again.Present);
         Assert.Equal([new(2)], search.Look(again, [.. Known(first), real]).Attached);
         Assert.Equal(PathOf("dax3"), again.Require(new(2)).Path);
+    }
+
+    [Theory]
+    [InlineData("old*")]
+    [InlineData("old0", "old*")]
+    [InlineData("old1", "old*")]
+    [InlineData("old0", "old1", "d*")]
+    public void Devices_of_famfs_2_are_found_by_their_uuid_in_its_log(params string[] places)
+    {
+        Famfs2Superblock primary = MakeFamfs2("old0", "old1");
+        MakeBlank("old2");
+        using (DaxDevice stranger = DaxDevice.Open(PathOf("old2")))
+            Famfs2Formatter.FormatFurther(stranger, primary, force: false, zero: false); // its entry was never written
+        using DevicePool pool = Search(places).Open();
+        Assert.Equal(FileSystemFormat.Famfs2, pool.Format);
+        Assert.Equal([PathOf("old0"), PathOf("old1")], pool.Present.Select(i => pool.Require(i).Path));
+    }
+
+    [Fact]
+    public void A_device_that_a_famfs_2_log_adds_later_is_found()
+    {
+        Famfs2Superblock primary = MakeFamfs2("old0", "old1");
+        DeviceSearch search = Search("old0", "old*");
+        using DevicePool pool = search.Open();
+        MakeBlank("old2");
+        Famfs2Superblock third;
+        using (DaxDevice device = DaxDevice.Open(PathOf("old2")))
+            third = Famfs2Formatter.FormatFurther(device, primary, force: false, zero: false);
+        byte[] entry = new byte[Famfs2Entry.Size];
+        new Famfs2Device((ulong)third.DeviceLengthBytes, third.Device, 2).Format(entry, 1);
+        pool.PrimaryDevice.Write(Famfs2Layout.EntryOffset(1), entry);
+        byte[] header = new byte[Famfs2LogHeader.Size];
+        new Famfs2LogHeader(primary.LogLengthBytes, 2, 2).Format(header);
+        pool.PrimaryDevice.Write(Famfs2Layout.LogOffset, header);
+        DeviceAdded added = new() { Index = 2, DeviceUuid = third.Device.ToByteString() };
+        Assert.Equal([new(2)], search.Look(pool, [.. Known(pool), added]).Attached);
+        Assert.Equal(PathOf("old2"), pool.Require(new(2)).Path);
+    }
+
+    [Fact]
+    public void A_pattern_over_a_famfs_2_log_that_is_damaged_says_what_is_wrong()
+    {
+        MakeFamfs2("old0", "old1");
+        using (DaxDevice device = DaxDevice.Open(PathOf("old0")))
+            device.Write(Famfs2Layout.LogOffset, "nonsense"u8);
+        FamfsException error = Assert.Throws<FamfsException>(() => Search("old*").Open());
+        Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
+        Assert.Contains("log header magic is wrong", error.Message, StringComparison.Ordinal);
+        // Beside a native file system it is one of two, and nothing says which is meant.
+        MakeFamfs2("dax5");
+        Assert.Equal(ErrorReason.WrongFilesystem, Refused("dax*"));
+    }
+
+    private Famfs2Superblock MakeFamfs2(params string[] names)
+    {
+        List<DaxDevice> devices = [];
+        foreach (string name in names)
+        {
+            MakeBlank(name);
+            devices.Add(DaxDevice.Open(PathOf(name)));
+        }
+        Famfs2Superblock made = Famfs2Formatter.Format(devices, new() { System = Guid.NewGuid() });
+        devices.ForEach(d => d.Dispose());
+        return made;
     }
 
     private DeviceSearch Search(params string[] places) => new([.. places.Select(PathOf)], _clock);

@@ -100,6 +100,21 @@ public sealed class Famfs2LogReaderTests
     }
 
     [Fact]
+    public void Entries_of_a_file_system_that_is_made_over_this_one_are_never_taken_for_its_own()
+    {
+        Famfs2Image image = new Famfs2Image().Directory("a");
+        using DevicePool pool = image.Open("reader");
+        Famfs2LogReader reader = new(pool);
+        Drain(reader);
+        image.Superblock = image.Superblock with { FileSystem = Guid.NewGuid() };
+        image.WriteSuperblock();
+        image.Directory("b"); // at the index that is read next
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => reader.Poll(out _)).Reason);
+        image.Flip(20, 1);
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => reader.Poll(out _)).Reason);
+    }
+
+    [Fact]
     public void Readers_that_resume_anywhere_give_the_same_frames()
     {
         Famfs2Image image = new();
