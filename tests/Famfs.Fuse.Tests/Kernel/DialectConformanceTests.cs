@@ -438,6 +438,46 @@ public sealed class DialectConformanceTests
         Assert.Contains("/dev/dax1.0", Assert.Throws<FamfsException>(() => second.Start()).Message);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void A_mount_that_failed_because_a_device_was_held_comes_about_at_another_try(int held)
+    {
+        using TestFileSystem system = new();
+        string[] paths = ["/dev/dax0.0", "/dev/dax1.0"];
+        for (int i = 0; i < paths.Length; i++)
+            system.KernelDevices.Add(paths[i], KernelRig.DeviceBytes, new DeviceIndex((ushort)i));
+        using (KernelDouble holding = new(KernelGeneration.D))
+        {
+            foreach (string path in paths)
+                holding.DeviceNodes[path] = path == paths[held] ? Errno.EBUSY : Errno.None;
+            Assert.Equal((int)Errno.EBUSY, Assert.Throws<FamfsException>(() => KernelRig.StartSession(holding, system)).ErrorNumber);
+        }
+        KernelDouble kernel = new(KernelGeneration.D);
+        foreach (string path in paths)
+            kernel.DeviceNodes[path] = Errno.None;
+        Famfs.Fuse.Session.FuseSession session = KernelRig.StartSession(kernel, system);
+        Assert.Equal(("D", paths[0], paths[1]), (session.Negotiated.Dialect.Name, kernel.PathOf(0), kernel.PathOf(1)));
+        kernel.Dispose();
+        session.Dispose();
+    }
+
+    [Fact]
+    public void A_first_device_that_need_not_be_and_is_refused_still_tells_D_from_B()
+    {
+        using KernelRig rig = new(KernelGeneration.D);
+        rig.Kernel.DeviceNodes["/dev/dax0.0"] = Errno.EBUSY;
+        rig.System.KernelDevices.Add("/dev/dax0.0", KernelRig.DeviceBytes, new DeviceIndex(0), optional: true);
+        rig.AddDevice(1);
+        InodeNumber file = rig.AddFile("f", Unit, 0, (1, 3, 1));
+        rig.AddFile("g", Unit, 0, (0, 3, 1));
+        rig.Start();
+        Assert.Equal("D", rig.Session.Negotiated.Dialect.Name);
+        Assert.Equal("/dev/dax0.0", Assert.Single(rig.Session.Negotiated.DevicesLeftOut).Path);
+        rig.RequireSameBytes(file, rig.Open("f"), new Random(9));
+        Assert.Equal(Errno.EIO, rig.OpenError("g"));
+    }
+
     [Fact]
     public void A_device_that_is_added_and_not_taken_leaves_the_table_as_it_was()
     {
