@@ -183,6 +183,27 @@ public sealed class MetaTests : IDisposable
     }
 
     [Fact]
+    public void A_range_that_a_later_term_reserved_within_one_block_has_another_window()
+    {
+        MakeFileAndDeleteIt(20, 8 * Unit);
+        Apply(128, RecordType.TermStarted, new TermStarted());
+        Apply(128, RecordType.ZeroingStarted, new ZeroingStarted { Inode = 20 });
+        Update();
+        string name = $"0-{8 * Unit}-{Unit}";
+        InodeNumber first = new(_driver.Lookup(WindowDirectory, name).Entry.NodeId);
+
+        // What comes now is looked at only when all of it is there.
+        Apply(128, RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = 20 });
+        Apply(192, RecordType.TermStarted, new TermStarted());
+        MakeFileAndDeleteIt(21, 8 * Unit, term: 192);
+        Apply(192, RecordType.ZeroingStarted, new ZeroingStarted { Inode = 21 });
+        Assert.Equal(first.Value, Assert.Single(Update()).Node);
+
+        Assert.Equal(Errno.ESTALE, _driver.Ask(FuseOpcode.FUSE_OPEN, first, new OpenIn()).Errno);
+        Assert.Equal(first.Value + 1, _driver.Lookup(WindowDirectory, name).Entry.NodeId);
+    }
+
+    [Fact]
     public void Space_that_another_hosts_term_zeroes_has_no_window_here()
     {
         MakeFileAndDeleteIt(20, 8 * Unit);
