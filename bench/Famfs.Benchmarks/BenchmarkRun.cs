@@ -21,12 +21,20 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
         await using Scratch scratch = await Scratch.CreateAsync();
         if (Options.Wants("P1", "P3"))
             await new MountRows(this, scratch).MeasureAsync();
+        if (Options.Wants("P2"))
+            await new CacheRows(this, scratch).MeasureAsync();
         if (Options.Wants("P4"))
             await new CreationRows(this, scratch).MeasureAsync();
         if (Options.Wants("P5", "P6"))
             await new ReplayRows(this).MeasureAsync();
         if (Options.Wants("P7"))
             await new VisibilityRows(this, scratch).MeasureAsync();
+        if (Options.Wants("P8"))
+            await new AllocationRows(this).MeasureAsync();
+        if (Options.Wants("P9"))
+            await new SubscriberRows(this, scratch).MeasureAsync();
+        if (Options.Wants("P10"))
+            await new StartRows(this, scratch).MeasureAsync();
         return _rows;
     }
 

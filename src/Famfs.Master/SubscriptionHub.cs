@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Dax;
@@ -114,11 +115,14 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
                     sent = await CatchUpAsync(reader, sent, send).ConfigureAwait(false);
                     subscription = TryGoLive(sent);
                 }
-                await foreach ((SubscribeReply reply, int bytes, LogPosition position) in subscription.Queue.Reader.ReadAllAsync(cancel).ConfigureAwait(false))
+                while (await subscription.Queue.Reader.WaitToReadAsync(cancel).ConfigureAwait(false))
                 {
-                    await send(reply).ConfigureAwait(false);
-                    subscription.Sent(bytes);
-                    sent = position;
+                    while (subscription.TryTake(out SubscribeReply? reply, out int bytes, out LogPosition position))
+                    {
+                        await send(reply).ConfigureAwait(false);
+                        subscription.Sent(bytes);
+                        sent = position;
+                    }
                 }
             }
             finally
@@ -203,6 +207,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
     /// <summary>The queue of one stream that is up to date.</summary>
     private sealed class Subscription
     {
+        private readonly List<ByteString> _merged = []; // the stream's own task
         private long _queuedBytes;
 
         public Channel<(SubscribeReply Reply, int Bytes, LogPosition Position)> Queue { get; } =
@@ -217,6 +222,52 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
                 return false;
             }
             return Queue.Writer.TryWrite((reply, bytes, position));
+        }
+
+        /// <summary>Everything that waits and can be one message: a host that is busy, or a connection that is, costs fewer of
+        /// them. Frames of one segment only, whose id is in their checksums.</summary>
+        public bool TryTake([NotNullWhen(true)] out SubscribeReply? reply, out int bytes, out LogPosition position)
+        {
+            if (!Queue.Reader.TryRead(out (SubscribeReply Reply, int Bytes, LogPosition Position) first))
+            {
+                (reply, bytes, position) = (null, 0, default);
+                return false;
+            }
+            (reply, bytes, position) = first;
+            _merged.Clear();
+            Records last = reply.Records;
+            while (Queue.Reader.TryPeek(out (SubscribeReply Reply, int Bytes, LogPosition Position) next)
+                && next.Reply.Records.SegmentId == last.SegmentId && next.Reply.Records.Generation == last.Generation
+                && bytes + next.Bytes <= MediaLayout.MaxBatchBytes && Queue.Reader.TryRead(out next))
+            {
+                _merged.Add(next.Reply.Records.Frames);
+                bytes += next.Bytes;
+                (last, position) = (next.Reply.Records, next.Position);
+            }
+            if (_merged.Count > 0)
+                reply = new() { Records = Merge(first.Reply.Records, last.EndOffset, bytes) };
+            return true;
+        }
+
+        // What was queued is shared by all subscribers and stays as it is.
+        private Records Merge(Records first, ulong endOffset, int bytes)
+        {
+            byte[] frames = new byte[bytes];
+            first.Frames.CopyTo(frames, 0);
+            int at = first.Frames.Length;
+            foreach (ByteString more in _merged)
+            {
+                more.CopyTo(frames, at);
+                at += more.Length;
+            }
+            return new()
+            {
+                FirstSequence = first.FirstSequence,
+                Generation = first.Generation,
+                SegmentId = first.SegmentId,
+                EndOffset = endOffset,
+                Frames = UnsafeByteOperations.UnsafeWrap(frames),
+            };
         }
 
         public void Sent(int bytes) => Interlocked.Add(ref _queuedBytes, -bytes);

@@ -233,13 +233,15 @@ public sealed class MasterEngineTests : IDisposable
         public Master(Recovery.Result recovered)
         {
             _recovered = recovered;
-            SubscriptionHub hub = new(recovered.State.Pool, recovered.Index);
-            hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
-            Engine = new(recovered.State, recovered.Writer, hub, TimeProvider.System, new Random(1));
+            Hub = new(recovered.State.Pool, recovered.Index);
+            Hub.Recovered(recovered.State.State.Position, recovered.Writer.Tail);
+            Engine = new(recovered.State, recovered.Writer, Hub, TimeProvider.System, new Random(1));
             Operations = new(Engine);
             // A long address, so that restarts take their share of the log.
             Engine.Start(new TermStarted { Address = new string('a', 1000) });
         }
+
+        public SubscriptionHub Hub { get; }
 
         public MasterEngine Engine { get; }
 

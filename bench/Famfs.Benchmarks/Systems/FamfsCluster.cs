@@ -28,14 +28,18 @@ internal sealed class FamfsCluster : IAsyncDisposable
 
     public Master.MasterClient Client { get; private set; } = null!;
 
+    /// <summary>Processor time of the master's threads that live, µs.</summary>
+    public double MasterCpuMicroseconds => Directory.EnumerateDirectories(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"/proc/{_master!.Id}/task"))
+        .Sum(task => File.Exists(task + "/schedstat") ? double.Parse(File.ReadAllText(task + "/schedstat").Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture) : 0) / 1000;
+
     /// <summary>Formats memory of <paramref name="deviceBytes"/> bytes (sparse) and starts its master.</summary>
-    public static async Task<FamfsCluster> StartAsync(Scratch scratch, FamfsInstallation installation, long deviceBytes, CancellationToken cancellation)
+    public static async Task<FamfsCluster> StartAsync(Scratch scratch, FamfsInstallation installation, long deviceBytes, CancellationToken cancellation, params string[] mkfsOptions)
     {
         string folder = scratch.MakeDirectory("famfs");
         FamfsCluster cluster = new(scratch, installation, Path.Combine(folder, "device0"), $"http://127.0.0.1:{LocalPort.Free()}");
         try
         {
-            await cluster.StartMasterAsync(deviceBytes, cancellation);
+            await cluster.StartMasterAsync(deviceBytes, mkfsOptions, cancellation);
             return cluster;
         }
         catch
@@ -78,6 +82,14 @@ internal sealed class FamfsCluster : IAsyncDisposable
         await process.WaitUntilAsync(() => Task.FromResult(MountTable.IsMounted(mountPoint)), "it mounted", cancellation);
         await process.WaitUntilAsync(() => Task.FromResult(CanOpen(Path.Combine(mountPoint, probe))), "the master registered it", cancellation);
         return mountPoint;
+    }
+
+    /// <summary>Starts a daemon as a new host and lists the root directory as soon as it is mounted. The caller ends it.</summary>
+    public Task<ListedMount> MountAndListAsync(string host, CancellationToken cancellation)
+    {
+        string mountPoint = _scratch.MakeDirectory(host);
+        return ListedMount.StartAsync(_scratch, _installation.Daemon,
+            ["--device", _device, "--host-state", _scratch.MakeDirectory(host + "-state"), "--master", Address, mountPoint], mountPoint, cancellation);
     }
 
     /// <summary>A request to create one file, with an id that makes it safe to repeat, as clients send it.</summary>
@@ -124,13 +136,13 @@ internal sealed class FamfsCluster : IAsyncDisposable
         }
     }
 
-    private async Task StartMasterAsync(long deviceBytes, CancellationToken cancellation)
+    private async Task StartMasterAsync(long deviceBytes, string[] mkfsOptions, CancellationToken cancellation)
     {
         string master = _installation.Master;
         string hostState = _scratch.MakeDirectory("master-state");
         using (FileStream file = File.Create(_device))
             file.SetLength(deviceBytes);
-        await ChildProcess.ReadAllAsync(_installation.Tool, ["mkfs", _device, "--host-state", hostState], cancellation);
+        await ChildProcess.ReadAllAsync(_installation.Tool, ["mkfs", _device, "--host-state", hostState, .. mkfsOptions], cancellation);
         _master = ChildProcess.Start(_scratch, master, ["--device", _device, "--listen", Address, "--host-state", hostState]);
         _channel = GrpcChannel.ForAddress(Address);
         Client = new(_channel);
