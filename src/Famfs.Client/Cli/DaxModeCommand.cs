@@ -85,7 +85,8 @@ internal static class DaxModeCommand
         {
             try
             {
-                if (mount.ReadDevices().Values.Any(d => d.Path == node || d.Path == path))
+                // By whatever path the mount was given it.
+                if (mount.ReadDevices().Values.Any(d => d.Path == node || context.Environment.DaxBinding.FindName(d.Path) == name))
                     throw new FamfsException(ErrorReason.Unspecified, $"{path}: in use by the famfs mount at {mount.MountPoint}; `famfs umount` it first") { Path = path };
             }
             catch (FamfsException error) when (error.Reason == ErrorReason.HostGone)

@@ -87,12 +87,12 @@ internal static class DoctorCommand
                 LookAtFile(report, device);
         }
         Dictionary<string, string> users = FindUsers(environment, report);
-        using JsonDocument? probe = await ProbeAsync(environment, [.. dax.Where(d => binding.ReadDriver(d.Name) == DaxBinding.FsDev && !users.ContainsKey(d.Path)).Select(d => d.Path)], report, cancel).ConfigureAwait(false);
+        using JsonDocument? probe = await ProbeAsync(environment, [.. dax.Where(d => binding.ReadDriver(d.Name) == DaxBinding.FsDev && !users.ContainsKey(d.Name)).Select(d => d.Path)], report, cancel).ConfigureAwait(false);
         Dictionary<string, string> causes = ReadProbe(probe, report);
         foreach ((string path, string name) in dax)
         {
             LookAtDevice(report, binding, path, name, causes.GetValueOrDefault(path, ""));
-            if (report.Mount is null && users.TryGetValue(path, out string? user))
+            if (report.Mount is null && users.TryGetValue(name, out string? user))
                 report.Notes.Add(new($"{path}: is in use by the mount at {user}", "the kernel gives a device to one mount at a time"));
         }
         if (dax.Count > 0 && report.Flush.Length == 0)
@@ -120,7 +120,7 @@ internal static class DoctorCommand
         return given.Length > 0 ? given : context.Environment.DaxBinding.ListNames();
     }
 
-    /// <summary>The mounts of this host by the devices they have; asking the kernel for those would disturb them. Complains of
+    /// <summary>The mounts of this host by the names of the devices they have; asking the kernel for those would disturb them. Complains of
     /// mounts whose daemon is gone: their kernel side goes on holding devices.</summary>
     private static Dictionary<string, string> FindUsers(CliEnvironment environment, Report report)
     {
@@ -130,7 +130,12 @@ internal static class DoctorCommand
             try
             {
                 foreach (MountDevice device in mount.ReadDevices().Values)
-                    users[device.Path] = mount.MountPoint;
+                    users[environment.DaxBinding.FindName(device.Path) ?? device.Path] = mount.MountPoint;
+            }
+            catch (FamfsException error) when (error.Reason != ErrorReason.HostGone)
+            {
+                // Somebody else's, perhaps, which this process may not look at.
+                report.Notes.Add(new(error.Message, "which devices that mount has is not known"));
             }
             catch (FamfsException error)
             {

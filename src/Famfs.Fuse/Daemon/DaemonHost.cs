@@ -161,7 +161,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         if (held.Count > 0 && held.Count < required.Count)
             throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and {required.First(path => !held.Contains(path))} is not; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
         if (held.Count == required.Count)
-            held.AddRange(devices.Found.Where(IsHeld));
+            held = [.. held.Concat(devices.Found.Where(IsHeld)).DistinctBy(binding.FindName)]; // one device may have several paths
         if (held.Count > 0 && options.ForcedDialect == DialectTable.Stock)
             throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, which the stock dialect cannot use; `famfs dax-mode devdax` binds it back") { Path = held[0] };
         if (held.Count == 0 && options.ForcedDialect?.Fmaps is not null)
@@ -262,7 +262,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         {
             if (_inside is null || wanted.All(d => pool.Find(new((ushort)d.Index)) is not null))
                 break;
-            if (binding.FindName(path) is not { } name || pool.Present.Any(index => Path.GetFullPath(pool.Require(index).Path) == path))
+            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name))
                 continue;
             if (binding.ReadDriver(name) != DaxBinding.FsDev)
             {

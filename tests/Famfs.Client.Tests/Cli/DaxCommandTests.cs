@@ -189,6 +189,16 @@ public sealed class DaxCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task A_mount_that_cannot_be_looked_at_is_noted_and_no_complaint()
+    {
+        FakeDaemon("""{"fuse_minor":46,"offered":"0x80040000000","dialect":"B","devices":[]}""");
+        File.AppendAllText(Path.Combine(_directory, "mounts"), $"2 1 0:50 / {_directory}/not-there rw - fuse.famfs famfs rw\n");
+        (ExitCode code, string output, string error) = await RunAsync("doctor");
+        Assert.Equal((ExitCode.Ok, ""), (code, error));
+        Assert.Contains("which devices that mount has is not known", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_program_that_cannot_be_run_is_complained_of()
     {
         FakeDaemon("{}");

@@ -219,6 +219,12 @@ public sealed class DialectConformanceTests
         Assert.Contains($"of dialect {name}", rig.Session.LastRefusedFmap.ToString());
         Assert.True(rig.Kernel.Devices.Count <= (int)rig.Generation.MaxDevices);
 
+        if (!rig.Generation.Pushed)
+        {
+            Assert.Equal((Errno.None, 280), (rig.Kernel.Ask(rig.Generation.GetDaxDevice, rig.Generation.MaxDevices - 1).Errno, rig.Kernel.Ask(rig.Generation.GetDaxDevice, rig.Generation.MaxDevices - 1).Body.Length));
+            Assert.Equal(Errno.ENOENT, rig.Kernel.Ask(rig.Generation.GetDaxDevice, rig.Generation.MaxDevices).Errno);
+        }
+
         // The file can be looked at all the same.
         Assert.Equal((ulong)Unit, rig.Kernel.SizeOf(rig.Kernel.Lookup(1, "beyond").Node));
     }
@@ -239,6 +245,7 @@ public sealed class DialectConformanceTests
             ("too short", FmapVerdict.TooShort),
             ("no extent", FmapVerdict.NoExtents),
             ("strip too short", FmapVerdict.TooShort),
+            ("strip without its whole chunk", FmapVerdict.TooShort),
             ("odd chunk", FmapVerdict.BadChunk),
             ("small chunk", FmapVerdict.BadChunk),
             ("large chunk", FmapVerdict.BadChunk),
@@ -253,6 +260,7 @@ public sealed class DialectConformanceTests
         Add("too short", (2 * Unit) + 1, 0, Good(0, 1), Good(2, 1));
         Add("no extent", 1, 0);
         Add("strip too short", (3 * Unit) + 1, Unit, Good(0, 3), Good(10, 1)); // the second needs two units
+        Add("strip without its whole chunk", (4 * Unit) + 1, 4 * Unit, Good(0, 1), Good(10, 1)); // only the last chunk may be cut
         Add("odd chunk", 2 * Unit, 3 * Unit, Good(0, 3), Good(10, 3));
         Add("small chunk", 2 * Unit, 4096, Good(0, 1), Good(10, 1));
         Add("large chunk", 2 * Unit, 4L << 30, Good(0, 1), Good(10, 1));
