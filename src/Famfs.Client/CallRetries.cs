@@ -58,7 +58,7 @@ internal sealed class CallRetries
         catch (RepeatableException e)
         {
             throw e.Unreachable
-                ? new FamfsException(ErrorReason.NotMaster, $"no master answers at {_connections.Describe()} within {allowed.TotalSeconds:0.###} s: {e.Error.Message}", e.Error)
+                ? RpcErrors.NotReached(_connections.Describe(), allowed, e.Error)
                 : e.Error;
         }
         finally

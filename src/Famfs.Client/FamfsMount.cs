@@ -12,7 +12,8 @@ namespace Famfs.Client;
 /// <param name="Root">Directory of the file system that is shown, <c>/</c> unless it is a bind mount.</param>
 /// <param name="MountPoint">Where.</param>
 /// <param name="FileSystemType">Type, for FUSE with its subtype.</param>
-public sealed record MountEntry(string DeviceNumber, string Root, string MountPoint, string FileSystemType)
+/// <param name="ReadOnly">Nothing can be written through it.</param>
+public sealed record MountEntry(string DeviceNumber, string Root, string MountPoint, string FileSystemType, bool ReadOnly)
 {
     /// <summary>The table as this process sees it.</summary>
     public const string TablePath = "/proc/self/mountinfo";
@@ -26,7 +27,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
             string[] fields = line.Split(' ');
             int separator = Array.IndexOf(fields, "-");
             if (separator >= 6 && fields.Length > separator + 1)
-                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1]));
+                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")));
         }
         return entries;
     }
@@ -66,18 +67,22 @@ public sealed class FamfsMount
 
     private readonly string _root;
 
-    private FamfsMount(string mountPoint, string root)
+    private FamfsMount(MountEntry entry)
     {
-        MountPoint = mountPoint;
-        _root = root;
+        MountPoint = entry.MountPoint;
+        _root = entry.Root;
+        IsReadOnly = entry.ReadOnly;
     }
 
     /// <summary>Where it is mounted.</summary>
     public string MountPoint { get; }
 
+    /// <summary>Nothing can be written through it.</summary>
+    public bool IsReadOnly { get; }
+
     /// <summary>All famfs mounts.</summary>
     public static IReadOnlyList<FamfsMount> FindAll(string tablePath = MountEntry.TablePath) =>
-        [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).Select(e => new FamfsMount(e.MountPoint, e.Root))];
+        [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).Select(e => new FamfsMount(e))];
 
     /// <summary>The famfs mount that <paramref name="path"/> is on, or would be; null when it is on another
     /// file system. <paramref name="resolved"/>: the path without links.</summary>
@@ -128,7 +133,7 @@ public sealed class FamfsMount
             if (covers && (best is null || entry.MountPoint.Length >= best.MountPoint.Length))
                 best = entry;
         }
-        return best is { FileSystemType: FileSystemType } ? new(best.MountPoint, best.Root) : null;
+        return best is { FileSystemType: FileSystemType } ? new(best) : null;
     }
 
     /// <summary>Resolves links in the part of the path that exists; what is to be made keeps its name.</summary>

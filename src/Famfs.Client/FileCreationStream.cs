@@ -177,7 +177,7 @@ internal sealed class FileCreationStream
     }
 
     private FamfsException Stalled(FamfsException last) => last.Reason == ErrorReason.NotMaster
-        ? new(ErrorReason.NotMaster, $"no master answers at {_client.Connections.Describe()} within {_stall.TotalSeconds:0.###} s: {last.Message}", last)
+        ? RpcErrors.NotReached(_client.Connections.Describe(), _stall, last)
         : last;
 
     private TimeSpan Remaining()

@@ -146,9 +146,13 @@ internal sealed class MasterConnections : IDisposable
                     await socket.ConnectAsync(place, cancel).ConfigureAwait(false);
                     return new NetworkStream(socket, ownsSocket: true);
                 }
-                catch
+                catch (Exception error)
                 {
                     socket.Dispose();
+                    // The words for a socket file that is not there are those of a wrong network address. The innermost error is
+                    // the one that is told.
+                    if (error is SocketException { SocketErrorCode: SocketError.AddressNotAvailable })
+                        throw new IOException("No such socket");
                     throw;
                 }
             };

@@ -30,7 +30,7 @@ internal static class RpcErrors
             return Final(ErrorReason.NotMaster, $"no master that can be trusted answers at {address}: {message}", error);
         return error.StatusCode switch
         {
-            StatusCode.Unavailable => new(new(ErrorReason.NotMaster, $"no master answers at {address}: {message}", error), true, true, 0),
+            StatusCode.Unavailable => new(new(ErrorReason.NotMaster, NoAnswer(address) + message, error), true, true, 0),
             StatusCode.DeadlineExceeded => Final(ErrorReason.Timeout, $"{address} did not answer in time", error),
             StatusCode.NotFound => Final(ErrorReason.NotFound, message, error),
             StatusCode.AlreadyExists => Final(ErrorReason.Exists, message, error),
@@ -41,6 +41,16 @@ internal static class RpcErrors
             StatusCode.PermissionDenied or StatusCode.Unauthenticated => Final(ErrorReason.HostGone, message, error),
             _ => Final(ErrorReason.Unspecified, $"{address}: {message}", error),
         };
+    }
+
+    /// <summary>The error of having tried <paramref name="addresses"/> for <paramref name="time"/>, the last time with
+    /// <paramref name="last"/>.</summary>
+    public static FamfsException NotReached(string addresses, TimeSpan time, FamfsException last)
+    {
+        // With one address, what was said of it is said once.
+        string known = NoAnswer(addresses);
+        string cause = last.Message.StartsWith(known, StringComparison.Ordinal) ? last.Message[known.Length..] : last.Message;
+        return new(ErrorReason.NotMaster, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"no master answers at {addresses} within {time.TotalSeconds:0.###} s: {cause}"), last);
     }
 
     /// <summary>The error that a detail describes.</summary>
@@ -70,6 +80,8 @@ internal static class RpcErrors
             return null;
         }
     }
+
+    private static string NoAnswer(string addresses) => $"no master answers at {addresses}: ";
 
     private static bool IsUntrusted(Exception? error)
     {

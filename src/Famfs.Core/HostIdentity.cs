@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core;
@@ -82,10 +83,11 @@ public sealed record HostIdentity(Guid Host, Guid Boot, byte[] MachineDigest, st
         string fresh = WriteAside(path, text);
         try
         {
-            // Two starters at once: one name, the other takes what the first made.
-            File.Move(fresh, path, overwrite: false);
+            // Two starters at once: whoever is late takes what the first made. File.Move looks first and renames then, over what
+            // came in between.
+            FileNames.TryLink(fresh, path);
         }
-        catch (IOException) when (File.Exists(path))
+        finally
         {
             File.Delete(fresh);
         }

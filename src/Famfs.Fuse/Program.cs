@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.Client.Cli;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -51,13 +52,14 @@ foreach (Option<int?> timeout in (Option<int?>[])[entryTimeout, attributeTimeout
 {
     timeout.Validators.Add(result =>
     {
-        if (result.GetValueOrDefault<int?>() is < 0)
-            result.AddError($"{timeout.Name}: must be 0 or more");
+        if (result.Tokens.Any(t => !int.TryParse(t.Value, CultureInfo.InvariantCulture, out int ms) || ms < 0))
+            result.AddError($"{timeout.Name}: must be 0 or more, at most {int.MaxValue}");
     });
 }
 workers.Validators.Add(result =>
 {
-    if (result.GetValueOrDefault<int>() is < 0 or > 256)
+    // Of a value that cannot be read, the parser would throw.
+    if (result.Tokens.Any(t => !int.TryParse(t.Value, CultureInfo.InvariantCulture, out int count) || count is < 0 or > 256))
         result.AddError("--workers: must be 0 to 256");
 });
 mountOptions.Validators.Add(result =>
@@ -94,8 +96,14 @@ root.SetAction((parsed, cancel) =>
     }, cancel);
 });
 
+ParseResult line = root.Parse(args);
+if (CommandLineFault.Find(line) is { } fault)
+{
+    Console.Error.WriteLine($"famfsd: {fault}");
+    return 1;
+}
 // Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
-return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
+return await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
 
 static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
     ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)

@@ -35,7 +35,7 @@ internal static class FileSystemPath
         if (bytes.Length > MaxPathBytes)
             throw Bad(path, $"is {bytes.Length} bytes long, the limit is {MaxPathBytes}", MaxPathBytes);
         if (bytes.Length == 0 || path == ".")
-            return allowRoot ? [] : throw Bad(path, "is empty", 0);
+            return allowRoot ? [] : throw Bad(path, "is the root itself", 0);
         if (bytes[0] == (byte)'/')
             throw Bad(path, "is absolute; paths are relative to the file system's root", 0);
         List<byte[]> components = [];

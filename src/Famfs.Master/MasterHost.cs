@@ -42,6 +42,7 @@ internal static class MasterHost
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = ParseEndpoints(options);
+            RequireCallable(options);
             DeviceSearch devices = new(options.Devices, clock);
             using DevicePool pool = devices.Open();
             Recovery.Result recovered = pool.Format == FileSystemFormat.Famfs2
@@ -84,6 +85,7 @@ internal static class MasterHost
         builder.WebHost.UseKestrelHttpsConfiguration();
         // A start that fails is said in one line, by the caller.
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
+        builder.Logging.AddSimpleConsole(console => console.SingleLine = true);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
@@ -169,6 +171,22 @@ internal static class MasterHost
         return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
     }
 
+    /// <summary>The address that the log will name must be one that others can call: they get it without being asked.</summary>
+    private static void RequireCallable(MasterOptions options)
+    {
+        string address = options.Advertise ?? options.Listen[0];
+        bool callable = address.StartsWith(UnixPrefix, StringComparison.Ordinal)
+            ? Path.IsPathRooted(address[UnixPrefix.Length..])
+            : Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri.Host.Length > 0
+                && !(IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any)));
+        if (!callable)
+        {
+            throw new FamfsException(ErrorReason.BadRequest, options.Advertise is null
+                ? $"--listen {address}: is no address that others can call; say with --advertise which is"
+                : $"--advertise {address}: must be http://HOST:PORT, https://HOST:PORT or unix:/PATH, of this host");
+        }
+    }
+
     /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and the start
     /// fails.</summary>
     private static void RemoveDeadSocket(string address)
@@ -221,18 +239,22 @@ internal static class MasterHost
             string path = address[UnixPrefix.Length..];
             if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
                 throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
+            if (!Directory.Exists(Path.GetDirectoryName(path)))
+                throw new FamfsException(ErrorReason.NotFound, $"--listen {address}: there is no directory {Path.GetDirectoryName(path)}");
             return kestrel => kestrel.ListenUnixSocket(path);
         }
-        if (Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")
+        // A star is no host that the parser of addresses knows.
+        bool anywhere = address.Contains("://*", StringComparison.Ordinal);
+        if (Uri.TryCreate(address.Replace("://*", "://localhost", StringComparison.Ordinal), UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")
         {
             Action<ListenOptions> configure = uri.Scheme == "https" ? listen => listen.UseHttps(tls!) : _ => { };
+            if (anywhere)
+                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
             if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
                 return kestrel => kestrel.Listen(ip, uri.Port, configure);
             if (uri.Host == "localhost")
                 return kestrel => kestrel.ListenLocalhost(uri.Port, configure);
-            if (uri.Host is "*" or "+")
-                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
         }
-        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH");
+        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH; localhost and * are good for IP");
     }
 }

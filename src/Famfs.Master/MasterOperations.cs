@@ -62,7 +62,17 @@ internal sealed class MasterOperations(MasterEngine engine)
             allocation = floor.Constrain(allocation, engine.State.Devices.Length);
 
         _extents.Clear();
-        long chunkBytes = engine.Allocate(allocation, _extents);
+        long chunkBytes;
+        try
+        {
+            chunkBytes = engine.Allocate(allocation, _extents);
+        }
+        catch (FamfsException error) when (error.Path.Length == 0)
+        {
+            // The allocator knows of no names; whoever makes many files must be told for which it was too much.
+            string shown = FileSystemPath.Show(request.Path);
+            throw new FamfsException(error.Reason, $"{shown}: {error.Message}", error) { Path = shown, Limit = error.Limit };
+        }
         long timeNs = engine.NowNs;
         InodeNumber inode = engine.NextInode;
         Span<byte> payload = engine.ReservePayload(RecordFrame.MaxPayloadBytes);

@@ -403,7 +403,9 @@ internal sealed class MasterService(
         Guid host = hello.HostId.ToGuid("host_id");
         Guid mount = hello.MountId.ToGuid("mount_id");
         Position at = hello.Position ?? new();
-        mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots);
+        // What the lines say is needed to believe a host about its older mounts; a thousand hosts that come back at once have none.
+        if (hello.OlderMounts.Count > 0)
+            mounts.Scan(engine.Pool.Primary.FileSystem, engine.State.HostSlots);
         Guid fileSystem = at.FileSystemUuid.ToGuid("file_system_uuid");
         (int slot, LogPosition position) = await engine.RunAsync(e =>
         {

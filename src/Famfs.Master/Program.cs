@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Famfs.Client.Cli;
 using Famfs.Core.Famfs2;
 using Famfs.Master;
 
@@ -38,5 +39,11 @@ root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
     TakeOver = parsed.GetValue(takeOver),
 }, cancel));
 
+ParseResult line = root.Parse(args);
+if (CommandLineFault.Find(line) is { } fault)
+{
+    Console.Error.WriteLine($"famfs-master: {fault}");
+    return 1;
+}
 // Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
-return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
+return await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });

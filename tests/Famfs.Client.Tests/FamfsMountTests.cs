@@ -50,8 +50,16 @@ public sealed class FamfsMountTests : IDisposable
         string table = WriteTable("40 1 0:50 / /mnt/a\\040b\\134c rw,nosuid shared:5 master:2 - fuse.famfs famfs rw\ngarbage\n\n");
 
         MountEntry entry = Assert.Single(MountEntry.ReadTable(table));
-        Assert.Equal(new MountEntry("0:50", "/", "/mnt/a b\\c", "fuse.famfs"), entry);
+        Assert.Equal(new MountEntry("0:50", "/", "/mnt/a b\\c", "fuse.famfs", ReadOnly: false), entry);
     }
+
+    [Theory]
+    [InlineData("rw,nosuid", false)]
+    [InlineData("ro", true)]
+    [InlineData("nosuid,ro,relatime", true)]
+    [InlineData("rw,errors=ro", false)]
+    public void A_mount_that_is_read_only_at_its_place_is_known(string options, bool readOnly) =>
+        Assert.Equal(readOnly, FamfsMount.Find("/mnt/b", out _, WriteTable($"40 1 0:50 / /mnt/b {options} - fuse.famfs famfs rw\n"))!.IsReadOnly);
 
     [Fact]
     public void Links_on_the_way_are_followed_and_the_last_names_need_not_exist()

@@ -66,12 +66,24 @@ public sealed class HostIdentityTests : IDisposable
     public void Two_first_starts_at_once_agree()
     {
         HostIdentitySources sources = Sources("m1", "hw1");
-        Guid[] hosts = new Guid[8];
+        for (int round = 0; round < 40; round++)
+        {
+            string state = Path.Combine(State, $"{round}");
+            Guid[] hosts = new Guid[8];
+            using Barrier start = new(hosts.Length);
+            Thread[] starters = [.. Enumerable.Range(0, hosts.Length).Select(i => new Thread(() =>
+            {
+                start.SignalAndWait();
+                hosts[i] = HostIdentity.Load(state, sources).Host;
+            }))];
+            foreach (Thread starter in starters)
+                starter.Start();
+            foreach (Thread starter in starters)
+                starter.Join();
 
-        Parallel.For(0, hosts.Length, new ParallelOptions { MaxDegreeOfParallelism = 8 }, i => hosts[i] = HostIdentity.Load(State, sources).Host);
-
-        Assert.Single(hosts.Distinct());
-        Assert.Single(Directory.GetFiles(State));
+            Assert.Single(hosts.Distinct());
+            Assert.Single(Directory.GetFiles(state));
+        }
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using Famfs.Client;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Xunit;
 
 namespace Famfs.EndToEnd;
@@ -28,10 +29,10 @@ public sealed class BadInputTests
             new(2, "at least 1 byte", "creat", "--size", "-1", "f"),
             new(2, "soon", "creat", "--size", "soon", "f"),
             new(2, "2^63 - 1", "creat", "--size", "8388608T", "f"),
-            new(5, "no space for", "creat", "--size", "8388607T", "f"),
+            new(5, "f: no space for", "creat", "--size", "8388607T", "f"),
             new(5, "space", "creat", "--size", "1T", "f"),
             new(5, "space", "creat", "--size", "1T", "--interleave", "2", "f"),
-            new(2, "empty", "creat", "--size", "1", "/"),
+            new(2, "is the root itself", "creat", "--size", "1", "/"),
             new(2, "\"..\"", "creat", "--size", "1", "../f"),
             new(2, "\"..\"", "creat", "--size", "1", "d/../f"),
             new(2, "\".\"", "creat", "--size", "1", "d/./f"),
@@ -98,7 +99,7 @@ public sealed class BadInputTests
             new(7, "both it and", "mount", cluster.Devices[0], other.Devices[0], place),
             new(7, "already here", "mount", cluster.Devices[0], cluster.Devices[1], cluster.Devices[1], place),
             new(7, "none is the first device", "mount", cluster.Devices[1], place),
-            new(7, "/nowhere/device", "mount", "/nowhere/device", place),
+            new(3, "/nowhere/device", "mount", "/nowhere/device", place),
             new(7, "none is the first device", "mount", place, place),
             new(3, "/nowhere/place", "mount", cluster.Devices[0], "/nowhere/place"),
             new(7, "not a famfs", "log", "dump", foreign),
@@ -118,6 +119,46 @@ public sealed class BadInputTests
         Assert.Equal(before, all.Select(Digest));
     }
 
+    [Theory]
+    [InlineData("famfsd", "--device is missing; see famfsd --help")]
+    [InlineData("famfsd --device DEVICE", "mountpoint is missing; see famfsd --help")]
+    [InlineData("famfsd --device DEVICE --workers", "--workers: its value is missing; see famfsd --help")]
+    [InlineData("famfsd --device DEVICE --workers many PLACE", "--workers: must be 0 to 256")]
+    [InlineData("famfsd --device DEVICE --entry-timeout-ms soon PLACE", "--entry-timeout-ms: must be 0 or more, at most 2147483647")]
+    [InlineData("famfsd --device DEVICE --wrokers 3 PLACE", "--wrokers: unknown option; see famfsd --help")]
+    [InlineData("famfsd --device DEVICE -o wr PLACE", "-o wr: unknown mount option")]
+    [InlineData("famfs-master", "--device is missing; see famfs-master --help")]
+    [InlineData("famfs-master DEVICE", "DEVICE: unknown command or argument; see famfs-master --help")]
+    [InlineData("famfs-master --device DEVICE --lisen http://127.0.0.1:1", "--lisen: unknown option; see famfs-master --help")]
+    [InlineData("famfs-master --device DEVICE --advertise bogus", "--advertise bogus: must be http://HOST:PORT, https://HOST:PORT or unix:/PATH, of this host")]
+    [InlineData("famfs-master --device DEVICE --listen http://*:0", "--listen http://*:0: is no address that others can call; say with --advertise which is")]
+    [InlineData("famfs-master --device DEVICE --listen http://0.0.0.0:0", "--listen http://0.0.0.0:0: is no address that others can call; say with --advertise which is")]
+    [InlineData("famfs-master --device DEVICE --listen unix:/nowhere/socket", "--listen unix:/nowhere/socket: there is no directory /nowhere")]
+    public void A_wrong_command_line_of_a_server_is_one_line_and_changes_nothing(string line, string cause)
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        string Put(string text) => text.Replace("DEVICE", cluster.Devices[0], StringComparison.Ordinal).Replace("PLACE", cluster.NewDirectory("place"), StringComparison.Ordinal);
+        string before = Digest(cluster.Devices[0]);
+        string[] words = [.. line.Split(' ').Select(Put)];
+
+        ServerProcess server = cluster.Launch(words[0] == "famfsd" ? "Famfs.Fuse" : "Famfs.Master", words[0], words[1..]);
+
+        Assert.Equal(1, server.AwaitExit());
+        Assert.Equal($"{words[0]}: {Put(cause)}", server.Output.Trim());
+        Assert.Equal(before, Digest(cluster.Devices[0]));
+    }
+
+    [Fact]
+    public void A_master_that_listens_everywhere_says_at_which_address_it_is_called()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        ServerProcess master = cluster.Launch("Famfs.Master", "famfs-master", ["--host-state", cluster.StateOf("a"), .. cluster.Devices.SelectMany(d => (string[])["--device", d]), "--listen", "http://*:0", "--advertise", "http://host.example:7733"]);
+        master.Await("listening on http://*:0");
+        // All that it says is one line.
+        Assert.StartsWith("info: ", master.Output, StringComparison.Ordinal);
+        Assert.Single(master.Output.Trim().Split('\n'));
+    }
+
     [Fact]
     public void A_place_that_has_a_mount_gets_no_second_one()
     {
@@ -128,6 +169,33 @@ public sealed class BadInputTests
         Refused(cluster, new(4, "is mounted there", ["mount", "--host-state", cluster.StateOf("a"), .. cluster.Devices, a]));
         Assert.Equal(before, State(cluster, master));
         Assert.Single(File.ReadLines("/proc/self/mounts"), l => l.Contains($" {a} ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Of_two_mounts_at_one_place_at_the_same_time_one_is_refused()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        string place = cluster.NewDirectory("place");
+        // What the other one holds until its daemon has mounted.
+        using IDisposable? other = DirectoryTurn.TryTake(place);
+        Assert.NotNull(other);
+        Refused(cluster, new(4, "another famfs mount is at work there", ["mount", "--host-state", cluster.StateOf("a"), .. cluster.Devices, place]));
+        Assert.DoesNotContain(place, File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void No_file_is_made_through_a_read_only_mount_that_nobody_there_could_fill()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        string master = cluster.StartMaster("a").Address;
+        (ServerProcess daemon, string place) = cluster.LaunchDaemon("a", ["--master", master, "-o", "ro", .. cluster.Devices.SelectMany(d => (string[])["--device", d])]);
+        daemon.Await("registered in the host table");
+        string source = Path.Combine(cluster.NewDirectory("sources"), "source");
+        File.WriteAllText(source, "content");
+        string before = State(cluster, master);
+        Refused(cluster, new(8, $"{place}: is mounted read-only", "cp", source, Path.Combine(place, "f")));
+        Refused(cluster, new(8, $"{place}: is mounted read-only", "creat", "--size", "1", "--randomize", Path.Combine(place, "f")));
+        Assert.Equal(before, State(cluster, master));
     }
 
     [Fact]
@@ -151,7 +219,7 @@ public sealed class BadInputTests
             new(2, "given twice", "mkfs", blank, blank),
             new(2, alias, "mkfs", blank, alias),
             new(2, "directory", "mkfs", "/tmp"),
-            new(7, "/nowhere/device", "mkfs", blank, "/nowhere/device"),
+            new(3, "/nowhere/device", "mkfs", blank, "/nowhere/device"),
             new(2, "63 bytes", "mkfs", "--label", new string('l', 64), blank),
             new(2, "number of hosts", "mkfs", "--max-hosts", "0", blank),
         ];
@@ -167,7 +235,7 @@ public sealed class BadInputTests
         File.Delete(alias);
         File.CreateSymbolicLink(alias, cluster.Devices[1]);
         Refused(cluster, new(4, "in the pool", "devices", "add", "--force", "--master", master, alias));
-        Refused(cluster, new(7, "/nowhere/device", "devices", "add", "--master", master, "/nowhere/device"));
+        Refused(cluster, new(3, "/nowhere/device", "devices", "add", "--master", master, "/nowhere/device"));
         Assert.Equal(state, State(cluster, master));
         cluster.Mount("a", master);
         process.Signal("KILL");

@@ -19,6 +19,9 @@ public sealed class MountAsDeviceTests
         byte[] unit = File.ReadAllBytes(Path.Combine(mount, ".meta", "superblock-1"));
         Assert.True(unit.AsSpan(0, 4096).SequenceEqual(File.ReadAllBytes(cluster.Devices[1]).AsSpan(0, 4096)));
         Assert.Contains("file_created", cluster.Famfs("log", "dump", mount), StringComparison.Ordinal);
+        string export = Path.Combine(cluster.NewDirectory("exports"), "log");
+        Assert.Contains("record(s)", cluster.Famfs("log", "export", export, mount), StringComparison.Ordinal);
+        Assert.NotEqual(0, new System.IO.FileInfo(export).Length);
 
         // The slot's lock is the devices', whichever way they were named.
         (ServerProcess second, _) = cluster.LaunchMasterWith("a", "--device", mount);

@@ -29,6 +29,7 @@ internal sealed class GlobalOptions
     public Option<string> Output { get; } = new("--output", "-o")
     {
         Description = "text or json",
+        HelpName = "text|json",
         Recursive = true,
         DefaultValueFactory = _ => "text",
     };
@@ -37,7 +38,7 @@ internal sealed class GlobalOptions
 
     public GlobalOptions()
     {
-        Output.AcceptOnlyFromAmong("text", "json");
+        CommandLineFault.RequireOneOf(Output, " (an option of a mount goes behind --: famfs mount … MOUNTPOINT -- -o ro)", "text", "json");
         Timeout.Recursive = true;
     }
 
@@ -69,6 +70,14 @@ internal sealed record CliTarget(FamfsClient Client, string Path, string Shown, 
     /// <summary>The path through the mount; throws BAD_REQUEST without one.</summary>
     public string RequireLocalPath(string what) => LocalPath
         ?? throw new FamfsException(ErrorReason.BadRequest, $"{Shown}: {what} needs a path on a mount") { Path = Shown };
+
+    /// <summary>The path through a mount that can be written through; throws READ_ONLY before a file is made that nobody
+    /// here could fill.</summary>
+    public string RequireWritablePath(string what)
+    {
+        string path = RequireLocalPath(what);
+        return Mount!.IsReadOnly ? throw new FamfsException(ErrorReason.ReadOnly, $"{Mount.MountPoint}: is mounted read-only; {what} needs a mount to write through") { Path = Mount.MountPoint } : path;
+    }
 }
 
 /// <summary>One run of the command: its streams, what was given to it, and the verbs' common work.</summary>

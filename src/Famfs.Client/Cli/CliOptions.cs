@@ -81,7 +81,7 @@ internal static class CliOptions
 /// <summary>The layout options of creat and cp.</summary>
 internal sealed class LayoutOptions
 {
-    private readonly Option<bool> _contiguous = new("--contiguous") { Description = "One range of one device" };
+    private readonly Option<bool> _contiguous = new("--contiguous") { Description = "Not interleaved: one range of one device where there is one, else up to 32" };
     private readonly Option<(uint Strips, ulong Chunk)?> _interleave = new("--interleave")
     {
         Description = "Over STRIPS devices in chunks of CHUNK (a power of two, 2M when not given)",

@@ -26,7 +26,7 @@ internal static class CpCommand
         {
             string[] given = parsed.GetValue(paths)!;
             CliTarget target = await context.ResolveAsync(parsed, given[^1], cancel).ConfigureAwait(false);
-            string destination = target.RequireLocalPath("the destination of cp");
+            string destination = target.RequireWritablePath("the destination of cp");
             if (parsed.GetValue(jobs) is < 1 or > 256)
                 throw CliOptions.Usage("--jobs: 1 to 256");
             MountFileMaker maker = new(target.Client, target.Mount!, context.TimeoutOf(parsed))

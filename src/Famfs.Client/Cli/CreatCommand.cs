@@ -28,7 +28,7 @@ internal static class CreatCommand
         command.SetAction(async (parsed, cancel) =>
         {
             CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
-            string? local = parsed.GetValue(randomize) ? target.RequireLocalPath("--randomize") : null;
+            string? local = parsed.GetValue(randomize) ? target.RequireWritablePath("--randomize") : null;
             long bytes = parsed.GetValue(size)!.Value;
             CreateFileReply reply = await target.Client.CreateFileAsync(new CreateFileRequest
             {

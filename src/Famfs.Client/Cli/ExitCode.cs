@@ -18,7 +18,7 @@ public enum ExitCode
     /// <summary>The file, directory or device file is not there.</summary>
     NotFound = 3,
 
-    /// <summary>The name is taken, or the device holds something.</summary>
+    /// <summary>The name is taken, or the device holds something or is in use.</summary>
     Exists = 4,
 
     /// <summary>No space, log full, quota exceeded.</summary>
@@ -68,6 +68,8 @@ public static class ExitCodes
         FileNotFoundException or DirectoryNotFoundException => ExitCode.NotFound,
         UnauthorizedAccessException => ExitCode.NotPermitted,
         Famfs.Core.Dax.DeviceFaultException => ExitCode.BadMedia,
+        // A file system that is mounted read-only: of the kernel's errors the one that has no exception of its own.
+        IOException { HResult: Core.Interop.PathErrors.EROFS } => ExitCode.NotPermitted,
         // The mount's word for memory that cannot be read, or that this host lacks.
         IOException { HResult: Core.Interop.PathErrors.EIO } => ExitCode.BadMedia,
         _ => ExitCode.Failed,

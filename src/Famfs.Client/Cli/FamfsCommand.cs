@@ -16,20 +16,19 @@ public static class FamfsCommand
         CliContext context = new(environment);
         try
         {
-            // Whatever follows these two is for another program, and must not be parsed by this one.
+            // What follows `master`, and what follows -- of `mount`, is for another program and must not be parsed by this one.
             if (args.Length > 0 && args[0] == MasterCommand.Name && !args.Skip(1).Any(a => a is "--help" or "-h" or "-?"))
                 return MasterCommand.Run(context, args[1..]);
-            int separator = args.Length > 0 && args[0] == MountCommand.Name ? Array.IndexOf(args, "--") : -1;
-            context.PassThrough = separator < 0 ? [] : args[(separator + 1)..];
-            string[] own = separator < 0 ? args : args[..separator];
-
-            ParseResult parsed = Build(context).Parse(own);
-            if (parsed.Errors.Count > 0)
+            Command root = Build(context);
+            int separator = Array.IndexOf(args, "--");
+            ParseResult parsed = root.Parse(separator < 0 ? args : args[..separator]);
+            if (parsed.CommandResult.Command.Name == MountCommand.Name)
+                context.PassThrough = separator < 0 ? [] : args[(separator + 1)..];
+            else if (separator >= 0)
+                parsed = root.Parse(args);
+            if (CommandLineFault.Find(parsed) is { } fault)
             {
-                // Of a word that means nothing, the parser says first what it misses.
-                environment.Error.WriteLine(parsed.UnmatchedTokens.Count > 0
-                    ? $"{Name}: {OneLine(parsed.UnmatchedTokens[0])}: unknown command or argument; see {Name} --help"
-                    : $"{Name}: {OneLine(parsed.Errors[0].Message)}");
+                environment.Error.WriteLine($"{Name}: {fault}");
                 return ExitCode.Usage;
             }
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };

@@ -4,6 +4,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
+using Famfs.V1;
 
 namespace Famfs.Client.Cli;
 
@@ -13,61 +14,52 @@ internal static class LogExportCommand
     public static Command Build(CliContext context)
     {
         Argument<string> target = new("FILE") { Description = "A new file" };
-        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system; the first one at least", Arity = ArgumentArity.OneOrMore };
+        Argument<string[]> devices = new("DEVICE") { Description = "The devices of a file system, the first one at least; or its mount point", Arity = ArgumentArity.OneOrMore };
         Command command = new("export", "Write every record into a file") { target, devices };
         command.SetAction(async (parsed, cancel) =>
         {
             string path = parsed.GetValue(target)!;
-            List<DaxDevice> opened = [];
-            try
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
+            ILogReader reader = FileSystemLog.OpenReader(pool);
+            long records = 0;
+            if (Path.Exists(path))
+                throw new FamfsException(ErrorReason.Exists, $"{path}: exists") { Path = path };
+            using (FileStream file = new(path, FileMode.CreateNew, FileAccess.Write, FileShare.None))
             {
-                foreach (string device in parsed.GetValue(devices)!)
-                    opened.Add(MappedDaxDevice.Open(device, readOnly: true, coherent: null));
-                // The devices stay this method's to dispose.
-                ILogReader reader = FileSystemLog.OpenReader(DevicePool.Open(opened));
-                long records = 0;
-                using (FileStream file = new(path, FileMode.CreateNew, FileAccess.Write, FileShare.None))
+                try
                 {
-                    try
+                    LogExport.WriteHeader(file, reader.Position.FileSystem, reader.Position.Generation);
+                    await LogCommand.ReadBlocksAsync(context, reader, block =>
                     {
-                        LogExport.WriteHeader(file, reader.Position.FileSystem, reader.Position.Generation);
-                        await LogCommand.ReadBlocksAsync(context, reader, block =>
-                        {
-                            LogExport.WriteBlock(file, block.SegmentId, block.Frames.Span);
-                            records += block.Count;
-                        }, cancel).ConfigureAwait(false);
-                        LogExport.WriteEnd(file);
-                        file.Flush(flushToDisk: true);
-                    }
-                    catch
-                    {
-                        // A part of a log is worth nothing under the name of the whole.
-                        File.Delete(path);
-                        throw;
-                    }
+                        LogExport.WriteBlock(file, block.SegmentId, block.Frames.Span);
+                        records += block.Count;
+                    }, cancel).ConfigureAwait(false);
+                    LogExport.WriteEnd(file);
+                    file.Flush(flushToDisk: true);
                 }
-                if (context.IsJson(parsed))
+                catch
                 {
-                    context.WriteJson(json =>
-                    {
-                        json.WriteStartObject();
-                        json.WriteString("file", path);
-                        json.WriteString("file_system_uuid", reader.Position.FileSystem);
-                        json.WriteNumber("records", records);
-                        json.WriteEndObject();
-                    });
+                    // A part of a log is worth nothing under the name of the whole.
+                    File.Delete(path);
+                    throw;
                 }
-                else
-                {
-                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{path}: {records} record(s) of {reader.Position.FileSystem}"));
-                }
-                return (int)ExitCode.Ok;
             }
-            finally
+            if (context.IsJson(parsed))
             {
-                foreach (DaxDevice device in opened)
-                    device.Dispose();
+                context.WriteJson(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteString("file", path);
+                    json.WriteString("file_system_uuid", reader.Position.FileSystem);
+                    json.WriteNumber("records", records);
+                    json.WriteEndObject();
+                });
             }
+            else
+            {
+                context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{path}: {records} record(s) of {reader.Position.FileSystem}"));
+            }
+            return (int)ExitCode.Ok;
         });
         return command;
     }

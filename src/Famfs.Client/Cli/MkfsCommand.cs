@@ -27,8 +27,8 @@ internal static class MkfsCommand
         Option<string?> state = CliOptions.HostState();
         Option<bool> adopt = new("--adopt") { Description = "Take over a host id that was made on another machine, which is gone" };
         Option<bool> rebind = new("--rebind") { Description = "Devices that are bound to fsdev_dax: bind them to device_dax for as long as this takes" };
-        Option<string> format = new("--format") { Description = "native, or famfs-2: that of the existing C tools", DefaultValueFactory = _ => "native" };
-        format.AcceptOnlyFromAmong("native", "famfs-2");
+        Option<string> format = new("--format") { Description = "native, or famfs-2: that of the existing C tools", HelpName = "native|famfs-2", DefaultValueFactory = _ => "native" };
+        CommandLineFault.RequireOneOf(format, "", "native", "famfs-2");
         Option<long?> logLength = CliOptions.Size("--loglen", "famfs-2: length of the log, a power of two, at least 8M; 8M when not said");
         Option<string> systemUuid = CliOptions.SystemUuidFile();
         Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt, format, logLength, systemUuid, rebind };
@@ -58,10 +58,13 @@ internal static class MkfsCommand
                 if (parsed.GetValue(format) == "famfs-2")
                 {
                     RequireNotGiven(parsed, "--format famfs-2 has no such thing", label, maxHosts, adopt, state);
+                    long logBytes = parsed.GetValue(logLength) ?? Famfs2Layout.MinLogBytes;
+                    // One that is refused makes no identity.
+                    Famfs2Formatter.RequireUsable(opened, logBytes, parsed.GetValue(force));
                     Famfs2Superblock superblock = Famfs2Formatter.Format(opened, new()
                     {
                         System = Famfs2SystemUuid.ReadOrMake(parsed.GetValue(systemUuid)!),
-                        LogLengthBytes = parsed.GetValue(logLength) ?? Famfs2Layout.MinLogBytes,
+                        LogLengthBytes = logBytes,
                         Force = parsed.GetValue(force),
                         Zero = parsed.GetValue(zero),
                     });
@@ -69,10 +72,9 @@ internal static class MkfsCommand
                     return (int)ExitCode.Ok;
                 }
                 RequireNotGiven(parsed, "is for --format famfs-2", logLength, systemUuid);
-                HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
-                Superblock made = FileSystemFormatter.Format(opened, new FormatOptions
+                FormatOptions options = new()
                 {
-                    Host = host.Host,
+                    Host = default,
                     Clock = context.Environment.Clock,
                     Label = text,
                     MaxHosts = parsed.GetValue(maxHosts),
@@ -80,7 +82,10 @@ internal static class MkfsCommand
                     RootGid = Core.Interop.ProcessOwner.Gid,
                     Force = parsed.GetValue(force),
                     Zero = parsed.GetValue(zero),
-                });
+                };
+                FileSystemFormatter.RequireUsable(opened, options);
+                HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
+                Superblock made = FileSystemFormatter.Format(opened, options with { Host = host.Host });
                 Print(context, parsed, made, opened, host);
                 return (int)ExitCode.Ok;
             }

@@ -41,8 +41,11 @@ internal static class MountCommand
             string mountPoint = Path.GetFullPath(given[^1]);
             if (!Directory.Exists(mountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
-            if (FamfsMount.FindAll(context.Environment.MountTablePath).Any(m => m.MountPoint == mountPoint))
-                throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
+            RequireNotMounted(context, mountPoint);
+            // Two at once would both find nothing there and mount one over the other.
+            using IDisposable turn = DirectoryTurn.TryTake(mountPoint)
+                ?? throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: another famfs mount is at work there") { Path = mountPoint };
+            RequireNotMounted(context, mountPoint);
             string program = ProgramFinder.Require(context.Environment, ProgramName);
             await RequireSoundAsync(context, parsed, given[..^1], cancel).ConfigureAwait(false);
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
@@ -83,6 +86,12 @@ internal static class MountCommand
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    private static void RequireNotMounted(CliContext context, string mountPoint)
+    {
+        if (FamfsMount.FindAll(context.Environment.MountTablePath).Any(m => m.MountPoint == mountPoint))
+            throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
     }
 
     /// <summary>Looks at the devices and asks the master before anything is started, so that what is wrong has its

@@ -62,7 +62,7 @@ internal static class StatusCommand
     {
         CultureInfo invariant = CultureInfo.InvariantCulture;
         output.WriteLine(string.Create(invariant, $"file system  {JsonShapes.Uuid(status.FileSystemUuid)}{(status.Label.Length == 0 ? "" : $" '{status.Label}'")}, {status.Format}"));
-        output.WriteLine(string.Create(invariant, $"master       {status.Address}, slot {status.Slot}, version {status.Version}, up {TimeSpan.FromMilliseconds(status.UptimeMs):c}"));
+        output.WriteLine(string.Create(invariant, $"master       {status.Address}, slot {status.Slot}, version {status.Version}, up {TimeSpan.FromSeconds(status.UptimeMs / 1000):c}"));
         output.WriteLine(string.Create(invariant, $"position     {JsonShapes.Text(status.Position)}"));
         output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}, largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, awaiting release {QuantityText.FormatSize(status.PendingReclaimBytes)}"));
         output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));

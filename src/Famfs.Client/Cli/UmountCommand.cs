@@ -11,7 +11,7 @@ internal static class UmountCommand
 {
     public static Command Build(CliContext context)
     {
-        Argument<string> place = new("MOUNTPOINT");
+        Argument<string> place = new("MOUNTPOINT") { Description = "Where it is mounted" };
         Option<bool> force = new("--force", "-f") { Description = "Detach it now even when it is busy; its memory stays held until its users are gone" };
         Command command = new("umount", "Unmount a file system") { place, force };
         command.SetAction(parsed =>

@@ -94,7 +94,7 @@ public abstract class DaxDevice : IDisposable
     /// or T), when the device starts behind the file's start.</param>
     /// <param name="readOnly">For loads only.</param>
     /// <param name="coherent">As declared (SAFETY S18); by kind when null.</param>
-    /// <exception cref="FamfsException">DEVICE_MISSING: absent, not permitted, not to be mapped;
+    /// <exception cref="FamfsException">NOT_FOUND; READ_ONLY: not permitted; DEVICE_MISSING: not to be opened or mapped;
     /// BAD_REQUEST: something that cannot be a device. One line with the path and the cause.</exception>
     public static DaxDevice Open(string path, bool readOnly = false, bool? coherent = null) =>
         MappedDaxDevice.Open(path, readOnly, coherent);

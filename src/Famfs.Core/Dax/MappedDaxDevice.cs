@@ -113,7 +113,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         // Looked at before it is opened: opening a FIFO blocks, opening some character devices acts.
         statx_buffer named;
         if (statx(AT_FDCWD, argument.Path, 0, STATX_BASIC_STATS, &named) != 0)
-            throw Missing(path, Errno.Last is Errno.ENOENT or Errno.ENOTDIR ? "no such file or device" : Errno.Describe(Errno.Last));
+            throw Errno.Last is Errno.ENOENT or Errno.ENOTDIR ? Refused(ErrorReason.NotFound, path, "no such file or device") : Missing(path, Errno.Describe(Errno.Last));
         RequireKind(path, named);
 
         int descriptor = open(argument.Path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK, 0);
@@ -150,9 +150,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             }
 
             if (length == 0)
-                throw Bad(path, "is empty");
+                throw Bad(path, $"is empty; {Smallest}");
             if (length < UnitBytes)
-                throw Bad(path, $"has {length} bytes, less than one unit of {UnitBytes}");
+                throw Bad(path, $"has {length} bytes, less than one unit of {UnitBytes}; {Smallest}");
 
             mapping = MemoryMapping.TryMapShared(file, argument.OffsetBytes, length, alignment, readOnly, out int errno);
             if (mapping is null)
@@ -438,6 +438,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         }
     }
 
+    /// <summary>What a file system needs, for those who try with less than can be mapped.</summary>
+    private static string Smallest => $"a first device has at least {MediaLayout.MinPrimaryBytes} bytes, a further one {MediaLayout.MinSecondaryBytes}";
+
     private static FamfsException OpenFailed(string path, in statx_buffer named, int errno)
     {
         if (errno == Errno.EBUSY)
@@ -450,7 +453,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
                 : $"driver {driver} does not let it be opened: {Errno.Describe(errno)}");
         }
 
-        return Missing(path, errno is Errno.EACCES or Errno.EPERM ? "permission denied" : $"cannot be opened: {Errno.Describe(errno)}");
+        return errno is Errno.EACCES or Errno.EPERM or Errno.EROFS
+            ? Refused(ErrorReason.ReadOnly, path, errno == Errno.EROFS ? "is on a file system that is mounted read-only" : "permission denied")
+            : Missing(path, $"cannot be opened: {Errno.Describe(errno)}");
     }
 
     private static FamfsException MapFailed(string path, bool regular, string driver, int errno)
@@ -464,8 +469,10 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private static FamfsException Missing(string path, string cause, int errno = 0) =>
         new(ErrorReason.DeviceMissing, $"{path}: {cause}") { Path = path, ErrorNumber = errno };
 
-    private static FamfsException Bad(string path, string cause) =>
-        new(ErrorReason.BadRequest, $"{path}: {cause}") { Path = path };
+    private static FamfsException Bad(string path, string cause) => Refused(ErrorReason.BadRequest, path, cause);
+
+    private static FamfsException Refused(ErrorReason reason, string path, string cause) =>
+        new(reason, $"{path}: {cause}") { Path = path };
 
     private void RequireWritable()
     {

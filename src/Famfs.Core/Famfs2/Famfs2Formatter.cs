@@ -33,16 +33,7 @@ public static class Famfs2Formatter
     /// <summary>Formats <paramref name="devices"/>; the first gets the log, the others join by entries in it.</summary>
     public static Famfs2Superblock Format(IReadOnlyList<DaxDevice> devices, Famfs2FormatOptions options)
     {
-        if (devices.Count is 0 or > MediaLayout.MaxDevices)
-            throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };
-        if (!Famfs2Layout.IsLogLength(options.LogLengthBytes))
-            throw new FamfsException(ErrorReason.BadRequest, $"log length {options.LogLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} to {Famfs2Layout.MaxLogBytes} bytes") { Limit = (ulong)Famfs2Layout.MinLogBytes };
-        FileSystemFormatter.RequireDistinct(devices);
-        long logEnd = Famfs2Layout.LogOffset + options.LogLengthBytes;
-        FileSystemFormatter.RequireUsable(devices[0], logEnd + MediaLayout.UnitBytes, options.Force);
-        foreach (DaxDevice device in devices.Skip(1))
-            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, options.Force);
-
+        RequireUsable(devices, options.LogLengthBytes, options.Force);
         List<Famfs2Superblock> superblocks = [];
         foreach (DaxDevice device in devices)
             superblocks.Add(SuperblockOf(device, options.FileSystem, options.System, options.LogLengthBytes, superblocks.Count > 0));
@@ -65,6 +56,19 @@ public static class Famfs2Formatter
         Persist(devices[0], Famfs2Layout.LogOffset, header);
         WriteSuperblock(devices[0], superblocks[0]);
         return superblocks[0];
+    }
+
+    /// <summary>Throws, before anything is changed, when the devices cannot be formatted.</summary>
+    public static void RequireUsable(IReadOnlyList<DaxDevice> devices, long logLengthBytes, bool force)
+    {
+        if (devices.Count is 0 or > MediaLayout.MaxDevices)
+            throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };
+        if (!Famfs2Layout.IsLogLength(logLengthBytes))
+            throw new FamfsException(ErrorReason.BadRequest, $"log length {logLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} to {Famfs2Layout.MaxLogBytes} bytes") { Limit = (ulong)Famfs2Layout.MinLogBytes };
+        FileSystemFormatter.RequireDistinct(devices);
+        FileSystemFormatter.RequireUsable(devices[0], Famfs2Layout.LogOffset + logLengthBytes + MediaLayout.UnitBytes, force);
+        foreach (DaxDevice device in devices.Skip(1))
+            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
     }
 
     /// <summary>Prepares one further device; the entry that makes it part of the pool is the master's to write.</summary>

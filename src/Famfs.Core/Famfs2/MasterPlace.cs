@@ -17,8 +17,8 @@ public sealed class MasterPlace : IDisposable
     }
 
     /// <summary>Takes the place. Native: every slot's lock on this host, and no heartbeat may move for
-    /// <paramref name="window"/>. famfs-2: the lock, and this must be the system that may write. Throws NOT_MASTER
-    /// when a master lives here or, natively, anywhere.</summary>
+    /// <paramref name="window"/>. famfs-2: the lock, and this must be the system that may write. Throws EXISTS
+    /// when a master lives here or, natively, anywhere; READ_ONLY on another system.</summary>
     public static async Task<MasterPlace> HoldAsync(IReadOnlyList<DaxDevice> devices, string systemUuidFile, TimeSpan window, TimeProvider clock, CancellationToken cancel)
     {
         MasterPlace place = new();
@@ -30,14 +30,14 @@ public sealed class MasterPlace : IDisposable
                 {
                     place.Lock(device, 1);
                     if (famfs2!.Flags != Famfs2Superblock.SecondaryFlag && Famfs2SystemUuid.Read(systemUuidFile) is var system && system != famfs2.System)
-                        throw new FamfsException(ErrorReason.NotMaster, $"{device.Path}: may be changed by system {famfs2.System} only, this is {system?.ToString() ?? "none"} ({systemUuidFile})") { Path = device.Path };
+                        throw new FamfsException(ErrorReason.ReadOnly, $"{device.Path}: may be changed by system {famfs2.System} only, this is {system?.ToString() ?? "none"} ({systemUuidFile})") { Path = device.Path };
                 }
                 else if (DevicePool.ReadSuperblock(device, out Superblock? native, out _) == SuperblockVerdict.Native && native!.IsPrimary)
                 {
                     place.Lock(device, Term.SlotCount);
                     // The pool is not disposed: the devices are the caller's.
                     if (await Mastership.DetectLiveMasterAsync(DevicePool.Open([device]), -1, window, clock, cancel).ConfigureAwait(false) is { } slot)
-                        throw new FamfsException(ErrorReason.NotMaster, $"{device.Path}: the master of slot {slot} is running") { Path = device.Path };
+                        throw new FamfsException(ErrorReason.Exists, $"{device.Path}: the master of slot {slot} is running") { Path = device.Path };
                 }
             }
             return place;
@@ -62,7 +62,7 @@ public sealed class MasterPlace : IDisposable
         for (int i = 0; i < count; i++)
         {
             if (!device.TryLockByte(i, out IDisposable? held))
-                throw new FamfsException(ErrorReason.NotMaster, $"{device.Path}: a master of this host is running (slot {i} is locked)") { Path = device.Path };
+                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: a master of this host is running (slot {i} is locked)") { Path = device.Path };
             _locks.Add(held);
         }
     }

@@ -135,6 +135,15 @@ public static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true)]
     public static partial int close(int fd);
 
+    /// <summary>LOCK_EX | LOCK_NB of sys/file.h.</summary>
+    public const int LOCK_EX_NB = 2 | 4;
+
+    [LibraryImport(Library, EntryPoint = "flock", SetLastError = true)]
+    public static partial int flock_whole(int fd, int operation);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int link(string oldpath, string newpath);
+
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int statx(int dirfd, string path, int flags, uint mask, statx_buffer* result);
 

@@ -111,6 +111,9 @@ public static class PathErrors
     /// <summary>Error number of memory that cannot be read, or that the mount's host does not have.</summary>
     public const int EIO = Errno.EIO;
 
+    /// <summary>Error number of writing to what is mounted read-only.</summary>
+    public const int EROFS = Errno.EROFS;
+
     /// <summary>The error that says what stands in the way of <paramref name="path"/>.</summary>
     public static FamfsException Of(string path, int errno) => new(errno switch
     {

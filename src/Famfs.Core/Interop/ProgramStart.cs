@@ -115,6 +115,33 @@ public static class MountCalls
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
 }
 
+/// <summary>Names of files.</summary>
+public static class FileNames
+{
+    /// <summary>Gives a file a second name in one step. False when the name is taken; errors as of <see cref="PathErrors.Of"/>.</summary>
+    public static bool TryLink(string file, string name) => Libc.link(file, name) == 0
+        || (Errno.Last == Errno.EEXIST ? false : throw PathErrors.Of(name, Errno.Last));
+}
+
+/// <summary>Takes turns of processes at a directory.</summary>
+public static class DirectoryTurn
+{
+    /// <summary>Takes the lock of a directory until the result is disposed or this process ends; null when another process
+    /// of this host has it. Errors as of <see cref="PathErrors.Of"/>.</summary>
+    public static IDisposable? TryTake(string directory)
+    {
+        int descriptor = Libc.open(directory, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        if (descriptor < 0)
+            throw PathErrors.Of(directory, Errno.Last);
+        OpenFile file = new(descriptor);
+        if (Libc.flock_whole(descriptor, Libc.LOCK_EX_NB) == 0)
+            return file;
+        int errno = Errno.Last;
+        file.Dispose();
+        return errno == Errno.EAGAIN ? null : throw PathErrors.Of(directory, errno);
+    }
+}
+
 /// <summary>Who this process acts as.</summary>
 public static class ProcessOwner
 {

@@ -117,7 +117,9 @@ public static class FileSystemFormatter
         }
     }
 
-    private static void RequireUsable(IReadOnlyList<DaxDevice> devices, FormatOptions options)
+    /// <summary>Throws, before anything is changed, when the devices cannot be formatted as <paramref name="options"/> say,
+    /// whose host is not looked at.</summary>
+    public static void RequireUsable(IReadOnlyList<DaxDevice> devices, FormatOptions options)
     {
         if (devices.Count is 0 or > MediaLayout.MaxDevices)
             throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };

@@ -114,7 +114,7 @@ public sealed class DaxCommandTests : IDisposable
         // The name on the bus is no path, so opening it fails.
         (ExitCode code, _, string error) = await RunAsync($"mkfs --rebind --host-state {_directory} dax0.0");
 
-        Assert.Equal((ExitCode.BadMedia, "famfs: dax0.0: no such file or device\n"), (code, error));
+        Assert.Equal((ExitCode.NotFound, "famfs: dax0.0: no such file or device\n"), (code, error));
         Assert.Contains("device_dax/bind dax0.0", _bus.Writes);
         Assert.Equal(DaxBinding.FsDev, _bus.Binding.ReadDriver("dax0.0"));
     }

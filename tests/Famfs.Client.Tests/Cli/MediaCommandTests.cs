@@ -51,7 +51,7 @@ public sealed class MediaCommandTests : IDisposable
         string before = await TreeAsync();
         string other = Path.Combine(_directory, "other");
         Famfs2SystemUuid.ReadOrMake(other);
-        Assert.Contains("may be changed by system", await RequireAsync(6, "migrate", "--host-state", _directory, "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        Assert.Contains("may be changed by system", await RequireAsync(8, "migrate", "--host-state", _directory, "--system-uuid-file", other, _device), StringComparison.Ordinal);
         await RequireAsync(0, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device);
         await RequireAsync(0, "check", _device);
         Assert.Equal(before, await TreeAsync());
@@ -69,7 +69,7 @@ public sealed class MediaCommandTests : IDisposable
             await RequireAsync(0, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device);
         string export = Path.Combine(_directory, "log");
         await RequireAsync(0, "log", "export", export, _device);
-        await RequireAsync(1, "log", "export", export, _device); // never over a file
+        await RequireAsync(4, "log", "export", export, _device); // never over a file
         await RequireAsync(4, "log", "import", export, _device, "--host-state", _directory, "--system-uuid-file", _system);
 
         byte[] lost = File.ReadAllBytes(_device);
@@ -102,6 +102,59 @@ public sealed class MediaCommandTests : IDisposable
         }
         Assert.True(device.AsSpan().SequenceEqual(File.ReadAllBytes(_device)));
     }
+
+    [Fact]
+    public async Task Migrate_and_import_leave_alone_what_a_master_of_this_host_has()
+    {
+        string export = Path.Combine(_directory, "log");
+        await RequireAsync(0, "log", "export", export, _device);
+        using DaxDevice master = DaxDevice.Open(_device);
+        Assert.True(master.TryLockByte(0, out IDisposable? held));
+        foreach (string[] verb in (string[][])[["migrate"], ["log", "import", "--force", export]])
+            Assert.Contains("a master of this host is running", await RequireAsync(4, [.. verb, _device, "--host-state", _directory, "--system-uuid-file", _system]), StringComparison.Ordinal);
+        held.Dispose();
+    }
+
+    [Theory]
+    [InlineData("native")]
+    [InlineData("famfs-2")]
+    public async Task Devices_in_another_order_than_the_exported_log_are_not_imported_whatever_force_says(string format)
+    {
+        string[] devices = [Path.Combine(_directory, "first"), Path.Combine(_directory, "second")];
+        foreach (string device in devices)
+            File.WriteAllBytes(device, new byte[Units * Famfs2Image.Unit]);
+        await RequireAsync(0, ["mkfs", "--format", format, .. Identity(format), .. devices]);
+        string export = Path.Combine(_directory, "log");
+        await RequireAsync(0, ["log", "export", export, .. devices]);
+        byte[][] before = [.. devices.Select(File.ReadAllBytes)];
+
+        string refused = await RequireAsync(2, ["log", "import", "--force", export, devices[1], devices[0], "--host-state", _directory, "--system-uuid-file", _system]);
+
+        Assert.Contains($"{devices[1]}: is device 1 of the exported log, and given as device 0", refused, StringComparison.Ordinal);
+        Assert.Equal(before, devices.Select(File.ReadAllBytes));
+        await RequireAsync(0, ["log", "import", "--force", export, .. devices, "--host-state", _directory, "--system-uuid-file", _system]);
+    }
+
+    [Theory]
+    [InlineData("native", "--max-hosts", "0")]
+    [InlineData("famfs-2", "--loglen", "9M")]
+    public async Task A_refused_mkfs_makes_no_identity(string format, string option, string value)
+    {
+        string state = Path.Combine(_directory, "state");
+        string uuid = Path.Combine(state, "system_uuid");
+        string[] identity = format == "native" ? ["--host-state", state] : ["--system-uuid-file", uuid];
+        string blank = Path.Combine(_directory, "blank");
+        File.WriteAllBytes(blank, new byte[Units * Famfs2Image.Unit]);
+
+        await RequireAsync(4, ["mkfs", "--format", format, .. identity, _device]);
+        await RequireAsync(2, ["mkfs", "--format", format, .. identity, option, value, blank]);
+
+        Assert.False(Directory.Exists(state));
+        await RequireAsync(0, ["mkfs", "--format", format, .. identity, blank]);
+        Assert.Single(Directory.GetFiles(state));
+    }
+
+    private string[] Identity(string format) => format == "native" ? ["--host-state", _directory] : ["--system-uuid-file", _system];
 
     private string ReadAt(int unit) => Encoding.ASCII.GetString(File.ReadAllBytes(_device).AsSpan(unit * Famfs2Image.Unit, 7));
 

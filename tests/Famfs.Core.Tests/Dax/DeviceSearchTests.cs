@@ -47,7 +47,7 @@ public sealed class DeviceSearchTests : IDisposable
         Assert.Equal(ErrorReason.WrongFilesystem, Refused("dax0", "dax.foreign"));
         Assert.Equal(ErrorReason.WrongFilesystem, Refused("dax0", "other1"));
         Assert.Equal(ErrorReason.WrongFilesystem, Refused("dax0", "other0"));
-        Assert.Equal(ErrorReason.DeviceMissing, Refused("dax0", "dax7"));
+        Assert.Equal(ErrorReason.NotFound, Refused("dax0", "dax7"));
         // Two file systems, and nothing that says which of them.
         Assert.Equal(ErrorReason.WrongFilesystem, Refused(""));
         Assert.Equal(ErrorReason.DeviceMissing, Refused("dax1"));

@@ -16,8 +16,8 @@ public sealed class MappedDaxDeviceTests : IDisposable
     public void Dispose() => _file.Dispose();
 
     [Theory]
-    [InlineData("/no/such/device", ErrorReason.DeviceMissing, "no such file")]
-    [InlineData("/dev/null/x", ErrorReason.DeviceMissing, "no such file")]
+    [InlineData("/no/such/device", ErrorReason.NotFound, "no such file")]
+    [InlineData("/dev/null/x", ErrorReason.NotFound, "no such file")]
     [InlineData("/tmp", ErrorReason.BadRequest, "is a directory")]
     [InlineData("/dev/null", ErrorReason.BadRequest, "not of the dax subsystem")]
     public void What_cannot_be_a_device_is_refused_with_its_path_and_the_cause(string path, ErrorReason reason, string cause)
@@ -34,8 +34,8 @@ public sealed class MappedDaxDeviceTests : IDisposable
     }
 
     [Theory]
-    [InlineData(0, "is empty")]
-    [InlineData(1, "less than one unit")]
+    [InlineData(0, "is empty; a first device has at least 8388608 bytes, a further one 4194304")]
+    [InlineData(1, "less than one unit of 2097152; a first device has at least 8388608 bytes, a further one 4194304")]
     [InlineData(Unit - 1, "less than one unit")]
     public void A_file_that_is_too_small_is_refused(long length, string cause)
     {
@@ -79,7 +79,7 @@ public sealed class MappedDaxDeviceTests : IDisposable
         File.SetUnixFileMode(_file.Path, UnixFileMode.UserRead);
 #pragma warning restore CA1416
         var error = Assert.Throws<FamfsException>(() => DaxDevice.Open(_file.Path));
-        Assert.Equal(ErrorReason.DeviceMissing, error.Reason);
+        Assert.Equal(ErrorReason.ReadOnly, error.Reason);
         Assert.Contains("permission denied", error.Message, StringComparison.Ordinal);
     }
 
