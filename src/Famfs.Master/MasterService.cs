@@ -160,7 +160,12 @@ internal sealed class MasterService(
         }));
 
     public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) =>
-        GuardAsync(() => engine.RunAsync(_ => operations.SetPolicy(request)));
+        GuardAsync(() => engine.RunAsync(e =>
+        {
+            SetPolicyReply reply = operations.SetPolicy(request);
+            reply.Warnings.AddRange(mounts.FindGaps(e.State));
+            return reply;
+        }));
 
     public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
     {
@@ -191,6 +196,7 @@ internal sealed class MasterService(
             DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
         reply.Warnings.AddRange(e.Format.Limits);
+        reply.Warnings.AddRange(mounts.FindGaps(e.State));
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {
             DeviceInfo device = DescribeDevice(i);
