@@ -20,6 +20,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
 
     // Owner: the watch's own loop.
     private readonly Dictionary<Guid, (ulong Counter, long Since, bool Moved)> _seen = [];
+    private readonly HashSet<string> _gaps = [];
     private string _lastProblem = "";
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -35,6 +36,10 @@ internal sealed class HostWatch(MasterEngine engine, MasterOperations operations
                     await engine.RunAsync(_ => operations.RecordGone(line.Host, line.Mount, GoneEvidence.NewBoot, "the host has booted anew")).ConfigureAwait(false);
                     MasterLog.MountGone(log, line.Mount, line.Host);
                 }
+                IReadOnlyList<string> gaps = mounts.FindGaps(engine.State);
+                foreach (string gap in gaps.Where(_gaps.Add))
+                    MasterLog.DialectGap(log, gap);
+                _gaps.IntersectWith(gaps);
             }
             catch (Exception error) when (error is not OperationCanceledException)
             {

@@ -158,12 +158,15 @@ internal sealed class MasterEngine : IAsyncDisposable
     public long Allocate(in AllocationRequest request, List<MapExtent> extents) => Allocator.Allocate(request, _random, extents);
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
-    /// Else on any device that this host has.
+    /// Else on any device that this host has and, under a dialect floor, every kernel can map: a host that cannot open a
+    /// segment cannot follow the log.
     /// Engine's thread.</summary>
     public bool TryAllocateRun(long lengthBytes, out MapExtent extent)
     {
         extent = default;
-        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. Pool.Present]])
+        uint floor = State.Policy.DialectFloor;
+        int reach = floor > 0 && floor <= FmapLimits.All.Count ? FmapLimits.OfFloor(floor)!.MaxDevices : MediaLayout.MaxDevices;
+        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. Pool.Present.Where(index => index.Value < reach)]])
         {
             AllocationRequest request = new(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = devices };
             _extents.Clear();

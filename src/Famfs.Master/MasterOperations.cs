@@ -253,31 +253,51 @@ internal sealed class MasterOperations(MasterEngine engine)
         return true;
     }
 
+    /// <summary>Opens and checks a device that is to be zeroed before it is added, for its caller alone. Null when an equal
+    /// request has added it already.</summary>
+    public DaxDevice? OpenToZero(AddDeviceRequest request)
+    {
+        if (engine.Requests.TryFind(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
+            return null;
+        RequireDevicePath(request);
+        DaxDevice device = DaxDevice.Open(request.Path);
+        try
+        {
+            RequireNotInPool(device);
+            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
+            return device;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added; gives its index
-    /// and the position of its record.</summary>
-    public (uint Index, LogPosition Position) AddDevice(AddDeviceRequest request, TimeProvider clock)
+    /// and the position of its record. <paramref name="zeroed"/>: of <see cref="OpenToZero"/>, zeroed meanwhile; the pool's
+    /// when this has succeeded, else the caller's (<see cref="IsInPool"/>).</summary>
+    public (uint Index, LogPosition Position) AddDevice(AddDeviceRequest request, TimeProvider clock, DaxDevice? zeroed = null)
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return (engine.State.Devices.First(d => d.RequestId == request.RequestId).Index, engine.Position with { Sequence = trace.Sequence, Term = trace.Term });
-        if (request.Path.Length == 0 || request.Path.Contains('\0', StringComparison.Ordinal))
-            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty or has a NUL character");
-        if (engine.State.Devices.Length >= MediaLayout.MaxDevices)
-            throw new FamfsException(ErrorReason.BadRequest, $"the pool has {MediaLayout.MaxDevices} devices, which is the limit") { Limit = MediaLayout.MaxDevices };
+        RequireDevicePath(request);
         engine.RequireLogSpaceForGrowth(SmallRecordBytes);
-        DaxDevice device = DaxDevice.Open(request.Path);
+        DaxDevice device = zeroed ?? DaxDevice.Open(request.Path);
         try
         {
             RequireNotInPool(device);
             if (request.HasCoherent)
                 device.Coherent = request.Coherent;
             DeviceIndex index = new((ushort)engine.State.Devices.Length);
+            bool zero = request.Zero && zeroed is null;
             // The device's own superblock is written before the record: a crash in between leaves a device that is
             // not in the pool and that --force formats again.
             DeviceAdded record = engine.Pool.Famfs2 is null
-                ? PrepareDevice(device, index, request, clock)
-                : engine.Format.PrepareDevice(engine.Pool, device, index, request);
+                ? PrepareDevice(device, index, request, zero, clock)
+                : engine.Format.PrepareDevice(engine.Pool, device, index, request, zero);
             record.RequestId = request.RequestId;
             record.RequestDigest = id == Guid.Empty ? 0 : digest;
             engine.Pool.Attach(device, index);
@@ -286,10 +306,21 @@ internal sealed class MasterOperations(MasterEngine engine)
         }
         catch
         {
-            if (!engine.Pool.Present.Any(i => engine.Pool.Require(i) == device))
+            if (zeroed is null && !IsInPool(device))
                 device.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Whether the pool has taken this very device. Any thread.</summary>
+    public bool IsInPool(DaxDevice device) => engine.Pool.Present.Any(i => engine.Pool.Require(i) == device);
+
+    private void RequireDevicePath(AddDeviceRequest request)
+    {
+        if (request.Path.Length == 0 || request.Path.Contains('\0', StringComparison.Ordinal))
+            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty or has a NUL character");
+        if (engine.State.Devices.Length >= MediaLayout.MaxDevices)
+            throw new FamfsException(ErrorReason.BadRequest, $"the pool has {MediaLayout.MaxDevices} devices, which is the limit") { Limit = MediaLayout.MaxDevices };
     }
 
     /// <summary>Gives a host a master slot with its first segment (SAFETY S1).</summary>
@@ -350,9 +381,9 @@ internal sealed class MasterOperations(MasterEngine engine)
         return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
     }
 
-    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, TimeProvider clock)
+    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, bool zero, TimeProvider clock)
     {
-        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, request.Zero, clock);
+        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, zero, clock);
         return new()
         {
             TimeNs = engine.NowNs,

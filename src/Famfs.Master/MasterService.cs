@@ -120,11 +120,37 @@ internal sealed class MasterService(
         return reply;
     }));
 
-    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(_ =>
+    public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
-        (uint index, LogPosition position) = operations.AddDevice(request, clock);
-        return new AddDeviceReply { Device = DescribeDevice(index), Position = MountTable.PositionOf(position) };
-    }));
+        DaxDevice? zeroed = request.Zero ? await engine.RunAsync(_ => operations.OpenToZero(request)).ConfigureAwait(false) : null;
+        try
+        {
+            // Minutes for a large device, which the engine has not: it beats ten times a second.
+            if (zeroed is not null)
+                await Task.Run(() => Zero(zeroed, context.CancellationToken)).ConfigureAwait(false);
+            return await engine.RunAsync(_ =>
+            {
+                (uint index, LogPosition position) = operations.AddDevice(request, clock, zeroed);
+                return new AddDeviceReply { Device = DescribeDevice(index), Position = MountTable.PositionOf(position) };
+            }).ConfigureAwait(false);
+        }
+        finally
+        {
+            if (zeroed is not null && !operations.IsInPool(zeroed))
+                zeroed.Dispose();
+        }
+    });
+
+    private static void Zero(DaxDevice device, CancellationToken cancel)
+    {
+        const long Step = 1L << 30;
+        for (long at = 0; at < device.LengthBytes; at += Step)
+        {
+            cancel.ThrowIfCancellationRequested();
+            device.Zero(at, Math.Min(Step, device.LengthBytes - at));
+        }
+        device.Fence();
+    }
 
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
         new GrantMasterSlotReply
@@ -134,7 +160,12 @@ internal sealed class MasterService(
         }));
 
     public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) =>
-        GuardAsync(() => engine.RunAsync(_ => operations.SetPolicy(request)));
+        GuardAsync(() => engine.RunAsync(e =>
+        {
+            SetPolicyReply reply = operations.SetPolicy(request);
+            reply.Warnings.AddRange(mounts.FindGaps(e.State));
+            return reply;
+        }));
 
     public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.RunAsync(e =>
     {
@@ -165,6 +196,7 @@ internal sealed class MasterService(
             DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
         reply.Warnings.AddRange(e.Format.Limits);
+        reply.Warnings.AddRange(mounts.FindGaps(e.State));
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {
             DeviceInfo device = DescribeDevice(i);

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Allocation;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
@@ -178,6 +179,32 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
         }
     }
 
+    /// <summary>The mounts whose kernels cannot map every file that may be made now, each as a sentence. A mount that is gone
+    /// counts no more; a silent one does.</summary>
+    public IReadOnlyList<string> FindGaps(ReplayState state)
+    {
+        uint number = state.Policy.DialectFloor;
+        if (number > FmapLimits.All.Count)
+            return []; // a newer version's: nothing is created here
+        FmapLimits? floor = FmapLimits.OfFloor(number);
+        (int devices, long capacity) = (state.Devices.Length, state.CapacityBytes);
+        List<string> gaps = [];
+        lock (_gate)
+        {
+            foreach (MountView view in _mounts.Values)
+            {
+                if (!view.Ended && !state.Gone.ContainsKey(view.Mount)
+                    && FmapLimits.All.FirstOrDefault(limits => limits.Dialect == view.Dialect)?.FindGap(floor, devices, capacity) is { } gap)
+                {
+                    string host = state.Hosts.TryGetValue(view.Host, out HostRecord? record) && record.Name.Length > 0 ? record.Name : view.Host.ToString();
+                    gaps.Add($"mount {view.Mount} of host {host} speaks dialect {view.Dialect} and cannot open all files that may be made: with the dialect floor {FmapLimits.NameOfFloor(number)} they may have {gap}");
+                }
+            }
+        }
+        gaps.Sort(StringComparer.Ordinal);
+        return gaps;
+    }
+
     /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
     public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);
 
@@ -206,6 +233,8 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
             view.InTable = true;
             view.Ended = line.State == MountState.Ended;
             view.HeldExceptions = (uint)line.Exceptions.Length;
+            if (view.Dialect.Length == 0)
+                view.Dialect = FmapLimits.NameOfDialect(line.Dialect);
             if (view.LineCounter != line.Counter)
             {
                 view.LineCounter = line.Counter;

@@ -131,6 +131,36 @@ public sealed class MasterEngineTests : IDisposable
     }
 
     [Fact]
+    public async Task Under_a_floor_the_log_stays_on_devices_that_every_kernel_can_map()
+    {
+        // Device 24 is out of reach of B: a log segment there would hide the log from such hosts.
+        string directory = Directory.CreateDirectory(Path.Combine(_directory, "many")).FullName;
+        List<DaxDevice> devices = [];
+        for (int i = 0; i < 25; i++)
+        {
+            string path = Path.Combine(directory, $"{i:d2}");
+            using (FileStream file = File.Create(path))
+                file.SetLength(i is 0 or 24 ? 16L << 20 : 4L << 20);
+            devices.Add(DaxDevice.Open(path));
+        }
+        FileSystemFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System, MaxHosts = 1 });
+        devices.ForEach(d => d.Dispose());
+        await using Master master = await StartAsync([.. Directory.GetFiles(directory).Order(StringComparer.Ordinal)]);
+        foreach ((string floor, int beyond) in ((string, int)[])[("B", 0), ("none", 1)])
+        {
+            await master.SetPolicyAsync(new() { DialectFloor = floor });
+            int found = await master.Engine.RunAsync(e =>
+            {
+                int outOfReach = 0;
+                while (e.TryAllocateRun(4 << 20, out MapExtent extent))
+                    outOfReach += extent.Device.Value >= 24 ? 1 : 0;
+                return outOfReach;
+            });
+            Assert.True(found > 0 == beyond > 0, $"floor {floor}: {found} runs on device 24");
+        }
+    }
+
+    [Fact]
     public async Task A_policy_that_means_nothing_is_refused_and_one_of_a_newer_version_stops_creations()
     {
         await using Master master = await StartAsync();
@@ -192,8 +222,8 @@ public sealed class MasterEngineTests : IDisposable
 
     private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
-    private async Task<Master> StartAsync() =>
-        new(await Recovery.RunAsync(Open(), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+    private async Task<Master> StartAsync(IReadOnlyList<string>? paths = null) =>
+        new(await Recovery.RunAsync(paths is null ? Open() : DevicePool.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
 
     /// <summary>An engine on a recovered pool, until it is disposed of.</summary>
     internal sealed class Master : IAsyncDisposable

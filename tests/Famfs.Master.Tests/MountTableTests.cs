@@ -2,6 +2,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Namespace;
 using Famfs.V1;
 using Xunit;
 
@@ -58,5 +59,43 @@ public sealed class MountTableTests : IDisposable
         _table.Write(MediaLayout.EntriesPerHost, line with { Counter = 2, ReplayedSequence = new(5) });
         _mounts.Scan(_pool.Primary.FileSystem, hostSlots: 2);
         Assert.Equal(1, await waiting.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public void A_lines_dialect_is_known_without_a_stream_and_a_mount_that_cannot_map_all_is_named()
+    {
+        HostLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3 };
+        _table.Write(0, line);
+        _table.Write(1, line with { Mount = Guid.NewGuid(), Dialect = 0 });
+        _mounts.Scan(_pool.Primary.FileSystem, hostSlots: 1);
+        using ReplayState state = new(new(_pool.Primary.FileSystem, 1, default, default), default);
+        Apply(state, RecordType.FileSystemCreated, new FileSystemCreated { FileSystemUuid = _pool.Primary.FileSystem.ToByteString(), UnitBytes = MediaLayout.UnitBytes, RootInode = 1, Generation = 1, RootMode = 0x1ED, HostTableInode = 4, HostTable = new() { OffsetBytes = 2 << 20, LengthBytes = 2 << 20 } });
+        Apply(state, RecordType.DeviceAdded, new DeviceAdded { Index = 0, LengthBytes = 16 << 20, SuperblockInode = 3 });
+        Assert.Equal(["B", "stock"], _mounts.Describe(default, state).Select(h => h.Dialect).Order());
+
+        // One device and no floor, or a floor that it can do: nothing to say.
+        Assert.Empty(_mounts.FindGaps(state));
+        Apply(state, RecordType.PolicySet, new PolicySet { DialectFloor = 1 });
+        Assert.Empty(_mounts.FindGaps(state));
+
+        Apply(state, RecordType.PolicySet, new PolicySet { DialectFloor = 4 });
+        string gap = Assert.Single(_mounts.FindGaps(state));
+        Assert.Contains($"mount {line.Mount} of host {line.Host} speaks dialect B", gap, StringComparison.Ordinal);
+        Assert.Contains("floor D they may have space on devices from index 24 on", gap, StringComparison.Ordinal);
+        Apply(state, RecordType.PolicySet, new PolicySet { DialectFloor = 99 });
+        Assert.Empty(_mounts.FindGaps(state));
+
+        Apply(state, RecordType.PolicySet, new PolicySet { DialectFloor = 4 });
+        _table.Write(0, line with { Counter = 2, State = MountState.Ended });
+        _mounts.Scan(_pool.Primary.FileSystem, hostSlots: 1);
+        Assert.Empty(_mounts.FindGaps(state));
+    }
+
+    private static void Apply(ReplayState state, RecordType type, Google.Protobuf.IMessage payload)
+    {
+        RecordBatch batch = new();
+        batch.Start(state.Position.Sequence, new(64), seed: 0);
+        batch.Add(type, payload);
+        state.ApplyFrames(batch.Frames);
     }
 }

@@ -52,6 +52,36 @@ public sealed class PoolGrowthTests : IDisposable
         AssertSound();
     }
 
+    [Fact]
+    public async Task Device_is_zeroed_between_two_operations_of_the_engine_and_is_nobody_elses_meanwhile()
+    {
+        Format(16, 16);
+        string added = MakeFile("added", 16);
+        File.WriteAllBytes(added, [.. Enumerable.Repeat((byte)0xA5, 16 << 20)]);
+        AddDeviceRequest request = new() { Path = added, Force = true, Zero = true, RequestId = Guid.CreateVersion7().ToByteString() };
+        await using (MasterEngineTests.Master master = await StartAsync())
+        {
+            using (DaxDevice refused = (await master.Engine.RunAsync(_ => master.Operations.OpenToZero(request)))!)
+            {
+                // It is only open so far: a caller that goes away leaves it as it was.
+            }
+            DaxDevice device = (await master.Engine.RunAsync(_ => master.Operations.OpenToZero(request)))!;
+            await MakeAsync(master, "made-meanwhile");
+            foreach (bool zero in new[] { true, false })
+                Assert.Contains("is in use", (await Assert.ThrowsAsync<FamfsException>(() => AddAsync(master, new() { Path = added, Force = true, Zero = zero }))).Message, StringComparison.Ordinal);
+            Assert.All(File.ReadAllBytes(added), b => Assert.Equal(0xA5, b));
+            device.Zero(0, device.LengthBytes);
+            Assert.False(master.Operations.IsInPool(device));
+            Assert.Equal(2U, (await master.Engine.RunAsync(_ => master.Operations.AddDevice(request, TimeProvider.System, device))).Index);
+            Assert.True(master.Operations.IsInPool(device));
+            Assert.Null(await master.Engine.RunAsync(_ => master.Operations.OpenToZero(request)));
+            Assert.Equal(2U, (await master.Engine.RunAsync(_ => master.Operations.AddDevice(request, TimeProvider.System))).Index);
+        }
+        _paths.Add(added);
+        Assert.All(File.ReadAllBytes(added)[(int)MediaLayout.UnitBytes..], b => Assert.Equal(0, b));
+        AssertSound();
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("a\0b")]

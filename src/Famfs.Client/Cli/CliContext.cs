@@ -114,6 +114,9 @@ internal sealed class CliContext(CliEnvironment environment)
     public TimeSpan TimeoutOf(ParseResult parsed) =>
         parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
 
+    /// <summary>--timeout was given on the command line.</summary>
+    public bool IsTimeoutGiven(ParseResult parsed) => parsed.GetResult(Options.Timeout) is { Implicit: false };
+
     /// <summary>--master was given on the command line.</summary>
     public bool IsMasterGiven(ParseResult parsed) => GivenMasters(parsed).Length > 0;
 

@@ -31,13 +31,44 @@ internal static class DaxModeCommand
             {
                 foreach ((string path, string name) in named)
                     RequireFree(context, path, name);
-                foreach ((_, string name) in named)
-                    binding.Bind(name, driver);
+                BindAll(binding, [.. named.Select(n => n.Name)], driver);
             }
             Print(context, parsed, binding, named);
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    /// <summary>Binds all or none: a pool whose devices are bound to two drivers cannot be used in either mode.</summary>
+    private static void BindAll(DaxBinding binding, List<string> names, string driver)
+    {
+        List<(string Name, string Before)> done = [];
+        foreach (string name in names)
+        {
+            string before = binding.ReadDriver(name);
+            try
+            {
+                binding.Bind(name, driver);
+                done.Add((name, before));
+            }
+            catch (FamfsException error)
+            {
+                List<string> states = [error.Message];
+                foreach ((string changed, string was) in done.Where(d => d.Before.Length > 0 && d.Before != driver))
+                {
+                    try
+                    {
+                        binding.Bind(changed, was);
+                        states.Add($"{changed}: is bound to {was} again");
+                    }
+                    catch (FamfsException worse)
+                    {
+                        states.Add(worse.Message);
+                    }
+                }
+                throw new FamfsException(error.Reason, string.Join("; ", states), error) { Path = error.Path };
+            }
+        }
     }
 
     /// <summary>The word for a driver.</summary>
@@ -54,7 +85,8 @@ internal static class DaxModeCommand
         {
             try
             {
-                if (mount.ReadDevices().Values.Any(d => d.Path == node || d.Path == path))
+                // By whatever path the mount was given it.
+                if (mount.ReadDevices().Values.Any(d => d.Path == node || context.Environment.DaxBinding.FindName(d.Path) == name))
                     throw new FamfsException(ErrorReason.Unspecified, $"{path}: in use by the famfs mount at {mount.MountPoint}; `famfs umount` it first") { Path = path };
             }
             catch (FamfsException error) when (error.Reason == ErrorReason.HostGone)

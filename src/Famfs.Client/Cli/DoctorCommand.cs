@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Text.Json;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.V1;
 
 namespace Famfs.Client.Cli;
@@ -18,6 +19,7 @@ internal static class DoctorCommand
     private const uint MinMinor = 31;
     private const uint MinMinorForMap = 39;
     private const string StockName = "stock";
+    private const string PulledName = "B";
 
     // Flags of FUSE_INIT that matter here (linux/fuse.h), by bit.
     private static readonly (int Bit, string Name)[] s_flags = [(22, "MAX_PAGES"), (30, "INIT_EXT"), (36, "DIRECT_IO_ALLOW_MMAP"), (37, "PASSTHROUGH"), (41, "OVER_IO_URING"), (42, "bit 42 (A's DAX_FMAP, or REQUEST_TIMEOUT)"), (43, "DAX_FMAP")];
@@ -84,10 +86,15 @@ internal static class DoctorCommand
             else
                 LookAtFile(report, device);
         }
-        using JsonDocument? probe = await ProbeAsync(environment, [.. dax.Where(d => binding.ReadDriver(d.Name) == DaxBinding.FsDev && report.Mount is null).Select(d => d.Path)], report, cancel).ConfigureAwait(false);
+        Dictionary<string, string> users = FindUsers(environment, report);
+        using JsonDocument? probe = await ProbeAsync(environment, [.. dax.Where(d => binding.ReadDriver(d.Name) == DaxBinding.FsDev && !users.ContainsKey(d.Name)).Select(d => d.Path)], report, cancel).ConfigureAwait(false);
         Dictionary<string, string> causes = ReadProbe(probe, report);
         foreach ((string path, string name) in dax)
+        {
             LookAtDevice(report, binding, path, name, causes.GetValueOrDefault(path, ""));
+            if (report.Mount is null && users.TryGetValue(name, out string? user))
+                report.Notes.Add(new($"{path}: is in use by the mount at {user}", "the kernel gives a device to one mount at a time"));
+        }
         if (dax.Count > 0 && report.Flush.Length == 0)
             report.Missing.Add(new("no instruction to write cache lines back", "memory that is not coherent needs a processor with CLWB, CLFLUSHOPT or CLFLUSH"));
         if (devices.Count == 0)
@@ -100,10 +107,42 @@ internal static class DoctorCommand
         if (given is [string place] && FamfsMount.FindAll(context.Environment.MountTablePath).FirstOrDefault(m => m.MountPoint == Path.GetFullPath(place)) is { } mount)
         {
             report.Mount = mount.MountPoint;
-            report.MountDialect = mount.ReadDialect();
-            return [.. mount.ReadDevices().Values.Select(d => d.Path)];
+            try
+            {
+                report.MountDialect = mount.ReadDialect();
+                return [.. mount.ReadDevices().Values.Select(d => d.Path)];
+            }
+            catch (FamfsException)
+            {
+                return []; // FindUsers complains of it
+            }
         }
         return given.Length > 0 ? given : context.Environment.DaxBinding.ListNames();
+    }
+
+    /// <summary>The mounts of this host by the names of the devices they have; asking the kernel for those would disturb them. Complains of
+    /// mounts whose daemon is gone: their kernel side goes on holding devices.</summary>
+    private static Dictionary<string, string> FindUsers(CliEnvironment environment, Report report)
+    {
+        Dictionary<string, string> users = [];
+        foreach (FamfsMount mount in FamfsMount.FindAll(environment.MountTablePath))
+        {
+            try
+            {
+                foreach (MountDevice device in mount.ReadDevices().Values)
+                    users[environment.DaxBinding.FindName(device.Path) ?? device.Path] = mount.MountPoint;
+            }
+            catch (FamfsException error) when (error.Reason != ErrorReason.HostGone)
+            {
+                // Somebody else's, perhaps, which this process may not look at.
+                report.Notes.Add(new(error.Message, "which devices that mount has is not known"));
+            }
+            catch (FamfsException error)
+            {
+                report.Missing.Add(new(error.Message, $"`famfs umount {mount.MountPoint}`; until then its kernel side may hold devices"));
+            }
+        }
+        return users;
     }
 
     private static void LookAtFile(Report report, string path)
@@ -163,19 +202,50 @@ internal static class DoctorCommand
             return null;
         }
         using Process process = new() { StartInfo = new(program, ["--probe", .. devices]) { RedirectStandardOutput = true, RedirectStandardError = true } };
-        process.Start();
+        try
+        {
+            process.Start();
+        }
+        catch (System.ComponentModel.Win32Exception error)
+        {
+            report.Missing.Add(new($"{program}: cannot be run: {error.Message}", "install it beside famfs"));
+            return null;
+        }
         Task<string> said = process.StandardError.ReadToEndAsync(cancel);
         string output = await process.StandardOutput.ReadToEndAsync(cancel).ConfigureAwait(false);
         await process.WaitForExitAsync(cancel).ConfigureAwait(false);
         try
         {
-            return JsonDocument.Parse(output);
+            JsonDocument document = JsonDocument.Parse(output);
+            if (IsProbe(document.RootElement))
+                return document;
+            document.Dispose();
         }
         catch (JsonException)
         {
-            report.Missing.Add(new($"{program} --probe ended with {process.ExitCode}: {(await said.ConfigureAwait(false)).Split('\n')[0]}", "is it of the same version as famfs?"));
-            return null;
+            // As an answer that is not understood, below.
         }
+        report.Missing.Add(new($"{program} --probe ended with {process.ExitCode}: {(await said.ConfigureAwait(false)).Split('\n')[0]}", "is it of the same version as famfs?"));
+        return null;
+    }
+
+    private static bool IsProbe(JsonElement root)
+    {
+        bool Has(string name, JsonValueKind kind) => root.TryGetProperty(name, out JsonElement value) && value.ValueKind == kind;
+        return root.ValueKind == JsonValueKind.Object && (Has("error", JsonValueKind.String)
+            || (Has("fuse_minor", JsonValueKind.Number) && root.GetProperty("fuse_minor").TryGetUInt32(out _) && Has("dialect", JsonValueKind.String)
+                && Has("offered", JsonValueKind.String) && TryReadOffered(root.GetProperty("offered").GetString()!, out _)
+                && Has("devices", JsonValueKind.Array) && root.GetProperty("devices").EnumerateArray().All(IsProbedDevice)));
+    }
+
+    private static bool IsProbedDevice(JsonElement device) => device.ValueKind == JsonValueKind.Object
+        && device.TryGetProperty("path", out JsonElement path) && path.ValueKind == JsonValueKind.String
+        && device.TryGetProperty("cause", out JsonElement cause) && cause.ValueKind == JsonValueKind.String;
+
+    private static bool TryReadOffered(string text, out ulong offered)
+    {
+        offered = 0;
+        return text.StartsWith("0x", StringComparison.Ordinal) && ulong.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out offered);
     }
 
     private static Dictionary<string, string> ReadProbe(JsonDocument? probe, Report report)
@@ -190,7 +260,7 @@ internal static class DoctorCommand
         report.FuseMinor = probe.RootElement.GetProperty("fuse_minor").GetUInt32();
         report.Offered = probe.RootElement.GetProperty("offered").GetString()!;
         report.Dialect = probe.RootElement.GetProperty("dialect").GetString()!;
-        ulong offered = ulong.Parse(report.Offered.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
+        _ = TryReadOffered(report.Offered, out ulong offered);
         report.Flags.AddRange(s_flags.Where(f => (offered >> f.Bit & 1) != 0).Select(f => f.Name));
         if (report.FuseMinor < MinMinor)
             report.Missing.Add(new($"the kernel's FUSE interface is 7.{report.FuseMinor}", $"7.{MinMinor} (Linux 5.4) or later is needed"));
@@ -205,17 +275,27 @@ internal static class DoctorCommand
     private static ulong ReadCapabilities(string proc)
     {
         const string Field = "CapEff:";
-        string line = File.ReadLines(Path.Combine(proc, "self/status")).FirstOrDefault(l => l.StartsWith(Field, StringComparison.Ordinal)) ?? "";
+        string line = ReadLines(Path.Combine(proc, "self/status")).FirstOrDefault(l => l.StartsWith(Field, StringComparison.Ordinal)) ?? "";
         return ulong.TryParse(line.AsSpan(Math.Min(line.Length, Field.Length)).Trim(), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong bits) ? bits : 0;
     }
 
-    private static string[] ReadProcessorFlags(string proc)
-    {
-        string path = Path.Combine(proc, "cpuinfo");
-        return File.Exists(path) ? (File.ReadLines(path).FirstOrDefault(l => l.StartsWith("flags", StringComparison.Ordinal)) ?? "").Split(' ') : [];
-    }
+    private static string[] ReadProcessorFlags(string proc) =>
+        (ReadLines(Path.Combine(proc, "cpuinfo")).FirstOrDefault(l => l.StartsWith("flags", StringComparison.Ordinal)) ?? "").Split(' ');
 
-    private static string ReadLine(string path) => File.Exists(path) ? File.ReadAllText(path).Trim() : "";
+    private static string ReadLine(string path) => ReadLines(path) is [string first, ..] ? first.Trim() : "";
+
+    // A sandbox may hide any of these; what they would say is then not known.
+    private static string[] ReadLines(string path)
+    {
+        try
+        {
+            return File.ReadAllLines(path);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
 
     private static void Print(CliContext context, Report report)
     {
@@ -223,7 +303,7 @@ internal static class DoctorCommand
         o.WriteLine($"kernel        {report.Kernel}");
         o.WriteLine(report.FuseMinor is { } minor ? $"FUSE          7.{minor}, offers {report.Offered} ({string.Join(", ", report.Flags)})" : "FUSE          could not be asked");
         if (report.Dialect.Length > 0)
-            o.WriteLine($"dialect       {report.Dialect}{(report.Dialect == StockName ? "" : " (the kernel has famfs)")}");
+            o.WriteLine($"dialect       {report.Dialect}{(report.Dialect == StockName ? "" : report.Dialect == PulledName ? " (the kernel has famfs; one of D, which takes devices by --push-ioctl, looks the same)" : " (the kernel has famfs)")}");
         o.WriteLine($"capabilities  {string.Join(", ", report.Capabilities.Select(c => $"{c.Key} {(c.Value ? "yes" : "no")}"))}");
         o.WriteLine($"dax drivers   {string.Join(", ", report.Drivers.Select(d => $"{d.Key} {(d.Value ? "yes" : "no")}"))}");
         o.WriteLine($"write-back    {(report.Flush.Length == 0 ? "none" : report.Flush)}");

@@ -43,13 +43,25 @@ internal static class LogImportCommand
                         json.WriteString("file_system_uuid", result.Superblock.FileSystem);
                         json.WriteNumber("files", result.Files);
                         json.WriteNumber("directories", result.Directories);
+                        json.WriteNumber("symlinks", result.Symlinks);
+                        json.WriteNumber("extended_attributes", result.Attributes);
                         json.WriteNumber("left_out", result.LeftOut);
+                        json.WriteNumber("left_out_hosts", result.Hosts);
+                        json.WriteNumber("left_out_master_slots", result.MasterSlots);
                         json.WriteEndObject();
                     });
                 }
                 else
                 {
-                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories; {result.LeftOut} staged or deleted left out"));
+                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories, {result.Symlinks} symbolic link(s), {result.Attributes} extended attribute(s)"));
+                    (long Count, string What)[] leftOut =
+                    [
+                        (result.LeftOut, "staged or deleted file(s): nobody holds them any more"),
+                        (result.Hosts, "registered host(s): each registers again when it mounts"),
+                        (result.MasterSlots, "master slot(s) of other hosts: ask again with `famfs master-slot` there"),
+                    ];
+                    foreach ((long count, string what) in leftOut.Where(l => l.Count > 0))
+                        context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"not carried over: {count} {what}"));
                 }
                 return (int)ExitCode.Ok;
             }

@@ -18,9 +18,18 @@ internal static class PolicyCommand
         command.SetAction(async (parsed, cancel) =>
         {
             CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
-            string inForce = parsed.GetValue(floor) is { } wanted
-                ? (await target.Client.SetPolicyAsync(new() { DialectFloor = wanted }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false)).DialectFloor
-                : (await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false)).DialectFloor;
+            string inForce;
+            if (parsed.GetValue(floor) is { } wanted)
+            {
+                SetPolicyReply reply = await target.Client.SetPolicyAsync(new() { DialectFloor = wanted }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+                inForce = reply.DialectFloor;
+                foreach (string warning in reply.Warnings)
+                    context.Environment.Error.WriteLine($"famfs: warning: {LsCommand.Printable(warning)}");
+            }
+            else
+            {
+                inForce = (await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false)).DialectFloor;
+            }
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>

@@ -28,6 +28,9 @@ public sealed record FmapLimits(
     /// <summary>Bytes of an extent, of a strip, and of the head of strips.</summary>
     public const int ExtentBytes = 24;
 
+    /// <summary>Name of the dialect of a kernel without famfs, which maps nothing and so has no limits.</summary>
+    public const string StockDialect = "stock";
+
     private const string NoFloor = "none";
     private const int LargestMessageD = 16 << 20;
 
@@ -73,6 +76,23 @@ public sealed record FmapLimits(
             return 0;
         return All.FirstOrDefault(limits => limits.Dialect.Equals(name, StringComparison.OrdinalIgnoreCase))?.FloorNumber
             ?? throw new FamfsException(ErrorReason.BadRequest, $"dialect floor '{name}': must be {NoFloor}, {string.Join(", ", All.Select(limits => limits.Dialect))}");
+    }
+
+    /// <summary>The dialect that a line of the host table names: <c>stock</c> for 0, else as a floor of that number.</summary>
+    public static string NameOfDialect(uint number) => number == 0 ? StockDialect : NameOfFloor(number);
+
+    /// <summary>What new files may have that such a kernel cannot map, under a floor or none: one phrase, or null when there is nothing.
+    /// Without a floor only what this pool has room for counts, so that a small cluster of one kind is told nothing.</summary>
+    /// <param name="floor">The limits in force for creations; null: none.</param>
+    /// <param name="deviceCount">Devices of the pool.</param>
+    /// <param name="capacityBytes">Bytes of all devices: no file is larger.</param>
+    public string? FindGap(FmapLimits? floor, int deviceCount, long capacityBytes)
+    {
+        if ((floor?.MaxDevices ?? deviceCount) > MaxDevices)
+            return Text($"space on devices from index {MaxDevices} on");
+        return !TakesInterleaved && floor?.TakesInterleaved != false && ChunksOf(capacityBytes, AlignmentBytes) > MaxExtents
+            ? Text($"more than {MaxExtents} chunks when they are interleaved")
+            : null;
     }
 
     /// <summary>Narrows a request for space to what these kernels can map, so that whatever the allocator chooses fits.</summary>

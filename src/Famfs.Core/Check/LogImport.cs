@@ -5,13 +5,14 @@ using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.Core.Check;
 
 /// <summary>
-/// Puts an exported log back onto devices as a new native file system: names, attributes and maps as the log has
-/// them, the bytes of files where they are and untouched. For memory whose own log is lost. What only the
-/// running file system had (hosts, master slots, request ids, deleted and staged files) is not carried over.
+/// Puts an exported log back onto devices as a new native file system: names, attributes, extended attributes, maps and
+/// the policy as the log has them, the bytes of files where they are and untouched. For memory whose own log is lost. What
+/// only the running file system had (hosts, master slots, request ids, deleted and staged files) is not carried over, and counted.
 /// Nothing is written before all is found possible; the superblock of device 0 comes last.
 /// </summary>
 public static class LogImport
@@ -20,8 +21,12 @@ public static class LogImport
     /// <param name="Superblock">Of device 0.</param>
     /// <param name="Files">Files.</param>
     /// <param name="Directories">Directories, without the root.</param>
+    /// <param name="Symlinks">Symbolic links.</param>
+    /// <param name="Attributes">Extended attributes.</param>
     /// <param name="LeftOut">Inodes that were staged or deleted and are not carried over.</param>
-    public sealed record Result(Superblock Superblock, long Files, long Directories, long LeftOut);
+    /// <param name="Hosts">Hosts that were registered, and are not: they register anew.</param>
+    /// <param name="MasterSlots">Hosts besides that of mkfs that had a master slot, and have none.</param>
+    public sealed record Result(Superblock Superblock, long Files, long Directories, long Symlinks, long Attributes, long LeftOut, long Hosts, long MasterSlots);
 
     /// <summary>Imports <paramref name="state"/>, which an exported log was replayed to, onto <paramref name="devices"/>:
     /// all of its devices, in the order of their indices. <paramref name="options"/>: host, clock, force.</summary>
@@ -110,12 +115,17 @@ public static class LogImport
         ulong shift = state.Position.Generation == 0 ? MediaLayout.FirstFreeInode + furtherDevices : 0;
         long files = 0;
         long directories = 0;
+        long symlinks = 0;
+        long attributes = 0;
+        List<(RecordType, byte[])> settings = [];
         using TreeReader reader = state.Tree.RegisterReader();
         using TreeScope scope = reader.Enter();
         Queue<InodeNumber> waiting = new([InodeNumber.Root]);
         while (waiting.TryDequeue(out InodeNumber directory))
         {
             InodeNumber parent = directory == InodeNumber.Root ? directory : new(directory.Value + shift);
+            scope.TryGet(directory, out InodeAttributes own);
+            attributes += AddSettings(scope, own, parent.Value, settings);
             DirectoryEntries entries = scope.List(directory, 0);
             while (entries.MoveNext())
             {
@@ -135,6 +145,7 @@ public static class LogImport
                         break;
                     case InodeKind.File:
                         records.Add((RecordType.FileCreated, RecordOf(scope, inode, number, parent, entries.Name, space)));
+                        attributes += AddSettings(scope, inode, number, settings);
                         files++;
                         break;
                     case InodeKind.Symlink:
@@ -144,18 +155,22 @@ public static class LogImport
                             TimeNs = inode.ModifyTimeNs,
                             Inode = number,
                             Parent = parent.Value,
-                            Name = Google.Protobuf.ByteString.CopyFrom(entries.Name),
-                            Target = Google.Protobuf.ByteString.CopyFrom(target),
+                            Name = ByteString.CopyFrom(entries.Name),
+                            Target = ByteString.CopyFrom(target),
                             Uid = inode.Uid,
                             Gid = inode.Gid,
                         };
-                        byte[] linkBytes = new byte[link.CalculateSize()];
-                        Google.Protobuf.MessageExtensions.WriteTo(link, linkBytes.AsSpan());
-                        records.Add((RecordType.SymlinkMade, linkBytes));
+                        records.Add((RecordType.SymlinkMade, link.ToByteArray()));
+                        attributes += AddSettings(scope, inode, number, settings);
+                        symlinks++;
                         break;
                 }
             }
         }
+        // Behind all creations, which change the times of directories.
+        records.AddRange(settings);
+        if (!state.Policy.Equals(new PolicySet()))
+            records.Add((RecordType.PolicySet, new PolicySet(state.Policy) { RequestId = ByteString.Empty, RequestDigest = 0 }.ToByteArray()));
         long leftOut = 0;
         InodeNumber at = default;
         while (scope.TryGetNext(at, out InodeAttributes each))
@@ -163,7 +178,27 @@ public static class LogImport
             at = each.Inode;
             leftOut += each.Kind != InodeKind.System && each.Status != InodeStatus.Published ? 1 : 0;
         }
-        return new(null!, files, directories, leftOut);
+        return new(null!, files, directories, symlinks, attributes, leftOut, state.Hosts.Count, state.MasterSlots.Keys.Count(slot => slot != 0));
+    }
+
+    /// <summary>Makes the records of what a creation does not say; gives the number of extended attributes. One record for each
+    /// of those: it is not longer than the one that set it.</summary>
+    private static long AddSettings(in TreeScope scope, in InodeAttributes inode, ulong number, List<(RecordType, byte[])> settings)
+    {
+        long count = 0;
+        AttributesSet times = new() { TimeNs = inode.ChangeTimeNs, Inode = number, AccessTimeNs = inode.AccessTimeNs, ModifyTimeNs = inode.ModifyTimeNs };
+        ExtendedAttributes each = scope.ListExtendedAttributes(inode.Inode);
+        while (each.MoveNext())
+        {
+            AttributesSet one = new() { TimeNs = inode.ChangeTimeNs, Inode = number };
+            one.Attributes.Add(new ExtendedAttribute { Name = ByteString.CopyFrom(each.Name), Value = ByteString.CopyFrom(each.Value) });
+            settings.Add((RecordType.AttributesSet, one.ToByteArray()));
+            count++;
+        }
+        // Times of famfs-2 are all 0.
+        if ((inode.Kind == InodeKind.Directory && inode.ModifyTimeNs != 0) || inode.AccessTimeNs != inode.ModifyTimeNs || inode.ChangeTimeNs != inode.ModifyTimeNs)
+            settings.Add((RecordType.AttributesSet, times.ToByteArray()));
+        return count;
     }
 
     private static byte[] RecordOf(in TreeScope scope, in InodeAttributes inode, ulong number, InodeNumber parent, ReadOnlySpan<byte> name, ExtentAllocator space)

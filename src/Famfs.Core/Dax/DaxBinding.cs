@@ -49,7 +49,14 @@ public sealed class DaxBinding(string sysfs = "/sys", Action<string, string>? wr
     public long ReadLengthBytes(string name)
     {
         string path = Path.Combine(Bus, "devices", name, "size");
-        return File.Exists(path) && long.TryParse(File.ReadAllText(path).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out long bytes) ? bytes : 0;
+        try
+        {
+            return File.Exists(path) && long.TryParse(File.ReadAllText(path).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out long bytes) ? bytes : 0;
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            return 0; // the device has just gone, or this process may not look
+        }
     }
 
     /// <summary>True when the kernel has the driver.</summary>
@@ -79,7 +86,7 @@ public sealed class DaxBinding(string sysfs = "/sys", Action<string, string>? wr
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
-            string state = Restore(name, before);
+            string state = Restore(name, before, driver);
             throw new FamfsException(
                 error is UnauthorizedAccessException ? ErrorReason.ReadOnly : ErrorReason.DeviceMissing,
                 $"{name}: cannot be bound to {driver}: {error.Message}; {state}", error)
@@ -120,17 +127,29 @@ public sealed class DaxBinding(string sysfs = "/sys", Action<string, string>? wr
 
             // fsdev_dax is told names to take; one that is left there would take the device again.
             if (now == FsDev)
-                _write(Path.Combine(Bus, "drivers", now, "remove_id"), name);
+                RemoveName(name);
         }
         _write(Path.Combine(Bus, "drivers", driver, driver == FsDev ? "new_id" : "bind"), name);
         if (ReadDriver(name) is var got && got != driver)
             throw new IOException($"the kernel {(got.Length == 0 ? "left it without a driver" : $"bound it to {got}")}");
     }
 
-    private string Restore(string name, string before)
+    private void RemoveName(string name) => _write(Path.Combine(Bus, "drivers", FsDev, "remove_id"), name);
+
+    private string Restore(string name, string before, string wanted)
     {
         if (ReadDriver(name) == before)
             return before.Length == 0 ? "it has no driver, as before" : $"it is bound to {before}, as before";
+        try
+        {
+            // A name that fsdev_dax was told, and whose device it did not take, would stay on its list.
+            if (before != FsDev && wanted == FsDev)
+                RemoveName(name);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // It was not on the list: refused with the device.
+        }
         try
         {
             if (before.Length > 0)

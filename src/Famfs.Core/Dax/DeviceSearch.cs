@@ -17,6 +17,11 @@ namespace Famfs.Core.Dax;
 /// </summary>
 public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider clock)
 {
+    /// <summary>Takes in what it can of <paramref name="wanted"/> out of <paramref name="paths"/>, in another way than by mapping devices.
+    /// Adds to <paramref name="causes"/>, by the device's uuid, why one that is wanted stays away.</summary>
+    /// <returns>What was attached to <paramref name="pool"/>.</returns>
+    public delegate IReadOnlyList<DeviceIndex> Attacher(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, IReadOnlyList<string> paths, Dictionary<Guid, string> causes);
+
     // Chosen: a device that somebody has just added is there soon; one that stays away costs a look now and then.
     private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
@@ -66,7 +71,10 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
     /// <summary>Attaches what <paramref name="known"/> (the log's devices) names and the pool lacks, as far as it
     /// is found. Costs nothing while nothing is missing; what stays missing is looked for every second first, every 30 s later.
     /// Gives what happened since the last call: each missing device is reported once.</summary>
-    public DeviceSearchResult Look(DevicePool pool, IReadOnlyList<DeviceAdded> known)
+    /// <param name="pool">To attach to.</param>
+    /// <param name="known">The log's devices.</param>
+    /// <param name="attacher">How, where this process cannot map devices; null: by mapping them.</param>
+    public DeviceSearchResult Look(DevicePool pool, IReadOnlyList<DeviceAdded> known, Attacher? attacher = null)
     {
         // Asked every few milliseconds.
         bool whole = true;
@@ -83,9 +91,11 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         List<(DeviceAdded, string)> missing = [];
         Dictionary<Guid, string> causes = [];
         HashSet<string> here = [.. pool.Present.Select(i => pool.Require(i).MemoryIdentity)];
-        if (_mount is not null)
+        if (attacher is not null)
+            attached.AddRange(attacher(pool, wanted, [.. places.SelectMany(Expand)], causes));
+        else if (_mount is not null)
             attached.AddRange(AttachFromMount(_mount, pool, wanted));
-        foreach (Candidate found in _mount is null ? Read(places.SelectMany(Expand), here) : [])
+        foreach (Candidate found in _mount is null && attacher is null ? Read(places.SelectMany(Expand), here) : [])
         {
             DeviceAdded? device = wanted.Find(d => UuidOf(d) == found.Device && (found.Index is null || d.Index == found.Index.Value.Value) && found.FileSystem == pool.Primary.FileSystem && found.Format == pool.Format);
             if (device is null || pool.Find(new((ushort)device.Index)) is not null)

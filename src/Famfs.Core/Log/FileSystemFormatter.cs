@@ -136,7 +136,7 @@ public static class FileSystemFormatter
 
     /// <summary>Checks that a device may be overwritten, and keeps it for this process alone while it is open: no force
     /// takes the memory of a pool that is in use on this host, of which this device may be a further one.</summary>
-    internal static void RequireUsable(DaxDevice device, long minBytes, bool force)
+    public static void RequireUsable(DaxDevice device, long minBytes, bool force)
     {
         if (device.LengthBytes < minBytes)
             throw new FamfsException(ErrorReason.BadSize, $"{device.Path}: has {device.LengthBytes} bytes, at least {minBytes} are needed") { Path = device.Path, Limit = (ulong)minBytes };

@@ -49,6 +49,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private readonly IReadOnlyList<string> _heldPaths;
     private FuseMount _mount = null!;
     private FuseConnections _connections = null!;
+    private readonly Dictionary<string, Superblock> _givenLate = []; // upkeep thread
     private long _loggedRefusedMaps; // upkeep thread
     private bool _loggedForeignMaps; // upkeep thread
     private bool _loggedDamage; // upkeep thread
@@ -163,7 +164,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         if (held.Count > 0 && held.Count < required.Count)
             throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, and {required.First(path => !held.Contains(path))} is not; bind all to one driver (`famfs dax-mode`)") { Path = held[0] };
         if (held.Count == required.Count)
-            held.AddRange(devices.Found.Where(IsHeld));
+            held = [.. held.Concat(devices.Found.Where(IsHeld)).DistinctBy(binding.FindName)]; // one device may have several paths
         if (held.Count > 0 && options.ForcedDialect == DialectTable.Stock)
             throw new FamfsException(ErrorReason.BadRequest, $"{held[0]}: is bound to {DaxBinding.FsDev}, which the stock dialect cannot use; `famfs dax-mode devdax` binds it back") { Path = held[0] };
         if (held.Count == 0 && options.ForcedDialect?.Fmaps is not null)
@@ -174,7 +175,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private async Task<int> ServeAsync(CancellationToken cancel)
     {
         GiveDevices();
-        _mount = FuseMount.Start(
+        // A kernel to which devices are pushed says at this place that it has not let go of one yet.
+        KernelHeldDevices.RetryWhileHeld(() => _mount = FuseMount.Start(
             new FuseMountOptions(_options.MountPoint)
             {
                 Source = "famfs",
@@ -192,11 +194,12 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 MayWrite = () => _replica.Damage is null,
                 Meta = _replica.Files,
                 Windows = _replica.Windows,
-            });
+            }));
         using FuseMount mount = _mount;
         if (KernelHolds)
             EnterOwnMount();
         _description.Dialect = mount.Negotiated.Dialect.Name;
+        _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
         _description.CountRequests = () => mount.Statistics.Requests;
         _replica.Attach(mount.Notifier);
         uint connection = mount.ConnectionNumber;
@@ -244,11 +247,88 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     /// thread or before serving, never on a worker and never while records are applied.</summary>
     private void LookForDevices()
     {
-        DeviceSearchResult result = _devices.Look(_replica.Pool, _replica.State.Devices);
+        DeviceSearchResult result = _devices.Look(_replica.Pool, _replica.State.Devices, KernelHolds ? AttachHeld : null);
         foreach (DeviceIndex index in result.Attached)
             DaemonLog.DeviceAttached(_log, index.Value, _replica.Pool.Require(index).Path);
         foreach ((DeviceAdded device, string cause) in result.Missing)
             DaemonLog.DeviceMissing(_log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
+    }
+
+    /// <summary>Finds out, each through a private mount that ends at once, which of the devices bound for the kernel's famfs are wanted;
+    /// gives those to the kernel of this mount, under its next index, and to the pool. Nothing else is taken from whoever
+    /// else may want it. Upkeep thread.</summary>
+    private List<DeviceIndex> AttachHeld(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, IReadOnlyList<string> paths, Dictionary<Guid, string> causes)
+    {
+        List<DeviceIndex> attached = [];
+        List<string> passedOver = [];
+        var binding = new DaxBinding();
+        foreach (string path in paths.Select(Path.GetFullPath).Distinct())
+        {
+            if (_inside is null || wanted.All(d => pool.Find(new((ushort)d.Index)) is not null))
+                break;
+            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name))
+                continue;
+            if (binding.ReadDriver(name) != DaxBinding.FsDev)
+            {
+                passedOver.Add($"{path} is not bound to {DaxBinding.FsDev} (`famfs dax-mode famfs {path}`)");
+                continue;
+            }
+            try
+            {
+                if (TryAttachHeld(pool, wanted, path, out DeviceIndex index))
+                    attached.Add(index);
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
+            {
+                passedOver.Add(error.Message);
+            }
+        }
+        if (passedOver.Count > 0)
+        {
+            foreach (DeviceAdded device in wanted)
+                causes[device.DeviceUuid.ToGuid("device_uuid")] = $"not found at {string.Join(", ", _options.Devices)}; {string.Join("; ", passedOver)}";
+        }
+        return attached;
+    }
+
+    private bool TryAttachHeld(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, string path, out DeviceIndex index)
+    {
+        Superblock? superblock;
+        KernelDevice? given = _kernelDevices.All.FirstOrDefault(device => device.Path == path);
+        if (given is null)
+        {
+            using KernelHeldDevices held = KernelHeldDevices.Open([path], required: 0, _options.ForcedDialect, _options.PushIoctl);
+            superblock = held.ReadSuperblock();
+            if (superblock is null && held.FirstCause.Length > 0)
+                throw new FamfsException(ErrorReason.DeviceMissing, held.FirstCause) { Path = path };
+        }
+        else
+        {
+            // Given to the kernel before, when it did not take it yet.
+            superblock = _givenLate.GetValueOrDefault(path);
+        }
+        index = superblock?.Index ?? default;
+        if (superblock is null || superblock.FileSystem != pool.Primary.FileSystem
+            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock.Device && d.Index == superblock.Index.Value))
+            return false;
+        if (given is null)
+        {
+            // In dialect D the kernel takes it here; in the others it asks when the first file is opened, which is below.
+            KernelHeldDevices.RetryWhileHeld(() => _kernelDevices.Add(path, superblock.DeviceLengthBytes, superblock.Index));
+            _givenLate[path] = superblock;
+        }
+        var device = new MountedDaxDevice(path, superblock.Index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this);
+        try
+        {
+            KernelHeldDevices.RetryWhileHeld(() => device.Invalidate(0, DaxDevice.LineBytes));
+            pool.Attach(device);
+            return true;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Lists the devices that the kernel is to take, in the order of the pool, so that a kernel's index is never
@@ -271,7 +351,19 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         _inside = _mount.OpenInside();
         if (_options.ReadOnly)
             _mount.MakeReadOnly(); // before any file can be opened: the gate is shut
-        KernelHeldDevices.RetryWhileHeld(() => _replica.Pool.PrimaryDevice.Invalidate(0, DaxDevice.LineBytes));
+        foreach (DeviceIndex index in _replica.Pool.Present)
+        {
+            try
+            {
+                // The kernel looks a device's path up as the process that opens the first file on it sees it: this one, and
+                // not a program in a container that has no such path.
+                KernelHeldDevices.RetryWhileHeld(() => _replica.Pool.Require(index).Invalidate(0, DaxDevice.LineBytes));
+            }
+            catch (Exception error) when (index.Value != 0 && error is FamfsException or DeviceFaultException)
+            {
+                DaemonLog.Problem(_log, error.Message);
+            }
+        }
     }
 
     /// <summary>Lets go of everything that this process has of its own mount. Upkeep thread, or after it.</summary>

@@ -77,6 +77,10 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
         return own.Count > 0 ? DevicePool.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
     }
 
+    /// <summary>Superblock of the one device that was opened; null when it was not taken or has none.</summary>
+    public Superblock? ReadSuperblock() =>
+        _devices is [var only] && DevicePool.ReadSuperblock(only, out Superblock? superblock, out _) == SuperblockVerdict.Native ? superblock : null;
+
     /// <summary>Repeats <paramref name="open"/> while the kernel says that a device is held, a bounded time.</summary>
     public static void RetryWhileHeld(Action open)
     {
@@ -118,23 +122,27 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
         var binding = new DaxBinding();
         var kernelDevices = new KernelDevices();
         _tree.MakeRoot(InodeNumber.Root, OwnerOnly, 0, 0, 0);
+        List<int> listed = [];
         for (int k = 0; k < paths.Count; k++)
         {
-            var index = new DeviceIndex((ushort)k);
-            long length = binding.ReadLengthBytes(binding.RequireName(paths[k])) / MediaLayout.UnitBytes * MediaLayout.UnitBytes;
-            if (length == 0)
-                throw new FamfsException(ErrorReason.BadRequest, $"{paths[k]}: is smaller than one unit of {MediaLayout.UnitBytes} bytes") { Path = paths[k] };
-            kernelDevices.Add(Path.GetFullPath(paths[k]), length, index);
-            _tree.CreateFile(
-                new InodeNumber(InodeNumber.Root.Value + 1 + (ulong)k), InodeNumber.Root, Encoding.UTF8.GetBytes(NameOf(k)),
-                OwnerOnly, 0, 0, (ulong)length, 0, [new MapExtent(index, 0, length)], 0);
+            try
+            {
+                List(paths[k], k, binding, kernelDevices);
+                listed.Add(k);
+            }
+            catch (FamfsException error) when (k >= _required)
+            {
+                // It went away, or cannot be a device of any file system.
+                _causes.Add(error.Message);
+            }
         }
-        _mount = PrivateMount.Start(
+        RetryWhileHeld(() => _mount = PrivateMount.Start(
             new DialectWish(forced, WantsFmaps: true), pushIoctl,
-            new OperationDependencies(_tree, this, this, this, this) { KernelDevices = kernelDevices });
-        if (_mount.Negotiated.Dialect.Fmaps is null)
+            new OperationDependencies(_tree, this, this, this, this) { KernelDevices = kernelDevices }));
+        if (_mount!.Negotiated.Dialect.Fmaps is null)
             throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{paths[0]}: is bound to {DaxBinding.FsDev}, but the kernel offers no famfs to this process (no such kernel, or no CAP_SYS_RAWIO; `famfs doctor` says more)") { Path = paths[0] };
-        for (int k = 0; k < paths.Count; k++)
+        _causes.AddRange(_mount.Negotiated.DevicesLeftOut.Select(error => error.Message));
+        foreach (int k in listed.Where(k => kernelDevices.Find(new((ushort)k)) is not null))
         {
             string file = $"{_mount.Path}/{NameOf(k)}";
             string path = Path.GetFullPath(paths[k]);
@@ -152,6 +160,19 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
                 _causes.Add(error.Message);
             }
         }
+    }
+
+    // Makes device k known to the kernel's side, and a file of its length.
+    private void List(string path, int k, DaxBinding binding, KernelDevices kernelDevices)
+    {
+        var index = new DeviceIndex((ushort)k);
+        long length = binding.ReadLengthBytes(binding.RequireName(path)) / MediaLayout.UnitBytes * MediaLayout.UnitBytes;
+        if (length == 0)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: is smaller than one unit of {MediaLayout.UnitBytes} bytes") { Path = path };
+        kernelDevices.Add(Path.GetFullPath(path), length, index, optional: k >= _required);
+        _tree.CreateFile(
+            new InodeNumber(InodeNumber.Root.Value + 1 + (ulong)k), InodeNumber.Root, Encoding.UTF8.GetBytes(NameOf(k)),
+            OwnerOnly, 0, 0, (ulong)length, 0, [new MapExtent(index, 0, length)], 0);
     }
 
     private static string NameOf(int number) => number.ToString(CultureInfo.InvariantCulture);

@@ -36,6 +36,10 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     // Set once by the upkeep thread, read by workers.
     private volatile bool _open;
 
+    /// <summary>What the mount speaks, as the line says it: the number of a dialect floor, 0 for stock. Set before the first
+    /// <see cref="Advance"/>.</summary>
+    public uint DialectNumber { get; set; }
+
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
@@ -111,6 +115,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             ReplayedSequence = notified.Sequence,
             ReplayedTerm = notified.Term,
             Generation = notified.Generation,
+            Dialect = DialectNumber,
             WrittenBootNs = Environment.TickCount64 * 1_000_000,
         };
         _table.Write(_entry, line);

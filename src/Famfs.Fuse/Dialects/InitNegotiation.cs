@@ -18,6 +18,9 @@ public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, in
     /// <summary>Flags the kernel offers, FUSE_INIT_EXT's upper half included.</summary>
     public ulong Offered { get; init; }
 
+    /// <summary>Optional devices that a kernel to which devices are pushed did not take, as errors; empty for any other.</summary>
+    public IReadOnlyList<Core.FamfsException> DevicesLeftOut { get; init; } = [];
+
     /// <summary>The kernel can be told to look every name up again.</summary>
     public bool HasEpoch => Minor >= FuseConstants.MinorWithEpoch;
 

@@ -21,6 +21,9 @@ public interface IDevicePush
 /// <param name="Pool">Its index in the pool, null while that is not known.</param>
 public sealed record KernelDevice(uint Index, string Path, long LengthBytes, DeviceIndex? Pool)
 {
+    /// <summary>May be left out when a kernel to which devices are pushed refuses it at the start.</summary>
+    public bool Optional { get; init; }
+
     /// <summary>The path as GET_DAXDEV gives it, without a NUL.</summary>
     internal byte[] Name { get; } = Encoding.UTF8.GetBytes(Path);
 }
@@ -52,9 +55,10 @@ public sealed class KernelDevices
     /// <param name="path">The character device; absolute.</param>
     /// <param name="lengthBytes">Usable bytes.</param>
     /// <param name="pool">Its index in the pool, when known; else <see cref="Bind"/> says so later.</param>
+    /// <param name="optional">Listed before there is a kernel, and left out when that refuses it.</param>
     /// <exception cref="FamfsException">BAD_REQUEST: no absolute path, or longer than 255 bytes; EXISTS: the path or
     /// the pool's index is there already; DEVICE_MISSING: the kernel did not take it. Nothing has changed then.</exception>
-    public uint Add(string path, long lengthBytes, DeviceIndex? pool = null)
+    public uint Add(string path, long lengthBytes, DeviceIndex? pool = null, bool optional = false)
     {
         if (!path.StartsWith('/') || path.Contains('\0') || Encoding.UTF8.GetByteCount(path) >= DaxDeviceName.Bytes)
             throw Error(ErrorReason.BadRequest, path, $"{path}: the kernel takes an absolute path of at most {DaxDeviceName.Bytes - 1} bytes", DaxDeviceName.Bytes - 1);
@@ -64,8 +68,9 @@ public sealed class KernelDevices
             if (table.Devices.FirstOrDefault(device => device.Path == path) is { } same)
                 throw Error(ErrorReason.Exists, path, $"{path}: is the kernel's device {same.Index} already", 0);
             RequireUnbound(table, pool, path);
-            var added = new KernelDevice((uint)table.Devices.Length, path, lengthBytes, pool);
-            Push(added);
+            var added = new KernelDevice((uint)table.Devices.Length, path, lengthBytes, pool) { Optional = optional };
+            if (Push(added) is var errno and not Errno.None)
+                throw PushError(path, errno);
             _table = new([.. table.Devices, added], WithPool(table.ByPoolIndex, added));
             return added.Index;
         }
@@ -117,32 +122,50 @@ public sealed class KernelDevices
         }
     }
 
-    /// <summary>From now on every device is pushed as it is added; those that are there are pushed now, from index
-    /// <paramref name="pushed"/> on.</summary>
-    /// <exception cref="FamfsException">DEVICE_MISSING: the kernel did not take one.</exception>
-    internal void StartPushing(IDevicePush push, int limit, int pushed)
+    /// <summary>From now on every device is pushed as it is added; those that are there are pushed now, in order. An optional
+    /// one that the kernel refuses is left out, and those behind it move up: nobody has been told an index yet.</summary>
+    /// <param name="push">The kernel.</param>
+    /// <param name="limit">Indices are below this.</param>
+    /// <param name="first">What the kernel said to the first device when it has been tried (<see cref="TryPushFirst"/>).</param>
+    /// <returns>The devices left out, with what the kernel said.</returns>
+    /// <exception cref="FamfsException">DEVICE_MISSING, with the error number: the kernel did not take one that must be. Nothing
+    /// is pushed from then on; the devices stay as they were.</exception>
+    internal IReadOnlyList<FamfsException> StartPushing(IDevicePush push, int limit, Errno? first)
     {
+        List<FamfsException> leftOut = [];
         lock (_adding)
         {
             _push = push;
             _pushLimit = (uint)limit;
-            foreach (KernelDevice device in _table.Devices.Skip(pushed))
-                Push(device);
+            KernelDevice[] listed = _table.Devices;
+            List<KernelDevice> taken = [];
+            foreach (KernelDevice device in listed)
+            {
+                KernelDevice next = device with { Index = (uint)taken.Count };
+                Errno errno = first is { } known && device.Index == 0 ? known : Push(next);
+                if (errno == Errno.None)
+                {
+                    taken.Add(next);
+                    continue;
+                }
+                leftOut.Add(PushError(device.Path, errno));
+                if (device.Optional)
+                    continue;
+                _push = null;
+                throw leftOut[^1];
+            }
+            if (leftOut.Count > 0)
+                _table = new([.. taken], taken.Aggregate<KernelDevice, KernelDevice?[]>([], WithPool));
         }
+        return leftOut;
     }
 
     internal static FamfsException PushError(string path, Errno errno) =>
-        Error(ErrorReason.DeviceMissing, path, $"{path}: the kernel does not take this device: {errno} ({Explain(errno)})", 0);
+        new(ErrorReason.DeviceMissing, $"{path}: the kernel does not take this device: {errno} ({Explain(errno)})") { Path = path, ErrorNumber = (int)errno };
 
     // Beyond the kernel's limit a device only waits here, so that its files are refused with the right cause.
-    private void Push(KernelDevice device)
-    {
-        if (_push is null || device.Index >= _pushLimit)
-            return;
-        Errno errno = _push.Push(device.Path, device.Index);
-        if (errno != Errno.None)
-            throw PushError(device.Path, errno);
-    }
+    private Errno Push(KernelDevice device) =>
+        _push is null || device.Index >= _pushLimit ? Errno.None : _push.Push(device.Path, device.Index);
 
     private static string Explain(Errno errno) => errno switch
     {

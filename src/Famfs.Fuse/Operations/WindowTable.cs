@@ -8,8 +8,9 @@ namespace Famfs.Fuse.Operations;
 /// <summary>A window in <c>.meta/window</c>: reserved space that a writer of this host may store to.</summary>
 /// <param name="Node">Its node id, above every inode number.</param>
 /// <param name="Extent">The range.</param>
+/// <param name="Term">The term that the range is reserved to.</param>
 /// <param name="Name">Its name, UTF-8.</param>
-public sealed record Window(ulong Node, MapExtent Extent, byte[] Name);
+public sealed record Window(ulong Node, MapExtent Extent, Term Term, byte[] Name);
 
 /// <summary>
 /// The windows of this mount (SAFETY S10): one for each range that a replayed record reserves to a term of this host's
@@ -49,15 +50,17 @@ public sealed class WindowTable
                 wanted.AddRange(reservation.Extents);
         }
         Window[] before = _open;
-        List<Window> closed = [.. before.Where(w => !wanted.Contains(w.Extent))];
-        List<Window> open = [.. before.Where(w => wanted.Contains(w.Extent))];
+        // Records come in blocks: the same range may have been reserved to one term and be to another now.
+        bool StaysOpen(Window window) => window.Term == _seenTerm && wanted.Contains(window.Extent);
+        List<Window> closed = [.. before.Where(w => !StaysOpen(w))];
+        List<Window> open = [.. before.Where(StaysOpen)];
         Span<byte> name = stackalloc byte[MetaNames.MaxBytes];
         foreach (MapExtent extent in wanted)
         {
             if (open.Exists(w => w.Extent == extent))
                 continue;
             int length = MetaNames.FormatWindow(extent, name);
-            open.Add(new(_nextNode++, extent, name[..length].ToArray()));
+            open.Add(new(_nextNode++, extent, _seenTerm, name[..length].ToArray()));
         }
         _open = [.. open];
         return closed;

@@ -204,20 +204,19 @@ public sealed class FuseSession : IDisposable
     // ioctl: it handles that reply inside our write.
     private static Negotiated SettleDevices(Negotiated negotiated, DialectWish wish, IDevicePush? push, KernelDevices devices)
     {
-        int pushed = 0;
+        Errno? first = null;
         if (negotiated.Dialect == DialectTable.B && wish.Forced is null && push is not null && devices.TryPushFirst(push, out Errno errno))
         {
-            if (!DialectTable.TrySettle(errno, out Dialect settled))
-                throw KernelDevices.PushError(devices.All[0].Path, errno);
+            _ = DialectTable.TrySettle(errno, out Dialect settled);
             negotiated = negotiated with { Dialect = settled };
-            pushed = 1;
+            first = errno;
         }
         if (!negotiated.Dialect.PushesDevices)
             return negotiated;
         if (push is null)
             throw new NotSupportedException($"dialect {negotiated.Dialect.Name} needs the number of the ioctl that pushes a device (--push-ioctl)");
-        devices.StartPushing(push, negotiated.Dialect.Fmaps!.MaxDevices, pushed);
-        return negotiated;
+        IReadOnlyList<FamfsException> leftOut = devices.StartPushing(push, negotiated.Dialect.Fmaps!.MaxDevices, first);
+        return negotiated with { DevicesLeftOut = leftOut };
     }
 
     private void AddServer(IFuseTransport transport, InodeTree tree, int number)

@@ -67,6 +67,32 @@ public sealed class DaxCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Of_several_devices_all_change_their_mode_or_none()
+    {
+        _bus.Unfit.Add("dax1.0");
+
+        (ExitCode code, _, string error) = await RunAsync("dax-mode famfs dax0.0 dax1.0");
+
+        Assert.Equal(ExitCode.BadMedia, code);
+        Assert.Contains("dax1.0: cannot be bound to fsdev_dax", error, StringComparison.Ordinal);
+        Assert.Contains("dax0.0: is bound to device_dax again", error, StringComparison.Ordinal);
+        Assert.Equal((DaxBinding.DevDax, DaxBinding.DevDax), (_bus.Binding.ReadDriver("dax0.0"), _bus.Binding.ReadDriver("dax1.0")));
+        Assert.Empty(_bus.Ids);
+    }
+
+    [Fact]
+    public async Task A_device_that_cannot_go_back_to_its_mode_is_named()
+    {
+        _bus.Unfit.Add("dax1.0");
+        _bus.Refused.Add("fsdev_dax/unbind dax0.0");
+
+        (ExitCode code, _, string error) = await RunAsync("dax-mode famfs dax0.0 dax1.0");
+
+        Assert.Equal(ExitCode.BadMedia, code);
+        Assert.Contains("dax0.0: cannot be bound to device_dax", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_device_bound_for_famfs_is_not_formatted_unless_it_may_be_rebound()
     {
         _bus.Binding.Bind("dax0.0", DaxBinding.FsDev);
@@ -103,7 +129,7 @@ public sealed class DaxCommandTests : IDisposable
 
         Assert.Equal((ExitCode.Ok, ""), (code, error));
         foreach (string line in (string[])[
-            "kernel        7.2.13\n", "FUSE          7.46, offers 0x80040000000 (INIT_EXT, DAX_FMAP)\n", "dialect       B (the kernel has famfs)\n",
+            "kernel        7.2.13\n", "FUSE          7.46, offers 0x80040000000 (INIT_EXT, DAX_FMAP)\n", "dialect       B (the kernel has famfs; one of D, which takes devices by --push-ioctl, looks the same)\n",
             "capabilities  CAP_SYS_ADMIN yes, CAP_SYS_RAWIO yes\n", "dax drivers   device_dax yes, fsdev_dax yes\n", "write-back    clwb\n",
             "device        /dev/dax0.0: 254.0M, famfs (fsdev_dax)\n", "device        /dev/dax1.0: 254.0M, devdax (device_dax)\n",
             "note          /dev/dax1.0: is bound to device_dax", "nothing is missing\n"])
@@ -140,6 +166,59 @@ public sealed class DaxCommandTests : IDisposable
 
         SetCapabilities("0");
         Assert.Contains("MISSING       CAP_SYS_ADMIN is missing", (await RunAsync("doctor dax0.0")).Output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("not json")]
+    [InlineData("[]")]
+    [InlineData("{}")]
+    [InlineData("""{"error":5}""")]
+    [InlineData("""{"fuse_minor":-1,"offered":"0x0","dialect":"B","devices":[]}""")]
+    [InlineData("""{"fuse_minor":46,"offered":"","dialect":"B","devices":[]}""")]
+    [InlineData("""{"fuse_minor":46,"offered":"0xzz","dialect":"B","devices":[]}""")]
+    [InlineData("""{"fuse_minor":46,"offered":"0x0","dialect":null,"devices":[]}""")]
+    [InlineData("""{"fuse_minor":46,"offered":"0x0","dialect":"B","devices":[{"path":1}]}""")]
+    public async Task An_answer_that_is_none_is_complained_of_and_the_rest_is_said(string answer)
+    {
+        FakeDaemon(answer);
+        (ExitCode code, string output, string error) = await RunAsync("doctor");
+        Assert.Equal((ExitCode.Failed, ""), (code, error));
+        Assert.Contains("--probe ended with 0", output, StringComparison.Ordinal);
+        Assert.Contains("device        /dev/dax0.0: 254.0M", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_mount_that_cannot_be_looked_at_is_noted_and_no_complaint()
+    {
+        FakeDaemon("""{"fuse_minor":46,"offered":"0x80040000000","dialect":"B","devices":[]}""");
+        File.AppendAllText(Path.Combine(_directory, "mounts"), $"2 1 0:50 / {_directory}/not-there rw - fuse.famfs famfs rw\n");
+        (ExitCode code, string output, string error) = await RunAsync("doctor");
+        Assert.Equal((ExitCode.Ok, ""), (code, error));
+        Assert.Contains("which devices that mount has is not known", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_program_that_cannot_be_run_is_complained_of()
+    {
+        FakeDaemon("{}");
+        File.WriteAllText(Path.Combine(_directory, "famfsd"), "no program");
+        (ExitCode code, string output, string error) = await RunAsync("doctor");
+        Assert.Equal((ExitCode.Failed, ""), (code, error));
+        Assert.Contains("famfsd: cannot be run", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_host_that_shows_nothing_of_itself_gets_an_answer()
+    {
+        Directory.Delete(Path.Combine(_directory, "proc"), recursive: true);
+        Directory.CreateDirectory(Path.Combine(_directory, "proc"));
+        Directory.Delete(Path.Combine(_bus.Root, "bus"), recursive: true);
+        (ExitCode code, string output, string error) = await RunAsync("doctor");
+        Assert.Equal((ExitCode.Failed, ""), (code, error));
+        Assert.Contains("no dax device on this host", output, StringComparison.Ordinal);
+        Assert.Contains("CAP_SYS_ADMIN is missing", output, StringComparison.Ordinal);
+        Directory.CreateDirectory(Path.Combine(_bus.Root, "bus")); // for its end
     }
 
     private void SetCapabilities(string bits) => File.WriteAllText(Path.Combine(_directory, "proc", "self", "status"), $"Name:\tfamfs\nCapEff:\t{bits}\n");

@@ -213,6 +213,7 @@ public sealed class FamfsCommandTests : IDisposable
 
         Assert.Equal((ExitCode.Ok, "dialect floor  none\n", ""), await RunAsync($"policy --master {master.Address}"));
         Assert.Equal((ExitCode.Ok, "dialect floor  B0\n", ""), await RunAsync($"policy --dialect-floor B0 --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  D\n", "famfs: warning: mount m speaks dialect B\n"), await RunAsync($"policy --dialect-floor D --master {master.Address}"));
         Assert.Contains("dialect floor none", (await RunAsync($"status --master {master.Address}")).Output, StringComparison.Ordinal);
     }
 
@@ -412,7 +413,7 @@ public sealed class FamfsCommandTests : IDisposable
             ListHostsRequest => new ListHostsReply { Hosts = { new HostStatus { HostId = uuid, Name = "h", MountId = uuid, State = HostState.Live, Position = position } }, Position = position },
             ListDevicesRequest => new ListDevicesReply { Devices = { device } },
             AddDeviceRequest => new AddDeviceReply { Device = device, Position = position },
-            SetPolicyRequest policy => new SetPolicyReply { DialectFloor = policy.DialectFloor, Position = position },
+            SetPolicyRequest policy => new SetPolicyReply { DialectFloor = policy.DialectFloor, Position = position, Warnings = { (string[])(policy.DialectFloor == "D" ? ["mount m speaks dialect B"] : []) } },
             BarrierRequest barrier => new BarrierReply { MountCount = 2, Position = barrier.Position ?? position },
             MakeDirectoryRequest make => new MakeDirectoryReply { Directory = new() { Path = make.Path, Kind = FileKind.Directory }, Position = position },
             RemoveRequest or RenameRequest => new MutationReply { Position = position },

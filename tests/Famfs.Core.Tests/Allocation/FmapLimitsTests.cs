@@ -70,4 +70,24 @@ public sealed class FmapLimitsTests
         Assert.Equal((ErrorReason.BadLayout, 699049UL), (error.Reason, error.Limit));
         Assert.Equal(LayoutKind.Interleaved, FmapLimits.B.Constrain(new(largest + 1) { Kind = LayoutKind.Interleaved }, 1).Kind);
     }
+
+    [Fact]
+    public void What_a_kernel_cannot_map_of_what_may_be_made_is_said()
+    {
+        const long Small = 1L << 40;
+        const long Large = 2L << 40;
+        Assert.Null(FmapLimits.B.FindGap(null, 24, Large));
+        Assert.Equal("space on devices from index 24 on", FmapLimits.B.FindGap(null, 25, Small));
+        Assert.Null(FmapLimits.B.FindGap(FmapLimits.A, 100, Large));
+        Assert.NotNull(FmapLimits.B.FindGap(FmapLimits.D, 1, Small));
+        Assert.Null(FmapLimits.D.FindGap(null, 64, Small));
+        Assert.NotNull(FmapLimits.D.FindGap(null, 65, Small));
+
+        // The other limits leave an interleaved file whole, which D has to unroll.
+        Assert.Null(FmapLimits.D.FindGap(FmapLimits.B, 1, Small));
+        Assert.Equal("more than 699049 chunks when they are interleaved", FmapLimits.D.FindGap(FmapLimits.B, 1, Large));
+        Assert.NotNull(FmapLimits.D.FindGap(null, 1, Large));
+        Assert.Null(FmapLimits.D.FindGap(FmapLimits.D, 100, Large));
+        Assert.Equal(("stock", "B", "7"), (FmapLimits.NameOfDialect(0), FmapLimits.NameOfDialect(3), FmapLimits.NameOfDialect(7)));
+    }
 }

@@ -48,6 +48,27 @@ public sealed class DaxBindingTests : IDisposable
     }
 
     [Fact]
+    public void A_device_that_fsdev_dax_does_not_take_leaves_no_name_there()
+    {
+        _bus.Unfit.Add("dax0.0");
+
+        FamfsException error = Assert.Throws<FamfsException>(() => _bus.Binding.Bind("dax0.0", DaxBinding.FsDev));
+
+        Assert.Contains("bound to device_dax again", error.Message, StringComparison.Ordinal);
+        Assert.Equal(DaxBinding.DevDax, _bus.Binding.ReadDriver("dax0.0"));
+        Assert.Empty(_bus.Ids);
+    }
+
+    [Fact]
+    public void A_length_that_cannot_be_read_is_not_known()
+    {
+        string size = Path.Combine(_bus.Root, "bus", "dax", "devices", "dax0.0", "size");
+        File.Delete(size);
+        File.CreateSymbolicLink(size, "/proc/self/mem"); // exists, and reading it fails
+        Assert.Equal(0, _bus.Binding.ReadLengthBytes("dax0.0"));
+    }
+
+    [Fact]
     public void A_device_that_cannot_be_put_back_either_is_said_to_have_no_driver()
     {
         _bus.Refused.UnionWith(["fsdev_dax/new_id dax0.0", "device_dax/bind dax0.0"]);

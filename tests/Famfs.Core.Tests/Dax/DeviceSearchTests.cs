@@ -117,6 +117,33 @@ public sealed class DeviceSearchTests : IDisposable
     }
 
     [Fact]
+    public void Where_devices_cannot_be_mapped_another_way_to_attach_them_is_asked_and_nothing_is_opened()
+    {
+        DeviceSearch search = Search("dax0", "dax*");
+        using DevicePool pool = Search("dax0", "dax1").Open();
+        DeviceAdded added = Further(pool, "dax2", index: 2);
+        List<DeviceAdded> known = [.. Known(pool), added];
+        IReadOnlyList<string> offered = [];
+        IReadOnlyList<DeviceIndex> Refuse(DevicePool to, IReadOnlyList<DeviceAdded> wanted, IReadOnlyList<string> paths, Dictionary<Guid, string> causes)
+        {
+            Assert.Same(pool, to);
+            Assert.Equal([added], wanted);
+            offered = paths;
+            causes[added.DeviceUuid.ToGuid("device_uuid")] = "held elsewhere";
+            return [];
+        }
+        Assert.Equal("held elsewhere", Assert.Single(search.Look(pool, known, Refuse).Missing).Cause);
+        Assert.Null(pool.Find(new(2)));
+        Assert.Contains(PathOf("dax2"), offered);
+        Assert.Contains(PathOf("dax.foreign"), offered);
+
+        _clock.Advance(TimeSpan.FromSeconds(1));
+        DeviceSearchResult result = search.Look(pool, known, (to, _, _, _) => [to.Attach(DaxDevice.Open(PathOf("dax2")))]);
+        Assert.Equal([new(2)], result.Attached);
+        Assert.Empty(result.Missing);
+    }
+
+    [Fact]
     public void Devices_that_the_log_does_not_have_are_let_go()
     {
         using DevicePool first = Search("dax0", "dax1").Open();

@@ -219,6 +219,12 @@ public sealed class DialectConformanceTests
         Assert.Contains($"of dialect {name}", rig.Session.LastRefusedFmap.ToString());
         Assert.True(rig.Kernel.Devices.Count <= (int)rig.Generation.MaxDevices);
 
+        if (!rig.Generation.Pushed)
+        {
+            Assert.Equal((Errno.None, 280), (rig.Kernel.Ask(rig.Generation.GetDaxDevice, rig.Generation.MaxDevices - 1).Errno, rig.Kernel.Ask(rig.Generation.GetDaxDevice, rig.Generation.MaxDevices - 1).Body.Length));
+            Assert.Equal(Errno.ENOENT, rig.Kernel.Ask(rig.Generation.GetDaxDevice, rig.Generation.MaxDevices).Errno);
+        }
+
         // The file can be looked at all the same.
         Assert.Equal((ulong)Unit, rig.Kernel.SizeOf(rig.Kernel.Lookup(1, "beyond").Node));
     }
@@ -239,6 +245,7 @@ public sealed class DialectConformanceTests
             ("too short", FmapVerdict.TooShort),
             ("no extent", FmapVerdict.NoExtents),
             ("strip too short", FmapVerdict.TooShort),
+            ("strip without its whole chunk", FmapVerdict.TooShort),
             ("odd chunk", FmapVerdict.BadChunk),
             ("small chunk", FmapVerdict.BadChunk),
             ("large chunk", FmapVerdict.BadChunk),
@@ -253,6 +260,7 @@ public sealed class DialectConformanceTests
         Add("too short", (2 * Unit) + 1, 0, Good(0, 1), Good(2, 1));
         Add("no extent", 1, 0);
         Add("strip too short", (3 * Unit) + 1, Unit, Good(0, 3), Good(10, 1)); // the second needs two units
+        Add("strip without its whole chunk", (4 * Unit) + 1, 4 * Unit, Good(0, 1), Good(10, 1)); // only the last chunk may be cut
         Add("odd chunk", 2 * Unit, 3 * Unit, Good(0, 3), Good(10, 3));
         Add("small chunk", 2 * Unit, 4096, Good(0, 1), Good(10, 1));
         Add("large chunk", 2 * Unit, 4L << 30, Good(0, 1), Good(10, 1));
@@ -436,6 +444,46 @@ public sealed class DialectConformanceTests
         second.AddDevice(0);
         second.AddDevice(1, takes: errno);
         Assert.Contains("/dev/dax1.0", Assert.Throws<FamfsException>(() => second.Start()).Message);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void A_mount_that_failed_because_a_device_was_held_comes_about_at_another_try(int held)
+    {
+        using TestFileSystem system = new();
+        string[] paths = ["/dev/dax0.0", "/dev/dax1.0"];
+        for (int i = 0; i < paths.Length; i++)
+            system.KernelDevices.Add(paths[i], KernelRig.DeviceBytes, new DeviceIndex((ushort)i));
+        using (KernelDouble holding = new(KernelGeneration.D))
+        {
+            foreach (string path in paths)
+                holding.DeviceNodes[path] = path == paths[held] ? Errno.EBUSY : Errno.None;
+            Assert.Equal((int)Errno.EBUSY, Assert.Throws<FamfsException>(() => KernelRig.StartSession(holding, system)).ErrorNumber);
+        }
+        KernelDouble kernel = new(KernelGeneration.D);
+        foreach (string path in paths)
+            kernel.DeviceNodes[path] = Errno.None;
+        Famfs.Fuse.Session.FuseSession session = KernelRig.StartSession(kernel, system);
+        Assert.Equal(("D", paths[0], paths[1]), (session.Negotiated.Dialect.Name, kernel.PathOf(0), kernel.PathOf(1)));
+        kernel.Dispose();
+        session.Dispose();
+    }
+
+    [Fact]
+    public void A_first_device_that_need_not_be_and_is_refused_still_tells_D_from_B()
+    {
+        using KernelRig rig = new(KernelGeneration.D);
+        rig.Kernel.DeviceNodes["/dev/dax0.0"] = Errno.EBUSY;
+        rig.System.KernelDevices.Add("/dev/dax0.0", KernelRig.DeviceBytes, new DeviceIndex(0), optional: true);
+        rig.AddDevice(1);
+        InodeNumber file = rig.AddFile("f", Unit, 0, (1, 3, 1));
+        rig.AddFile("g", Unit, 0, (0, 3, 1));
+        rig.Start();
+        Assert.Equal("D", rig.Session.Negotiated.Dialect.Name);
+        Assert.Equal("/dev/dax0.0", Assert.Single(rig.Session.Negotiated.DevicesLeftOut).Path);
+        rig.RequireSameBytes(file, rig.Open("f"), new Random(9));
+        Assert.Equal(Errno.EIO, rig.OpenError("g"));
     }
 
     [Fact]

@@ -44,22 +44,30 @@ internal sealed class KernelRig : IDisposable
     /// <summary>Mounts, as it were. What the session throws comes out.</summary>
     public KernelRig Start(Dialect? forced = null, bool wantsFmaps = true, bool knowsPushIoctl = true)
     {
-        var connection = new SocketConnection(Kernel, knowsPushIoctl);
+        Session = StartSession(Kernel, System, forced, wantsFmaps, knowsPushIoctl);
+        return this;
+    }
+
+    /// <summary>One try to mount, with this kernel.</summary>
+    public static FuseSession StartSession(KernelDouble kernel, TestFileSystem system, Dialect? forced = null, bool wantsFmaps = true, bool knowsPushIoctl = true)
+    {
+        var connection = new SocketConnection(kernel, knowsPushIoctl);
         var options = new FuseMountOptions("/nowhere") { WorkerCount = Workers, Dialect = new DialectWish(forced, wantsFmaps), MaxPages = 32 };
         _ = connection.First; // as open(2) of /dev/fuse comes before mount(2)
-        Task<FuseSession> starting = Task.Run(() => FuseSession.Start(options, connection, System.Dependencies));
-        Kernel.Boot();
+        Task<FuseSession> starting = Task.Run(() => FuseSession.Start(options, connection, system.Dependencies));
+        kernel.Boot();
+        FuseSession session;
         try
         {
-            Session = starting.GetAwaiter().GetResult();
+            session = starting.GetAwaiter().GetResult();
         }
         catch
         {
             connection.Dispose();
             throw;
         }
-        Kernel.AttachWorkers(Workers);
-        return this;
+        kernel.AttachWorkers(Workers);
+        return session;
     }
 
     public InodeNumber AddFile(string name, long sizeBytes, long chunkBytes, params (int Device, long Unit, long Units)[] extents) =>

@@ -98,6 +98,29 @@ public sealed class MetaTests : IDisposable
     }
 
     [Fact]
+    public void A_listing_of_windows_goes_on_where_it_stopped()
+    {
+        Apply(128, RecordType.TermStarted, new TermStarted());
+        for (ulong i = 0; i < 3; i++)
+        {
+            MakeFileAndDeleteIt(20 + i, (8 + (long)i) * Unit, term: 128);
+            Apply(128, RecordType.ZeroingStarted, new ZeroingStarted { Inode = 20 + i });
+        }
+        Update();
+        List<string> seen = [];
+        ulong offset = 0;
+        while (seen.Count < 100)
+        {
+            (Errno errno, byte[] body) = _driver.Ask(FuseOpcode.FUSE_READDIR, WindowDirectory, new ReadIn { Offset = offset, SizeBytes = 72 });
+            Assert.Equal(Errno.None, errno);
+            if (body.Length == 0)
+                break;
+            seen.AddRange(NamesOf(body, out offset));
+        }
+        Assert.Equal([".", "..", $"0-{8 * Unit}-{Unit}", $"0-{9 * Unit}-{Unit}", $"0-{10 * Unit}-{Unit}"], seen);
+    }
+
+    [Fact]
     public void A_segment_appears_with_its_record()
     {
         Assert.Equal(Errno.ENOENT, _driver.Lookup(Meta, "segment-18").Errno);
@@ -141,6 +164,7 @@ public sealed class MetaTests : IDisposable
         Assert.Equal([".", "..", name], List(WindowDirectory));
         (Errno errno, EntryOut entry) = _driver.Lookup(WindowDirectory, name);
         Assert.Equal((Errno.None, MediaLayout.FirstPrivateNode + 1, 0UL, (ulong)Unit), (errno, entry.NodeId, entry.EntryValidSeconds, entry.Attributes.SizeBytes));
+        Assert.Equal((FuseConstants.S_IFREG | 0x180, 0u, 0u), (entry.Attributes.Mode, entry.Attributes.Uid, entry.Attributes.Gid));
         InodeNumber window = new(entry.NodeId);
         Assert.Equal(Errno.None, _driver.Ask(FuseOpcode.FUSE_OPEN, window, new OpenIn { Flags = 2 }).Errno);
         Assert.Equal((Errno.None, 1), _driver.Write(window, 0, [9]));
@@ -180,6 +204,27 @@ public sealed class MetaTests : IDisposable
         Update();
         EntryOut second = _driver.Lookup(WindowDirectory, $"0-{9 * Unit}-{Unit}").Entry;
         Assert.Equal(first.Value + 1, second.NodeId);
+    }
+
+    [Fact]
+    public void A_range_that_a_later_term_reserved_within_one_block_has_another_window()
+    {
+        MakeFileAndDeleteIt(20, 8 * Unit);
+        Apply(128, RecordType.TermStarted, new TermStarted());
+        Apply(128, RecordType.ZeroingStarted, new ZeroingStarted { Inode = 20 });
+        Update();
+        string name = $"0-{8 * Unit}-{Unit}";
+        InodeNumber first = new(_driver.Lookup(WindowDirectory, name).Entry.NodeId);
+
+        // What comes now is looked at only when all of it is there.
+        Apply(128, RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = 20 });
+        Apply(192, RecordType.TermStarted, new TermStarted());
+        MakeFileAndDeleteIt(21, 8 * Unit, term: 192);
+        Apply(192, RecordType.ZeroingStarted, new ZeroingStarted { Inode = 21 });
+        Assert.Equal(first.Value, Assert.Single(Update()).Node);
+
+        Assert.Equal(Errno.ESTALE, _driver.Ask(FuseOpcode.FUSE_OPEN, first, new OpenIn()).Errno);
+        Assert.Equal(first.Value + 1, _driver.Lookup(WindowDirectory, name).Entry.NodeId);
     }
 
     [Fact]

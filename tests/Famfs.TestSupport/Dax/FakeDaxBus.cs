@@ -29,6 +29,9 @@ public sealed class FakeDaxBus : IDisposable
     /// <summary>Writes that fail, as <see cref="Writes"/> shows them.</summary>
     public HashSet<string> Refused { get; } = [];
 
+    /// <summary>Devices that fsdev_dax does not take when it is told their names.</summary>
+    public HashSet<string> Unfit { get; } = [];
+
     public string Root => _root;
 
     public DaxBinding Binding => new(_root, Write);
@@ -61,6 +64,8 @@ public sealed class FakeDaxBus : IDisposable
                 break;
             case "new_id":
                 Ids.Add(text);
+                if (Unfit.Contains(text))
+                    throw new IOException("Device or resource busy");
                 Link(text, driver);
                 break;
             case "remove_id":

@@ -1,0 +1,43 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Fuse.Daemon;
+using Famfs.Fuse.Operations;
+using Xunit;
+
+namespace Famfs.Fuse.Tests.Daemon;
+
+/// <summary>A mount's line, over the memory of a file system that was just made.</summary>
+public sealed class MountRegistrationTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-registration-").FullName;
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Theory]
+    [InlineData(0u)]
+    [InlineData(3u)]
+    public void The_line_says_what_the_mount_speaks_from_its_first_write_to_its_last(uint dialect)
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        using Replica replica = new(DevicePool.Open([DaxDevice.Open(path)]), _host.Host, default);
+        Assert.Null(replica.Bootstrap());
+        HostTable table = new(replica.Pool);
+        MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };
+        Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
+
+        registration.Advance();
+
+        HostLine line = Assert.Single(table.ReadBlock(0)).Line!;
+        Assert.Equal((dialect, MountState.Live, OpenVerdict.Open), (line.Dialect, line.State, registration.Admit(InodeNumber.Root)));
+        registration.End(replica.Pool);
+        line = Assert.Single(table.ReadBlock(0)).Line!;
+        Assert.Equal((dialect, MountState.Ended, OpenVerdict.HostDown), (line.Dialect, line.State, registration.Admit(InodeNumber.Root)));
+    }
+}
