@@ -178,6 +178,23 @@ public sealed class Famfs2HarmTests
         Assert.Equal(Good(), replay.Tree);
     }
 
+    [Fact]
+    public void A_good_entry_behind_the_last_place_of_a_full_log_is_no_entry()
+    {
+        Famfs2Image image = new();
+        ulong room = Famfs2Layout.LastIndexOf(Famfs2Layout.MinLogBytes) + 1;
+        byte[] entries = new byte[(int)(room + 1) * Famfs2Layout.EntryBytes];
+        for (ulong i = 0; i <= room; i++)
+            new Famfs2Directory { Path = System.Text.Encoding.ASCII.GetBytes($"{i}") }.Format(entries.AsSpan((int)i * Famfs2Layout.EntryBytes), i);
+        image.Memory.WriteMemory(Famfs2Layout.EntryOffset(0), entries);
+        image.WriteHeader(room + 1, room + 1);
+        using DevicePool pool = image.Open();
+        Assert.Equal((int)room, Famfs2Replay.Of(pool).Tree.Count);
+        CheckResult check = FileSystemCheck.Run(pool);
+        Assert.Equal(["index-skew"], check.Findings.Select(f => f.Code));
+        Assert.Equal((long)room + 1, check.Directories);
+    }
+
     [Theory]
     [InlineData(8, 16L << 20, "log header has length")]
     [InlineData(16, 15420L, "log header has last index")]
