@@ -12,6 +12,10 @@ internal abstract class EngineOperation
 {
     private Exception? _error;
 
+    /// <summary>Space that was zeroed for this operation, or is being; what it does not use the engine takes back. Owner: the
+    /// engine's thread, and the zeroing thread in between.</summary>
+    public NewSpace? Space { get; set; }
+
     /// <summary>Decides on the engine's thread. An operation that fails before it has appended anything fails
     /// alone, whatever the cause; an error behind an append means that the state is not what the log says.</summary>
     public void Run(MasterEngine engine)
@@ -25,7 +29,7 @@ internal abstract class EngineOperation
         {
             _error = error;
         }
-        catch (Exception error) when (error is not (FamfsException or NeedsNextBatchException) && engine.Position == before)
+        catch (Exception error) when (error is not (FamfsException or NeedsNextBatchException or NeedsZeroingException) && engine.Position == before)
         {
             _error = error;
         }

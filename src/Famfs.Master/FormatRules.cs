@@ -29,6 +29,9 @@ internal sealed class FormatRules(DevicePool pool)
     /// <summary>Records have times.</summary>
     public bool HasTimes => _native;
 
+    /// <summary>New files are zeroed before they are made (SAFETY, last section).</summary>
+    public bool ZeroesNewFiles => !_native;
+
     /// <summary>Masters announce themselves in the log.</summary>
     public bool HasTerms => _native;
 

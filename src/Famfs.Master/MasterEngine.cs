@@ -52,6 +52,15 @@ internal sealed class MasterEngine : IAsyncDisposable
     private SegmentSpace? _pendingReservation;
     private TreeReader _reader = null!;
 
+    // Operations that go on before any of the queue.
+    private readonly Queue<EngineOperation> _resumed = new();
+
+    // Request ids of operations whose space is being zeroed, and who waits for them.
+    private readonly Dictionary<Guid, List<EngineOperation>> _zeroingIds = [];
+
+    private readonly SpaceZeroing _zeroing;
+    private EngineOperation? _running;
+
     // The operation that begins the batch at hand: it is settled by the batch or, when that fails, by the end.
     private EngineOperation? _next;
 
@@ -65,6 +74,7 @@ internal sealed class MasterEngine : IAsyncDisposable
         _hub = hub;
         _clock = clock;
         _random = random;
+        _zeroing = new(recovered.Pool, GiveBack);
         _thread = new(Run) { Name = "master-engine", IsBackground = true };
     }
 
@@ -153,9 +163,34 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>Room for a payload.</summary>
     public Span<byte> ReservePayload(int maxBytes) => _batch.Reserve(maxBytes);
 
-    /// <summary>Takes space for a file; throws NO_SPACE, BAD_LAYOUT or BAD_SIZE. Gives the chunk, 0 for simple
-    /// extents. Engine's thread.</summary>
-    public long Allocate(in AllocationRequest request, List<MapExtent> extents) => Allocator.Allocate(request, _random, extents);
+    /// <summary>Takes space for the file of a request; throws NO_SPACE, BAD_LAYOUT or BAD_SIZE. Gives the chunk, 0 for simple
+    /// extents. In a format that promises zeros the operation is put aside first, until they are there: it comes back here
+    /// with the same <paramref name="owner"/>. Engine's thread.</summary>
+    public long Allocate(in AllocationRequest request, List<MapExtent> extents, object owner, Guid requestId)
+    {
+        if (!Format.ZeroesNewFiles)
+            return Allocator.Allocate(request, _random, extents);
+        if (_running!.Space is { } space && ReferenceEquals(space.Owner, owner))
+        {
+            if (space.Failure is { } failure)
+                throw failure;
+            extents.AddRange(space.Extents);
+            space.Used = true; // the record's from now on
+            return space.ChunkBytes;
+        }
+        Release(_running);
+        List<MapExtent> taken = [];
+        long chunkBytes = Allocator.Allocate(request, _random, taken);
+        throw new NeedsZeroingException(new(owner, requestId, taken, chunkBytes));
+    }
+
+    /// <summary>Puts the operation aside while the space of an equal request is zeroed, so that a caller that repeats itself does
+    /// not take more and more of it. Engine's thread.</summary>
+    public void WaitForEqual(object owner, Guid requestId)
+    {
+        if (requestId != Guid.Empty && _zeroingIds.ContainsKey(requestId) && !ReferenceEquals(_running!.Space?.Owner, owner))
+            throw new NeedsZeroingException(null, requestId);
+    }
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
     /// Else on any device that this host has and, under a dialect floor, every kernel can map: a host that cannot open a
@@ -226,9 +261,8 @@ internal sealed class MasterEngine : IAsyncDisposable
                 long nextTick = 0;
                 while (!_queue.IsCompleted)
                 {
-                    bool took = _queue.TryTake(out EngineOperation? first, TickInterval);
-                    if (took)
-                        RunBatches(first!);
+                    if (TryTakeNext(out EngineOperation? first, TickInterval))
+                        RunBatches(first);
                     if (_clock.GetTimestamp() >= nextTick)
                     {
                         _writer.Check();
@@ -236,6 +270,7 @@ internal sealed class MasterEngine : IAsyncDisposable
                         nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
                     }
                 }
+                EndZeroing(new FamfsException(ErrorReason.NotMaster, "the master is stopping"));
                 EndTerm();
             }
             _ended.TrySetResult();
@@ -248,6 +283,7 @@ internal sealed class MasterEngine : IAsyncDisposable
             foreach (EngineOperation operation in _deciding)
                 operation.Settle(EndedError(error));
             _next?.Settle(EndedError(error));
+            EndZeroing(error);
             while (_queue.TryTake(out EngineOperation? left))
                 left.Settle(EndedError(error));
             _hub.End(error);
@@ -275,9 +311,18 @@ internal sealed class MasterEngine : IAsyncDisposable
         while (next is not null)
         {
             _deciding.Add(next);
+            _running = next;
             try
             {
                 next.Run(this);
+                Release(next);
+            }
+            catch (NeedsZeroingException wish)
+            {
+                // What it has appended is published with this batch; it is answered with one to come.
+                _deciding.RemoveAt(_deciding.Count - 1);
+                Release(next);
+                PutAside(next, wish);
             }
             catch (NeedsNextBatchException more)
             {
@@ -291,14 +336,69 @@ internal sealed class MasterEngine : IAsyncDisposable
                 }
                 else
                 {
+                    Release(next);
                     next.Settle(new FamfsException(ErrorReason.LogFull, $"the log is full: {more.Bytes} bytes are needed and no device has space for another segment"));
                 }
                 break;
             }
-            next = _deciding.Count < MaxBatchOperations && _queue.TryTake(out EngineOperation? another) ? another : null;
+            next = _deciding.Count < MaxBatchOperations && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
         }
         EndBatch();
         return postponed;
+    }
+
+    private bool TryTakeNext([System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out EngineOperation? next, TimeSpan patience) =>
+        _resumed.TryDequeue(out next) || _queue.TryTake(out next, patience);
+
+    private void PutAside(EngineOperation operation, NeedsZeroingException wish)
+    {
+        if (wish.Space is not { } space)
+        {
+            _zeroingIds[wish.WaitFor].Add(operation);
+            return;
+        }
+        operation.Space = space;
+        if (space.RequestId != Guid.Empty)
+            _zeroingIds.TryAdd(space.RequestId, []);
+        _zeroing.Start(operation);
+    }
+
+    /// <summary>The operation has had its turn with the space it came back with: what no record names is free again, and those
+    /// who waited for it have theirs.</summary>
+    private void Release(EngineOperation operation)
+    {
+        if (operation.Space is not { } space)
+            return;
+        operation.Space = null;
+        if (!space.Used)
+        {
+            foreach (MapExtent extent in space.Extents)
+                Allocator.Free(extent);
+        }
+        if (_zeroingIds.Remove(space.RequestId, out List<EngineOperation>? waiting))
+            waiting.ForEach(_resumed.Enqueue);
+    }
+
+    // A zeroing thread: waits for room in the queue.
+    private void GiveBack(EngineOperation operation)
+    {
+        try
+        {
+            _queue.Add(operation);
+        }
+        catch (InvalidOperationException)
+        {
+            operation.Settle(EndedError(_failure ?? new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
+        }
+    }
+
+    private void EndZeroing(Exception failure)
+    {
+        _zeroing.Stop();
+        foreach (EngineOperation waiting in _zeroingIds.Values.SelectMany(w => w).Concat(_resumed))
+            waiting.Settle(EndedError(failure));
+        _zeroingIds.Clear();
+        _resumed.Clear();
     }
 
     private void StartBatch(long needed)

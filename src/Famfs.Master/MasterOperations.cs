@@ -39,6 +39,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         ulong digest = RequestDigest.Of(request);
         if (engine.Requests.TryFind(id, digest, out RequestTrace trace))
             return RepeatedCreate(trace, omitMap);
+        engine.WaitForEqual(request, id);
         if (request.State == CreateState.Staged)
             engine.Format.Require("staged files");
         if (request.State == CreateState.Staged)
@@ -65,7 +66,7 @@ internal sealed class MasterOperations(MasterEngine engine)
         long chunkBytes;
         try
         {
-            chunkBytes = engine.Allocate(allocation, _extents);
+            chunkBytes = engine.Allocate(allocation, _extents, request, id);
         }
         catch (FamfsException error) when (error.Path.Length == 0)
         {

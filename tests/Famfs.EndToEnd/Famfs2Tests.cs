@@ -102,6 +102,29 @@ public sealed class Famfs2Tests : IDisposable
         Assert.Contains("entry 2", output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Migrate_and_repair_refuse_beside_a_master_and_migrate_beside_a_mount()
+    {
+        using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--system-uuid-file", SystemOf("a"));
+        string[] migrate = ["migrate", "--host-state", cluster.StateOf("a"), "--system-uuid-file", SystemOf("a"), .. cluster.Devices];
+        (ServerProcess master, string address) = cluster.StartMaster("a", "--system-uuid-file", SystemOf("a"));
+        (int exit, string output) = cluster.TryFamfs(migrate);
+        Assert.True(exit == 4 && output.Contains("a master of this host is running", StringComparison.Ordinal), $"{exit}: {output}");
+        (ServerProcess daemon, string mount) = cluster.MountWhen("mounted file system", "a", address);
+        cluster.Famfs("creat", "--size", "1", Path.Combine(mount, "f"));
+        // Looking is allowed beside both.
+        Assert.Contains("0 error(s)", cluster.Famfs(["check", .. cluster.Devices]), StringComparison.Ordinal);
+        Assert.Contains("0 error(s)", cluster.Famfs("check", mount), StringComparison.Ordinal);
+        master.Signal("TERM");
+        master.AwaitExit();
+        (exit, output) = cluster.TryFamfs(migrate);
+        Assert.True(exit == 4 && output.Contains("is in use by a master, a mount or a tool of this host", StringComparison.Ordinal), $"{exit}: {output}");
+        cluster.Famfs("umount", mount);
+        daemon.AwaitExit();
+        cluster.Famfs(migrate);
+        Assert.Contains("native, 1 file(s)", cluster.Famfs(["check", .. cluster.Devices]), StringComparison.Ordinal);
+    }
+
     private static (int Exit, string Output) Exit(ServerProcess process) => (process.AwaitExit(), process.Output);
 
     private string SystemOf(string host) => Path.Combine(_systems, host, "system_uuid");

@@ -5,6 +5,9 @@ using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.TestSupport.Dax;
+using Famfs.TestSupport.Famfs2;
 using Famfs.V1;
 using Xunit;
 using FileInfo = Famfs.V1.FileInfo;
@@ -148,6 +151,116 @@ public sealed class Famfs2MasterTests : IDisposable
     }
 
     [Fact]
+    public async Task While_a_slow_device_is_zeroed_requests_are_answered_and_the_tail_is_looked_at_and_nothing_names_the_space()
+    {
+        SlowMemory slow = new();
+        await using Master master = slow.Start();
+        long free = await master.Engine.RunAsync(e => e.Allocator.FreeBytes);
+        CreateFileRequest request = new() { RequestId = Guid.CreateVersion7().ToByteString(), Path = "slow", SizeBytes = 8 << 20 };
+        slow.Blocks = true;
+        Task<CreateFileReply> creating = master.CreateAsync(request);
+        Task<CreateFileReply> again = master.CreateAsync(request);
+        Assert.True(slow.Reached.Wait(TimeSpan.FromMinutes(3)));
+        await master.MakeDirectoryAsync("d");
+        // The engine's own beat is a look at the header ten times a second.
+        int looks = slow.HeaderLooks;
+        SpinWait.SpinUntil(() => slow.HeaderLooks > looks + 100, TimeSpan.FromMinutes(3));
+        Assert.InRange(slow.HeaderLooks, looks + 101, int.MaxValue);
+        Assert.False(creating.IsCompleted);
+        Assert.False(again.IsCompleted);
+        // Its space is nobody else's, and one that repeats itself takes no more; another host sees no entry of it.
+        Assert.Equal(free - (8 << 20), await master.Engine.RunAsync(e => e.Allocator.FreeBytes));
+        Assert.Equal(["2 d"], slow.Names());
+        slow.Release();
+        ulong inode = (await creating).File.Inode;
+        Assert.Equal(inode, (await again).File.Inode);
+        Assert.Equal(3UL, inode);
+        Assert.Equal(["2 d", "3 slow"], slow.Names());
+        Assert.Equal(free - (8 << 20), await master.Engine.RunAsync(e => e.Allocator.FreeBytes));
+    }
+
+    [Fact]
+    public async Task Space_of_a_file_that_comes_too_late_is_free_again_and_a_bulk_goes_on_with_the_next()
+    {
+        SlowMemory slow = new();
+        await using Master master = slow.Start();
+        long free = await master.Engine.RunAsync(e => e.Allocator.FreeBytes);
+        slow.Blocks = true;
+        CreateFilesRequest files = new();
+        files.Files.Add(new CreateFileRequest { Path = "x", SizeBytes = 8 << 20 });
+        files.Files.Add(new CreateFileRequest { Path = "y", SizeBytes = 2 << 20 });
+        MasterService.BulkCreate bulk = new(files, master.Operations);
+        master.Engine.Enqueue(bulk);
+        Assert.True(slow.Reached.Wait(TimeSpan.FromMinutes(3)));
+        await master.MakeDirectoryAsync("x");
+        slow.Release();
+        CreateFilesReply reply = await bulk.Task;
+        Assert.Equal([ErrorReason.Exists, ErrorReason.Unspecified], reply.Results.Select(r => r.Error?.Reason ?? ErrorReason.Unspecified));
+        Assert.Equal(2U << 20, reply.Results[1].Reply.File.SizeBytes);
+        Assert.Equal(free - (2 << 20), await master.Engine.RunAsync(e => e.Allocator.FreeBytes));
+        using DevicePool pool = slow.Open("other");
+        Assert.Empty(FileSystemCheck.Run(pool).Findings);
+    }
+
+    [Fact]
+    public async Task Memory_that_faults_while_it_is_zeroed_fails_its_file_and_not_the_master()
+    {
+        SlowMemory slow = new();
+        await using Master master = slow.Start();
+        long free = await master.Engine.RunAsync(e => e.Allocator.FreeBytes);
+        slow.Memory.Poison(Famfs2Layout.LogOffset + Famfs2Layout.MinLogBytes, slow.Memory.LengthBytes - Famfs2Layout.LogOffset - Famfs2Layout.MinLogBytes);
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => master.CreateAsync(new() { Path = "f", SizeBytes = 1 }));
+        Assert.Contains("cannot be zeroed", error.Message, StringComparison.Ordinal);
+        Assert.Equal(free, await master.Engine.RunAsync(e => e.Allocator.FreeBytes));
+        Assert.Equal("d", (await master.MakeDirectoryAsync("d")).Path);
+    }
+
+    [Fact]
+    public async Task A_master_that_stops_while_it_zeroes_says_so_and_leaves_no_trace_of_the_file()
+    {
+        SlowMemory slow = new();
+        Master master = slow.Start();
+        slow.Blocks = true;
+        Task<CreateFileReply> creating = master.CreateAsync(new() { Path = "slow", SizeBytes = 8 << 20 });
+        Assert.True(slow.Reached.Wait(TimeSpan.FromMinutes(3)));
+        ValueTask ending = master.DisposeAsync();
+        slow.Release();
+        await ending;
+        Assert.Equal(ErrorReason.NotMaster, (await Assert.ThrowsAsync<FamfsException>(() => creating)).Reason);
+        Assert.Empty(slow.Names());
+        await using Master next = slow.Start();
+        Assert.Equal(2UL, (await next.CreateAsync(new() { Path = "f", SizeBytes = 1 })).File.Inode);
+    }
+
+    [Fact]
+    public async Task Entries_that_the_existing_tools_append_meanwhile_end_mastership_although_nothing_is_asked_for()
+    {
+        await using (Master master = Start())
+            await TheirsEndsAsync(master);
+        await using Master again = Start();
+        Assert.Equal(4UL, (await again.Engine.RunAsync(_ => again.Operations.Find("theirs", 0))).Inode.Value);
+    }
+
+    private async Task TheirsEndsAsync(Master master)
+    {
+        await master.MakeDirectoryAsync("ours");
+        using (FileStream device = File.OpenWrite(_paths[0]))
+        {
+            byte[] entry = new byte[Famfs2Entry.Size];
+            new Famfs2Directory { Path = "theirs"u8.ToArray() }.Format(entry, 2);
+            device.Position = Famfs2Layout.EntryOffset(2);
+            device.Write(entry);
+            byte[] header = new byte[Famfs2LogHeader.Size];
+            new Famfs2LogHeader(Famfs2Layout.MinLogBytes, 3, 3).Format(header);
+            device.Position = Famfs2Layout.LogOffset;
+            device.Write(header);
+        }
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => master.Engine.Completion.WaitAsync(TimeSpan.FromMinutes(3)));
+        Assert.Equal(ErrorReason.NotMaster, error.Reason);
+        Assert.Contains("the log has 3 entries, this master has written 2", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_full_log_is_said_and_the_file_system_goes_on_serving()
     {
         await using (Master master = Start())
@@ -186,6 +299,78 @@ public sealed class Famfs2MasterTests : IDisposable
         public FileInfo2(FileInfo info)
             : this(info.Inode, info.Path, info.Mode, info.Uid, info.SizeBytes, info.Map?.ToString() ?? "", info.ModifyTimeNs)
         {
+        }
+    }
+
+    /// <summary>A file system in memory that can be made to stop where it is zeroed.</summary>
+    private sealed class SlowMemory
+    {
+        private const string MasterHost = "master";
+
+        private static readonly Guid s_system = Guid.NewGuid();
+        private readonly ManualResetEventSlim _released = new();
+        private readonly string _systemFile = Path.Combine(Path.GetTempPath(), Guid.NewGuid().ToString());
+        private volatile bool _blocks;
+        private int _looks;
+
+        public SlowMemory()
+        {
+            Memory = new(128L << 20, 1, coherent: true) { AccidentOneIn = 0 };
+            Famfs2Formatter.Format([Memory.Attach(MasterHost)], new() { System = s_system });
+            Memory.Settle();
+            Memory.BeforeAccess = (host, operation, offset) =>
+            {
+                if (host == MasterHost && offset / 64 == Famfs2Layout.LogOffset / 64 && operation == FakeOperation.Load)
+                    Interlocked.Increment(ref _looks);
+                if (host != MasterHost || operation != FakeOperation.Zero)
+                    return;
+                Reached.Set();
+                if (_blocks)
+                    _released.Wait(TimeSpan.FromMinutes(5));
+            };
+        }
+
+        public FakeSharedMemory Memory { get; }
+
+        public ManualResetEventSlim Reached { get; } = new();
+
+        public int HeaderLooks => Volatile.Read(ref _looks);
+
+        public bool Blocks
+        {
+            set => _blocks = value;
+        }
+
+        public void Release()
+        {
+            _blocks = false;
+            _released.Set();
+        }
+
+        public DevicePool Open(string host) => DevicePool.Open([Memory.Attach(host)]);
+
+        public Master Start()
+        {
+            File.WriteAllText(_systemFile, $"{s_system}");
+            try
+            {
+                return new(Famfs2Recovery.Run(Open(MasterHost), _systemFile, takeOver: false, TimeProvider.System, new Random(1)));
+            }
+            finally
+            {
+                File.Delete(_systemFile);
+            }
+        }
+
+        /// <summary>What another host finds: inode numbers and paths.</summary>
+        public string[] Names()
+        {
+            using DevicePool pool = Open("other");
+            using ReplayState state = new(new(pool.Primary.FileSystem, 0, default, default), default);
+            ILogReader reader = FileSystemLog.OpenReader(pool);
+            while (reader.Poll(out LogBlock block) == PollVerdict.Records)
+                state.ApplyFrames(block.Frames.Span);
+            return [.. Famfs2Image.Describe(state.Tree).Select(line => string.Join(' ', line.Split(' ')[..2]))];
         }
     }
 

@@ -2,7 +2,7 @@
 """check-bytes.py check|write MAP SEED FILE:START...
 
 Looks at the memory itself, from outside: MAP is a file's map as `famfs getmap` prints it, FILE:START is where each
-device is (byte 0 of the device is byte START of FILE; its superblock says which one it is, docs/format.md). Checks, or writes, the content that the tool
+device is (byte 0 of the device is byte START of FILE; its superblock says which one it is, docs/format.md; in famfs-2 the order). Checks, or writes, the content that the tool
 mtest gives a file for SEED: the 8 bytes at offset x are a function of SEED and x.
 """
 import sys
@@ -30,15 +30,18 @@ def pieces(path):
         yield k * chunk, device, offset + k // len(extents) * chunk, min(chunk, size - k * chunk)
 
 
-def index_of(path, start):
+def index_of(position, path, start):
     with open(path, 'rb') as f:
+        f.seek(start + 40)
+        if int.from_bytes(f.read(4), 'little') == 2:
+            return position
         f.seek(start + 512 + 48)
         return int.from_bytes(f.read(4), 'little')
 
 
 def main():
     what, path, seed, places = sys.argv[1], sys.argv[2], int(sys.argv[3]), [p.rsplit(':', 1) for p in sys.argv[4:]]
-    places = {index_of(file, int(start)): (file, start) for file, start in places}
+    places = {index_of(i, file, int(start)): (file, start) for i, (file, start) in enumerate(places)}
     total, devices = 0, set()
     for at, device, offset, length in pieces(path):
         file, start = places[device]

@@ -92,6 +92,11 @@ internal static class CheckCommand
             {
                 // What was seen before the place was held may have been a master's doing.
                 result = FileSystemCheck.Run(devices);
+                if (result.Repairs.Count == 0)
+                {
+                    Print(context, parsed, result.Findings, [], null, result);
+                    return result.ErrorCount > 0 ? ErrorsLeft : Clean;
+                }
                 FileSystemRepair.Apply(result.Repairs, backupPath);
                 CheckResult after = FileSystemCheck.Run(devices);
                 Print(context, parsed, result.Findings, result.Repairs, backupPath, after);

@@ -13,6 +13,7 @@ namespace Famfs.Core.Check;
 /// Puts an exported log back onto devices as a new native file system: names, attributes, extended attributes, maps and
 /// the policy as the log has them, the bytes of files where they are and untouched. For memory whose own log is lost. What
 /// only the running file system had (hosts, master slots, request ids, deleted and staged files) is not carried over, and counted.
+/// The new log is of the next generation: nothing that a mount or a segment of the lost one says fits it by accident.
 /// Nothing is written before all is found possible; the superblock of device 0 comes last.
 /// </summary>
 public static class LogImport
@@ -62,6 +63,7 @@ public static class LogImport
                 Coherent = devices[(int)device.Index].Coherent,
                 DeviceName = Path.GetFileName(devices[(int)device.Index].Path),
                 Label = state.FileSystem!.Label,
+                Generation = state.Position.Generation + 1,
                 CreatedNs = timeNs,
                 HostTableOffset = primary ? hostTable.OffsetBytes : MediaLayout.HostTableOffset,
                 HostTableLengthBytes = primary ? hostTable.LengthBytes : 0,
@@ -97,22 +99,19 @@ public static class LogImport
         {
             if (devices[i].LengthBytes < (long)state.Devices[i].LengthBytes)
                 throw new FamfsException(ErrorReason.BadSize, $"{devices[i].Path}: has {devices[i].LengthBytes} bytes, device {i} of the exported log {state.Devices[i].LengthBytes}") { Path = devices[i].Path, Limit = state.Devices[i].LengthBytes };
-            SuperblockVerdict verdict = DevicePool.ReadSuperblock(devices[i], out Superblock? found, out string cause);
+            DevicePool.ReadSuperblock(devices[i], out Superblock? found, out _);
             // Force is for metadata that is lost; what is left of it says where the files' bytes are not.
             Guid? known = found?.Device ?? (Famfs2Media.ReadSuperblock(devices[i], out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2 ? famfs2!.Device : null);
             int own = known is { } uuid ? state.Devices.ToList().FindIndex(d => d.DeviceUuid.ToGuid("device uuid") == uuid) : -1;
             if (own >= 0 && own != i)
                 throw new FamfsException(ErrorReason.BadRequest, $"{devices[i].Path}: is device {own} of the exported log, and given as device {i}; give all of them, in the order of their indices") { Path = devices[i].Path };
-            if (verdict != SuperblockVerdict.Blank && !force)
-                throw new FamfsException(ErrorReason.Exists, $"{devices[i].Path}: not blank ({(found is null ? cause : $"holds file system {found.FileSystem}, device {found.Index}")}); use --force to overwrite its metadata") { Path = devices[i].Path };
+            FileSystemFormatter.RequireUsable(devices[i], MediaLayout.UnitBytes, force);
         }
     }
 
     /// <summary>Makes the records of what is published, parents first, and takes their extents.</summary>
     private static Result Collect(ReplayState state, ExtentAllocator space, ulong furtherDevices, List<(RecordType, byte[])> records)
     {
-        // Numbers of a native log are kept; those of famfs-2 begin where the native format has its own things.
-        ulong shift = state.Position.Generation == 0 ? MediaLayout.FirstFreeInode + furtherDevices : 0;
         long files = 0;
         long directories = 0;
         long symlinks = 0;
@@ -120,6 +119,7 @@ public static class LogImport
         List<(RecordType, byte[])> settings = [];
         using TreeReader reader = state.Tree.RegisterReader();
         using TreeScope scope = reader.Enter();
+        ulong shift = FindShift(state, scope, furtherDevices);
         Queue<InodeNumber> waiting = new([InodeNumber.Root]);
         while (waiting.TryDequeue(out InodeNumber directory))
         {
@@ -131,7 +131,7 @@ public static class LogImport
             {
                 InodeAttributes inode = entries.Attributes;
                 ulong number = inode.Inode.Value + shift;
-                if (number < MediaLayout.FirstFreeInode + furtherDevices)
+                if (number < MediaLayout.FirstFreeInode + furtherDevices || number > InodeNumber.Max)
                     throw new FamfsException(ErrorReason.MediaCorrupt, $"inode {inode.Inode} has a number of the file system's own");
                 switch (inode.Kind)
                 {
@@ -179,6 +179,23 @@ public static class LogImport
             leftOut += each.Kind != InodeKind.System && each.Status != InodeStatus.Published ? 1 : 0;
         }
         return new(null!, files, directories, symlinks, attributes, leftOut, state.Hosts.Count, state.MasterSlots.Keys.Count(slot => slot != 0));
+    }
+
+    /// <summary>What is added to inode numbers. Those of a native log are kept, unless a device joined after files were made: its
+    /// superblock has one of the first numbers now, which a file may have. Those of famfs-2 begin where the native format
+    /// has its own things.</summary>
+    private static ulong FindShift(ReplayState state, in TreeScope scope, ulong furtherDevices)
+    {
+        if (state.Position.Generation == 0)
+            return MediaLayout.FirstFreeInode + furtherDevices;
+        InodeNumber at = default;
+        while (scope.TryGetNext(at, out InodeAttributes inode))
+        {
+            at = inode.Inode;
+            if (inode.Kind != InodeKind.System && inode.Status == InodeStatus.Published && at.Value >= MediaLayout.FirstFreeInode)
+                return at.Value < MediaLayout.FirstFreeInode + furtherDevices ? furtherDevices : 0;
+        }
+        return 0;
     }
 
     /// <summary>Makes the records of what a creation does not say; gives the number of extended attributes. One record for each

@@ -7,8 +7,8 @@ using Famfs.V1;
 namespace Famfs.Core.Famfs2;
 
 /// <summary>
-/// Appends to a famfs-2 log. Order of <see cref="Publish"/>: look at superblock and header, and end at any surprise;
-/// zero the extents of new files, fence; entries, write back, fence; both counters, write back, fence; look
+/// Appends to a famfs-2 log. The caller has zeroed the extents of new files and fenced.
+/// Order of <see cref="Publish"/>: look at superblock and header, and end at any surprise; entries, write back, fence; both counters, write back, fence; look
 /// again. The counters are in one cache line with each other, so readers see both or neither. Two writers at
 /// once are not made safe by this, only likely to be noticed (SAFETY, last section). One thread.
 /// </summary>
@@ -115,17 +115,10 @@ public sealed class Famfs2LogWriter : ILogWriter
         if (_entries.Length < length)
             _entries = new byte[length * 2];
         Encode(batch);
-        ReadOnlySpan<byte> frames = batch.Frames;
-        while (!frames.IsEmpty)
-        {
-            RecordFrame frame = RecordFrame.ReadVerified(frames);
-            ZeroExtents(frame);
-            frames = frames[frame.PaddedBytes..];
-        }
         long place = Famfs2Layout.EntryOffset(_next);
         _device.Write(place, _entries.AsSpan(0, length));
         _device.WriteBack(place, length);
-        // Readers on other hosts must find whole entries, and zeros in the files they make, below any counter they see.
+        // Readers on other hosts must find whole entries below any counter they see.
         _device.Fence();
         Span<byte> header = stackalloc byte[Famfs2LogHeader.Size];
         new Famfs2LogHeader(_pool.Famfs2!.LogLengthBytes, _next + (ulong)batch.Count, _next + (ulong)batch.Count).Format(header);
@@ -149,16 +142,6 @@ public sealed class Famfs2LogWriter : ILogWriter
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"record {frame.Sequence} ({frame.Type}) would be passed over: {finding.Cause}");
             frames = frames[frame.PaddedBytes..];
         }
-    }
-
-    private void ZeroExtents(in RecordFrame frame)
-    {
-        if (frame.Type != RecordType.FileCreated)
-            return;
-        Span<MapExtent> extents = stackalloc MapExtent[Famfs2Layout.MaxExtents];
-        FileCreatedRecord.TryRead(frame.Payload, extents, out FileCreatedRecord file);
-        foreach (MapExtent extent in file.Extents)
-            _pool.Require(extent.Device).Zero(extent.OffsetBytes, extent.LengthBytes);
     }
 
     private string? FindSurprise()

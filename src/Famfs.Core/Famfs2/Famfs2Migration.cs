@@ -43,6 +43,12 @@ public static class Famfs2Migration
     public static Result Run(IReadOnlyList<DaxDevice> devices, Guid host, TimeProvider clock)
     {
         DevicePool pool = DevicePool.Open(devices);
+        foreach (DaxDevice device in devices)
+        {
+            // A mount of another host shows itself nowhere in famfs-2; one of this host holds the device.
+            if (!device.TryUse(alone: true))
+                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in use by a master, a mount or a tool of this host") { Path = device.Path };
+        }
         if (pool.Format == FileSystemFormat.Native)
             return Complete(pool);
         if (pool.UnitBytes != MediaLayout.UnitBytes)

@@ -18,7 +18,7 @@ public static class Famfs2SystemUuid
         try
         {
             if (new System.IO.FileInfo(path) is not { Exists: true, Length: <= MaxFileBytes } file)
-                return File.Exists(path) ? throw Bad(path) : null;
+                return File.Exists(path) || Directory.Exists(path) ? throw Bad(path) : null;
             text = File.ReadAllText(file.FullName);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)

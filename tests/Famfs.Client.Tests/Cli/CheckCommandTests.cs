@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using Famfs.Client.Cli;
 using Famfs.Core.Dax;
@@ -44,6 +45,64 @@ public sealed class CheckCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Without_a_whole_backup_nothing_is_repaired_and_no_part_of_one_stays()
+    {
+        await RequireAsync(0, "mkfs", "--host-state", _directory, _device);
+        using (FileStream file = File.OpenWrite(_device))
+        {
+            file.Position = 700;
+            file.WriteByte(0x55);
+        }
+        byte[] before = File.ReadAllBytes(_device);
+        string taken = Path.Combine(_directory, "taken");
+        File.WriteAllText(taken, "somebody's");
+        Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", taken, _device), StringComparison.Ordinal);
+        Assert.Equal("somebody's", File.ReadAllText(taken));
+        Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(_directory, "not-there", "backup"), _device), StringComparison.Ordinal);
+
+        // A full disk: a file system of one page, and a backup of four.
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting a small file system needs root");
+        string small = Directory.CreateDirectory(Path.Combine(_directory, "small")).FullName;
+        Run("mount", "-t", "tmpfs", "-o", "size=4k", "none", small);
+        try
+        {
+            Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(small, "backup"), _device), StringComparison.Ordinal);
+            Assert.Empty(Directory.GetFiles(small));
+        }
+        finally
+        {
+            Run("umount", small);
+        }
+        Assert.True(before.AsSpan().SequenceEqual(File.ReadAllBytes(_device)));
+        await RequireAsync(1, "check", "--repair", "--backup", Path.Combine(_directory, "backup"), _device);
+        await RequireAsync(0, "check", "--repair", "--backup", Path.Combine(_directory, "unused"), _device);
+        Assert.False(File.Exists(Path.Combine(_directory, "unused")));
+    }
+
+    [Fact]
+    public async Task Errors_that_cannot_be_repaired_stay_errors_and_json_has_what_operations_says()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        using (FileStream file = File.OpenWrite(_device))
+        {
+            byte[] entry = new byte[Famfs2Entry.Size];
+            new Famfs2Directory { Path = "no/x"u8.ToArray() }.Format(entry, 0);
+            file.Position = Famfs2Layout.EntryOffset(0);
+            file.Write(entry);
+        }
+        WriteCounters(1, 0);
+        string output = await RequireAsync(4, "check", "--repair", "--backup", Path.Combine(_directory, "backup"), "--system-uuid-file", _system, "-o", "json", _device);
+        using JsonDocument json = JsonDocument.Parse(output);
+        Assert.Equal(
+            ["errors", "warnings", "errors_left", "format", "files", "directories", "used_bytes", "findings", "repaired", "backup"],
+            json.RootElement.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(["severity", "code", "where", "what"], json.RootElement.GetProperty("findings")[0].EnumerateObject().Select(p => p.Name));
+        Assert.Equal(["code", "device", "offset", "bytes", "what"], json.RootElement.GetProperty("repaired")[0].EnumerateObject().Select(p => p.Name));
+        Assert.Equal(1, json.RootElement.GetProperty("errors_left").GetInt32());
+        Assert.Contains("parent-missing", await RequireAsync(4, "check", _device), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Repair_refuses_while_a_master_lives_and_on_another_system()
     {
         await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
@@ -77,6 +136,13 @@ public sealed class CheckCommandTests : IDisposable
         ExitCode exit = await FamfsCommand.RunAsync(arguments, new() { Out = output, Error = output, Variable = _ => null }, TestContext.Current.CancellationToken);
         Assert.True(code == (int)exit, $"{string.Join(' ', arguments)} exited with {(int)exit}: {output}");
         return output.ToString();
+    }
+
+    private static void Run(string program, params string[] arguments)
+    {
+        using Process process = Process.Start(program, arguments);
+        process.WaitForExit();
+        Assert.True(process.ExitCode == 0, $"{program} exited with {process.ExitCode}");
     }
 
     private void WriteCounters(ulong sequence, ulong index)

@@ -146,6 +146,60 @@ public sealed class FileSystemCheckTests : IDisposable
         Assert.Equal(Famfs2Layout.LogOffset, one.GetProperty("offset").GetInt64());
     }
 
+    /// <summary>Both copies of two devices' superblocks and of a famfs-2 header: wherever a repair is killed, the next one ends it.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_repair_that_is_killed_anywhere_is_completed_by_the_next_one(bool native)
+    {
+        int crashes = 0;
+        for (int at = 1; ; at++)
+        {
+            FakeSharedMemory[] memories = native ? Native() : [Start().Directory("a").Directory("b").Memory];
+            if (native)
+            {
+                memories[0].WriteMemory(700, [0x55]);
+                memories[1].WriteMemory(MediaLayout.SuperblockCopyOffset + 700, [0x55]);
+            }
+            else
+            {
+                byte[] header = new byte[Famfs2LogHeader.Size];
+                new Famfs2LogHeader(Famfs2Layout.MinLogBytes, 4, 3).Format(header);
+                memories[0].WriteMemory(Famfs2Layout.LogOffset, header);
+            }
+            int accesses = 0;
+            foreach (FakeSharedMemory memory in memories)
+            {
+                memory.BeforeAccess = (host, operation, _) =>
+                {
+                    if (host == "repairing" && operation is FakeOperation.Store or FakeOperation.WriteBack or FakeOperation.Fence && ++accesses == at)
+                        throw new PowerLoss();
+                };
+            }
+            bool crashed = false;
+            try
+            {
+                FileSystemRepair.Apply(FileSystemCheck.Run([.. memories.Select(m => m.Attach("repairing"))]).Repairs, Path.Combine(_directory, $"{native}{at}"));
+            }
+            catch (PowerLoss)
+            {
+                crashed = true;
+                crashes++;
+            }
+            foreach (FakeSharedMemory memory in memories)
+            {
+                memory.BeforeAccess = null;
+                memory.Crash("repairing");
+            }
+            CheckResult after = Run(memories);
+            if (after.Findings.Count > 0)
+                Repair(after, memories);
+            if (!crashed)
+                break;
+        }
+        Assert.InRange(crashes, 3, int.MaxValue);
+    }
+
     [Fact]
     public void Damage_of_anchors_hosts_and_devices_is_found()
     {
@@ -200,6 +254,8 @@ public sealed class FileSystemCheckTests : IDisposable
         }
         Assert.NotEqual(0, number);
     }
+
+    private sealed class PowerLoss : Exception;
 
     private static IEnumerable<long> Range(long start, int count) => Enumerable.Range(0, count).Select(i => start + i);
 

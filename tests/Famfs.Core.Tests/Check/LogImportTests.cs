@@ -54,6 +54,66 @@ public sealed class LogImportTests : IDisposable
         Assert.Empty(FileSystemCheck.Run([blank], null).Findings);
     }
 
+    [Fact]
+    public void A_file_older_than_a_further_device_gets_a_number_beside_that_devices_superblock()
+    {
+        using DaxDevice lost = NewDevice("lost");
+        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
+        using ReplayState before = Read(lost);
+        ulong inode = before.NextInode.Value;
+        Guid second = Guid.NewGuid();
+        Append(before, superblock,
+            (RecordType.FileCreated, File(100, inode, 1, "f", new(new(0), 40L << 20, 2L << 20))),
+            (RecordType.DeviceAdded, new DeviceAdded { Index = 1, DeviceUuid = second.ToByteString(), LengthBytes = (ulong)DeviceBytes, SuperblockInode = inode + 1 }));
+        using DaxDevice first = NewDevice("first");
+        using DaxDevice further = NewDevice("further");
+        LogImport.Result result = LogImport.Run([first, further], before, new() { Host = Host, Clock = TimeProvider.System });
+        Assert.Equal((1, superblock.Generation + 1), (result.Files, result.Superblock.Generation));
+        CheckResult check = FileSystemCheck.Run([first, further], null);
+        Assert.Empty(check.Findings);
+        Assert.Equal(1, check.Files);
+    }
+
+    [Theory]
+    [InlineData("overlap")]
+    [InlineData("superblock")]
+    [InlineData("number")]
+    [InlineData("larger")]
+    public void A_log_that_contradicts_itself_is_refused_and_the_device_stays_as_it_is(string what)
+    {
+        using DaxDevice lost = NewDevice("lost");
+        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
+        using ReplayState before = Read(lost);
+        ulong inode = before.NextInode.Value;
+        MapExtent extent = new(new(0), 40L << 20, 2L << 20);
+        (RecordType, IMessage) hostile = what switch
+        {
+            "overlap" => (RecordType.FileCreated, File(100, inode + 1, 1, "g", extent)),
+            "superblock" => (RecordType.FileCreated, File(100, inode + 1, 1, "g", new(new(0), 0, 2L << 20))),
+            "number" => (RecordType.FileCreated, File(100, MediaLayout.FirstFreeInode - 1, 1, "g", new(new(0), 44L << 20, 2L << 20))),
+            _ => (RecordType.DeviceAdded, new DeviceAdded { Index = 1, DeviceUuid = Guid.NewGuid().ToByteString(), LengthBytes = 1UL << 62, SuperblockInode = inode + 1 }),
+        };
+        Append(before, superblock, (RecordType.FileCreated, File(100, inode, 1, "f", extent)), hostile);
+        using DaxDevice blank = NewDevice("blank");
+        using DaxDevice further = NewDevice("further");
+        DaxDevice[] devices = what == "larger" ? [blank, further] : [blank];
+        Assert.Throws<FamfsException>(() => LogImport.Run(devices, before, new() { Host = Host, Clock = TimeProvider.System, Force = true }));
+        Assert.False(System.IO.File.ReadAllBytes(Path.Combine(_directory, "blank")).AsSpan().ContainsAnyExcept((byte)0));
+    }
+
+    [Fact]
+    public void A_device_that_a_pool_of_this_host_uses_is_not_imported_onto()
+    {
+        using DaxDevice made = NewDevice("made");
+        FileSystemFormatter.Format([made], new() { Host = Host, Clock = TimeProvider.System });
+        using ReplayState before = Read(made);
+        using DevicePool user = DevicePool.Open([DaxDevice.Open(made.Path)]);
+        using DaxDevice again = DaxDevice.Open(made.Path);
+        FamfsException error = Assert.Throws<FamfsException>(() => LogImport.Run([again], before, new() { Host = Host, Clock = TimeProvider.System, Force = true }));
+        Assert.Equal(ErrorReason.Exists, error.Reason);
+        Assert.Contains("in use", error.Message, StringComparison.Ordinal);
+    }
+
     private static FileCreated File(long timeNs, ulong inode, ulong parent, string name, MapExtent extent) => new()
     {
         TimeNs = timeNs,

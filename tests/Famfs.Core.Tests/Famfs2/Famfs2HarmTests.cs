@@ -1,6 +1,7 @@
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
+using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
 using Famfs.TestSupport.Famfs2;
 using Famfs.V1;
@@ -175,6 +176,67 @@ public sealed class Famfs2HarmTests
         Famfs2Replay replay = Famfs2Replay.Of(pool);
         Assert.Equal(ErrorReason.MediaCorrupt, replay.Error!.Reason);
         Assert.Equal(Good(), replay.Tree);
+    }
+
+    [Fact]
+    public void A_good_entry_behind_the_last_place_of_a_full_log_is_no_entry()
+    {
+        Famfs2Image image = new();
+        ulong room = Famfs2Layout.LastIndexOf(Famfs2Layout.MinLogBytes) + 1;
+        byte[] entries = new byte[(int)(room + 1) * Famfs2Layout.EntryBytes];
+        for (ulong i = 0; i <= room; i++)
+            new Famfs2Directory { Path = System.Text.Encoding.ASCII.GetBytes($"{i}") }.Format(entries.AsSpan((int)i * Famfs2Layout.EntryBytes), i);
+        image.Memory.WriteMemory(Famfs2Layout.EntryOffset(0), entries);
+        image.WriteHeader(room + 1, room + 1);
+        using DevicePool pool = image.Open();
+        Assert.Equal((int)room, Famfs2Replay.Of(pool).Tree.Count);
+        CheckResult check = FileSystemCheck.Run(pool);
+        Assert.Equal(["index-skew"], check.Findings.Select(f => f.Code));
+        Assert.Equal((long)room + 1, check.Directories);
+    }
+
+    [Theory]
+    [InlineData(8, 16L << 20, "log header has length")]
+    [InlineData(16, 15420L, "log header has last index")]
+    [InlineData(16, -1L, "log header has last index")]
+    [InlineData(0, 1L, "log header magic is wrong")]
+    public void A_log_header_that_lies_with_a_good_checksum_is_found_and_not_followed(int offset, long value, string cause)
+    {
+        Famfs2Image image = Start();
+        byte[] header = new byte[Famfs2LogHeader.Size];
+        image.Memory.ReadMemory(Famfs2Layout.LogOffset, header);
+        BitConverter.TryWriteBytes(header.AsSpan(offset), value);
+        BitConverter.TryWriteBytes(header.AsSpan(24), (ulong)Crc32.Compute(header.AsSpan(0, 24)));
+        image.Memory.WriteMemory(Famfs2Layout.LogOffset, header);
+        FamfsException error = Assert.Throws<FamfsException>(() => image.Open());
+        Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
+        Assert.Contains(cause, error.Message, StringComparison.Ordinal);
+        Assert.Contains(FileSystemCheck.Run([image.Memory.Attach("a")], null).Findings, f => f.Code == "log-header" && f.What.Contains(cause, StringComparison.Ordinal));
+    }
+
+    /// <summary>Lengths that the superblock's checksum covers or not: none leads behind the device.</summary>
+    [Theory]
+    [InlineData(Famfs2Layout.MaxLogBytes, 128L << 20)]
+    [InlineData(256L << 20, 128L << 20)]
+    [InlineData(8L << 20, long.MaxValue)]
+    [InlineData(8L << 20, -1L)]
+    [InlineData(8L << 20, 0L)]
+    [InlineData(8L << 20, 10L << 20)]
+    public void A_superblock_that_lies_about_lengths_is_refused(long logLength, long deviceLength)
+    {
+        Famfs2Image image = Start();
+        image.Superblock = image.Superblock with { LogLengthBytes = logLength, DeviceLengthBytes = deviceLength };
+        image.WriteSuperblock();
+        image.WriteHeader(2, 2);
+        if (deviceLength == 10L << 20)
+        {
+            // Room for the log and for no file: what the entries say is outside.
+            using DevicePool pool = image.Open();
+            Assert.Equal(["extent-range"], Famfs2Replay.Of(pool).Findings.Select(f => f.Code));
+            return;
+        }
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => image.Open()).Reason);
+        Assert.Contains(FileSystemCheck.Run([image.Memory.Attach("a")], null).Findings, f => f.Code == "unusable");
     }
 
     [Fact]

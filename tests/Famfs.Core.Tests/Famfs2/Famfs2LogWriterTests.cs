@@ -228,12 +228,13 @@ public sealed class Famfs2LogWriterTests
     private sealed class Writer
     {
         private readonly RecordBatch _batch = new();
+        private readonly DaxDevice _device;
         private ulong _next = 2;
 
         public Writer(FakeSharedMemory memory, bool coherent)
         {
             Memory = memory;
-            DaxDevice device = memory.Attach("a");
+            DaxDevice device = _device = memory.Attach("a");
             device.Coherent = coherent;
             Famfs2Formatter.Format([device], new() { System = s_system, Force = true });
             DevicePool pool = DevicePool.Open([device]);
@@ -264,7 +265,13 @@ public sealed class Famfs2LogWriterTests
         {
             _batch.Start(Log.Position.Sequence, Log.Term, Log.Seed);
             foreach ((RecordType type, Google.Protobuf.IMessage payload) in records)
+            {
+                // As a master does, before a record names the space.
+                foreach (Extent extent in (payload as FileCreated)?.Map.Extents ?? [])
+                    _device.Zero((long)extent.OffsetBytes, (long)extent.LengthBytes);
                 _batch.Add(type, payload);
+            }
+            _device.Fence();
             Log.Publish(_batch);
         }
     }
