@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
@@ -20,6 +21,10 @@ internal static class Famfs2LogCheck
 {
     private const int ChunkEntries = 512;
 
+    /// <summary>Most findings about single entries that are kept of each severity (chosen): counters that lie cover
+    /// thousands of millions of entries that were never written.</summary>
+    internal const int MaxFindings = 1000;
+
     /// <summary>Adds what it finds. <paramref name="headerOnly"/>: only when the header is damaged.</summary>
     public static void Run(DaxDevice device, List<Finding> findings, List<Repair> repairs, bool headerOnly)
     {
@@ -33,7 +38,7 @@ internal static class Famfs2LogCheck
         if (verdict == Famfs2HeaderVerdict.Damaged)
         {
             findings.Add(new("log-header", $"{device.Path} at {Famfs2Layout.LogOffset}", cause));
-            if (plausible && Scan(device, header.NextIndex, null).FirstBad is null)
+            if (plausible && !Contradicts(device, superblock!.LogLengthBytes) && Scan(device, header.NextIndex, null).FirstBad is null)
                 repairs.Add(RepairHeader("log-header", device, header, header.NextIndex, "the log header is written from the superblock, its counters stay"));
             return;
         }
@@ -59,6 +64,18 @@ internal static class Famfs2LogCheck
         }
     }
 
+    /// <summary>True when the header is whole and of a log of another length: which of the two checksums vouches for the
+    /// truth, and so where files begin, would be a guess.</summary>
+    private static bool Contradicts(DaxDevice device, long logLengthBytes)
+    {
+        byte[] block = new byte[Famfs2LogHeader.Size];
+        device.Invalidate(Famfs2Layout.LogOffset, block.Length);
+        device.Read(Famfs2Layout.LogOffset, block);
+        long own = BinaryPrimitives.ReadInt64LittleEndian(block.AsSpan(8));
+        return own != logLengthBytes && Famfs2Layout.IsLogLength(own)
+            && Famfs2LogHeader.Parse(block, own, out _, out _) != Famfs2HeaderVerdict.Damaged;
+    }
+
     private static Repair RepairHeader(string code, DaxDevice device, Famfs2LogHeader header, ulong next, string what)
     {
         byte[] bytes = new byte[Famfs2LogHeader.Size];
@@ -74,6 +91,8 @@ internal static class Famfs2LogCheck
         bool goodBehind = false;
         byte[] bytes = new byte[ChunkEntries * Famfs2Layout.EntryBytes];
         byte[] canonical = new byte[Famfs2Layout.EntryBytes];
+        long errors = 0;
+        long warnings = 0;
         for (ulong index = start; index < end; index++)
         {
             int at = (int)((index - start) % ChunkEntries) * Famfs2Layout.EntryBytes;
@@ -89,22 +108,32 @@ internal static class Famfs2LogCheck
             if (verdict != Famfs2EntryVerdict.Good)
             {
                 firstBad ??= index;
-                findings?.Add(verdict == Famfs2EntryVerdict.BadChecksum ? new("entry-checksum", where, "checksum is wrong") : new("entry-sequence", where, $"sequence is {entry.Sequence}"));
+                Report(verdict == Famfs2EntryVerdict.BadChecksum ? new("entry-checksum", where, "checksum is wrong") : new("entry-sequence", where, $"sequence is {entry.Sequence}"));
                 continue;
             }
             goodBehind |= firstBad is not null;
             if (!Famfs2Translator.Knows(entry.Type))
             {
-                findings?.Add(new("entry-type", where, $"type {(uint)entry.Type} is undefined; nothing from here on is applied"));
+                Report(new("entry-type", where, $"type {(uint)entry.Type} is undefined; nothing from here on is applied"));
                 continue;
             }
             if (findings is null)
                 continue;
             Reformat(entry, canonical);
             if (!entry.Bytes.SequenceEqual(canonical))
-                findings.Add(new("padding", where, "has bytes set that writers leave zero", FindingSeverity.Warning));
+                Report(new("padding", where, "has bytes set that writers leave zero", FindingSeverity.Warning));
         }
+        if (errors > MaxFindings)
+            findings?.Add(new("more", "log", $"{errors - MaxFindings} more entries are bad"));
+        if (warnings > MaxFindings)
+            findings?.Add(new("more", "log", $"{warnings - MaxFindings} more entries have bytes set that writers leave zero", FindingSeverity.Warning));
         return (firstBad, goodBehind);
+
+        void Report(Finding finding)
+        {
+            if ((finding.Severity == FindingSeverity.Error ? ++errors : ++warnings) <= MaxFindings)
+                findings?.Add(finding);
+        }
     }
 
     private static void Reformat(Famfs2Entry entry, Span<byte> canonical)

@@ -42,9 +42,11 @@ public static class FileSystemRepair
 
     private static void WriteBackup(IReadOnlyList<Repair> repairs, string path)
     {
+        bool made = false;
         try
         {
             using FileStream file = new(path, FileMode.CreateNew, FileAccess.Write, FileShare.None);
+            made = true;
             using (Utf8JsonWriter json = new(file, new JsonWriterOptions { Indented = true }))
             {
                 json.WriteStartArray();
@@ -64,6 +66,9 @@ public static class FileSystemRepair
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
+            // Half of one would be taken for a backup, and be in the way of the next try.
+            if (made)
+                File.Delete(path);
             throw new FamfsException(ErrorReason.BadRequest, $"{path}: no backup can be written, so nothing is repaired: {error.Message}", error) { Path = path };
         }
     }

@@ -11,21 +11,25 @@ public static class Famfs2SystemUuid
 
     private const int MaxFileBytes = 128;
 
-    /// <summary>Reads the file; null when there is none. Throws BAD_REQUEST when it holds something else.</summary>
+    /// <summary>Reads the file; null when there is none. Throws BAD_REQUEST when something else is there.</summary>
     public static Guid? Read(string path)
     {
-        string text;
+        // A device has no length and may have no end.
+        byte[] bytes = new byte[MaxFileBytes + 1];
+        int length;
         try
         {
-            if (new System.IO.FileInfo(path) is not { Exists: true, Length: <= MaxFileBytes } file)
-                return File.Exists(path) ? throw Bad(path) : null;
-            text = File.ReadAllText(file.FullName);
+            if (!File.Exists(path))
+                return Directory.Exists(path) ? throw Bad(path) : null;
+            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+            length = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             throw new FamfsException(ErrorReason.BadRequest, $"{path}: the system uuid cannot be read: {error.Message}", error) { Path = path };
         }
         // The existing tools may leave the NUL of the text in the file.
+        string text = length > MaxFileBytes ? "" : System.Text.Encoding.ASCII.GetString(bytes, 0, length);
         return Guid.TryParseExact(text.Trim('\0', '\n', '\r', ' ', '\t'), "D", out Guid system) && system != Guid.Empty ? system : throw Bad(path);
     }
 

@@ -60,6 +60,80 @@ public sealed class CheckCommandTests : IDisposable
         await RequireAsync(4, "check", _device);
     }
 
+    [Fact]
+    public async Task A_first_device_whose_flags_say_that_it_is_a_further_one_belongs_to_its_system_all_the_same()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        WriteCounters(0, 1);
+        using (FileStream file = File.OpenWrite(_device))
+        {
+            file.Position = 104;
+            file.WriteByte((byte)Famfs2Superblock.SecondaryFlag);
+        }
+        string other = Path.Combine(_directory, "other");
+        Famfs2SystemUuid.ReadOrMake(other);
+        Assert.Contains("may be changed by system", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        await RequireAsync(1, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", _system, _device);
+    }
+
+    [Theory]
+    [InlineData("garbage")]
+    [InlineData("")]
+    [InlineData("00000000-0000-0000-0000-000000000000")]
+    [InlineData("directory")]
+    [InlineData("/dev/zero")]
+    public async Task A_system_uuid_file_that_holds_something_else_is_named_and_nothing_is_repaired(string what)
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        WriteCounters(0, 1);
+        string file = what switch { "/dev/zero" => what, "directory" => _directory, _ => Path.Combine(_directory, "bad") };
+        if (file.EndsWith("bad", StringComparison.Ordinal))
+            File.WriteAllText(file, what);
+        foreach (string[] verb in (string[][])[["check", "--repair"], ["migrate", "--host-state", _directory]])
+            Assert.Contains($"{file}: is not a system uuid", await RequireAsync(verb[0] == "check" ? 8 : 2, [.. verb, "--system-uuid-file", file, _device]), StringComparison.Ordinal);
+        await RequireAsync(4, "check", _device);
+    }
+
+    [Fact]
+    public async Task A_backup_that_cannot_be_written_whole_leaves_neither_file_nor_repair()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        WriteCounters(0, 1);
+        foreach (string backup in (string[])[_device, _directory, Path.Combine(_directory, "no/backup"), "/proc/backup"])
+            Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", backup, "--system-uuid-file", _system, _device), StringComparison.Ordinal);
+        // Memory of a few bytes: the file can be made and not filled.
+        string small = Path.Combine(_directory, "small");
+        Directory.CreateDirectory(small);
+        if (Environment.UserName != "root" || System.Diagnostics.Process.Start("mount", ["-t", "tmpfs", "-o", "size=4k", "none", small]) is not { } mount)
+            Assert.Skip("the full file system needs root");
+        else
+            await mount.WaitForExitAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            File.WriteAllBytes(Path.Combine(small, "fill"), new byte[4096]);
+            string backup = Path.Combine(small, "backup");
+            Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", backup, "--system-uuid-file", _system, _device), StringComparison.Ordinal);
+            Assert.False(File.Exists(backup));
+        }
+        finally
+        {
+            await System.Diagnostics.Process.Start("umount", [small]).WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        await RequireAsync(4, "check", _device);
+    }
+
+    [Theory]
+    [InlineData("check", "")]
+    [InlineData("check", "--repair", "--master", "http://127.0.0.1:1")]
+    [InlineData("check", "--master", "nonsense://x")]
+    [InlineData("check", "--repair", "--backup", "", "device")]
+    [InlineData("check", "--system-uuid-file", "", "device")]
+    [InlineData("migrate", "")]
+    [InlineData("migrate", "--host-state", "", "device")]
+    [InlineData("log", "export", "", "device")]
+    [InlineData("log", "dump", "")]
+    public async Task A_wrong_command_line_is_2(params string[] line) => await RequireAsync(2, line);
+
     [Theory]
     [InlineData("--format", "famfs-2", "--label", "x")]
     [InlineData("--format", "famfs-2", "--loglen", "12M")]

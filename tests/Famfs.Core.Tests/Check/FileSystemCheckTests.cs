@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
@@ -107,6 +108,81 @@ public sealed class FileSystemCheckTests : IDisposable
         image.WriteHeader(1, 2);
         image.Flip(Famfs2Layout.LogOffset + 17, 4);
         Assert.Empty(Run(image.Memory).Repairs);
+    }
+
+    /// <summary>Both checksums are good, so neither length is more likely; the longer log would lie over files.</summary>
+    [Theory]
+    [InlineData(Famfs2Layout.MinLogBytes, Famfs2Layout.MinLogBytes * 2)]
+    [InlineData(Famfs2Layout.MinLogBytes * 2, Famfs2Layout.MinLogBytes)]
+    public void A_whole_log_header_of_another_length_is_found_and_never_written_over(long superblockSays, long headerSays)
+    {
+        Famfs2Image image = new() { Superblock = Start().Superblock with { LogLengthBytes = headerSays } };
+        image.WriteHeader(0, 0);
+        image.Superblock = image.Superblock with { LogLengthBytes = superblockSays };
+        image.WriteSuperblock();
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(["unusable", "log-header"], result.Findings.Select(f => f.Code));
+        Assert.Empty(result.Repairs);
+    }
+
+    [Fact]
+    public void Counters_that_cover_a_log_never_written_give_a_bounded_number_of_findings()
+    {
+        Famfs2Image image = Start();
+        image.WriteHeader(15_000, 15_000);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(Famfs2LogCheck.MaxFindings, result.Findings.Count(f => f.Code == "entry-checksum"));
+        Assert.Contains(new Finding("more", "log", $"{15_000 - 2 - Famfs2LogCheck.MaxFindings} more entries are bad"), result.Findings);
+    }
+
+    [Fact]
+    public void Any_number_of_warnings_hides_no_error()
+    {
+        Famfs2Image image = new();
+        for (int i = 0; i <= Famfs2Translator.MaxFindings; i++)
+            image.Directory($"{i}", 0x41ED);
+        image.Directory("../x");
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(1, result.ErrorCount);
+        Assert.Contains(result.Findings, f => f.Code == "path-component" && f.Where == $"entry {image.Count - 1}");
+        Assert.Contains(new Finding("more", "log", "1 more remarks on entries", FindingSeverity.Warning), result.Findings);
+    }
+
+    [Fact]
+    public void A_repair_that_is_cut_off_at_any_access_can_be_made_again()
+    {
+        for (int at = 1, cuts = 0; ; at++)
+        {
+            Famfs2Image image = Start().Directory("a");
+            image.WriteHeader(2, 3);
+            CheckResult result = Run(image.Memory);
+            int accesses = 0;
+            image.Memory.BeforeAccess = (_, operation, _) =>
+            {
+                if (operation is FakeOperation.Store or FakeOperation.WriteBack or FakeOperation.Fence && ++accesses == at)
+                    throw new OperationCanceledException();
+            };
+            try
+            {
+                FileSystemRepair.Apply(result.Repairs, Path.Combine(_directory, $"cut{at}"));
+                image.Memory.BeforeAccess = null;
+                Assert.NotEqual(0, cuts);
+                break;
+            }
+            catch (OperationCanceledException)
+            {
+                cuts++;
+            }
+            image.Memory.BeforeAccess = null;
+            // The backup was whole before the first store.
+            JsonDocument.Parse(File.ReadAllText(Path.Combine(_directory, $"cut{at}"))).Dispose();
+            image.Memory.Crash("c");
+            CheckResult after = Run(image.Memory);
+            if (after.Repairs.Count > 0)
+                Repair(after, image.Memory);
+            Assert.Empty(Run(image.Memory).Findings);
+            Assert.Equal(new Famfs2LogHeader(Famfs2Layout.MinLogBytes, 3, 3), HeaderOf(image));
+        }
     }
 
     [Theory]

@@ -70,7 +70,7 @@ public readonly record struct Famfs2LogHeader(long LengthBytes, ulong NextSequen
         else if (r.U64(24) != Crc32.Compute(block[..24]))
             cause = "log header checksum is wrong";
         else if (r.I64(8) != logLengthBytes)
-            cause = $"log header has length {r.I64(8)}, the superblock {logLengthBytes}";
+            cause = $"log header has length {r.U64(8)}, the superblock {logLengthBytes}";
         else if (r.U64(16) != header.LastIndex)
             cause = $"log header has last index {r.U64(16)}, the length gives {header.LastIndex}";
         if (cause.Length > 0)
