@@ -44,6 +44,9 @@ public static class Famfs2Migration
     public static Result Run(IReadOnlyList<DaxDevice> devices, Func<Guid> host, TimeProvider clock)
     {
         DevicePool pool = DevicePool.Open(devices);
+        // A mount goes on with the inode numbers of famfs-2, and its files' memory may be given to others from now on.
+        foreach (DaxDevice device in devices)
+            FileSystemFormatter.RequireAlone(device);
         if (pool.Format == FileSystemFormat.Native)
             return Complete(pool);
         if (pool.UnitBytes != MediaLayout.UnitBytes)

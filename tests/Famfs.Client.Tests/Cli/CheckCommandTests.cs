@@ -44,6 +44,31 @@ public sealed class CheckCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task What_a_repair_leaves_behind_is_4_and_said()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        byte[] entry = new byte[Famfs2Entry.Size];
+        new Famfs2Directory { Path = "../x"u8.ToArray(), Mode = 0x1ED }.Format(entry, 0);
+        using (FileStream file = File.OpenWrite(_device))
+        {
+            file.Position = Famfs2Layout.EntryOffset(0);
+            file.Write(entry);
+        }
+        WriteCounters(1, 0);
+        string[] repair = ["check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", _system, "-o", "json", _device];
+        using (JsonDocument json = JsonDocument.Parse(await RequireAsync(4, repair)))
+        {
+            Assert.Equal("index-skew", json.RootElement.GetProperty("repaired")[0].GetProperty("code").GetString());
+            Assert.Equal(1, json.RootElement.GetProperty("errors_left").GetInt32());
+        }
+        // Nothing of what is left can be repaired, and no backup is made of nothing.
+        repair[3] = Path.Combine(_directory, "none");
+        using (JsonDocument json = JsonDocument.Parse(await RequireAsync(4, repair)))
+            Assert.Equal(0, json.RootElement.GetProperty("repairable").GetArrayLength());
+        Assert.False(File.Exists(repair[3]));
+    }
+
+    [Fact]
     public async Task Repair_refuses_while_a_master_lives_and_on_another_system()
     {
         await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);

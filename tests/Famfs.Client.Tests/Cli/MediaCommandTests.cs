@@ -155,6 +155,16 @@ public sealed class MediaCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Migrate_leaves_alone_what_this_host_has_mounted()
+    {
+        byte[] before = File.ReadAllBytes(_device);
+        using (DevicePool.Open([DaxDevice.Open(_device, readOnly: true)]))
+            Assert.Contains("is in use by a master, a mount or a tool of this host", await RequireAsync(4, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device), StringComparison.Ordinal);
+        Assert.True(before.AsSpan().SequenceEqual(File.ReadAllBytes(_device)));
+        await RequireAsync(0, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device);
+    }
+
+    [Fact]
     public async Task A_refused_migration_makes_no_identity()
     {
         string state = Path.Combine(_directory, "state");

@@ -97,6 +97,17 @@ public sealed class FileSystemCheckTests : IDisposable
     }
 
     [Fact]
+    public void Counters_that_differ_over_a_bad_entry_are_left_alone()
+    {
+        Famfs2Image image = Start().Directory("a");
+        image.WriteHeader(2, 3);
+        image.Flip(Famfs2Layout.EntryOffset(1) + 60, 1);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(["entry-checksum", "index-skew"], result.Findings.Select(f => f.Code));
+        Assert.Empty(result.Repairs);
+    }
+
+    [Fact]
     public void A_damaged_log_header_is_written_anew_when_nothing_of_it_must_be_guessed()
     {
         Famfs2Image image = Start();
