@@ -133,8 +133,8 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             Add("unusable", string.Join(", ", devices.Select(d => d.Path)), error.Message);
             // A damaged log header is the one thing that can be made good before the file system opens.
-            foreach (DaxDevice device in devices)
-                Famfs2LogCheck.Run(device, _findings, _repairs, headerOnly: true);
+            foreach (DaxDevice device in DevicePool.FindFamfs2First(devices))
+                Famfs2LogCheck.RunOnHeader(device, _findings, _repairs);
             return Result(default, 0, 0, 0, null);
         }
         _space = new(pool.UnitBytes);
@@ -150,7 +150,7 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             _phase("log");
             int before = _findings.Count;
-            Famfs2LogCheck.Run(pool.PrimaryDevice, _findings, _repairs, headerOnly: false);
+            Famfs2LogCheck.Run(pool.PrimaryDevice, _findings, _repairs);
             logIsBad = _findings.Skip(before).Any(f => f.Severity == FindingSeverity.Error);
         }
         _phase("records");

@@ -58,6 +58,14 @@ public readonly record struct Famfs2LogHeader(long LengthBytes, ulong NextSequen
         w.U64(40, NextIndex);
     }
 
+    /// <summary>How many of magic, length and last index are those of a log of <paramref name="logLengthBytes"/>: what still
+    /// says that a damaged header is one.</summary>
+    public static int CountRight(ReadOnlySpan<byte> block, long logLengthBytes)
+    {
+        FieldReader r = new(block[..Size]);
+        return (r.U64(0) == Magic ? 1 : 0) + (r.I64(8) == logLengthBytes ? 1 : 0) + (r.U64(16) == Famfs2Layout.LastIndexOf(logLengthBytes) ? 1 : 0);
+    }
+
     /// <summary>Judges the first <see cref="Size"/> bytes of <paramref name="block"/>, which belong to a log of
     /// <paramref name="logLengthBytes"/>.</summary>
     public static Famfs2HeaderVerdict Parse(ReadOnlySpan<byte> block, long logLengthBytes, out Famfs2LogHeader header, out string cause)
