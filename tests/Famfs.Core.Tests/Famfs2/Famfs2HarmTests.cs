@@ -49,6 +49,7 @@ public sealed class Famfs2HarmTests
         ["an empty extent"] = ("extent-empty", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 0)))),
         ["extents shorter than the file"] = ("extent-short", i => i.Add(Famfs2Image.File("x", (2 * Unit) + 1, Famfs2Image.Extent(10, 2)))),
         ["a strip too short"] = ("extent-short", i => i.Add(Famfs2Image.Interleaved("x", (2 * Unit) + 1, Unit, Famfs2Image.Extent(10), Famfs2Image.Extent(11)))),
+        ["a later strip too short"] = ("extent-short", i => i.Add(Famfs2Image.Interleaved("x", 4 * Unit, Unit, Famfs2Image.Extent(10, 2), Famfs2Image.Extent(12)))),
         ["an unknown device"] = ("extent-device", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 1, device: 1)))),
         ["a device beyond all numbers"] = ("extent-device", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 1, device: 1UL << 32)))),
         ["no extents"] = ("extent-count", i => i.Add(Famfs2Image.File("x", 1))),
