@@ -202,7 +202,7 @@ internal sealed class MasterService(
             DeviceInfo device = DescribeDevice(i);
             reply.Devices.Add(device);
             if (device.Path.Length == 0)
-                reply.Warnings.Add($"device {i} ({device.Name}) is missing on the master's host");
+                reply.Warnings.Add($"device {i} ({(device.Name.Length > 0 ? device.Name : e.State.Devices[(int)i].DeviceUuid.ToGuid("device uuid"))}) is missing on the master's host");
         }
         return reply;
     }));

@@ -21,7 +21,7 @@ public sealed class Famfs2Tests : IDisposable
         using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--loglen", "16M", "--system-uuid-file", SystemOf("a"));
         (ServerProcess process, string address) = cluster.StartMaster("a", "--system-uuid-file", SystemOf("a"));
         (ServerProcess mounted, string a) = cluster.MountWhen(Ready, "a", address);
-        string b = cluster.MountWhen(Ready, "b", address).Path;
+        (ServerProcess mountedB, string b) = cluster.MountWhen(Ready, "b", address);
         cluster.Famfs("mkdir", "-p", "--mode", "750", Path.Combine(a, "d/e"));
         cluster.Famfs("creat", "--size", "5M", "--interleave", "2", Path.Combine(a, "d/e/f"));
         byte[] content = new byte[5 << 20];
@@ -52,7 +52,7 @@ public sealed class Famfs2Tests : IDisposable
         process.AwaitExit();
         cluster.Famfs("umount", a);
         mounted.AwaitExit();
-        a = cluster.MountWhen(Ready, "a", address).Path;
+        (mounted, a) = cluster.MountWhen(Ready, "a", address);
         Assert.Equal(content, File.ReadAllBytes(Path.Combine(a, "d/e/f")));
         (int refused, string why) = Exit(cluster.LaunchMaster("b", "--system-uuid-file", SystemOf("b")).Process);
         Assert.Equal(1, refused);
@@ -68,7 +68,12 @@ public sealed class Famfs2Tests : IDisposable
         last.Signal("TERM");
         last.AwaitExit();
         cluster.Famfs("umount", a);
+        mounted.AwaitExit();
+        (int inUse, string mountedStill) = cluster.TryFamfs(["migrate", "--system-uuid-file", SystemOf("b"), "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+        Assert.Equal(4, inUse);
+        Assert.Contains("is in use by a master, a mount or a tool of this host", mountedStill, StringComparison.Ordinal);
         cluster.Famfs("umount", b);
+        mountedB.AwaitExit();
         cluster.Famfs(["migrate", "--system-uuid-file", SystemOf("b"), "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
         address = cluster.StartMaster("a").Address;
         a = cluster.Mount("a", address).Path;

@@ -32,11 +32,13 @@ internal static class CheckCommand
         Command command = new("check", "Check a file system: exit code 0 no errors, 1 repaired, 4 errors left, 8 could not check") { places, repair, backup, systemUuid };
         command.SetAction(async (parsed, cancel) =>
         {
+            bool online = false;
             try
             {
                 string[] given = parsed.GetValue(places) ?? [];
                 if (given.Length == 0 || IsOnMount(context, given) || context.IsMasterGiven(parsed))
                 {
+                    online = true;
                     if (parsed.GetValue(repair))
                         throw CliOptions.Usage("--repair works on devices, not through a master");
                     return await CheckOnlineAsync(context, parsed, given, cancel).ConfigureAwait(false);
@@ -46,7 +48,8 @@ internal static class CheckCommand
             catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException or DeviceFaultException)
             {
                 context.Environment.Error.WriteLine($"famfs: {FamfsCommand.Describe(error)}");
-                return Operational;
+                // Beside a master only the command line itself can be wrong; on devices also files that it names.
+                return online && ExitCodes.Of(error) == ExitCode.Usage ? (int)ExitCode.Usage : Operational;
             }
         });
         return command;
@@ -83,20 +86,14 @@ internal static class CheckCommand
                 devices.Add(MappedDaxDevice.Open(path, readOnly: !repair, coherent: null));
             CheckResult result = FileSystemCheck.Run(devices);
             if (!repair || result.Repairs.Count == 0)
-            {
-                Print(context, parsed, result.Findings, repair ? [] : result.Repairs, null, result);
-                return result.ErrorCount > 0 ? ErrorsLeft : Clean;
-            }
+                return PrintUnchanged(result);
             string backupPath = backup ?? $"famfs-repair-{context.Environment.Clock.GetUtcNow().ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture)}.json";
             using (await MasterPlace.HoldAsync(devices, systemUuidFile, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false))
             {
                 // What was seen before the place was held may have been a master's doing.
                 result = FileSystemCheck.Run(devices);
                 if (result.Repairs.Count == 0)
-                {
-                    Print(context, parsed, result.Findings, [], null, result);
-                    return result.ErrorCount > 0 ? ErrorsLeft : Clean;
-                }
+                    return PrintUnchanged(result);
                 FileSystemRepair.Apply(result.Repairs, backupPath);
                 CheckResult after = FileSystemCheck.Run(devices);
                 Print(context, parsed, result.Findings, result.Repairs, backupPath, after);
@@ -107,6 +104,12 @@ internal static class CheckCommand
         {
             foreach (DaxDevice device in devices)
                 device.Dispose();
+        }
+
+        int PrintUnchanged(CheckResult seen)
+        {
+            Print(context, parsed, seen.Findings, seen.Repairs, null, seen);
+            return seen.ErrorCount > 0 ? ErrorsLeft : Clean;
         }
     }
 

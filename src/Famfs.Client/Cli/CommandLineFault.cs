@@ -19,7 +19,9 @@ internal static class CommandLineFault
             return $"{option}: unknown option; {help}";
         if (parsed.UnmatchedTokens.Count > 0)
             return $"{OneLine(parsed.UnmatchedTokens[0])}: unknown command or argument; {help}";
-        return parsed.Errors.Count > 0 ? Describe(parsed, parsed.Errors[0]) : null;
+        if (parsed.Errors.Count > 0)
+            return Describe(parsed, parsed.Errors[0]);
+        return FindEmpty(parsed) is { } empty ? $"{empty}: is empty; {help}" : null;
 
         string Describe(ParseResult line, ParseError error)
         {
@@ -76,6 +78,16 @@ internal static class CommandLineFault
         }).Concat(parsed.UnmatchedTokens.Select(t => new Token(t, TokenType.Argument, null!)));
         return words.FirstOrDefault(t => t.Value is ['-', not (>= '0' and <= '9'), ..] && !sure.Contains(t)) is { } found ? OneLine(found.Value) : null;
     }
+
+    /// <summary>The name of a place on the command line that holds an empty word where only a path can be.</summary>
+    private static string? FindEmpty(ParseResult parsed) => parsed.CommandResult.Children.Select(child => child switch
+    {
+        ArgumentResult argument when HasEmpty(argument) => argument.Argument.Name,
+        OptionResult { Option.HelpName: "FILE" or "DIR" } option when HasEmpty(option) => option.Option.Name,
+        _ => null,
+    }).FirstOrDefault(name => name is not null);
+
+    private static bool HasEmpty(SymbolResult result) => result.Tokens.Any(t => t.Value.Length == 0);
 
     private static string? IntegerOf(Type type)
     {

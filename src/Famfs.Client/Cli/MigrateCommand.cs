@@ -27,9 +27,8 @@ internal static class MigrateCommand
             {
                 foreach (string path in parsed.GetValue(places)!)
                     devices.Add(MappedDaxDevice.Open(path));
-                HostIdentity host = HostIdentity.Load(directory, new());
                 using MasterPlace place = await MasterPlace.HoldAsync(devices, parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false);
-                Famfs2Migration.Result result = Famfs2Migration.Run(devices, host.Host, context.Environment.Clock);
+                Famfs2Migration.Result result = Famfs2Migration.Run(devices, () => HostIdentity.Load(directory, new()).Host, context.Environment.Clock);
                 if (context.IsJson(parsed))
                 {
                     context.WriteJson(json =>

@@ -9,7 +9,8 @@ namespace Famfs.Core.Check;
 /// Looks at header and entries of a famfs-2 log one by one, beyond the first one that ends replay, and says what can
 /// be made good without guessing:
 /// <list type="bullet">
-/// <item>header bytes that follow from the superblock, when the counters agree and all entries below them are good;</item>
+/// <item>header bytes that follow from the superblock, when enough of them says that this is the header, the counters agree,
+/// all entries below them are good and none behind them is;</item>
 /// <item>counters that differ: a writer died between its two stores. Entries that one of the two covers count as
 /// long as they are good, because a reader that looks at that one may have applied them;</item>
 /// <item>a torn tail: bad entries at the end, no good one behind them.</item>
@@ -20,23 +21,19 @@ internal static class Famfs2LogCheck
 {
     private const int ChunkEntries = 512;
 
-    /// <summary>Adds what it finds. <paramref name="headerOnly"/>: only when the header is damaged.</summary>
-    public static void Run(DaxDevice device, List<Finding> findings, List<Repair> repairs, bool headerOnly)
+    /// <summary>Most findings about single entries that are kept of each severity (chosen): counters that lie cover
+    /// thousands of millions of entries that were never written.</summary>
+    internal const int MaxFindings = 1000;
+
+    /// <summary>Adds what it finds in the log of a file system that opens.</summary>
+    public static void Run(DaxDevice device, List<Finding> findings, List<Repair> repairs)
     {
         if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) != SuperblockVerdict.Famfs2 || Famfs2Media.FindLengthError(device, superblock!) is not null)
             return;
         Famfs2HeaderVerdict verdict = Famfs2Media.ReadHeader(device, superblock!, out Famfs2LogHeader header, out string cause);
-        if (headerOnly && (verdict != Famfs2HeaderVerdict.Damaged || superblock!.Flags == Famfs2Superblock.SecondaryFlag))
+        if (verdict == Famfs2HeaderVerdict.Damaged)
             return;
         ulong room = header.LastIndex + 1;
-        bool plausible = header.NextIndex == header.NextSequence && header.NextIndex <= room;
-        if (verdict == Famfs2HeaderVerdict.Damaged)
-        {
-            findings.Add(new("log-header", $"{device.Path} at {Famfs2Layout.LogOffset}", cause));
-            if (plausible && Scan(device, header.NextIndex, null).FirstBad is null)
-                repairs.Add(RepairHeader("log-header", device, header, header.NextIndex, "the log header is written from the superblock, its counters stay"));
-            return;
-        }
 
         (ulong? firstBad, bool goodBehind) = Scan(device, header.Settled, findings);
         if (firstBad is { } bad)
@@ -59,6 +56,30 @@ internal static class Famfs2LogCheck
         }
     }
 
+    /// <summary>Looks at the log header of a device that may be the first of a file system that does not open. A further
+    /// device, which need not say that it is one, has bytes of a file there: what is written over must itself say that it is
+    /// the header of this log, by two of its three words at least. And no whole entry may follow those that its counters
+    /// cover, since a counter that lost its line would drop them.</summary>
+    public static void RunOnHeader(DaxDevice device, List<Finding> findings, List<Repair> repairs)
+    {
+        if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) != SuperblockVerdict.Famfs2 || Famfs2Media.FindLengthError(device, superblock!) is not null
+            || Famfs2Media.ReadHeader(device, superblock!, out Famfs2LogHeader header, out string cause) != Famfs2HeaderVerdict.Damaged)
+            return;
+        byte[] block = new byte[Famfs2LogHeader.Size];
+        device.Invalidate(Famfs2Layout.LogOffset, block.Length);
+        device.Read(Famfs2Layout.LogOffset, block);
+        int right = Famfs2LogHeader.CountRight(block, header.LengthBytes);
+        if (right == 0)
+            return;
+        findings.Add(new("log-header", $"{device.Path} at {Famfs2Layout.LogOffset}", cause));
+        ulong next = header.NextIndex;
+        ulong room = header.LastIndex + 1;
+        if (right < 2 || next != header.NextSequence || next > room || Scan(device, next, null).FirstBad is not null)
+            return;
+        if (next == room || Scan(device, next + 1, null, next).FirstBad is not null)
+            repairs.Add(RepairHeader("log-header", device, header, next, "the log header is written from the superblock, its counters stay"));
+    }
+
     private static Repair RepairHeader(string code, DaxDevice device, Famfs2LogHeader header, ulong next, string what)
     {
         byte[] bytes = new byte[Famfs2LogHeader.Size];
@@ -74,6 +95,8 @@ internal static class Famfs2LogCheck
         bool goodBehind = false;
         byte[] bytes = new byte[ChunkEntries * Famfs2Layout.EntryBytes];
         byte[] canonical = new byte[Famfs2Layout.EntryBytes];
+        long errors = 0;
+        long warnings = 0;
         for (ulong index = start; index < end; index++)
         {
             int at = (int)((index - start) % ChunkEntries) * Famfs2Layout.EntryBytes;
@@ -89,22 +112,32 @@ internal static class Famfs2LogCheck
             if (verdict != Famfs2EntryVerdict.Good)
             {
                 firstBad ??= index;
-                findings?.Add(verdict == Famfs2EntryVerdict.BadChecksum ? new("entry-checksum", where, "checksum is wrong") : new("entry-sequence", where, $"sequence is {entry.Sequence}"));
+                Report(verdict == Famfs2EntryVerdict.BadChecksum ? new("entry-checksum", where, "checksum is wrong") : new("entry-sequence", where, $"sequence is {entry.Sequence}"));
                 continue;
             }
             goodBehind |= firstBad is not null;
             if (!Famfs2Translator.Knows(entry.Type))
             {
-                findings?.Add(new("entry-type", where, $"type {(uint)entry.Type} is undefined; nothing from here on is applied"));
+                Report(new("entry-type", where, $"type {(uint)entry.Type} is undefined; nothing from here on is applied"));
                 continue;
             }
             if (findings is null)
                 continue;
             Reformat(entry, canonical);
             if (!entry.Bytes.SequenceEqual(canonical))
-                findings.Add(new("padding", where, "has bytes set that writers leave zero", FindingSeverity.Warning));
+                Report(new("padding", where, "has bytes set that writers leave zero", FindingSeverity.Warning));
         }
+        if (errors > MaxFindings)
+            findings?.Add(new("more", "log", $"{errors - MaxFindings} more entries are bad"));
+        if (warnings > MaxFindings)
+            findings?.Add(new("more", "log", $"{warnings - MaxFindings} more entries have bytes set that writers leave zero", FindingSeverity.Warning));
         return (firstBad, goodBehind);
+
+        void Report(Finding finding)
+        {
+            if ((finding.Severity == FindingSeverity.Error ? ++errors : ++warnings) <= MaxFindings)
+                findings?.Add(finding);
+        }
     }
 
     private static void Reformat(Famfs2Entry entry, Span<byte> canonical)

@@ -133,8 +133,8 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             Add("unusable", string.Join(", ", devices.Select(d => d.Path)), error.Message);
             // A damaged log header is the one thing that can be made good before the file system opens.
-            foreach (DaxDevice device in devices)
-                Famfs2LogCheck.Run(device, _findings, _repairs, headerOnly: true);
+            foreach (DaxDevice device in DevicePool.FindFamfs2First(devices))
+                Famfs2LogCheck.RunOnHeader(device, _findings, _repairs);
             return Result(default, 0, 0, 0, null);
         }
         _space = new(pool.UnitBytes);
@@ -150,7 +150,7 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             _phase("log");
             int before = _findings.Count;
-            Famfs2LogCheck.Run(pool.PrimaryDevice, _findings, _repairs, headerOnly: false);
+            Famfs2LogCheck.Run(pool.PrimaryDevice, _findings, _repairs);
             logIsBad = _findings.Skip(before).Any(f => f.Severity == FindingSeverity.Error);
         }
         _phase("records");
@@ -170,6 +170,8 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             foreach (Famfs2Finding finding in famfs2.Translator.Findings)
                 Add(finding.Code, $"entry {finding.Index}", finding.Cause + (finding.PassedOver ? "; it has no effect" : ""), finding.PassedOver ? FindingSeverity.Error : FindingSeverity.Warning);
+            AddUnlisted(famfs2.Translator.PassedOverCount, "entries have no effect", FindingSeverity.Error);
+            AddUnlisted(famfs2.Translator.RemarkCount, "remarks on entries", FindingSeverity.Warning);
         }
         _phase("names");
         CheckNames(state.Tree);
@@ -184,6 +186,12 @@ public sealed class FileSystemCheck : IReplayObserver
         new(position, files, directories, usedBytes, _findings) { Format = format, Repairs = _repairs };
 
     private void Add(string code, string where, string what, FindingSeverity severity = FindingSeverity.Error) => _findings.Add(new(code, where, what, severity));
+
+    private void AddUnlisted(long found, string what, FindingSeverity severity)
+    {
+        if (found > Famfs2Translator.MaxFindings)
+            Add("more", "log", $"{found - Famfs2Translator.MaxFindings} more {what}", severity);
+    }
 
     private void CheckSuperblock(DaxDevice device)
     {

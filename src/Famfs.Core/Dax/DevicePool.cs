@@ -148,6 +148,22 @@ public sealed class DevicePool : IDisposable
     internal static bool IsFamfs2First(DaxDevice device, Famfs2Superblock superblock) =>
         Famfs2Media.FindLengthError(device, superblock) is null && Famfs2Media.ReadHeader(device, superblock, out _, out _) != Famfs2HeaderVerdict.Damaged;
 
+    /// <summary>Those famfs-2 devices that are the first of their file system: that have a log, whatever their flags say;
+    /// when none has a sound one, those that do not say that they are further ones, or else all.</summary>
+    internal static IReadOnlyList<DaxDevice> FindFamfs2First(IReadOnlyList<DaxDevice> devices)
+    {
+        List<(DaxDevice Device, Famfs2Superblock Superblock)> found = [];
+        foreach (DaxDevice device in devices)
+        {
+            if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) == SuperblockVerdict.Famfs2)
+                found.Add((device, superblock!));
+        }
+        List<(DaxDevice Device, Famfs2Superblock Superblock)> first = found.FindAll(f => IsFamfs2First(f.Device, f.Superblock));
+        if (first.Count == 0)
+            first = found.FindAll(f => f.Superblock.Flags != Famfs2Superblock.SecondaryFlag);
+        return [.. (first.Count == 0 ? found : first).Select(f => f.Device)];
+    }
+
     /// <summary>What the two formats have in common.</summary>
     private static Superblock DescribeFamfs2(Famfs2Superblock superblock, DaxDevice device, DeviceIndex index = default) => new()
     {
@@ -166,6 +182,7 @@ public sealed class DevicePool : IDisposable
         {
             SuperblockVerdict.Famfs2 => superblock!,
             SuperblockVerdict.Damaged => throw Famfs2Media.Corrupt(device, cause),
+            SuperblockVerdict.Unsupported => throw Superblock.ErrorOf(SuperblockVerdict.Unsupported, device.Path, cause),
             _ => throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: {cause}; other devices given are of a famfs-2 file system") { Path = device.Path },
         };
 

@@ -34,8 +34,8 @@ public static class Famfs2Media
     /// covers, must fit the device.</summary>
     public static string? FindLengthError(DaxDevice device, Famfs2Superblock superblock)
     {
-        if (superblock.DeviceLengthBytes > device.LengthBytes)
-            return $"has {device.LengthBytes} bytes, its superblock says {superblock.DeviceLengthBytes}: truncated";
+        if ((ulong)superblock.DeviceLengthBytes > (ulong)device.LengthBytes)
+            return $"has {device.LengthBytes} bytes, its superblock says {(ulong)superblock.DeviceLengthBytes}: truncated";
         return superblock.DeviceLengthBytes < Famfs2Layout.LogOffset + superblock.LogLengthBytes
             ? $"the superblock says {superblock.DeviceLengthBytes} bytes, less than superblock and log take ({Famfs2Layout.LogOffset + superblock.LogLengthBytes})"
             : null;

@@ -39,16 +39,14 @@ public static class Famfs2Migration
     public sealed record Result(Superblock Superblock, long Files, long Directories, bool Completed);
 
     /// <summary>Migrates the file system on <paramref name="devices"/>, which stay the caller's: all of its devices.
-    /// <paramref name="host"/> gets master slot 0. Throws before any change when something is in the way.</summary>
-    public static Result Run(IReadOnlyList<DaxDevice> devices, Guid host, TimeProvider clock)
+    /// The <paramref name="host"/>, asked for when nothing is in the way, gets master slot 0. Throws before any change
+    /// when something is.</summary>
+    public static Result Run(IReadOnlyList<DaxDevice> devices, Func<Guid> host, TimeProvider clock)
     {
         DevicePool pool = DevicePool.Open(devices);
+        // A mount goes on with the inode numbers of famfs-2, and its files' memory may be given to others from now on.
         foreach (DaxDevice device in devices)
-        {
-            // A mount of another host shows itself nowhere in famfs-2; one of this host holds the device.
-            if (!device.TryUse(alone: true))
-                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in use by a master, a mount or a tool of this host") { Path = device.Path };
-        }
+            FileSystemFormatter.RequireAlone(device);
         if (pool.Format == FileSystemFormat.Native)
             return Complete(pool);
         if (pool.UnitBytes != MediaLayout.UnitBytes)
@@ -59,14 +57,15 @@ public static class Famfs2Migration
         long segmentBytes = RoundUp(MediaLayout.SegmentHeaderBytes + source.EstimateLogBytes() + (2L * MediaLayout.MaxRecordBytes));
         MapExtent hostTable = source.Take(MediaLayout.UnitBytes);
         MapExtent segment = source.Take(segmentBytes);
-        List<Superblock> superblocks = MakeSuperblocks(pool, source, host, timeNs, hostTable, segment);
+        Guid mkfsHost = host();
+        List<Superblock> superblocks = MakeSuperblocks(pool, source, mkfsHost, timeNs, hostTable, segment);
         List<DaxDevice> ordered = [.. superblocks.Select(s => pool.Require(s.Index))];
 
         DaxDevice first = ordered[0];
         first.Zero(MediaLayout.SuperblockBytes, MediaLayout.UnitBytes - MediaLayout.SuperblockBytes);
         first.Zero(hostTable.OffsetBytes, hostTable.LengthBytes);
         first.Zero(segment.OffsetBytes, segment.LengthBytes);
-        FileSystemFormatter.WriteFirstTerm(ordered, superblocks, new() { Host = host, Clock = clock }, timeNs, MakeRecords(source, timeNs));
+        FileSystemFormatter.WriteFirstTerm(ordered, superblocks, new() { Host = mkfsHost, Clock = clock }, timeNs, MakeRecords(source, timeNs));
         for (int i = 0; i < ordered.Count; i++)
         {
             byte[] block = Format(superblocks[i]);

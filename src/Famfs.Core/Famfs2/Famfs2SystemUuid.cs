@@ -11,15 +11,19 @@ public static class Famfs2SystemUuid
 
     private const int MaxFileBytes = 128;
 
-    /// <summary>Reads the file; null when there is none. Throws BAD_REQUEST when it holds something else.</summary>
+    /// <summary>Reads the file; null when there is none. Throws BAD_REQUEST when something else is there.</summary>
     public static Guid? Read(string path)
     {
         string text;
         try
         {
-            if (new System.IO.FileInfo(path) is not { Exists: true, Length: <= MaxFileBytes } file)
-                return File.Exists(path) || Directory.Exists(path) ? throw Bad(path) : null;
-            text = File.ReadAllText(file.FullName);
+            if (!File.Exists(path))
+                return Directory.Exists(path) ? throw Bad(path) : null;
+            // A pipe or a device has no length, and opening or reading one may never end.
+            FileSystemInfo file = File.ResolveLinkTarget(path, returnFinalTarget: true) ?? new System.IO.FileInfo(path);
+            if (file is not System.IO.FileInfo { Length: > 0 and <= MaxFileBytes })
+                throw Bad(path);
+            text = File.ReadAllText(path, System.Text.Encoding.ASCII);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {

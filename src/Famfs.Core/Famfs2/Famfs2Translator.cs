@@ -31,8 +31,9 @@ public sealed class Famfs2Translator
 
     private const uint PermissionBits = 0xFFF;
 
-    /// <summary>Most findings kept (chosen); a log that has more is not read any better with all of them.</summary>
-    private const int MaxFindings = 10_000;
+    /// <summary>Most findings kept of entries that are passed over, and of the others (chosen); a log that has more is not
+    /// read any better with all of them.</summary>
+    public const int MaxFindings = 10_000;
 
     private readonly DevicePool _pool;
     private readonly Famfs2Superblock _superblock;
@@ -59,8 +60,14 @@ public sealed class Famfs2Translator
     /// <summary>Index of the entry that is translated next.</summary>
     public ulong NextIndex { get; private set; }
 
-    /// <summary>What was odd about the entries so far.</summary>
+    /// <summary>What was odd about the entries so far: the first <see cref="MaxFindings"/> of either kind.</summary>
     public IReadOnlyList<Famfs2Finding> Findings => _findings;
+
+    /// <summary>Entries so far that have no effect.</summary>
+    public long PassedOverCount { get; private set; }
+
+    /// <summary>Findings so far about entries that were applied all the same.</summary>
+    public long RemarkCount { get; private set; }
 
     /// <summary>The record of an entry.</summary>
     public static LogSequence SequenceOf(ulong index) => new(index + 1 + PrologueRecords);
@@ -178,7 +185,7 @@ public sealed class Famfs2Translator
     private Famfs2Finding Find(string code, string cause, bool passedOver)
     {
         Famfs2Finding finding = new(NextIndex, code, cause, passedOver);
-        if (_findings.Count < MaxFindings)
+        if (passedOver ? PassedOverCount++ < MaxFindings : RemarkCount++ < MaxFindings)
             _findings.Add(finding);
         return finding;
     }

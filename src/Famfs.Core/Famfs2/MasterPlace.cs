@@ -24,12 +24,13 @@ public sealed class MasterPlace : IDisposable
         MasterPlace place = new();
         try
         {
+            IReadOnlyList<DaxDevice> first = DevicePool.FindFamfs2First(devices);
             foreach (DaxDevice device in devices)
             {
                 if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2)
                 {
                     place.Lock(device, 1);
-                    if (famfs2!.Flags != Famfs2Superblock.SecondaryFlag && Famfs2SystemUuid.Read(systemUuidFile) is var system && system != famfs2.System)
+                    if (first.Contains(device) && Famfs2SystemUuid.Read(systemUuidFile) is var system && system != famfs2!.System)
                         throw new FamfsException(ErrorReason.ReadOnly, $"{device.Path}: may be changed by system {famfs2.System} only, this is {system?.ToString() ?? "none"} ({systemUuidFile})") { Path = device.Path };
                 }
                 else if (DevicePool.ReadSuperblock(device, out Superblock? native, out _) == SuperblockVerdict.Native && native!.IsPrimary)

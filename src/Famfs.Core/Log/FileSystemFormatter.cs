@@ -143,12 +143,18 @@ public static class FileSystemFormatter
         SuperblockVerdict verdict = DevicePool.ReadSuperblock(device, out Superblock? found, out string cause);
         if (verdict == SuperblockVerdict.Blank || force)
         {
-            if (!device.TryUse(alone: true))
-                throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in use by a master, a mount or a tool of this host") { Path = device.Path };
+            RequireAlone(device);
             return;
         }
         string what = found is null ? cause : $"holds file system {found.FileSystem}, device {found.Index}";
         throw new FamfsException(ErrorReason.Exists, $"{device.Path}: not blank ({what}); use --force to overwrite it") { Path = device.Path };
+    }
+
+    /// <summary>Keeps a device for this process alone while it is open. Throws EXISTS when another of this host has it.</summary>
+    internal static void RequireAlone(DaxDevice device)
+    {
+        if (!device.TryUse(alone: true))
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in use by a master, a mount or a tool of this host") { Path = device.Path };
     }
 
     /// <summary>Writes the first term of a new file system, on zeroed anchors: the records that every log begins with, then

@@ -58,7 +58,8 @@ public sealed class CheckCommandTests : IDisposable
         File.WriteAllText(taken, "somebody's");
         Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", taken, _device), StringComparison.Ordinal);
         Assert.Equal("somebody's", File.ReadAllText(taken));
-        Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(_directory, "not-there", "backup"), _device), StringComparison.Ordinal);
+        foreach (string place in (string[])[_device, _directory, Path.Combine(_directory, "not-there", "backup"), "/proc/backup"])
+            Assert.Contains("nothing is repaired", await RequireAsync(8, "check", "--repair", "--backup", place, _device), StringComparison.Ordinal);
 
         // A full disk: a file system of one page, and a backup of four.
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting a small file system needs root");
@@ -100,6 +101,12 @@ public sealed class CheckCommandTests : IDisposable
         Assert.Equal(["code", "device", "offset", "bytes", "what"], json.RootElement.GetProperty("repaired")[0].EnumerateObject().Select(p => p.Name));
         Assert.Equal(1, json.RootElement.GetProperty("errors_left").GetInt32());
         Assert.Contains("parent-missing", await RequireAsync(4, "check", _device), StringComparison.Ordinal);
+        // Nothing of what is left can be repaired, and no backup is made of nothing.
+        string none = Path.Combine(_directory, "none");
+        output = await RequireAsync(4, "check", "--repair", "--backup", none, "--system-uuid-file", _system, "-o", "json", _device);
+        using JsonDocument left = JsonDocument.Parse(output);
+        Assert.Equal(0, left.RootElement.GetProperty("repairable").GetArrayLength());
+        Assert.False(File.Exists(none));
     }
 
     [Fact]
@@ -118,6 +125,52 @@ public sealed class CheckCommandTests : IDisposable
         }
         await RequireAsync(4, "check", _device);
     }
+
+    [Fact]
+    public async Task A_first_device_whose_flags_say_that_it_is_a_further_one_belongs_to_its_system_all_the_same()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        WriteCounters(0, 1);
+        using (FileStream file = File.OpenWrite(_device))
+        {
+            file.Position = 104;
+            file.WriteByte((byte)Famfs2Superblock.SecondaryFlag);
+        }
+        string other = Path.Combine(_directory, "other");
+        Famfs2SystemUuid.ReadOrMake(other);
+        Assert.Contains("may be changed by system", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        await RequireAsync(1, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", _system, _device);
+    }
+
+    [Theory]
+    [InlineData("garbage")]
+    [InlineData("")]
+    [InlineData("00000000-0000-0000-0000-000000000000")]
+    [InlineData("directory")]
+    [InlineData("/dev/zero")]
+    public async Task A_system_uuid_file_that_holds_something_else_is_named_and_nothing_is_repaired(string what)
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        WriteCounters(0, 1);
+        string file = what switch { "/dev/zero" => what, "directory" => _directory, _ => Path.Combine(_directory, "bad") };
+        if (file.EndsWith("bad", StringComparison.Ordinal))
+            File.WriteAllText(file, what);
+        foreach (string[] verb in (string[][])[["check", "--repair"], ["migrate", "--host-state", _directory]])
+            Assert.Contains($"{file}: is not a system uuid", await RequireAsync(verb[0] == "check" ? 8 : 2, [.. verb, "--system-uuid-file", file, _device]), StringComparison.Ordinal);
+        await RequireAsync(4, "check", _device);
+    }
+
+    [Theory]
+    [InlineData("check", "")]
+    [InlineData("check", "--repair", "--master", "http://127.0.0.1:1")]
+    [InlineData("check", "--master", "nonsense://x")]
+    [InlineData("check", "--repair", "--backup", "", "device")]
+    [InlineData("check", "--system-uuid-file", "", "device")]
+    [InlineData("migrate", "")]
+    [InlineData("migrate", "--host-state", "", "device")]
+    [InlineData("log", "export", "", "device")]
+    [InlineData("log", "dump", "")]
+    public async Task A_wrong_command_line_is_2(params string[] line) => await RequireAsync(2, line);
 
     [Theory]
     [InlineData("--format", "famfs-2", "--label", "x")]

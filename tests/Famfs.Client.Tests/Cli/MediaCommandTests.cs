@@ -154,6 +154,34 @@ public sealed class MediaCommandTests : IDisposable
         Assert.Single(Directory.GetFiles(state));
     }
 
+    [Fact]
+    public async Task Migrate_leaves_alone_what_this_host_has_mounted()
+    {
+        byte[] before = File.ReadAllBytes(_device);
+        using (DevicePool.Open([DaxDevice.Open(_device, readOnly: true)]))
+            Assert.Contains("is in use by a master, a mount or a tool of this host", await RequireAsync(4, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device), StringComparison.Ordinal);
+        Assert.True(before.AsSpan().SequenceEqual(File.ReadAllBytes(_device)));
+        await RequireAsync(0, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device);
+    }
+
+    [Fact]
+    public async Task A_refused_migration_makes_no_identity()
+    {
+        string state = Path.Combine(_directory, "state");
+        string other = Path.Combine(_directory, "other");
+        Famfs2SystemUuid.ReadOrMake(other);
+        await RequireAsync(8, "migrate", "--host-state", state, "--system-uuid-file", other, _device);
+        byte[] bytes = File.ReadAllBytes(_device);
+        byte[] bad = [.. bytes];
+        bad[(int)Famfs2Layout.EntryOffset(1) + 300] ^= 1;
+        File.WriteAllBytes(_device, bad);
+        await RequireAsync(7, "migrate", "--host-state", state, "--system-uuid-file", _system, _device);
+        Assert.False(Directory.Exists(state));
+        File.WriteAllBytes(_device, bytes);
+        await RequireAsync(0, "migrate", "--host-state", state, "--system-uuid-file", _system, _device);
+        Assert.Single(Directory.GetFiles(state));
+    }
+
     private string[] Identity(string format) => format == "native" ? ["--host-state", _directory] : ["--system-uuid-file", _system];
 
     private string ReadAt(int unit) => Encoding.ASCII.GetString(File.ReadAllBytes(_device).AsSpan(unit * Famfs2Image.Unit, 7));

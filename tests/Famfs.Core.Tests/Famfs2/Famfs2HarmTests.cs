@@ -28,6 +28,7 @@ public sealed class Famfs2HarmTests
         ["a directory's path without NUL"] = ("path-unterminated", i => i.Directory(new string('x', 80))),
         ["the hidden directory"] = ("path-reserved", i => i.Add(Famfs2Image.File(".meta/x", 1, Famfs2Image.Extent(10)))),
         ["the hidden directory itself"] = ("path-reserved", i => i.Directory(".meta")),
+        ["the staging directory"] = ("path-reserved", i => i.Directory(".staged")),
         ["a parent never made"] = ("parent-missing", i => i.Add(Famfs2Image.File("no/x", 1, Famfs2Image.Extent(10)))),
         ["a parent that is a file"] = ("parent-not-directory", i => i.Directory("f/x")),
         ["a file's path again"] = ("path-taken", i => i.Add(Famfs2Image.File("f", 1, Famfs2Image.Extent(10)))),
@@ -42,11 +43,14 @@ public sealed class Famfs2HarmTests
         ["the superblock"] = ("extent-overlap", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(0)))),
         ["the log"] = ("extent-overlap", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(4)))),
         ["an extent twice in one file"] = ("extent-overlap", i => i.Add(Famfs2Image.File("x", 3 * Unit, Famfs2Image.Extent(10, 2), Famfs2Image.Extent(11)))),
+        ["two strips of one place"] = ("extent-overlap", i => i.Add(Famfs2Image.Interleaved("x", 2 * Unit, Unit, Famfs2Image.Extent(10), Famfs2Image.Extent(10)))),
+        ["a strip over the log"] = ("extent-overlap", i => i.Add(Famfs2Image.Interleaved("x", 2 * Unit, Unit, Famfs2Image.Extent(10), Famfs2Image.Extent(4)))),
         ["an unaligned offset"] = ("extent-unaligned", i => i.Add(Famfs2Image.File("x", 1, new Famfs2Extent(0, (10 * Unit) + 4096, Unit)))),
         ["an unaligned length"] = ("extent-unaligned", i => i.Add(Famfs2Image.File("x", 1, new Famfs2Extent(0, 10 * Unit, Unit + 4096)))),
         ["an empty extent"] = ("extent-empty", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 0)))),
         ["extents shorter than the file"] = ("extent-short", i => i.Add(Famfs2Image.File("x", (2 * Unit) + 1, Famfs2Image.Extent(10, 2)))),
         ["a strip too short"] = ("extent-short", i => i.Add(Famfs2Image.Interleaved("x", (2 * Unit) + 1, Unit, Famfs2Image.Extent(10), Famfs2Image.Extent(11)))),
+        ["a later strip too short"] = ("extent-short", i => i.Add(Famfs2Image.Interleaved("x", 4 * Unit, Unit, Famfs2Image.Extent(10, 2), Famfs2Image.Extent(12)))),
         ["an unknown device"] = ("extent-device", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 1, device: 1)))),
         ["a device beyond all numbers"] = ("extent-device", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 1, device: 1UL << 32)))),
         ["no extents"] = ("extent-count", i => i.Add(Famfs2Image.File("x", 1))),
@@ -99,6 +103,25 @@ public sealed class Famfs2HarmTests
         Assert.Equal([.. Good(), "5 y 0644 0:0 1 chunk 0 0:20971520+2097152"], Famfs2Replay.Of(pool).Tree);
     }
 
+    [Theory]
+    [InlineData("the superblock's unit", 0, 1, "extent-overlap")]
+    [InlineData("another file", 3, 2, "extent-overlap")]
+    [InlineData("the device's end", 7, 2, "extent-range")]
+    [InlineData("what only the first device has", 20, 1, "extent-range")]
+    public void Extents_of_a_further_device_are_judged_by_what_it_has(string over, int unit, int units, string code)
+    {
+        Famfs2Image image = new Famfs2Image().Add(new Famfs2Device(8 * Unit, Guid.NewGuid(), 1));
+        image.Add(Famfs2Image.File("f", 1, Famfs2Image.Extent(4, device: 1)));
+        image.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(unit, units, device: 1)));
+        image.Add(Famfs2Image.File("after", 1, Famfs2Image.Extent(1, device: 1)));
+        using DevicePool pool = image.Open();
+        Famfs2Replay replay = Famfs2Replay.Of(pool);
+        Assert.Null(replay.Error);
+        Assert.True(replay.Findings.Select(f => (f.Index, f.Code)).SequenceEqual([(2UL, code)]), over);
+        Assert.Equal(["3 f 0644 0:0 1 chunk 0 1:8388608+2097152", "5 after 0644 0:0 1 chunk 0 1:2097152+2097152"], replay.Tree);
+        Assert.Contains(FileSystemCheck.Run(pool).Findings, f => f.Code == code && f.Where == "entry 2" && f.Severity == FindingSeverity.Error);
+    }
+
     [Fact]
     public void Type_bits_in_a_mode_are_found_and_ignored()
     {
@@ -108,6 +131,7 @@ public sealed class Famfs2HarmTests
         using DevicePool pool = image.Open();
         Famfs2Replay replay = Famfs2Replay.Of(pool);
         Assert.Equal([("mode", false), ("mode", false)], replay.Findings.Select(f => (f.Code, f.PassedOver)));
+        Assert.Equal([("mode", "entry 2", FindingSeverity.Warning), ("mode", "entry 3", FindingSeverity.Warning)], FileSystemCheck.Run(pool).Findings.Select(f => (f.Code, f.Where, f.Severity)));
         Assert.Equal([.. Good(), "4 x 0644 0:0 1 chunk 0 0:20971520+2097152", "5 y 0755 0:0"], replay.Tree);
     }
 
@@ -126,6 +150,9 @@ public sealed class Famfs2HarmTests
         Assert.Equal(ErrorReason.NotSupportedByFormat, replay.Error!.Reason);
         Assert.Contains("entry 2", replay.Error.Message, StringComparison.Ordinal);
         Assert.Equal(Good(), replay.Tree);
+        CheckResult check = FileSystemCheck.Run(pool);
+        Assert.Equal(["entry-type"], check.Findings.Where(f => f.Severity == FindingSeverity.Error).Select(f => f.Code));
+        Assert.Empty(check.Repairs);
     }
 
     [Theory]

@@ -192,6 +192,20 @@ public sealed class Famfs2LogReaderTests
     }
 
     [Fact]
+    public void A_version_of_the_format_that_is_not_known_is_named()
+    {
+        Famfs2Image image = new();
+        byte[] block = new byte[Famfs2Superblock.Size];
+        image.Superblock.Format(block);
+        block[44]++;
+        BitConverter.TryWriteBytes(block.AsSpan(96), (ulong)Crc32.Compute(block.AsSpan(0, 96)));
+        image.Memory.WriteMemory(0, block);
+        FamfsException error = Assert.Throws<FamfsException>(() => image.Open());
+        Assert.Equal(ErrorReason.NotSupportedByFormat, error.Reason);
+        Assert.Contains("minor 3 is not famfs-2", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_native_superblock_copy_under_a_damaged_famfs2_superblock_is_not_believed()
     {
         Famfs2Image image = new();

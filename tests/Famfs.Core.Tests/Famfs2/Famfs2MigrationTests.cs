@@ -58,6 +58,7 @@ public sealed class Famfs2MigrationTests
 
     [Theory]
     [InlineData("passed over", ErrorReason.MediaCorrupt)]
+    [InlineData("passed over behind many remarks", ErrorReason.MediaCorrupt)]
     [InlineData("damaged", ErrorReason.MediaCorrupt)]
     [InlineData("skewed", ErrorReason.MediaCorrupt)]
     [InlineData("unknown type", ErrorReason.NotSupportedByFormat)]
@@ -70,6 +71,11 @@ public sealed class Famfs2MigrationTests
         switch (what)
         {
             case "passed over":
+                image.Directory("no/x");
+                break;
+            case "passed over behind many remarks":
+                for (int i = 0; i <= Famfs2Translator.MaxFindings; i++)
+                    image.Directory($"{i}", 0x41ED);
                 image.Directory("no/x");
                 break;
             case "damaged":
@@ -181,7 +187,7 @@ public sealed class Famfs2MigrationTests
     }
 
     private static Famfs2Migration.Result Migrate(params FakeSharedMemory[] memories) =>
-        Famfs2Migration.Run([.. memories.Select(m => m.Attach("migrating"))], LogBench.HostA, TimeProvider.System);
+        Famfs2Migration.Run([.. memories.Select(m => m.Attach("migrating"))], () => LogBench.HostA, TimeProvider.System);
 
     private static CheckResult Check(params FakeSharedMemory[] memories)
     {

@@ -49,6 +49,21 @@ public sealed class Famfs2SystemUuidTests : IDisposable
         Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => Famfs2SystemUuid.ReadOrMake(Path.Combine(path, "below-a-file"))).Reason);
     }
 
+    [Fact]
+    public void A_link_is_followed_and_a_pipe_is_not_waited_for()
+    {
+        string link = Path.Combine(_directory, "link");
+        File.CreateSymbolicLink(link, Write(Text));
+        Assert.Equal(Guid.Parse(Text), Famfs2SystemUuid.Read(link));
+        File.Delete(link);
+        string pipe = Path.Combine(_directory, "pipe");
+        using (System.Diagnostics.Process made = System.Diagnostics.Process.Start("mkfifo", [pipe]))
+            made.WaitForExit();
+        File.CreateSymbolicLink(link, pipe);
+        foreach (string path in (string[])[pipe, link, "/dev/zero"])
+            Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => Famfs2SystemUuid.Read(path)).Reason);
+    }
+
     private string Write(string content)
     {
         string path = Path.Combine(_directory, "system_uuid");

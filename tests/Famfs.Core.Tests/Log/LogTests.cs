@@ -1,4 +1,5 @@
 using Famfs.Core.Dax;
+using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.TestSupport.Log;
@@ -308,6 +309,33 @@ public sealed class LogTests
         // The heartbeat shares the tail's line and must not disturb it.
         master.PublishValues(5);
         LogBench.RequireSame(master.History, bench.ReadAll("c"));
+    }
+
+    /// <summary>What repair, import and migrate do before they change anything.</summary>
+    [Fact]
+    public async Task The_masters_place_is_not_given_while_a_heartbeat_moves_or_any_slot_of_this_host_is_locked()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        DaxDevice device = bench.OpenPool("b").PrimaryDevice;
+        ulong beats = 0;
+        CancellationToken cancel = TestContext.Current.CancellationToken;
+        Task<MasterPlace> Hold(Action step) => MasterPlace.HoldAsync([device], "no such file", TimeSpan.FromSeconds(3), new SteppingClock(step), cancel);
+
+        FamfsException living = await Assert.ThrowsAsync<FamfsException>(() => Hold(() => master.Writer.Tick(++beats)));
+        Assert.Equal((ErrorReason.Exists, "the master of slot 0 is running"), (living.Reason, living.Message[(living.Message.IndexOf(':', StringComparison.Ordinal) + 2)..]));
+        foreach (int slot in new[] { 0, 1, Term.SlotCount - 1 })
+        {
+            Assert.True(bench.OpenPool("b").PrimaryDevice.TryLockByte(slot, out IDisposable? held));
+            Assert.Contains($"slot {slot} is locked", (await Assert.ThrowsAsync<FamfsException>(() => Hold(() => { }))).Message, StringComparison.Ordinal);
+            held.Dispose();
+        }
+        using (await Hold(() => { }))
+        {
+            foreach (int slot in new[] { 0, 1, Term.SlotCount - 1 })
+                Assert.False(bench.OpenPool("b").PrimaryDevice.TryLockByte(slot, out _));
+        }
+        Assert.True(bench.OpenPool("b").PrimaryDevice.TryLockByte(0, out _));
     }
 
     /// <summary>A clock whose waits end at once, after something has happened.</summary>

@@ -58,6 +58,14 @@ public readonly record struct Famfs2LogHeader(long LengthBytes, ulong NextSequen
         w.U64(40, NextIndex);
     }
 
+    /// <summary>How many of magic, length and last index are those of a log of <paramref name="logLengthBytes"/>: what still
+    /// says that a damaged header is one.</summary>
+    public static int CountRight(ReadOnlySpan<byte> block, long logLengthBytes)
+    {
+        FieldReader r = new(block[..Size]);
+        return (r.U64(0) == Magic ? 1 : 0) + (r.I64(8) == logLengthBytes ? 1 : 0) + (r.U64(16) == Famfs2Layout.LastIndexOf(logLengthBytes) ? 1 : 0);
+    }
+
     /// <summary>Judges the first <see cref="Size"/> bytes of <paramref name="block"/>, which belong to a log of
     /// <paramref name="logLengthBytes"/>.</summary>
     public static Famfs2HeaderVerdict Parse(ReadOnlySpan<byte> block, long logLengthBytes, out Famfs2LogHeader header, out string cause)
@@ -70,7 +78,7 @@ public readonly record struct Famfs2LogHeader(long LengthBytes, ulong NextSequen
         else if (r.U64(24) != Crc32.Compute(block[..24]))
             cause = "log header checksum is wrong";
         else if (r.I64(8) != logLengthBytes)
-            cause = $"log header has length {r.I64(8)}, the superblock {logLengthBytes}";
+            cause = $"log header has length {r.U64(8)}, the superblock {logLengthBytes}";
         else if (r.U64(16) != header.LastIndex)
             cause = $"log header has last index {r.U64(16)}, the length gives {header.LastIndex}";
         if (cause.Length > 0)

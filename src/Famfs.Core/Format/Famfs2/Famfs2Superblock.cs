@@ -140,11 +140,11 @@ public sealed record Famfs2Superblock
             RawName = block.Slice(136, NameBytes).ToArray(),
         };
         if (r.I64(16) != Famfs2Layout.LogOffset)
-            cause = $"log offset {r.I64(16)} is not {Famfs2Layout.LogOffset}";
+            cause = $"log offset {r.U64(16)} is not {Famfs2Layout.LogOffset}";
         else if (!Famfs2Layout.IsLogLength(parsed.LogLengthBytes))
-            cause = $"log length {parsed.LogLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} on";
+            cause = $"log length {r.U64(24)} is not a power of two from {Famfs2Layout.MinLogBytes} on";
         else if (parsed.UnitBytes is not (MediaLayout.UnitBytes or Famfs2Layout.SmallUnitBytes))
-            cause = $"allocation unit {parsed.UnitBytes} is not {MediaLayout.UnitBytes} or {Famfs2Layout.SmallUnitBytes}";
+            cause = $"allocation unit {r.U64(32)} is not {MediaLayout.UnitBytes} or {Famfs2Layout.SmallUnitBytes}";
         else if (parsed.FileSystem == Guid.Empty || parsed.Device == Guid.Empty)
             cause = "superblock names no file system or device";
         if (cause.Length > 0)

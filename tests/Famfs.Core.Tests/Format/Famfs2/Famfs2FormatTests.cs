@@ -96,6 +96,35 @@ public sealed class Famfs2FormatTests
         Assert.Equal(SuperblockVerdict.Famfs2, Famfs2Superblock.Parse(small, out _, out _));
     }
 
+    /// <summary>Whoever made the checksum made it over nonsense.</summary>
+    [Theory]
+    [InlineData(0, 0UL, "magic")]
+    [InlineData(8, 8UL << 20, "length")]
+    [InlineData(8, ulong.MaxValue, "length")]
+    [InlineData(16, 0UL, "last index")]
+    [InlineData(16, ulong.MaxValue, "last index")]
+    public void A_log_header_whose_checksum_covers_a_wrong_field_is_damage(int offset, ulong value, string what)
+    {
+        byte[] block = Famfs2Samples.All["log-header"]();
+        BitConverter.TryWriteBytes(block.AsSpan(offset), value);
+        BitConverter.TryWriteBytes(block.AsSpan(24), (ulong)Crc32.Compute(block.AsSpan(0, 24)));
+        Assert.Equal(Famfs2HeaderVerdict.Damaged, Famfs2LogHeader.Parse(block, Famfs2Samples.Header.LengthBytes, out _, out string cause));
+        Assert.Contains(what, cause, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(0UL)]
+    [InlineData(0x400000UL)]
+    [InlineData(ulong.MaxValue)]
+    public void A_superblock_that_puts_its_log_elsewhere_is_damage(ulong offset)
+    {
+        byte[] block = Famfs2Samples.All["superblock"]();
+        BitConverter.TryWriteBytes(block.AsSpan(16), offset);
+        BitConverter.TryWriteBytes(block.AsSpan(96), (ulong)Crc32.Compute(block.AsSpan(0, 96)));
+        Assert.Equal(SuperblockVerdict.Damaged, Famfs2Superblock.Parse(block, out _, out string cause));
+        Assert.Equal($"log offset {offset} is not {Famfs2Layout.LogOffset}", cause);
+    }
+
     [Fact]
     public void Counts_beyond_the_room_give_no_extents_and_the_count_as_it_is()
     {
