@@ -91,11 +91,11 @@ internal sealed class FormatRules(DevicePool pool)
     }
 
     /// <summary>famfs-2: writes the superblock of a device that is about to join, and gives its record.</summary>
-    public DeviceAdded PrepareDevice(DevicePool devices, DaxDevice device, DeviceIndex index, AddDeviceRequest request, bool zero)
+    public DeviceAdded PrepareDevice(DevicePool devices, DaxDevice device, DeviceIndex index, AddDeviceRequest request)
     {
         if (device.Coherent != devices.PrimaryDevice.Coherent)
             throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{device.Path}: coherent and other devices cannot be in one famfs-2 pool, which does not say which is which; the native format does") { Path = device.Path };
-        Famfs2Superblock superblock = Famfs2Formatter.FormatFurther(device, devices.Famfs2!, request.Force, zero);
+        Famfs2Superblock superblock = Famfs2Formatter.FormatFurther(device, devices.Famfs2!, request.Force);
         return Famfs2Translator.RecordOf(devices, index, superblock.Device, superblock.DeviceLengthBytes / devices.UnitBytes * devices.UnitBytes);
     }
 }

@@ -293,12 +293,11 @@ internal sealed class MasterOperations(MasterEngine engine)
             if (request.HasCoherent)
                 device.Coherent = request.Coherent;
             DeviceIndex index = new((ushort)engine.State.Devices.Length);
-            bool zero = request.Zero && zeroed is null;
             // The device's own superblock is written before the record: a crash in between leaves a device that is
             // not in the pool and that --force formats again.
             DeviceAdded record = engine.Pool.Famfs2 is null
-                ? PrepareDevice(device, index, request, zero, clock)
-                : engine.Format.PrepareDevice(engine.Pool, device, index, request, zero);
+                ? PrepareDevice(device, index, request, clock)
+                : engine.Format.PrepareDevice(engine.Pool, device, index, request);
             record.RequestId = request.RequestId;
             record.RequestDigest = id == Guid.Empty ? 0 : digest;
             engine.Pool.Attach(device, index);
@@ -382,9 +381,9 @@ internal sealed class MasterOperations(MasterEngine engine)
         return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
     }
 
-    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, bool zero, TimeProvider clock)
+    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, TimeProvider clock)
     {
-        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, zero, clock);
+        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, clock);
         return new()
         {
             TimeNs = engine.NowNs,

@@ -36,7 +36,13 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
     public static UInt128 RandomKey(Random random) => new((ulong)random.NextInt64(), (ulong)random.NextInt64());
 
     /// <summary>From now on the engine allocates what its records take.</summary>
-    public void GoLive() => _live = true;
+    public void GoLive()
+    {
+        // Last: it may overlap what any other record takes.
+        foreach (MapExtent extent in State.WithheldExtents)
+            Allocator.ReserveRest(extent);
+        _live = true;
+    }
 
     public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
     {

@@ -290,6 +290,41 @@ public sealed class Famfs2MasterTests : IDisposable
         Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Start()).Reason);
     }
 
+    /// <summary>Existing tools see a file in each of these entries; here none has an effect.</summary>
+    [Fact]
+    public async Task Space_of_entries_that_are_passed_over_is_never_given_to_another_file()
+    {
+        const ulong Unit = Famfs2Image.Unit;
+        Famfs2Image image = new(units: 32);
+        image.Add(Famfs2Image.File("f", 1, Famfs2Image.Extent(10, 2)));
+        image.Add(Famfs2Image.File("never-made/x", 1, Famfs2Image.Extent(20, 2)));
+        image.Add(Famfs2Image.File("overlaps", 1, Famfs2Image.Extent(11, 2)));
+        image.Add(Famfs2Image.File("f", 1, Famfs2Image.Extent(14)));
+        image.Add(Famfs2Image.File("unaligned", 1, new Famfs2Extent(0, (16 * Unit) + 4096, Unit)));
+        image.Add(Famfs2Image.File("past the end", 1, Famfs2Image.Extent(31, 2)));
+        image.Add(Famfs2Image.File("nowhere", 1, Famfs2Image.Extent(6, 1, device: 1), new Famfs2Extent(0, ulong.MaxValue, ulong.MaxValue)));
+        image.Add(Famfs2Image.Interleaved("../strips", 1, Unit, Famfs2Image.Extent(24), Famfs2Image.Extent(26)));
+        int[] theirs = [10, 11, 12, 14, 16, 17, 20, 21, 24, 26, 31];
+        foreach (int unit in theirs)
+            image.Memory.WriteMemory((long)unit * Famfs2Image.Unit, [(byte)unit, 0x55]);
+        string system = Path.Combine(_directory, "images");
+        File.WriteAllText(system, $"{image.Superblock.System}");
+        await using Master master = new(Famfs2Recovery.Run(image.Open(), system, takeOver: false, TimeProvider.System, new Random(1)));
+        List<int> ours = [];
+        while (await master.Engine.RunAsync(e => e.Allocator.FreeBytes) > 0)
+        {
+            foreach (Extent extent in (await master.CreateAsync(new() { Path = $"new{ours.Count}", SizeBytes = 1 })).File.Map.Extents)
+                ours.Add((int)(extent.OffsetBytes / Unit));
+        }
+        Assert.Equal(Enumerable.Range(Famfs2Image.FirstFreeUnit, 32 - Famfs2Image.FirstFreeUnit).Except(theirs), ours.Order());
+        byte[] kept = new byte[2];
+        foreach (int unit in theirs)
+        {
+            image.Memory.ReadMemory((long)unit * Famfs2Image.Unit, kept);
+            Assert.Equal([(byte)unit, 0x55], kept);
+        }
+    }
+
     private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
     private Master Start(string? system = null) => new(Famfs2Recovery.Run(Open(), system ?? _system, takeOver: false, TimeProvider.System, new Random(1)));

@@ -51,7 +51,7 @@ public sealed class SubscriptionHubTests : IDisposable
             messages++;
         }, over.Token);
         gate.SetResult();
-        await WaitAsync(() => master.Hub.LiveCount == 1);
+        await WaitAsync(() => master.Hub.LiveCount == 1, running);
         messages = 0;
         Volatile.Write(ref gate, new(TaskCreationOptions.RunContinuationsAsynchronously));
         for (int done = 0; done < Files;)
@@ -66,7 +66,7 @@ public sealed class SubscriptionHubTests : IDisposable
         }
         gate.SetResult();
         LogPosition end = await master.Engine.RunAsync(e => e.Position);
-        await WaitAsync(() => state.Position.Sequence == end.Sequence);
+        await WaitAsync(() => state.Position.Sequence == end.Sequence, running);
         await over.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
         Assert.Equal(Files, state.Tree.FileCount);
@@ -81,10 +81,15 @@ public sealed class SubscriptionHubTests : IDisposable
         return frame.PaddedBytes;
     }
 
-    private static async Task WaitAsync(Func<bool> condition)
+    private static async Task WaitAsync(Func<bool> condition, Task running)
     {
         using CancellationTokenSource patience = new(TimeSpan.FromMinutes(2));
         while (!condition())
+        {
+            // A subscription that has ended brings nothing more; why it did is the result.
+            if (running.IsCompleted)
+                await running;
             await Task.Delay(1, patience.Token);
+        }
     }
 }

@@ -83,7 +83,11 @@ internal static class CheckCommand
         try
         {
             foreach (string path in given)
+            {
+                if (Directory.Exists(path))
+                    throw new FamfsException(ErrorReason.BadRequest, $"{path}: is a directory and not on a famfs mount; mount the file system there, or name its devices") { Path = path };
                 devices.Add(MappedDaxDevice.Open(path, readOnly: !repair, coherent: null));
+            }
             CheckResult result = FileSystemCheck.Run(devices);
             if (!repair || result.Repairs.Count == 0)
                 return PrintUnchanged(result);

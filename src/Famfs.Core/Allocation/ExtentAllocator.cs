@@ -106,6 +106,30 @@ public sealed class ExtentAllocator
         return true;
     }
 
+    /// <summary>Marks used what is free of an extent inside the pool.</summary>
+    /// <exception cref="FamfsException">MEDIA_CORRUPT: it is not whole units of a device of the pool.</exception>
+    public void ReserveRest(in MapExtent extent)
+    {
+        if (!TryUnits(extent, out FreeSpaceTree? device, out uint start, out uint count))
+            Reserve(extent);
+        // Halves until each is of one kind.
+        Stack<(uint Start, uint Count)> parts = new([(start, count)]);
+        while (parts.TryPop(out (uint Start, uint Count) part))
+        {
+            if (device!.IsFree(part.Start, part.Count))
+            {
+                device.Mark(part.Start, part.Count, free: false);
+                FreeBytes -= part.Count * UnitBytes;
+            }
+            else if (!device.IsUsed(part.Start, part.Count))
+            {
+                uint half = part.Count / 2;
+                parts.Push((part.Start, half));
+                parts.Push((part.Start + half, part.Count - half));
+            }
+        }
+    }
+
     /// <summary>Marks an extent free. False, and nothing changes, when part of it is free already or it is
     /// not whole units of a device of the pool.</summary>
     public bool TryFree(in MapExtent extent)

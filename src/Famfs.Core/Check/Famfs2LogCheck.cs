@@ -50,8 +50,11 @@ internal static class Famfs2LogCheck
             if (firstBad is null)
             {
                 ulong end = Math.Min(Math.Max(header.NextIndex, header.NextSequence), room);
-                ulong settled = Scan(device, end, null, header.Settled).FirstBad ?? end;
-                repairs.Add(RepairHeader("index-skew", device, header, settled, $"both counters become {settled}"));
+                (ulong? firstBadBehind, bool goodBehindBad) = Scan(device, end, null, header.Settled);
+                ulong settled = firstBadBehind ?? end;
+                // A good entry that one of the counters covers would be dropped, and written over by the next.
+                if (!goodBehindBad)
+                    repairs.Add(RepairHeader("index-skew", device, header, settled, $"both counters become {settled}"));
             }
         }
     }
@@ -76,7 +79,8 @@ internal static class Famfs2LogCheck
         ulong room = header.LastIndex + 1;
         if (right < 2 || next != header.NextSequence || next > room || Scan(device, next, null).FirstBad is not null)
             return;
-        if (next == room || Scan(device, next + 1, null, next).FirstBad is not null)
+        (ulong? firstBehind, bool goodBehind) = Scan(device, room, null, next);
+        if (next == room || (firstBehind == next && !goodBehind))
             repairs.Add(RepairHeader("log-header", device, header, next, "the log header is written from the superblock, its counters stay"));
     }
 
@@ -84,7 +88,12 @@ internal static class Famfs2LogCheck
     {
         byte[] bytes = new byte[Famfs2LogHeader.Size];
         new Famfs2LogHeader(header.LengthBytes, next, next).Format(bytes);
-        return new(code, device, Famfs2Layout.LogOffset, bytes, what);
+        ulong covered = Math.Min(Math.Max(header.NextIndex, header.NextSequence), header.LastIndex + 1);
+        return new(code, device, Famfs2Layout.LogOffset, bytes, what)
+        {
+            Uncovered = (Famfs2Layout.EntryOffset(next), (long)(covered - Math.Min(next, covered)) * Famfs2Layout.EntryBytes),
+            UncoveredPieceBytes = Famfs2Layout.EntryBytes,
+        };
     }
 
     /// <summary>Judges entries from <paramref name="start"/> to <paramref name="end"/>; gives the first bad one, and

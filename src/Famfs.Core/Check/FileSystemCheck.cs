@@ -2,6 +2,7 @@ using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -215,8 +216,10 @@ public sealed class FileSystemCheck : IReplayObserver
         }
         if (verdicts[0] == SuperblockVerdict.Famfs2 || Superblock.LooksLikeFamfs2(copies[0]))
         {
-            if (Famfs2Media.ReadSuperblock(device, out _, out string cause) is not SuperblockVerdict.Famfs2)
+            if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out string cause) is not SuperblockVerdict.Famfs2)
                 Add("superblock", device.Path, $"{cause}; famfs-2 has no second copy");
+            else if (famfs2!.System == Guid.Empty)
+                Add("system-uuid", device.Path, "the superblock names no system, so none may append; `famfs-master --take-over` makes it this one's", FindingSeverity.Warning);
             return;
         }
         if (verdicts[0] == SuperblockVerdict.Native)

@@ -46,6 +46,9 @@ public static class LogImport
         Result counted = Collect(state, space, (ulong)devices.Count - 1, records);
         long logBytes = MediaLayout.SegmentHeaderBytes + (2L * MediaLayout.MaxRecordBytes) + ((devices.Count + 8) * 1024L)
             + records.Sum(r => (long)RecordBatch.FrameBytes(r.Payload.Length));
+        // Existing tools have files there; no place for this file system's own things.
+        foreach (MapExtent extent in state.WithheldExtents)
+            space.ReserveRest(extent);
         MapExtent hostTable = Take(space, MediaLayout.UnitBytes);
         MapExtent segment = Take(space, (logBytes + MediaLayout.UnitBytes - 1) / MediaLayout.UnitBytes * MediaLayout.UnitBytes);
 
@@ -203,7 +206,6 @@ public static class LogImport
     private static long AddSettings(in TreeScope scope, in InodeAttributes inode, ulong number, List<(RecordType, byte[])> settings)
     {
         long count = 0;
-        AttributesSet times = new() { TimeNs = inode.ChangeTimeNs, Inode = number, AccessTimeNs = inode.AccessTimeNs, ModifyTimeNs = inode.ModifyTimeNs };
         ExtendedAttributes each = scope.ListExtendedAttributes(inode.Inode);
         while (each.MoveNext())
         {
@@ -214,7 +216,7 @@ public static class LogImport
         }
         // Times of famfs-2 are all 0.
         if ((inode.Kind == InodeKind.Directory && inode.ModifyTimeNs != 0) || inode.AccessTimeNs != inode.ModifyTimeNs || inode.ChangeTimeNs != inode.ModifyTimeNs)
-            settings.Add((RecordType.AttributesSet, times.ToByteArray()));
+            settings.Add((RecordType.AttributesSet, new AttributesSet { TimeNs = inode.ChangeTimeNs, Inode = number, AccessTimeNs = inode.AccessTimeNs, ModifyTimeNs = inode.ModifyTimeNs }.ToByteArray()));
         return count;
     }
 

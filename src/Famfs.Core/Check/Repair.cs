@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Famfs.Core.Dax;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core.Check;
@@ -10,14 +11,22 @@ namespace Famfs.Core.Check;
 /// <param name="Offset">Device offset.</param>
 /// <param name="Bytes">What is stored.</param>
 /// <param name="What">One line for people.</param>
-public sealed record Repair(string Code, DaxDevice Device, long Offset, byte[] Bytes, string What);
+public sealed record Repair(string Code, DaxDevice Device, long Offset, byte[] Bytes, string What)
+{
+    /// <summary>Offset and number of bytes that nothing counts any more after the repair, in pieces of
+    /// <see cref="UncoveredPieceBytes"/>: the next append writes over them, so the backup has them too.</summary>
+    public (long Offset, long LengthBytes) Uncovered { get; init; }
+
+    /// <summary>Bytes of a piece of <see cref="Uncovered"/>.</summary>
+    public int UncoveredPieceBytes { get; init; } = 1;
+}
 
 /// <summary>Carries repairs out: first what is there goes into a backup file, to the disk; then the bytes are stored,
 /// flushed and read back. The caller holds the master's place.</summary>
 public static class FileSystemRepair
 {
     /// <summary>Writes the backup, then the repairs. The backup is a JSON array of objects with device, offset and
-    /// the bytes before and after in hex; the file must not exist.</summary>
+    /// the bytes before and after in hex, and what is uncovered that is not zero; the file must not exist.</summary>
     public static void Apply(IReadOnlyList<Repair> repairs, string backupPath)
     {
         WriteBackup(repairs, backupPath);
@@ -26,17 +35,17 @@ public static class FileSystemRepair
             repair.Device.Write(repair.Offset, repair.Bytes);
             repair.Device.WriteBack(repair.Offset, repair.Bytes.Length);
             repair.Device.Fence();
-            byte[] back = Read(repair);
+            byte[] back = Read(repair.Device, repair.Offset, repair.Bytes.Length);
             if (!back.AsSpan().SequenceEqual(repair.Bytes))
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"{repair.Device.Path}: {repair.Bytes.Length} bytes at {repair.Offset} did not keep what was stored; the backup is in {backupPath}") { Path = repair.Device.Path };
         }
     }
 
-    private static byte[] Read(Repair repair)
+    private static byte[] Read(DaxDevice device, long offset, int lengthBytes)
     {
-        byte[] bytes = new byte[repair.Bytes.Length];
-        repair.Device.Invalidate(repair.Offset, bytes.Length);
-        repair.Device.Read(repair.Offset, bytes);
+        byte[] bytes = new byte[lengthBytes];
+        device.Invalidate(offset, bytes.Length);
+        device.Read(offset, bytes);
         return bytes;
     }
 
@@ -56,20 +65,42 @@ public static class FileSystemRepair
                     json.WriteString("code", repair.Code);
                     json.WriteString("device", repair.Device.Path);
                     json.WriteNumber("offset", repair.Offset);
-                    json.WriteString("before", Convert.ToHexStringLower(Read(repair)));
+                    json.WriteString("before", Convert.ToHexStringLower(Read(repair.Device, repair.Offset, repair.Bytes.Length)));
                     json.WriteString("after", Convert.ToHexStringLower(repair.Bytes));
+                    WriteUncovered(json, repair);
                     json.WriteEndObject();
                 }
                 json.WriteEndArray();
             }
             file.Flush(flushToDisk: true);
+            OpenFile.FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        catch (Exception error)
         {
             // A part of a backup would be taken for one, and be in the way of the next attempt.
             if (made)
                 File.Delete(path);
+            if (error is not (IOException or UnauthorizedAccessException))
+                throw;
             throw new FamfsException(ErrorReason.BadRequest, $"{path}: no backup can be written, so nothing is repaired: {error.Message}", error) { Path = path };
         }
+    }
+
+    private static void WriteUncovered(Utf8JsonWriter json, Repair repair)
+    {
+        json.WriteStartArray("uncovered");
+        for (long at = 0; at < repair.Uncovered.LengthBytes; at += repair.UncoveredPieceBytes)
+        {
+            byte[] piece = Read(repair.Device, repair.Uncovered.Offset + at, repair.UncoveredPieceBytes);
+            if (!piece.AsSpan().ContainsAnyExcept((byte)0))
+                continue;
+            json.WriteStartObject();
+            json.WriteNumber("offset", repair.Uncovered.Offset + at);
+            json.WriteString("bytes", Convert.ToHexStringLower(piece));
+            json.WriteEndObject();
+            // A log may be larger than memory.
+            json.Flush();
+        }
+        json.WriteEndArray();
     }
 }

@@ -113,26 +113,20 @@ public sealed class DevicePool : IDisposable
             if (superblock.FileSystem != found[0].Superblock.FileSystem)
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: belongs to file system {superblock.FileSystem}, {found[0].Device.Path} to {found[0].Superblock.FileSystem}") { Path = device.Path };
         }
-        // The flags are covered by no checksum and often zero: the log decides, the flags when several have one.
-        List<(DaxDevice Device, Famfs2Superblock Superblock)> first = found.FindAll(f => IsFamfs2First(f.Device, f.Superblock));
-        if (first.Count != 1)
+        List<Famfs2Claim> claims = [.. found.Select(f => Famfs2Media.ReadClaim(f.Device, f.Superblock))];
+        IReadOnlyList<int> first = Famfs2Claim.FindFirst(claims);
+        (DaxDevice primaryDevice, Famfs2Superblock primary) = found[first[0]];
+        if (first.Count > 1 && claims[first[0]].HasLog)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{found[first[1]].Device.Path}: both it and {primaryDevice.Path} are first devices of a file system") { Path = found[first[1]].Device.Path };
+        if (!claims[first[0]].HasLog)
         {
-            List<(DaxDevice Device, Famfs2Superblock Superblock)> flagged = (first.Count == 0 ? found : first).FindAll(f => f.Superblock.Flags != Famfs2Superblock.SecondaryFlag);
-            if (flagged.Count == 0)
+            if (primary.Flags == Famfs2Superblock.SecondaryFlag)
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", devices.Select(d => d.Path))}: none is the first device of a file system");
-            if (flagged.Count > 1 && first.Count > 1)
-                throw new FamfsException(ErrorReason.WrongFilesystem, $"{flagged[1].Device.Path}: both it and {flagged[0].Device.Path} are first devices of a file system") { Path = flagged[1].Device.Path };
-            if (first.Count == 0)
-            {
-                (DaxDevice damaged, Famfs2Superblock its) = flagged[0];
-                string? cause = Famfs2Media.FindLengthError(damaged, its);
-                if (cause is null)
-                    Famfs2Media.ReadHeader(damaged, its, out _, out cause);
-                throw Famfs2Media.Corrupt(damaged, cause);
-            }
-            first = flagged;
+            string? cause = Famfs2Media.FindLengthError(primaryDevice, primary);
+            if (cause is null)
+                Famfs2Media.ReadHeader(primaryDevice, primary, out _, out cause);
+            throw Famfs2Media.Corrupt(primaryDevice, cause);
         }
-        (DaxDevice primaryDevice, Famfs2Superblock primary) = first[0];
         RequireShared(primaryDevice);
         DevicePool pool = new(DescribeFamfs2(primary, primaryDevice), primary) { _devices = [primaryDevice], _superblocks = [null] };
         pool._superblocks[0] = pool.Primary;
@@ -144,24 +138,49 @@ public sealed class DevicePool : IDisposable
         return pool;
     }
 
-    /// <summary>True for a famfs-2 device that has a log, which makes it the first of its file system.</summary>
-    internal static bool IsFamfs2First(DaxDevice device, Famfs2Superblock superblock) =>
-        Famfs2Media.FindLengthError(device, superblock) is null && Famfs2Media.ReadHeader(device, superblock, out _, out _) != Famfs2HeaderVerdict.Damaged;
-
-    /// <summary>Those famfs-2 devices that are the first of their file system: that have a log, whatever their flags say;
-    /// when none has a sound one, those that do not say that they are further ones, or else all.</summary>
+    /// <summary>Those famfs-2 devices that are the first of their file system, as <see cref="Famfs2Claim.FindFirst"/> judges
+    /// them, of each file system that is there.</summary>
     internal static IReadOnlyList<DaxDevice> FindFamfs2First(IReadOnlyList<DaxDevice> devices)
     {
-        List<(DaxDevice Device, Famfs2Superblock Superblock)> found = [];
+        List<(DaxDevice Device, Famfs2Claim Claim)> found = [];
         foreach (DaxDevice device in devices)
         {
             if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) == SuperblockVerdict.Famfs2)
-                found.Add((device, superblock!));
+                found.Add((device, Famfs2Media.ReadClaim(device, superblock!)));
         }
-        List<(DaxDevice Device, Famfs2Superblock Superblock)> first = found.FindAll(f => IsFamfs2First(f.Device, f.Superblock));
+        return [.. found.GroupBy(f => f.Claim.Superblock.FileSystem).SelectMany(g => Famfs2Claim.FindFirst([.. g.Select(f => f.Claim)]).Select(i => g.ElementAt(i).Device))];
+    }
+
+    /// <summary>Of open devices those of one file system: of the one that the first <paramref name="required"/> belong to, or else of
+    /// the only one of which a first device is here. Empty when there is none; throws WRONG_FILESYSTEM for several first
+    /// devices. Others, and devices that a famfs-2 log does not name, are left out unless required.</summary>
+    public static IReadOnlyList<DaxDevice> SelectOwn(IReadOnlyList<DaxDevice> devices, int required)
+    {
+        List<(DaxDevice Device, Guid? FileSystem, bool IsFirst, Famfs2Claim? Claim)> read = [];
+        IReadOnlyList<DaxDevice> famfs2First = FindFamfs2First(devices);
+        foreach (DaxDevice device in devices)
+        {
+            Famfs2Claim? claim = Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2 ? Famfs2Media.ReadClaim(device, famfs2!) : null;
+            if (claim is not null)
+                read.Add((device, famfs2!.FileSystem, claim.HasLog && famfs2First.Contains(device), claim));
+            else if (ReadSuperblock(device, out Superblock? native, out _) == SuperblockVerdict.Native)
+                read.Add((device, native!.FileSystem, native.IsPrimary, null));
+            else
+                read.Add((device, null, false, null));
+        }
+        Guid? wanted = read.Take(required).Select(r => r.FileSystem).FirstOrDefault(f => f is not null);
+        List<(DaxDevice Device, Guid? FileSystem, bool IsFirst, Famfs2Claim? Claim)> first = read.FindAll(r => r.IsFirst && (wanted is null || r.FileSystem == wanted));
+        if (wanted is null && first.Count > 1)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{first[1].Device.Path}: both it and {first[0].Device.Path} are first devices of a file system; name the one that is meant") { Path = first[1].Device.Path };
+        // Without a sound log none of them is the first; opening them says what is wrong with it.
         if (first.Count == 0)
-            first = found.FindAll(f => f.Superblock.Flags != Famfs2Superblock.SecondaryFlag);
-        return [.. (first.Count == 0 ? found : first).Select(f => f.Device)];
+            return [.. read.Where((r, i) => i < required || (r.Claim is not null && (wanted is null || r.FileSystem == wanted))).Select(r => r.Device)];
+        return
+        [
+            .. read.Where((r, i) => i < required || (r.FileSystem == first[0].FileSystem && r.Claim is null == first[0].Claim is null
+                && (r.Claim is null || r.IsFirst || first[0].Claim!.Names(r.Claim))))
+                .Select(r => r.Device),
+        ];
     }
 
     /// <summary>What the two formats have in common.</summary>
@@ -349,4 +368,37 @@ public sealed class DevicePool : IDisposable
         foreach (DaxDevice? device in _devices)
             device?.Dispose();
     }
+}
+
+/// <summary>What a famfs-2 device says of its place in its file system.</summary>
+/// <param name="Superblock">Its superblock.</param>
+/// <param name="Log">The devices that the log on it names; null when it has no sound one.</param>
+internal sealed record Famfs2Claim(Famfs2Superblock Superblock, Famfs2DeviceTable? Log)
+{
+    /// <summary>Has what looks like a log. A further device may: at the same place it has bytes of a file, which may be a copy
+    /// of a log.</summary>
+    public bool HasLog => Log is not null;
+
+    /// <summary>1, 0 or −1: the flags say first device, nothing, or further one. No checksum covers them, they may be stale.</summary>
+    private int Rank => Superblock.Flags switch { Famfs2Superblock.PrimaryFlag => 1, Famfs2Superblock.SecondaryFlag => -1, _ => 0 };
+
+    /// <summary>Indices of those claims of one file system that are of its first device: one, unless nothing tells. A log
+    /// makes a device the first, but not against one whose flags say more and that this log does not name (it is the first, its own
+    /// log damaged); nor when another log names the device. Without any log: what does not say that it is a further
+    /// device, or else all.</summary>
+    public static IReadOnlyList<int> FindFirst(IReadOnlyList<Famfs2Claim> claims)
+    {
+        List<int> all = [.. Enumerable.Range(0, claims.Count)];
+        List<int> first = all.FindAll(i => claims[i].HasLog && !claims.Any(d => d.Rank > claims[i].Rank && !claims[i].Names(d)));
+        if (first.Count > 1 && first.FindAll(i => !first.Any(other => other != i && claims[other].Names(claims[i]))) is { Count: > 0 } unnamed)
+            first = unnamed;
+        if (first.Count > 1 && first.FindAll(i => claims[i].Rank >= 0) is { Count: > 0 } unmarked)
+            first = unmarked;
+        if (first.Count == 0)
+            first = all.FindAll(i => !claims[i].HasLog && claims[i].Rank >= 0);
+        return first.Count > 0 ? first : all;
+    }
+
+    /// <summary>The log on this device adds <paramref name="device"/> as a further one.</summary>
+    public bool Names(Famfs2Claim device) => Log?.Find(device.Superblock.Device) is { Value: > 0 };
 }

@@ -160,6 +160,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         HashSet<string> here = [.. opened.Select(d => d.MemoryIdentity)];
         List<Candidate> given = [.. opened.Select(d => Describe(d) ?? throw Superblock.ErrorOf(DevicePool.ReadSuperblock(d, out _, out string cause), d.Path, cause))];
         List<Candidate> found = [.. Read(places.Where(IsSearched).SelectMany(Expand), here)];
+        JudgeFamfs2(given, found);
         Candidate? primary = given.Find(s => s.IsPrimary);
         if (primary is null)
         {
@@ -180,11 +181,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         if (primary.Format == FileSystemFormat.Famfs2)
         {
             // Only the log gives them an index; one that it does not name is no device of the file system (yet).
-            using DaxDevice first = DaxDevice.Open(primary.Path, readOnly: true, coherent: true);
-            Famfs2Media.ReadSuperblock(first, out Famfs2Superblock? superblock, out _);
-            Famfs2Media.ReadHeader(first, superblock!, out Famfs2LogHeader header, out _);
-            Famfs2DeviceTable table = Famfs2Media.ReadDeviceTable(first, superblock!, header.Settled);
-            own.RemoveAll(f => f.Path != primary.Path && (f.IsPrimary || table.Find(f.Device) is null));
+            own.RemoveAll(f => f.Path != primary.Path && !primary.Famfs2!.Names(f.Famfs2!));
         }
         foreach (IGrouping<string, Candidate> claims in own
             .Where(f => given.All(g => g.Claim != f.Claim))
@@ -219,12 +216,29 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
         }
     }
 
+    /// <summary>Marks the first device of each famfs-2 file system, which only all of its devices together tell.</summary>
+    private static void JudgeFamfs2(params IEnumerable<List<Candidate>> lists)
+    {
+        foreach (IGrouping<Guid, (List<Candidate> List, int Index)> one in lists
+            .SelectMany(list => Enumerable.Range(0, list.Count).Select(index => (List: list, Index: index)))
+            .Where(c => c.List[c.Index].Famfs2 is not null)
+            .GroupBy(c => c.List[c.Index].FileSystem))
+        {
+            List<(List<Candidate> List, int Index)> members = [.. one];
+            foreach (int first in Famfs2Claim.FindFirst([.. members.Select(m => m.List[m.Index].Famfs2!)]))
+            {
+                (List<Candidate> list, int index) = members[first];
+                list[index] = list[index] with { IsPrimary = list[index].Famfs2!.HasLog };
+            }
+        }
+    }
+
     /// <summary>What a device's own superblock says it is; null when it has no sound one. Throws MEDIA_CORRUPT for a native one that
     /// is shorter than it says.</summary>
     private static Candidate? Describe(DaxDevice device)
     {
         if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2)
-            return new(device.Path, FileSystemFormat.Famfs2, famfs2!.FileSystem, famfs2.Device, null, DevicePool.IsFamfs2First(device, famfs2));
+            return new(device.Path, FileSystemFormat.Famfs2, famfs2!.FileSystem, famfs2.Device, null, IsPrimary: false) { Famfs2 = Famfs2Media.ReadClaim(device, famfs2) };
         if (DevicePool.ReadSuperblock(device, out _, out _) != SuperblockVerdict.Native)
             return null;
         Superblock native = DevicePool.RequireSuperblock(device);
@@ -237,9 +251,12 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, TimeProvider cloc
     /// <param name="FileSystem">Uuid of its file system.</param>
     /// <param name="Device">Its uuid.</param>
     /// <param name="Index">Its index; null in famfs-2, where the log says it.</param>
-    /// <param name="IsPrimary">It is the first device.</param>
+    /// <param name="IsPrimary">It is the first device; of famfs-2 as <see cref="JudgeFamfs2"/> finds.</param>
     private sealed record Candidate(string Path, FileSystemFormat Format, Guid FileSystem, Guid Device, DeviceIndex? Index, bool IsPrimary)
     {
+        /// <summary>Of a famfs-2 device, what it says of its place.</summary>
+        public Famfs2Claim? Famfs2 { get; init; }
+
         /// <summary>What at most one device of a file system is.</summary>
         public string Claim => Index?.ToString() ?? Device.ToString();
     }

@@ -58,6 +58,15 @@ public static class Famfs2Media
         return verdict;
     }
 
+    /// <summary>Reads what a device says of its place in its file system.</summary>
+    internal static Famfs2Claim ReadClaim(DaxDevice device, Famfs2Superblock superblock)
+    {
+        bool hasLog = FindLengthError(device, superblock) is null;
+        Famfs2LogHeader header = default;
+        hasLog = hasLog && ReadHeader(device, superblock, out header, out _) != Famfs2HeaderVerdict.Damaged;
+        return new(superblock, hasLog ? ReadDeviceTable(device, superblock, header.Settled) : null);
+    }
+
     /// <summary>The devices that the first <paramref name="count"/> entries add.</summary>
     public static Famfs2DeviceTable ReadDeviceTable(DaxDevice device, Famfs2Superblock superblock, ulong count)
     {

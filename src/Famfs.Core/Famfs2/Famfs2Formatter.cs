@@ -72,13 +72,13 @@ public static class Famfs2Formatter
     }
 
     /// <summary>Prepares one further device; the entry that makes it part of the pool is the master's to write.</summary>
-    public static Famfs2Superblock FormatFurther(DaxDevice device, Famfs2Superblock primary, bool force, bool zero)
+    public static Famfs2Superblock FormatFurther(DaxDevice device, Famfs2Superblock primary, bool force)
     {
         FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
         Famfs2Superblock superblock = SuperblockOf(device, primary.FileSystem, primary.System, primary.LogLengthBytes, further: true) with { UnitBytes = primary.UnitBytes };
         device.Zero(0, MediaLayout.UnitBytes);
         device.Fence();
-        Prepare(device, superblock, zero);
+        Prepare(device, superblock, zero: false);
         return superblock;
     }
 

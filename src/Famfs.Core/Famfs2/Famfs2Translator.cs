@@ -112,7 +112,10 @@ public sealed class Famfs2Translator
         if (refusal is { } why)
         {
             finding = Find(why.Code, why.Cause, passedOver: true);
-            batch.Add(RecordType.EntryPassedOver, new EntryPassedOver { Index = NextIndex, EntryType = (uint)entry.Type, Code = why.Code, Cause = why.Cause }, FrameFlags.Skippable);
+            EntryPassedOver record = new() { Index = NextIndex, EntryType = (uint)entry.Type, Code = why.Code, Cause = why.Cause };
+            if (entry.Type == Famfs2EntryType.File)
+                record.Extents.AddRange(FindWithheld(Famfs2File.Parse(entry)));
+            batch.Add(RecordType.EntryPassedOver, record, FrameFlags.Skippable);
         }
         NextIndex++;
         return finding;
@@ -339,6 +342,23 @@ public sealed class Famfs2Translator
         if (extent.OffsetBytes > device || extent.LengthBytes > device - extent.OffsetBytes)
             return new("extent-range", $"{what} is outside the device's {device} bytes");
         return null;
+    }
+
+    /// <summary>The units that a file names, as far as the pool has them: to existing tools they are that file's, whatever
+    /// else is wrong with it.</summary>
+    private IEnumerable<Extent> FindWithheld(Famfs2File file)
+    {
+        ulong unit = (ulong)_superblock.UnitBytes;
+        foreach (Famfs2Extent extent in file.Extents)
+        {
+            ulong device = extent.Device < (ulong)_devices.Count ? (ulong)_devices.LengthOf((int)extent.Device) : 0;
+            if (extent.OffsetBytes >= device || extent.LengthBytes == 0)
+                continue;
+            ulong start = extent.OffsetBytes / unit * unit;
+            ulong rest = device - extent.OffsetBytes;
+            ulong end = extent.LengthBytes >= rest ? device : (extent.OffsetBytes + extent.LengthBytes + unit - 1) / unit * unit;
+            yield return new() { Device = (uint)extent.Device, OffsetBytes = start, LengthBytes = end - start };
+        }
     }
 
     /// <summary>The extents, all inside their devices, have room for every byte of the file.</summary>

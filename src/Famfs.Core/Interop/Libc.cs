@@ -135,6 +135,9 @@ public static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true)]
     public static partial int close(int fd);
 
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int fsync(int fd);
+
     /// <summary>LOCK_EX | LOCK_NB of sys/file.h.</summary>
     public const int LOCK_EX_NB = 2 | 4;
 

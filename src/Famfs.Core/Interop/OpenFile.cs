@@ -19,5 +19,14 @@ internal sealed class OpenFile : SafeHandleMinusOneIsInvalid
         return attributes;
     }
 
+    /// <summary>Brings the names in a directory to the disk: a file that is flushed may lack its name after a crash. Errors:
+    /// IOException.</summary>
+    public static void FlushDirectory(string path)
+    {
+        using OpenFile directory = new(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0));
+        if (directory.IsInvalid || Libc.fsync(directory.Descriptor) != 0)
+            throw new IOException($"{path}: cannot be flushed to the disk: {Errno.Describe(Errno.Last)}");
+    }
+
     protected override bool ReleaseHandle() => Libc.close((int)handle) == 0;
 }

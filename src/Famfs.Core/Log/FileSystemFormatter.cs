@@ -87,7 +87,7 @@ public static class FileSystemFormatter
 
     /// <summary>Prepares one further device for AddDevice; the record that makes it part of the pool is the
     /// master's to write.</summary>
-    public static Superblock FormatFurther(DaxDevice device, Superblock primary, DeviceIndex index, bool force, bool zero, TimeProvider clock)
+    public static Superblock FormatFurther(DaxDevice device, Superblock primary, DeviceIndex index, bool force, TimeProvider clock)
     {
         RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
         Superblock superblock = new()
@@ -102,7 +102,7 @@ public static class FileSystemFormatter
             Label = primary.Label,
             CreatedNs = NowNs(clock),
         };
-        device.Zero(0, zero ? superblock.DeviceLengthBytes : MediaLayout.UnitBytes);
+        device.Zero(0, MediaLayout.UnitBytes);
         WriteSuperblock(device, superblock);
         return superblock;
     }

@@ -27,6 +27,7 @@ public sealed class ReplayState : IDisposable
 {
     private readonly IReplayObserver? _observer;
     private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
+    private readonly List<MapExtent> _withheld = [];
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -108,6 +109,13 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>Next inode number to give. Owner's thread.</summary>
     public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
+
+    /// <summary>famfs-2: entries that have no effect. Owner's thread.</summary>
+    public long PassedOverCount { get; private set; }
+
+    /// <summary>famfs-2: extents of files that have no effect, which may overlap anything. Existing tools see those files, so
+    /// what is free of this space is not given away. Owner's thread.</summary>
+    public IReadOnlyList<MapExtent> WithheldExtents => _withheld;
 
     /// <summary>Highest term of any record. Owner's thread.</summary>
     public Term HighestTerm { get; private set; }
@@ -223,11 +231,20 @@ public sealed class ReplayState : IDisposable
             case RecordType.PolicySet:
                 ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload), frame);
                 break;
+            case RecordType.EntryPassedOver:
+                ApplyEntryPassedOver(EntryPassedOver.Parser.ParseFrom(frame.Payload));
+                break;
             default:
                 if ((frame.Flags & FrameFlags.Skippable) == 0)
                     throw new FamfsException(ErrorReason.NotSupportedByFormat, $"record {frame.Sequence} has type {(int)frame.Type}, which this version does not know: made by a newer version");
                 break;
         }
+    }
+
+    private void ApplyEntryPassedOver(EntryPassedOver r)
+    {
+        _withheld.AddRange([.. r.Extents.Select(RequireExtent)]);
+        PassedOverCount++;
     }
 
     private void ApplyFileCreated(in RecordFrame frame)

@@ -62,18 +62,9 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
     /// here; other devices are passed over. Its devices stay this object's. Errors as of <see cref="DevicePool.Open"/>.</summary>
     public DevicePool OpenPool()
     {
-        List<(DaxDevice Device, Superblock? Superblock)> read = [.. _devices.Select(d => (d, DevicePool.ReadSuperblock(d, out Superblock? superblock, out _) == SuperblockVerdict.Native ? superblock : null))];
         if (_required == _devices.Count)
             return DevicePool.Open(_devices);
-        Guid? wanted = read.Take(_required).Select(r => r.Superblock?.FileSystem).FirstOrDefault();
-        if (wanted is null)
-        {
-            List<(DaxDevice Device, Superblock? Superblock)> first = read.FindAll(r => r.Superblock is { IsPrimary: true });
-            if (first.Count > 1)
-                throw new FamfsException(ErrorReason.WrongFilesystem, $"{first[1].Device.Path}: both it and {first[0].Device.Path} are first devices of a file system; name the one that is meant") { Path = first[1].Device.Path };
-            wanted = first.Count == 0 ? null : first[0].Superblock!.FileSystem;
-        }
-        List<DaxDevice> own = [.. read.Where((r, i) => i < _required || (r.Superblock is not null && r.Superblock.FileSystem == wanted)).Select(r => r.Device)];
+        IReadOnlyList<DaxDevice> own = DevicePool.SelectOwn(_devices, _required);
         return own.Count > 0 ? DevicePool.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
     }
 

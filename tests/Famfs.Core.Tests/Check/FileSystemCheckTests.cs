@@ -107,6 +107,142 @@ public sealed class FileSystemCheckTests : IDisposable
         Assert.Empty(result.Repairs);
     }
 
+    /// <summary>The next append would lie over it.</summary>
+    [Theory]
+    [InlineData(2UL, 5UL)]
+    [InlineData(5UL, 1UL)]
+    public void Counters_that_differ_are_left_alone_when_one_of_them_covers_a_good_entry_behind_a_bad_one(ulong sequence, ulong index)
+    {
+        Famfs2Image image = Start().Directory("a").Directory("b").Directory("c");
+        image.WriteHeader(sequence, index);
+        image.Flip(Famfs2Layout.EntryOffset(3) + 60, 1);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(["index-skew"], result.Findings.Select(f => f.Code));
+        Assert.Empty(result.Repairs);
+    }
+
+    /// <summary>The header shares its cache line with the start of entry 0.</summary>
+    [Fact]
+    public void A_log_header_is_never_written_anew_when_a_good_entry_is_anywhere_behind_what_its_counters_cover()
+    {
+        Famfs2Image image = Start().Directory("a");
+        image.WriteHeader(0, 0);
+        image.Flip(Famfs2Layout.LogOffset + 1, 4);
+        image.Flip(Famfs2Layout.EntryOffset(0) + 1, 4);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(["unusable", "log-header"], result.Findings.Select(f => f.Code));
+        Assert.Empty(result.Repairs);
+    }
+
+    /// <summary>At the log's place of a further device are bytes of a file, which may be a copy of a log.</summary>
+    [Theory]
+    [InlineData(Famfs2Superblock.PrimaryFlag, Famfs2Superblock.SecondaryFlag, false)]
+    [InlineData(0U, Famfs2Superblock.SecondaryFlag, false)]
+    [InlineData(Famfs2Superblock.PrimaryFlag, 0U, false)]
+    [InlineData(0U, 0U, false)]
+    [InlineData(Famfs2Superblock.SecondaryFlag, 0U, false)]
+    [InlineData(0U, Famfs2Superblock.SecondaryFlag, true)]
+    [InlineData(Famfs2Superblock.PrimaryFlag, 0U, true)]
+    public void A_log_in_a_file_of_a_further_device_is_neither_read_nor_repaired(uint flags, uint furtherFlags, bool damaged)
+    {
+        foreach (bool own in new[] { false, true })
+        {
+            (Famfs2Image image, FakeSharedMemory further) = WithFurther(flags, furtherFlags);
+            Famfs2Image other = own ? image : Start();
+            byte[] copy = new byte[Famfs2Layout.HeaderBytes + (3 * Famfs2Layout.EntryBytes)];
+            other.Memory.ReadMemory(Famfs2Layout.LogOffset, copy);
+            further.WriteMemory(Famfs2Layout.LogOffset, copy);
+            if (!damaged)
+            {
+                foreach (FakeSharedMemory[] order in (FakeSharedMemory[][])[[image.Memory, further], [further, image.Memory]])
+                {
+                    CheckResult sound = Run(order);
+                    Assert.Empty(sound.Findings);
+                    Assert.Equal(1, sound.Files);
+                }
+                // Counters of the file's bytes that differ are its own business.
+                further.WriteMemory(Famfs2Layout.LogOffset + Famfs2LogHeader.CountersOffset, [1]);
+                Assert.Empty(Run(image.Memory, further).Findings);
+                continue;
+            }
+            further.WriteMemory(Famfs2Layout.LogOffset + Famfs2LogHeader.CountersOffset, [1]);
+            image.Flip(Famfs2Layout.LogOffset + 1, 4);
+            CheckResult result = Run(further, image.Memory);
+            Assert.Equal(["unusable", "log-header"], result.Findings.Select(f => f.Code));
+            Repair repair = Assert.Single(result.Repairs);
+            Assert.Equal(("log-header", image.Memory.Attach("c").Path), (repair.Code, repair.Device.Path));
+            Repair(result, image.Memory, further);
+        }
+    }
+
+    [Fact]
+    public void A_superblock_that_names_no_system_is_told()
+    {
+        Famfs2Image image = Start();
+        image.Superblock = image.Superblock with { System = Guid.Empty };
+        image.WriteSuperblock();
+        Assert.Equal([("system-uuid", FindingSeverity.Warning)], Run(image.Memory).Findings.Select(f => (f.Code, f.Severity)));
+    }
+
+    [Fact]
+    public void Of_devices_that_a_search_has_opened_those_of_one_famfs_2_file_system_are_taken()
+    {
+        (Famfs2Image image, FakeSharedMemory further) = WithFurther(0, 0);
+        FakeSharedMemory stranger = Further(image, Guid.NewGuid(), 0, "stranger");
+        FakeSharedMemory[] native = Native();
+        Famfs2Image other = Start();
+        other.Superblock = other.Superblock with { FileSystem = Guid.NewGuid() };
+        other.WriteSuperblock();
+        DaxDevice Device(FakeSharedMemory memory) => memory.Attach("s");
+        DaxDevice[] mine = [Device(stranger), Device(further), Device(image.Memory), Device(new(8L * Unit, 1))];
+        Assert.Equal([mine[1], mine[2]], DevicePool.SelectOwn(mine, 0));
+        Assert.Equal([mine[2], mine[1]], DevicePool.SelectOwn([mine[2], mine[0], mine[1], Device(other.Memory), Device(native[0]), Device(native[1])], 1));
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => DevicePool.SelectOwn([.. mine, Device(native[0])], 0)).Reason);
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => DevicePool.SelectOwn([.. mine, Device(other.Memory)], 0)).Reason);
+        DaxDevice[] both = [Device(native[1]), Device(native[0])];
+        Assert.Equal(both, DevicePool.SelectOwn([both[0], mine[1], both[1], mine[0]], 0));
+        Assert.Equal(both, DevicePool.SelectOwn([both[0], mine[2], both[1]], 1));
+        Assert.Empty(DevicePool.SelectOwn([mine[3], both[0]], 0));
+        image.Flip(Famfs2Layout.LogOffset + 1, 4);
+        Assert.Contains("log header magic is wrong", Assert.Throws<FamfsException>(() => DevicePool.Open(DevicePool.SelectOwn([mine[1], mine[2], mine[3]], 0))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_a_repair_leaves_uncovered_is_in_the_backup_before_the_next_append_writes_over_it()
+    {
+        Famfs2Image image = Start();
+        foreach (int _ in Enumerable.Range(0, 2))
+        {
+            image.Directory("torn");
+            image.Flip(Famfs2Layout.EntryOffset(image.Count - 1) + 60, 0xFF);
+        }
+        image.WriteHeader(6, 6);
+        byte[] torn = new byte[2 * Famfs2Layout.EntryBytes];
+        image.Memory.ReadMemory(Famfs2Layout.EntryOffset(2), torn);
+        string path = Path.Combine(_directory, "uncovered");
+        FileSystemRepair.Apply(Run(image.Memory).Repairs, path);
+        using JsonDocument backup = JsonDocument.Parse(File.ReadAllText(path));
+        JsonElement one = Assert.Single(backup.RootElement.EnumerateArray());
+        Assert.Equal(
+            [
+                (Famfs2Layout.EntryOffset(2), Convert.ToHexStringLower(torn.AsSpan(0, Famfs2Layout.EntryBytes))),
+                (Famfs2Layout.EntryOffset(3), Convert.ToHexStringLower(torn.AsSpan(Famfs2Layout.EntryBytes))),
+            ],
+            one.GetProperty("uncovered").EnumerateArray().Select(e => (e.GetProperty("offset").GetInt64(), e.GetProperty("bytes").GetString()!)));
+    }
+
+    [Fact]
+    public void A_backup_that_memory_does_not_give_leaves_no_part_of_one()
+    {
+        Famfs2Image image = Start().Directory("a");
+        image.WriteHeader(2, 3);
+        CheckResult result = Run(image.Memory);
+        image.Memory.Poison(Famfs2Layout.LogOffset, 64);
+        string path = Path.Combine(_directory, "part");
+        Assert.Throws<DeviceFaultException>(() => FileSystemRepair.Apply(result.Repairs, path));
+        Assert.False(File.Exists(path));
+    }
+
     [Fact]
     public void A_damaged_log_header_is_written_anew_when_nothing_of_it_must_be_guessed()
     {
@@ -399,6 +535,27 @@ public sealed class FileSystemCheckTests : IDisposable
     private static IEnumerable<long> Range(long start, int count) => Enumerable.Range(0, count).Select(i => start + i);
 
     private static Famfs2Image Start() => new Famfs2Image().Directory("d").Add(Famfs2Image.File("d/f", 1, Famfs2Image.Extent(Famfs2Image.FirstFreeUnit)));
+
+    /// <summary>A file system of two devices.</summary>
+    private static (Famfs2Image Image, FakeSharedMemory Further) WithFurther(uint flags, uint furtherFlags)
+    {
+        Famfs2Image image = Start();
+        image.Superblock = image.Superblock with { Flags = flags };
+        image.WriteSuperblock();
+        Guid device = Guid.NewGuid();
+        FakeSharedMemory further = Further(image, device, furtherFlags, "further");
+        image.Add(new Famfs2Device((ulong)further.LengthBytes, device, 1));
+        return (image, further);
+    }
+
+    private static FakeSharedMemory Further(Famfs2Image image, Guid device, uint flags, string name)
+    {
+        FakeSharedMemory further = new(16L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = name };
+        byte[] block = new byte[Famfs2Superblock.Size];
+        (image.Superblock with { Device = device, DeviceLengthBytes = further.LengthBytes, Flags = flags }).Format(block);
+        further.WriteMemory(0, block);
+        return further;
+    }
 
     private static FakeSharedMemory[] Native()
     {

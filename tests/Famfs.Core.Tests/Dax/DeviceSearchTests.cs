@@ -171,7 +171,7 @@ public sealed class DeviceSearchTests : IDisposable
         Famfs2Superblock primary = MakeFamfs2("old0", "old1");
         MakeBlank("old2");
         using (DaxDevice stranger = DaxDevice.Open(PathOf("old2")))
-            Famfs2Formatter.FormatFurther(stranger, primary, force: false, zero: false); // its entry was never written
+            Famfs2Formatter.FormatFurther(stranger, primary, force: false); // its entry was never written
         using DevicePool pool = Search(places).Open();
         Assert.Equal(FileSystemFormat.Famfs2, pool.Format);
         Assert.Equal([PathOf("old0"), PathOf("old1")], pool.Present.Select(i => pool.Require(i).Path));
@@ -186,7 +186,7 @@ public sealed class DeviceSearchTests : IDisposable
         MakeBlank("old2");
         Famfs2Superblock third;
         using (DaxDevice device = DaxDevice.Open(PathOf("old2")))
-            third = Famfs2Formatter.FormatFurther(device, primary, force: false, zero: false);
+            third = Famfs2Formatter.FormatFurther(device, primary, force: false);
         byte[] entry = new byte[Famfs2Entry.Size];
         new Famfs2Device((ulong)third.DeviceLengthBytes, third.Device, 2).Format(entry, 1);
         pool.PrimaryDevice.Write(Famfs2Layout.EntryOffset(1), entry);
@@ -244,7 +244,7 @@ public sealed class DeviceSearchTests : IDisposable
     {
         MakeBlank(name);
         using DaxDevice device = DaxDevice.Open(PathOf(name));
-        Superblock made = FileSystemFormatter.FormatFurther(device, pool.Primary, new(index), force: false, zero: false, TimeProvider.System);
+        Superblock made = FileSystemFormatter.FormatFurther(device, pool.Primary, new(index), force: false, TimeProvider.System);
         return new() { Index = index, DeviceUuid = made.Device.ToByteString() };
     }
 

@@ -136,12 +136,12 @@ public sealed class FileSystemFormatterTests
     {
         LogBench bench = new();
         FakeSharedMemory more = Memory(3);
-        Superblock superblock = FileSystemFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(1), force: false, zero: true, TimeProvider.System);
+        Superblock superblock = FileSystemFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(1), force: false, TimeProvider.System);
         Assert.Equal(bench.Superblock.FileSystem, superblock.FileSystem);
         using DevicePool pool = bench.OpenPool("b");
         Assert.Equal(new DeviceIndex(1), pool.Attach(more.Attach("b")));
         Assert.Equal(superblock.Device, pool.FindUuid(new(1)));
-        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => FileSystemFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(2), force: false, zero: false, TimeProvider.System)).Reason);
+        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => FileSystemFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(2), force: false, TimeProvider.System)).Reason);
     }
 
     private static FakeSharedMemory Memory(int units) => new((long)units * Unit, 1) { Name = $"dax{units}" };
