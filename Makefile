@@ -3,8 +3,9 @@ SHELL := /bin/bash
 DOTNET ?= dotnet
 CONFIGURATION ?= Release
 OUT := artifacts/bin
+NATIVE := artifacts/native
 
-.PHONY: all build publish demo test test-kernel format clean
+.PHONY: all build publish native demo test test-native test-kernel format clean
 
 all: build
 
@@ -14,11 +15,20 @@ build: ## everything, warnings are errors
 publish: ## famfs, famfsd and famfs-master side by side in artifacts/bin
 	for p in Client Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release -o $(OUT) --nologo -v q || exit 1; done
 
+native: ## the same as native programs in artifacts/native, which need no .NET on the host; needs gcc (or clang) and zlib1g-dev
+	rm -rf $(NATIVE)
+	for p in Client Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release --use-current-runtime -p:PublishAot=true $(if $(shell command -v clang),,-p:CppCompilerAndLinker=gcc) -o $(NATIVE) --nologo -v q || exit 1; done
+	mv $(NATIVE)/Famfs.Client $(NATIVE)/famfs
+	rm -f $(NATIVE)/Famfs.* $(NATIVE)/*.xml
+
 demo: publish ## the main job, end to end, on this machine
 	deploy/demo.sh $(OUT)
 
 test: ## builds and runs all tests; ends with "N passed, N failed, N skipped"
 	tests/run
+
+test-native: ## the tests of whole programs once more, on the native ones; ends like test
+	tests/run-native $(NATIVE)
 
 test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); ends like test; skipped where those are missing
 	tests/kernel/run

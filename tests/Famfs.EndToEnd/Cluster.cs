@@ -195,6 +195,8 @@ internal sealed class Cluster : IDisposable
 
     private static string Program(string project, string name)
     {
+        if (Environment.GetEnvironmentVariable("FAMFS_TEST_BIN") is { Length: > 0 } folder)
+            return Path.Combine(folder, name);
         Dictionary<string, string?> facts = Assembly.GetExecutingAssembly().GetCustomAttributes<AssemblyMetadataAttribute>().ToDictionary(a => a.Key, a => a.Value);
         string path = Path.Combine(facts["RepositoryRoot"]!, "src", project, "bin", facts["Configuration"]!, "net10.0", name);
         Assert.True(File.Exists(path), $"{path} was not built");

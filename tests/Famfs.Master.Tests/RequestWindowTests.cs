@@ -78,6 +78,49 @@ public sealed class RequestWindowTests
         Assert.False(window.TryFind(Guid.Empty, 1, out _));
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData((1L << 31) - 5000)]
+    [InlineData((1L << 32) - 5000)]
+    public void It_remembers_what_a_dictionary_and_a_queue_would(long firstPosition)
+    {
+        const int Capacity = 3000;
+        Random random = new(4);
+        RequestWindow window = new(_clock, Capacity, firstPosition);
+        Dictionary<Guid, RequestTrace> model = [];
+        Queue<Guid> order = new();
+        List<Guid> ever = [];
+        for (ulong sequence = 1; sequence <= 20_000; sequence++)
+        {
+            if (random.Next(2000) == 0)
+                _clock.Now += random.Next(3) * RequestWindow.Span;
+            _clock.Now += TimeSpan.FromMilliseconds(random.Next(3));
+            Guid id = random.Next(10) == 0 && ever.Count > 0 ? ever[random.Next(ever.Count)] : NewId();
+            RequestTrace trace = Trace(id, sequence, sequence);
+            window.Add(trace);
+            ever.Add(id);
+            if (!model.TryAdd(id, trace))
+                continue;
+            order.Enqueue(id);
+            long oldestNs = (_clock.Now - RequestWindow.Span - RequestWindow.MaxAhead).ToUnixTimeMilliseconds() * 1_000_000;
+            while (order.TryPeek(out Guid first) && (model[first].TimeNs < oldestNs || model.Count > Capacity))
+                model.Remove(order.Dequeue());
+
+            Assert.Equal(model.Count, window.Count);
+            Guid asked = ever[random.Next(ever.Count)];
+            if (model.TryGetValue(asked, out RequestTrace expected))
+            {
+                Assert.True(window.TryFind(asked, expected.Digest, out RequestTrace found));
+                Assert.Equal(expected, found);
+            }
+            else
+            {
+                Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(asked, 0, out _)).Reason);
+            }
+        }
+        Assert.All(model, m => Assert.True(window.TryFind(m.Key, m.Value.Digest, out RequestTrace found) && found == m.Value));
+    }
+
     private Guid NewId() => Guid.CreateVersion7(_clock.Now);
 
     private RequestTrace Trace(Guid id, ulong digest, ulong sequence) =>

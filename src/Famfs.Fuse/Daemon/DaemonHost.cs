@@ -247,7 +247,16 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     /// thread or before serving, never on a worker and never while records are applied.</summary>
     private void LookForDevices()
     {
-        DeviceSearchResult result = _devices.Look(_replica.Pool, _replica.State.Devices, KernelHolds ? AttachHeld : null);
+        LogPosition position = _replica.Position;
+        DeviceSearchResult result;
+        try
+        {
+            result = _devices.Look(_replica.Pool, _replica.State.Devices, KernelHolds ? AttachHeld : null);
+        }
+        finally
+        {
+            _replica.DevicesLookedFor(position);
+        }
         foreach (DeviceIndex index in result.Attached)
             DaemonLog.DeviceAttached(_log, index.Value, _replica.Pool.Require(index).Path);
         foreach ((DeviceAdded device, string cause) in result.Missing)

@@ -35,6 +35,13 @@ internal sealed class Replica : IReplayObserver, IDisposable
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
     private volatile PositionBox _notified = null!;
+
+    // Guard: _acknowledging. A device that joined is looked for before what follows is acknowledged: who was told that this
+    // mount has a file may use it.
+    private readonly object _acknowledging = new();
+    private ulong _heldBehind = ulong.MaxValue; // last sequence that may be acknowledged meanwhile
+    private ulong _joinedBehind; // a device joined behind this one
+
     private volatile KernelNotifier? _notifier;
     private volatile FamfsException? _damage;
 
@@ -99,8 +106,21 @@ internal sealed class Replica : IReplayObserver, IDisposable
         return _damage;
     }
 
-    /// <summary>Called with each position that has been applied and notified, on the notifier's thread.</summary>
+    /// <summary>Called with each position that has been applied and notified, and whose devices were looked for, on the
+    /// thread that did the last of these. Must neither block nor throw.</summary>
     public event Action<LogPosition>? Acknowledgeable;
+
+    /// <summary>The devices that records up to <paramref name="position"/> name were looked for, found or not.</summary>
+    public void DevicesLookedFor(LogPosition position)
+    {
+        lock (_acknowledging)
+        {
+            if (_heldBehind == ulong.MaxValue || position.Sequence.Value <= _joinedBehind)
+                return;
+            _heldBehind = ulong.MaxValue;
+            Acknowledgeable?.Invoke(Notified);
+        }
+    }
 
     /// <summary>Goes on with the same devices reached in another way. The pool so far is given back to the caller.</summary>
     public DevicePool Rehost(DevicePool pool)
@@ -204,6 +224,14 @@ internal sealed class Replica : IReplayObserver, IDisposable
 
     public void DeviceAdded(DeviceAdded device)
     {
+        // Before there is a mount they are looked for anyway.
+        if (_notifier is null)
+            return;
+        lock (_acknowledging)
+        {
+            _joinedBehind = Position.Sequence.Value;
+            _heldBehind = Math.Min(_heldBehind, _joinedBehind);
+        }
     }
 
     public void RequestSeen(in RequestTrace request)
@@ -257,8 +285,12 @@ internal sealed class Replica : IReplayObserver, IDisposable
             last = next;
         if (last.Sequence.Value == 0)
             return;
-        Notified = last;
-        Acknowledgeable?.Invoke(last);
+        lock (_acknowledging)
+        {
+            Notified = last;
+            if (last.Sequence.Value <= _heldBehind)
+                Acknowledgeable?.Invoke(last);
+        }
     }
 
     /// <summary>A position read as one reference.</summary>

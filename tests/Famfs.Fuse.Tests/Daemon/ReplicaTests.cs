@@ -1,0 +1,75 @@
+using System.Collections.Concurrent;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.Fuse.Daemon;
+using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Protocol;
+using Famfs.Fuse.Session;
+using Famfs.TestSupport.Log;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Fuse.Tests.Daemon;
+
+/// <summary>What a mount knows of the log, beside a master that appends to it.</summary>
+public sealed class ReplicaTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-replica-").FullName;
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void What_follows_a_device_that_joined_is_acknowledged_when_the_device_was_looked_for()
+    {
+        var host = Guid.NewGuid();
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(64 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            FileSystemFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
+        using DevicePool pool = DevicePool.Open([DaxDevice.Open(path)]);
+        using Replica replica = new(DevicePool.Open([DaxDevice.Open(path)]), host, default);
+        Assert.Null(replica.Bootstrap());
+        using KernelNotifier notifier = new(new MemoryTransport(), new KernelPresence(), replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
+        ConcurrentQueue<ulong> acknowledged = new();
+        replica.Acknowledgeable += position => acknowledged.Enqueue(position.Sequence.Value);
+        replica.Attach(notifier);
+        var master = TestMaster.Start(pool, 0, host);
+
+        ulong before = Apply(() => MakeDirectory(0, "d"));
+        Await(() => acknowledged.Contains(before));
+        LogPosition early = replica.Position;
+        Apply(() => Join(1));
+        Apply(() => Join(2));
+        ulong last = Apply(() => MakeDirectory(1, "e"));
+        Await(() => replica.Notified.Sequence.Value == last);
+
+        // A look that began before the devices had joined says nothing about them.
+        replica.DevicesLookedFor(early);
+        Assert.Equal(before, acknowledged.Last());
+        replica.DevicesLookedFor(replica.Position);
+        Assert.Equal(last, acknowledged.Last());
+
+        // And later records go out by themselves again.
+        last = Apply(() => MakeDirectory(2, "f"));
+        Await(() => acknowledged.Contains(last));
+
+        void MakeDirectory(ulong inode, string name) =>
+            master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1000 + inode, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8(name) });
+
+        void Join(uint index) => master.Publish(RecordType.DeviceAdded, new DeviceAdded { Index = index, LengthBytes = 64 << 20, SuperblockInode = 16 + index, DeviceUuid = Google.Protobuf.ByteString.CopyFrom(Guid.NewGuid().ToByteArray()) });
+
+        ulong Apply(Action publish)
+        {
+            publish();
+            while (replica.PollMemory() == PollVerdict.Records)
+            {
+            }
+            return replica.Position.Sequence.Value;
+        }
+    }
+
+    private static void Await(Func<bool> condition) => Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(60)), "it does not happen");
+}
