@@ -230,7 +230,7 @@ public sealed class FileSystemCheck : IReplayObserver
                 _repairs.Add(new("superblock-copy", device, offsets[1], copies[0], "the second copy of the superblock is written from the first"));
             }
         }
-        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Native)
+        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Native && Superblock.IsCopyOf(parsed[1]!, copies[0]))
         {
             Add("superblock", $"{device.Path} at 0", causes[0]);
             _repairs.Add(new("superblock", device, 0, copies[1], "the superblock is written from its second copy"));
