@@ -27,7 +27,11 @@ public static class LogImport
     /// <param name="LeftOut">Inodes that were staged or deleted and are not carried over.</param>
     /// <param name="Hosts">Hosts that were registered, and are not: they register anew.</param>
     /// <param name="MasterSlots">Hosts besides that of mkfs that had a master slot, and have none.</param>
-    public sealed record Result(Superblock Superblock, long Files, long Directories, long Symlinks, long Attributes, long LeftOut, long Hosts, long MasterSlots);
+    public sealed record Result(Superblock Superblock, long Files, long Directories, long Symlinks, long Attributes, long LeftOut, long Hosts, long MasterSlots)
+    {
+        /// <summary>famfs-2: entries that had no effect.</summary>
+        public long PassedOver { get; init; }
+    }
 
     /// <summary>Imports <paramref name="state"/>, which an exported log was replayed to, onto <paramref name="devices"/>:
     /// all of its devices, in the order of their indices. <paramref name="options"/>: host, clock, force.</summary>
@@ -46,7 +50,7 @@ public static class LogImport
         Result counted = Collect(state, space, (ulong)devices.Count - 1, records);
         long logBytes = MediaLayout.SegmentHeaderBytes + (2L * MediaLayout.MaxRecordBytes) + ((devices.Count + 8) * 1024L)
             + records.Sum(r => (long)RecordBatch.FrameBytes(r.Payload.Length));
-        // Existing tools have files there; no place for this file system's own things.
+        // Existing tools had files there, which somebody may still want to read; no place for this file system's own things.
         foreach (MapExtent extent in state.WithheldExtents)
             space.ReserveRest(extent);
         MapExtent hostTable = Take(space, MediaLayout.UnitBytes);
@@ -85,7 +89,7 @@ public static class LogImport
             FileSystemFormatter.WriteSuperblock(devices[i], superblocks[i]);
         FileSystemFormatter.WriteFirstTerm(devices, superblocks, options with { RootMode = state.FileSystem!.RootMode, RootUid = state.FileSystem.RootUid, RootGid = state.FileSystem.RootGid }, timeNs, records);
         FileSystemFormatter.WriteSuperblock(devices[0], superblocks[0]);
-        return counted with { Superblock = superblocks[0] };
+        return counted with { Superblock = superblocks[0], PassedOver = state.PassedOverCount };
     }
 
     private static void RequireUsable(IReadOnlyList<DaxDevice> devices, ReplayState state, bool force)

@@ -170,7 +170,7 @@ public sealed class FileSystemCheckTests : IDisposable
             CheckResult result = Run(further, image.Memory);
             Assert.Equal(["unusable", "log-header"], result.Findings.Select(f => f.Code));
             Repair repair = Assert.Single(result.Repairs);
-            Assert.Equal(("log-header", image.Memory.Attach("c").Path), (repair.Code, repair.Device.Path));
+            Assert.Equal(("log-header", $"{image.Memory.Name}@c"), (repair.Code, repair.Device.Path));
             Repair(result, image.Memory, further);
         }
     }

@@ -102,6 +102,28 @@ public sealed class LogImportTests : IDisposable
     }
 
     [Fact]
+    public void Nothing_of_the_new_file_system_lies_where_existing_tools_had_a_file()
+    {
+        using DaxDevice lost = NewDevice("lost");
+        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
+        using ReplayState before = Read(lost);
+        ulong unit = MediaLayout.UnitBytes;
+        Append(before, superblock,
+            (RecordType.FileCreated, File(100, before.NextInode.Value, 1, "f", new(new(0), 2L << 20, 2L << 20))),
+            (RecordType.EntryPassedOver, new EntryPassedOver { Extents = { new Extent { OffsetBytes = unit, LengthBytes = 3 * unit }, new Extent { OffsetBytes = 5 * unit, LengthBytes = 20 * unit } } }));
+        using DaxDevice blank = NewDevice("blank");
+        byte[] theirs = new byte[24 * unit];
+        theirs.AsSpan().Fill(0x5A);
+        blank.Write((long)unit, theirs);
+        LogImport.Result result = LogImport.Run([blank], before, new() { Host = Host, Clock = TimeProvider.System, Force = true });
+        Assert.Equal(1, result.PassedOver);
+        byte[] kept = new byte[24 * unit];
+        blank.Read((long)unit, kept);
+        Assert.False(kept.AsSpan(0, (int)(3 * unit)).ContainsAnyExcept((byte)0x5A));
+        Assert.False(kept.AsSpan((int)(4 * unit)).ContainsAnyExcept((byte)0x5A));
+    }
+
+    [Fact]
     public void A_device_that_a_pool_of_this_host_uses_is_not_imported_onto()
     {
         using DaxDevice made = NewDevice("made");
