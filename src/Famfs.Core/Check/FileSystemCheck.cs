@@ -155,9 +155,10 @@ public sealed class FileSystemCheck : IReplayObserver
             logIsBad = _findings.Skip(before).Any(f => f.Severity == FindingSeverity.Error);
         }
         _phase("records");
+        bool complete = false;
         try
         {
-            Replay(reader, state);
+            complete = Replay(reader, state);
         }
         catch (FamfsException error) when (!logIsBad)
         {
@@ -167,6 +168,9 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             // The check of the log has said what is wrong with it, entry by entry.
         }
+        // Every log begins with the record of mkfs, so a tail before it has lost its line.
+        if (complete && state.FileSystem is null)
+            Add("log-empty", state.Position.ToString(), "the log does not even have the record that mkfs wrote: where it ends was lost, its files are not seen");
         if (reader is Famfs2LogReader famfs2)
         {
             foreach (Famfs2Finding finding in famfs2.Translator.Findings)
@@ -254,7 +258,8 @@ public sealed class FileSystemCheck : IReplayObserver
         }
     }
 
-    private void Replay(ILogReader reader, ReplayState state)
+    /// <summary>True: to its end.</summary>
+    private bool Replay(ILogReader reader, ReplayState state)
     {
         while (true)
         {
@@ -264,10 +269,10 @@ public sealed class FileSystemCheck : IReplayObserver
                     state.ApplyFrames(block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
-                    return;
+                    return true;
                 default:
                     Add("unsettled", state.Position.ToString(), "a master has claimed a term that is not active: the log cannot be read to its end");
-                    return;
+                    return false;
             }
         }
     }

@@ -67,6 +67,67 @@ public sealed class RandomDamageTests : IDisposable
         Assert.InRange(repaired, runs / 10, runs);
     }
 
+    /// <summary>As above of superblocks, anchors and log of the native format: a file that is lost is told, and a repair writes
+    /// superblocks only, as they were.</summary>
+    [Theory]
+    [InlineData(1, 100)]
+    public void A_randomly_damaged_native_file_system_loses_nothing_untold_and_repair_restores_superblocks_only(int firstSeed, int runs)
+    {
+        int repaired = 0;
+        int lost = 0;
+        for (int seed = firstSeed; seed < firstSeed + runs; seed++)
+        {
+            Random random = new(seed);
+            Famfs2Image image = new(Units);
+            image.Directory("d");
+            for (int i = Famfs2Image.FirstFreeUnit; i < Units - 3; i++)
+                image.Add(Famfs2Image.File($"d/f{i}", 1, Famfs2Image.Extent(i)));
+            Superblock superblock = Famfs2Migration.Run([image.Memory.Attach("m")], () => new("aaaaaaaa-1111-4111-8111-111111111111"), TimeProvider.System).Superblock;
+            image.Memory.Settle();
+            List<string> sound = Replay(image) ?? throw new InvalidOperationException($"seed {seed}: cannot be read");
+            byte[] whole = BytesOf(image.Memory);
+            for (int left = random.Next(1, 4); left > 0; left--)
+            {
+                (long start, int length) = random.Next(4) switch
+                {
+                    0 => (0L, 1024),
+                    1 => (MediaLayout.SuperblockCopyOffset, 1024),
+                    2 => (MediaLayout.AnchorOffset, 4 * DaxDevice.LineBytes),
+                    _ => (superblock.FirstSegmentOffset, 4096),
+                };
+                long at = start + random.Next(length);
+                if (random.Next(2) == 0)
+                    image.Flip(at, (byte)(1 << random.Next(8)));
+                else
+                    image.Memory.WriteMemory(at / DaxDevice.LineBytes * DaxDevice.LineBytes, new byte[DaxDevice.LineBytes]);
+            }
+            byte[] before = BytesOf(image.Memory);
+            List<string>? seen = Replay(image);
+            CheckResult first = FileSystemCheck.Run([image.Memory.Attach("c")]);
+            Assert.Equal(before, BytesOf(image.Memory));
+            if (seen is null || !seen.SequenceEqual(sound))
+            {
+                lost++;
+                Assert.True(first.ErrorCount > 0, $"seed {seed}: what is lost is not told");
+            }
+            if (first.Repairs.Count == 0)
+                continue;
+            repaired++;
+            FileSystemRepair.Apply(first.Repairs, Path.Combine(_directory, $"native{seed}"));
+            image.Memory.Settle();
+            byte[] after = BytesOf(image.Memory);
+            foreach (Repair repair in first.Repairs)
+            {
+                Assert.Contains(repair.Offset, (long[])[0, MediaLayout.SuperblockCopyOffset]);
+                Assert.True(whole.AsSpan((int)repair.Offset, repair.Bytes.Length).SequenceEqual(after.AsSpan((int)repair.Offset, repair.Bytes.Length)), $"seed {seed}: the superblock is another one");
+                before.AsSpan((int)repair.Offset, repair.Bytes.Length).CopyTo(after.AsSpan((int)repair.Offset));
+            }
+            Assert.Equal(before, after);
+            Assert.Empty(FileSystemCheck.Run([image.Memory.Attach("c")]).Repairs);
+        }
+        Assert.True(repaired > runs / 10 && lost > runs / 10, $"{repaired} repaired, {lost} lost");
+    }
+
     private static Famfs2Image MakeImage(Random random)
     {
         Famfs2Image image = new(Units);
@@ -158,8 +219,9 @@ public sealed class RandomDamageTests : IDisposable
         {
             return null;
         }
+        using DevicePool opened = pool;
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, null);
-        Famfs2LogReader reader = new(pool);
+        ILogReader reader = FileSystemLog.OpenReader(pool);
         try
         {
             while (reader.Poll(out LogBlock block) == PollVerdict.Records)
