@@ -158,13 +158,15 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
                 bool gone = state.Gone.TryGetValue(view.Mount, out GoneRecord record);
                 ulong lag = master.Sequence.Value - Math.Min(master.Sequence.Value, view.Acknowledged.Sequence.Value);
                 TimeSpan silent = clock.GetElapsedTime(view.LastMovedTimestamp);
+                // Without a line, as on famfs-2, a mount that has everything has nothing to say: its stream is up, or it were not here.
+                bool isSilent = silent > SilentAfter && (view.InTable || lag > 0);
                 list.Add(new()
                 {
                     HostId = view.Host.ToByteString(),
                     Name = state.Hosts.TryGetValue(view.Host, out HostRecord? host) ? host.Name : "",
                     MountId = view.Mount.ToByteString(),
                     BootId = view.Boot.ToByteString(),
-                    State = gone || view.Ended ? HostState.Gone : silent > SilentAfter ? HostState.Silent : lag > 0 ? HostState.Lagging : HostState.Live,
+                    State = gone || view.Ended ? HostState.Gone : isSilent ? HostState.Silent : lag > 0 ? HostState.Lagging : HostState.Live,
                     Evidence = gone ? record.Evidence : view.Ended ? GoneEvidence.CleanUnmount : GoneEvidence.Unspecified,
                     Position = PositionOf(view.Acknowledged),
                     LagRecords = gone || view.Ended ? 0 : lag,

@@ -14,6 +14,7 @@ public sealed class MountTableTests : IDisposable
     private readonly DevicePool _pool;
     private readonly MountTable _mounts;
     private readonly HostTable _table;
+    private readonly SettableClock _clock = new();
 
     public MountTableTests()
     {
@@ -24,7 +25,7 @@ public sealed class MountTableTests : IDisposable
             FileSystemFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
         _pool = DevicePool.Open([DaxDevice.Open(path)]);
         _table = new(_pool);
-        _mounts = new(_table, TimeProvider.System);
+        _mounts = new(_table, _clock);
     }
 
     public void Dispose()
@@ -89,6 +90,33 @@ public sealed class MountTableTests : IDisposable
         _table.Write(0, line with { Counter = 2, State = MountState.Ended });
         _mounts.Scan(_pool.Primary.FileSystem, hostSlots: 1);
         Assert.Empty(_mounts.FindGaps(state));
+    }
+
+    [Fact]
+    public void A_mount_without_a_line_is_silent_only_while_it_is_behind()
+    {
+        using ReplayState state = new(new(_pool.Primary.FileSystem, 0, default, default), default);
+        LogPosition master = new(_pool.Primary.FileSystem, 0, new(5), default);
+        (Guid subscribed, Guid line) = (Guid.NewGuid(), Guid.NewGuid());
+        _mounts.Subscribed(subscribed, Guid.NewGuid(), Guid.NewGuid(), "stock", "1");
+        _table.Write(0, new HostLine { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = line, ReplayedSequence = new(5) });
+        _mounts.Scan(_pool.Primary.FileSystem, hostSlots: 1);
+        HostState Of(Guid mount) => Assert.Single(_mounts.Describe(master, state), h => h.MountId.ToGuid("mount") == mount).State;
+        Assert.Equal((HostState.Lagging, HostState.Live), (Of(subscribed), Of(line)));
+        _clock.Now += MountTable.SilentAfter + TimeSpan.FromSeconds(1);
+        Assert.Equal((HostState.Silent, HostState.Silent), (Of(subscribed), Of(line)));
+        _mounts.Acknowledged(subscribed, master);
+        _clock.Now += MountTable.SilentAfter + TimeSpan.FromSeconds(1);
+        Assert.Equal(HostState.Live, Of(subscribed));
+    }
+
+    private sealed class SettableClock : TimeProvider
+    {
+        public TimeSpan Now { get; set; }
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public override long GetTimestamp() => Now.Ticks;
     }
 
     private static void Apply(ReplayState state, RecordType type, Google.Protobuf.IMessage payload)

@@ -54,7 +54,7 @@ internal static class LogImportCommand
                 }
                 else
                 {
-                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories, {result.Symlinks} symbolic link(s), {result.Attributes} extended attribute(s)"));
+                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories beside the root, {result.Symlinks} symbolic link(s), {result.Attributes} extended attribute(s)"));
                     (long Count, string What)[] leftOut =
                     [
                         (result.LeftOut, "staged or deleted file(s): nobody holds them any more"),

@@ -45,7 +45,7 @@ internal static class MigrateCommand
                 {
                     context.Out.WriteLine(result.Completed
                         ? $"{result.Superblock.FileSystem}: an interrupted migration is complete; native"
-                        : string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories"));
+                        : string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories beside the root"));
                 }
                 return (int)ExitCode.Ok;
             }

@@ -132,7 +132,11 @@ public sealed class FileSystemCheck : IReplayObserver
         }
         catch (FamfsException error)
         {
-            Add("unusable", string.Join(", ", devices.Select(d => d.Path)), error.Message);
+            // Whoever reads this has the path beside it and runs the check already.
+            string cause = error.Message.Replace("; run `famfs check`", "", StringComparison.Ordinal);
+            if (devices is [DaxDevice only] && cause.StartsWith(only.Path + ": ", StringComparison.Ordinal))
+                cause = cause[(only.Path.Length + 2)..];
+            Add("unusable", string.Join(", ", devices.Select(d => d.Path)), cause);
             // A damaged log header is the one thing that can be made good before the file system opens.
             foreach (DaxDevice device in DevicePool.FindFamfs2First(devices))
                 Famfs2LogCheck.RunOnHeader(device, _findings, _repairs);

@@ -31,7 +31,7 @@ public sealed class MasterPlace : IDisposable
                 {
                     place.Lock(device, 1);
                     if (first.Contains(device) && Famfs2SystemUuid.Read(systemUuidFile) is var system && system != famfs2!.System)
-                        throw new FamfsException(ErrorReason.ReadOnly, $"{device.Path}: may be changed by system {famfs2.System} only, this is {system?.ToString() ?? "none"} ({systemUuidFile})") { Path = device.Path };
+                        throw new FamfsException(ErrorReason.ReadOnly, $"{device.Path}: the file system belongs to system {famfs2.System}, {(system is null ? $"and {systemUuidFile} is not there" : $"{systemUuidFile} says {system}")}; say --system-uuid-file where its uuid is kept") { Path = device.Path };
                 }
                 else if (DevicePool.ReadSuperblock(device, out Superblock? native, out _) == SuperblockVerdict.Native && native!.IsPrimary)
                 {

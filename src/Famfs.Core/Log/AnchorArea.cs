@@ -81,7 +81,7 @@ public sealed class AnchorArea
             }
             // A line caught while it is stored is whole a moment later.
             if (attempt == MaxAttempts)
-                throw new FamfsException(ErrorReason.MediaCorrupt, $"{_device.Path}: anchor slot {unreadable} is damaged and may hide a newer master; run `famfs check --repair`") { Path = _device.Path };
+                throw new FamfsException(ErrorReason.MediaCorrupt, $"{_device.Path}: anchor slot {unreadable} is damaged and may hide a newer master; run `famfs check`") { Path = _device.Path };
             Thread.SpinWait(100);
         }
     }

@@ -134,7 +134,7 @@ public sealed class LogReader : ILogReader
             {
                 // An active term is claimed first, and claims stay.
                 if (slot.Active is not null && slot.Active.Term > _anchors.ReadHighestClaim())
-                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: the claim of active term {slot.Active.Term} is gone; run `famfs check --repair`") { Path = _pool.PrimaryDevice.Path };
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: the claim of active term {slot.Active.Term} is gone; run `famfs check`") { Path = _pool.PrimaryDevice.Path };
                 return PollVerdict.Unsettled;
             }
             active = slot.Active;
@@ -146,7 +146,7 @@ public sealed class LogReader : ILogReader
             {
                 SlotState slot = _anchors.ReadSlot(s);
                 if (slot.Unreadable)
-                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: anchor slot {s} is damaged and may hide a newer master; run `famfs check --repair`");
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: anchor slot {s} is damaged and may hide a newer master; run `famfs check`");
                 if (slot.Active is not null && (active is null || slot.Active.Term > active.Term))
                     active = slot.Active;
             }

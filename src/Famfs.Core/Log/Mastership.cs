@@ -65,7 +65,7 @@ public sealed class Mastership
         {
             SlotState state = anchors.ReadSlot(s);
             if (state.Unreadable)
-                throw new FamfsException(ErrorReason.MediaCorrupt, $"{pool.PrimaryDevice.Path}: anchor slot {s} is damaged and may hide a newer master; run `famfs check --repair`") { Path = pool.PrimaryDevice.Path };
+                throw new FamfsException(ErrorReason.MediaCorrupt, $"{pool.PrimaryDevice.Path}: anchor slot {s} is damaged and may hide a newer master; run `famfs check`") { Path = pool.PrimaryDevice.Path };
             highest = Math.Max(highest, state.HighestTerm.Value);
         }
         AnchorClaim claim = anchors.WriteClaim(slot, Term.After(new(highest), slot), master, host, pool.Primary.Generation);

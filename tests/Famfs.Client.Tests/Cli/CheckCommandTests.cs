@@ -116,7 +116,7 @@ public sealed class CheckCommandTests : IDisposable
         WriteCounters(0, 1);
         string other = Path.Combine(_directory, "other");
         Famfs2SystemUuid.ReadOrMake(other);
-        Assert.Contains("may be changed by system", await RequireAsync(8, "check", "--repair", "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        Assert.Contains("the file system belongs to system", await RequireAsync(8, "check", "--repair", "--system-uuid-file", other, _device), StringComparison.Ordinal);
         using (DaxDevice master = DaxDevice.Open(_device))
         {
             Assert.True(master.TryLockByte(0, out IDisposable? held));
@@ -138,7 +138,7 @@ public sealed class CheckCommandTests : IDisposable
         }
         string other = Path.Combine(_directory, "other");
         Famfs2SystemUuid.ReadOrMake(other);
-        Assert.Contains("may be changed by system", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        Assert.Contains("the file system belongs to system", await RequireAsync(8, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", other, _device), StringComparison.Ordinal);
         await RequireAsync(1, "check", "--repair", "--backup", Path.Combine(_directory, "b"), "--system-uuid-file", _system, _device);
     }
 

@@ -51,7 +51,7 @@ public sealed class MediaCommandTests : IDisposable
         string before = await TreeAsync();
         string other = Path.Combine(_directory, "other");
         Famfs2SystemUuid.ReadOrMake(other);
-        Assert.Contains("may be changed by system", await RequireAsync(8, "migrate", "--host-state", _directory, "--system-uuid-file", other, _device), StringComparison.Ordinal);
+        Assert.Contains("the file system belongs to system", await RequireAsync(8, "migrate", "--host-state", _directory, "--system-uuid-file", other, _device), StringComparison.Ordinal);
         await RequireAsync(0, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device);
         await RequireAsync(0, "check", _device);
         Assert.Equal(before, await TreeAsync());

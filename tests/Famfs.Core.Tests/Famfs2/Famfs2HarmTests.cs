@@ -3,6 +3,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
+using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Famfs2;
 using Famfs.V1;
 using Xunit;
@@ -55,6 +56,7 @@ public sealed class Famfs2HarmTests
         ["a device beyond all numbers"] = ("extent-device", i => i.Add(Famfs2Image.File("x", 1, Famfs2Image.Extent(10, 1, device: 1UL << 32)))),
         ["no extents"] = ("extent-count", i => i.Add(Famfs2Image.File("x", 1))),
         ["seventeen extents"] = ("extent-count", i => i.AddChanged(Famfs2Image.File("x", 1, Famfs2Image.Extent(10)), b => BitConverter.TryWriteBytes(b.AsSpan(128), 17UL))),
+        ["no interleaved extent"] = ("extent-count", i => i.AddChanged(Famfs2Image.Interleaved("x", 1, Unit, Famfs2Image.Extent(10)), b => b[128] = 0)),
         ["two interleaved extents"] = ("extent-count", i => i.AddChanged(Famfs2Image.Interleaved("x", 1, Unit, Famfs2Image.Extent(10)), b => BitConverter.TryWriteBytes(b.AsSpan(128), 2UL))),
         ["no strips"] = ("strips", i => i.Add(Famfs2Image.Interleaved("x", 1, Unit))),
         ["seventeen strips"] = ("strips", i => i.AddChanged(Famfs2Image.Interleaved("x", 1, Unit, Famfs2Image.Extent(10)), b => BitConverter.TryWriteBytes(b.AsSpan(136), 17UL))),
@@ -101,6 +103,20 @@ public sealed class Famfs2HarmTests
         image.Add(Famfs2Image.File("y", 1, Famfs2Image.Extent(10)));
         using DevicePool pool = image.Open();
         Assert.Equal([.. Good(), "5 y 0644 0:0 1 chunk 0 0:20971520+2097152"], Famfs2Replay.Of(pool).Tree);
+    }
+
+    [Fact]
+    public void Sixteen_extents_and_sixteen_strips_are_applied()
+    {
+        Famfs2Image image = Start();
+        image.Add(Famfs2Image.File("x", 16 * Unit, [.. Enumerable.Range(10, 16).Select(unit => Famfs2Image.Extent(unit))]));
+        image.Add(Famfs2Image.Interleaved("y", 16 * Unit, Unit, [.. Enumerable.Range(30, 16).Select(unit => Famfs2Image.Extent(unit))]));
+        using DevicePool pool = image.Open();
+        Famfs2Replay replay = Famfs2Replay.Of(pool);
+        Assert.Empty(replay.Findings);
+        string Map(int first) => string.Join(' ', Enumerable.Range(first, 16).Select(unit => $"0:{(ulong)unit * Unit}+{Unit}"));
+        Assert.Equal([.. Good(), $"4 x 0644 0:0 {16 * Unit} chunk 0 {Map(10)}", $"5 y 0644 0:0 {16 * Unit} chunk {Unit} {Map(30)}"], replay.Tree);
+        Assert.Empty(FileSystemCheck.Run(pool).Findings);
     }
 
     [Theory]
@@ -177,6 +193,9 @@ public sealed class Famfs2HarmTests
         Assert.Contains($"entry 2 of the log at offset {Famfs2Layout.EntryOffset(2)}", replay.Error.Message, StringComparison.Ordinal);
         Assert.Equal(Good(), replay.Tree);
         Assert.Equal(Famfs2Translator.SequenceOf(1), replay.Position.Sequence);
+        CheckResult check = FileSystemCheck.Run(pool);
+        Assert.Equal([$"entry-{what}"], check.Findings.Where(f => f.Severity == FindingSeverity.Error).Select(f => f.Code));
+        Assert.Empty(check.Repairs);
     }
 
     [Theory]
@@ -192,6 +211,7 @@ public sealed class Famfs2HarmTests
         Famfs2Replay replay = Famfs2Replay.Of(pool);
         Assert.Null(replay.Error);
         Assert.Equal(Good(), replay.Tree);
+        Assert.Equal(["index-skew"], FileSystemCheck.Run(pool).Findings.Select(f => f.Code));
     }
 
     [Fact]
@@ -275,6 +295,37 @@ public sealed class Famfs2HarmTests
     }
 
     [Fact]
+    public void No_flipped_bit_of_a_further_devices_superblock_makes_it_another_device()
+    {
+        Famfs2Device added = new(8 * Unit, Guid.NewGuid(), 1);
+        Famfs2Image image = new Famfs2Image().Add(added).Add(Famfs2Image.File("f", 1, Famfs2Image.Extent(4, device: 1)));
+        FakeSharedMemory second = new(8L * Famfs2Image.Unit, 1, coherent: true) { AccidentOneIn = 0 };
+        byte[] block = new byte[Famfs2Superblock.Size];
+        (image.Superblock with { Device = added.Device, Flags = Famfs2Superblock.SecondaryFlag, DeviceLengthBytes = second.LengthBytes }).Format(block);
+        int accepted = 0;
+        for (int bit = 0; bit < block.Length * 8; bit++)
+        {
+            byte[] flipped = [.. block];
+            flipped[bit / 8] ^= (byte)(1 << (bit % 8));
+            second.WriteMemory(0, flipped);
+            try
+            {
+                using DevicePool pool = DevicePool.Open([image.Memory.Attach("a"), second.Attach("a")]);
+                Assert.Equal((added.Device, second.LengthBytes), (pool.FindUuid(new(1)), pool.Require(new(1)).LengthBytes));
+                Assert.Equal(["3 f 0644 0:0 1 chunk 0 1:8388608+2097152"], Famfs2Replay.Of(pool).Tree);
+                // Checksums cover what says which device it is.
+                Assert.InRange(bit, 104 * 8, int.MaxValue);
+                accepted++;
+            }
+            catch (FamfsException error)
+            {
+                Assert.True(error.Reason is ErrorReason.MediaCorrupt or ErrorReason.WrongFilesystem or ErrorReason.DeviceMissing, error.Message);
+            }
+        }
+        Assert.NotEqual(0, accepted);
+    }
+
+    [Fact]
     public void No_flipped_bit_of_header_and_entries_crashes_or_maps_a_file_elsewhere()
     {
         Famfs2Image image = Start();
@@ -352,6 +403,8 @@ public sealed class Famfs2HarmTests
                 using DevicePool pool = image.Open();
                 Famfs2Replay replay = Famfs2Replay.Of(pool);
                 Assert.True(replay.Tree.All(whole.Contains), $"bit {bit % 8} of byte {bit / 8}: {string.Join("; ", replay.Tree)}");
+                // What is missing is told.
+                Assert.True(replay.Tree.Count == 3 || FileSystemCheck.Run(pool).ErrorCount > 0, $"bit {bit % 8} of byte {bit / 8}: {string.Join("; ", replay.Tree)}");
                 same += replay.Tree.Count == 3 ? 1 : 0;
             }
             catch (FamfsException error)

@@ -3,6 +3,7 @@ using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
+using Famfs.Core.Tests.Format.Famfs2;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Famfs2;
 using Famfs.V1;
@@ -15,6 +16,8 @@ public sealed class Famfs2LogWriterTests
     private const int Unit = Famfs2Image.Unit;
 
     private static readonly Guid s_system = new("99999999-1111-4222-8333-444444444444");
+
+    public static TheoryData<string> Images => [.. Famfs2SharedImages.Names];
 
     [Fact]
     public void A_formatted_device_is_what_the_format_says_with_zero_padding_over_any_older_bytes()
@@ -72,6 +75,55 @@ public sealed class Famfs2LogWriterTests
         }
         writer.Memory.ReadMemory(21L * Unit, content);
         Assert.True(content.AsSpan().ContainsAnyExcept((byte)0));
+    }
+
+    /// <summary>The records of a log of the existing tools, published by this writer into a log that was made over older bytes.</summary>
+    [Theory]
+    [MemberData(nameof(Images))]
+    public void A_log_that_is_written_record_by_record_has_the_bytes_of_the_existing_tools_with_all_padding_zero(string name)
+    {
+        byte[] image = Famfs2SharedImages.ReadImage(name);
+        Assert.Equal(SuperblockVerdict.Famfs2, Famfs2Superblock.Parse(image, out Famfs2Superblock? theirs, out _));
+        FakeSharedMemory from = new(theirs!.DeviceLengthBytes, seed: 1) { AccidentOneIn = 0 };
+        from.WriteMemory(0, image);
+        FakeSharedMemory into = new(theirs.DeviceLengthBytes, seed: 1) { AccidentOneIn = 0 };
+        byte[] noise = new byte[image.Length];
+        new Random(1).NextBytes(noise);
+        into.WriteMemory(0, noise);
+        Famfs2Formatter.Format([into.Attach("a")], new() { System = s_system, LogLengthBytes = theirs.LogLengthBytes, Force = true });
+        using DevicePool source = DevicePool.Open([from.Attach("a")]);
+        using DevicePool pool = DevicePool.Open([into.Attach("a")]);
+        Famfs2Mastership mastership = Famfs2Mastership.Take(pool, s_system, takeOver: false);
+        while (mastership.Reader.Poll(out _) == PollVerdict.Records)
+        {
+        }
+        Famfs2LogWriter log = mastership.Activate();
+        Famfs2LogReader reader = new(source);
+        RecordBatch batch = new();
+        while (reader.Poll(out LogBlock block) == PollVerdict.Records)
+        {
+            ReadOnlySpan<byte> frames = block.Frames.Span;
+            while (!frames.IsEmpty)
+            {
+                RecordFrame frame = RecordFrame.ReadVerified(frames);
+                frames = frames[frame.PaddedBytes..];
+                if (frame.Sequence.Value <= Famfs2Translator.PrologueRecords)
+                    continue;
+                batch.Start(log.Position.Sequence, log.Term, log.Seed);
+                frame.Payload.CopyTo(batch.Reserve(frame.Payload.Length));
+                batch.Commit(frame.Payload.Length, frame.Type);
+                log.Publish(batch);
+            }
+        }
+        into.Settle();
+        byte[] written = new byte[theirs.LogLengthBytes];
+        into.ReadMemory(Famfs2Layout.LogOffset, written);
+        Assert.Equal(written.Length, written.AsSpan().CommonPrefixLength(image.AsSpan((int)Famfs2Layout.LogOffset, written.Length)));
+        // Of the superblock, which names other uuids, what is unused.
+        byte[] unit = new byte[Famfs2Layout.LogOffset];
+        into.ReadMemory(0, unit);
+        Assert.False(unit.AsSpan(Famfs2Superblock.Size).ContainsAnyExcept((byte)0));
+        Assert.Equal(0, BitConverter.ToInt32(unit, 108));
     }
 
     /// <summary>The order of stores: a reader at any moment finds what is whole and zeroed, or nothing.</summary>
