@@ -1,5 +1,7 @@
 using Famfs.Client;
 using Famfs.Core.Check;
+using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
 using Famfs.V1;
 using Xunit;
 
@@ -82,8 +84,10 @@ public sealed class Famfs2Tests : IDisposable
         Assert.Empty(cluster.Check().Findings);
     }
 
-    [Fact]
-    public void A_log_with_a_damaged_entry_is_mounted_read_only_with_what_comes_before_it()
+    [Theory]
+    [InlineData("damaged")]
+    [InlineData("of an undefined type")]
+    public void A_log_with_an_entry_that_cannot_be_read_is_mounted_read_only_with_what_comes_before_it(string what)
     {
         using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--system-uuid-file", SystemOf("a"));
         (ServerProcess process, string address) = cluster.StartMaster("a", "--system-uuid-file", SystemOf("a"));
@@ -91,11 +95,17 @@ public sealed class Famfs2Tests : IDisposable
         cluster.Famfs("--master", address, "creat", "--size", "1", "bad");
         process.Signal("TERM");
         process.AwaitExit();
-        using (FileStream device = File.OpenWrite(cluster.Devices[0]))
+        using (FileStream device = File.Open(cluster.Devices[0], FileMode.Open))
         {
             // Entry 0 is the second device.
-            device.Position = 0x200030 + (2 * 544) + 50;
-            device.WriteByte(0x55);
+            byte[] entry = new byte[Famfs2Entry.Size];
+            device.Position = Famfs2Layout.EntryOffset(2);
+            device.ReadExactly(entry);
+            entry[what == "damaged" ? 50 : 8] = 2;
+            if (what != "damaged")
+                BitConverter.TryWriteBytes(entry.AsSpan(Famfs2Layout.EntryCrcOffset), (ulong)Crc32.Compute(entry.AsSpan(0, Famfs2Layout.EntryCrcOffset)));
+            device.Position = Famfs2Layout.EntryOffset(2);
+            device.Write(entry);
         }
         string mount = cluster.MountWhen("mounting read-only", "a", address).Path;
         Cluster.Await("the mount", () => File.Exists(Path.Combine(mount, "good")));
@@ -105,6 +115,31 @@ public sealed class Famfs2Tests : IDisposable
         (int exit, string output) = Exit(cluster.LaunchMaster("a", "--system-uuid-file", SystemOf("a")).Process);
         Assert.Equal(1, exit);
         Assert.Contains("entry 2", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_mount_says_that_entries_have_no_effect_and_shows_the_others()
+    {
+        using Cluster cluster = Cluster.Create(1L << 30, "--format", "famfs-2", "--system-uuid-file", SystemOf("a"));
+        using (FileStream device = File.OpenWrite(cluster.Devices[0]))
+        {
+            // Entry 0 is the second device.
+            byte[] entry = new byte[Famfs2Entry.Size];
+            foreach ((ulong index, string path) in new[] { (1UL, "../escape"), (2UL, "good") })
+            {
+                new Famfs2Directory { Path = System.Text.Encoding.ASCII.GetBytes(path), Mode = 0x1ED }.Format(entry, index);
+                device.Position = Famfs2Layout.EntryOffset(index);
+                device.Write(entry);
+            }
+            device.Position = Famfs2Layout.LogOffset;
+            byte[] header = new byte[Famfs2LogHeader.Size];
+            new Famfs2LogHeader(Famfs2Layout.MinLogBytes, 3, 3).Format(header);
+            device.Write(header);
+        }
+        (ServerProcess daemon, string mount) = cluster.MountWhen("mounted file system", "a", "http://127.0.0.1:1");
+        Assert.Equal([Path.Combine(mount, "good")], Directory.GetFileSystemEntries(mount));
+        Assert.Contains("1 entries of the log have no effect here", daemon.Output, StringComparison.Ordinal);
+        Assert.Equal(["path-component"], cluster.Check().Findings.Select(f => f.Code));
     }
 
     [Fact]

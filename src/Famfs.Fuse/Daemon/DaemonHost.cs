@@ -115,6 +115,8 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                     DaemonLog.ReadOnly(log, damage.Message);
                     options = options with { ReadOnly = true };
                 }
+                if (replica.PassedOverCount is > 0 and long passedOver)
+                    DaemonLog.PassedOver(log, passedOver);
                 foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
                     DaemonLog.UnknownDevice(log, path);
                 daemon = new(options, host, tls, devices, replica, heldPaths, log);
