@@ -57,7 +57,7 @@ internal static class MkfsCommand
                 }
                 if (parsed.GetValue(format) == "famfs-2")
                 {
-                    RequireNotGiven(parsed, "--format famfs-2 has no such thing", label, maxHosts, adopt, state);
+                    RequireNotGiven(parsed, "not in the famfs-2 format; the native format has it", label, maxHosts, adopt, state);
                     long logBytes = parsed.GetValue(logLength) ?? Famfs2Layout.MinLogBytes;
                     // One that is refused makes no identity.
                     Famfs2Formatter.RequireUsable(opened, logBytes, parsed.GetValue(force));

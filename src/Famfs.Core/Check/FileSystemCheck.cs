@@ -159,9 +159,10 @@ public sealed class FileSystemCheck : IReplayObserver
             logIsBad = _findings.Skip(before).Any(f => f.Severity == FindingSeverity.Error);
         }
         _phase("records");
+        bool complete = false;
         try
         {
-            Replay(reader, state);
+            complete = Replay(reader, state);
         }
         catch (FamfsException error) when (!logIsBad)
         {
@@ -171,6 +172,9 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             // The check of the log has said what is wrong with it, entry by entry.
         }
+        // Every log begins with the record of mkfs, so a tail before it has lost its line.
+        if (complete && state.FileSystem is null)
+            Add("log-empty", state.Position.ToString(), "the log does not even have the record that mkfs wrote: where it ends was lost, its files are not seen");
         if (reader is Famfs2LogReader famfs2)
         {
             foreach (Famfs2Finding finding in famfs2.Translator.Findings)
@@ -234,7 +238,7 @@ public sealed class FileSystemCheck : IReplayObserver
                 _repairs.Add(new("superblock-copy", device, offsets[1], copies[0], "the second copy of the superblock is written from the first"));
             }
         }
-        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Native)
+        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Native && Superblock.IsCopyOf(parsed[1]!, copies[0]))
         {
             Add("superblock", $"{device.Path} at 0", causes[0]);
             _repairs.Add(new("superblock", device, 0, copies[1], "the superblock is written from its second copy"));
@@ -258,7 +262,8 @@ public sealed class FileSystemCheck : IReplayObserver
         }
     }
 
-    private void Replay(ILogReader reader, ReplayState state)
+    /// <summary>True: to its end.</summary>
+    private bool Replay(ILogReader reader, ReplayState state)
     {
         while (true)
         {
@@ -268,10 +273,10 @@ public sealed class FileSystemCheck : IReplayObserver
                     state.ApplyFrames(block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
-                    return;
+                    return true;
                 default:
                     Add("unsettled", state.Position.ToString(), "a master has claimed a term that is not active: the log cannot be read to its end");
-                    return;
+                    return false;
             }
         }
     }

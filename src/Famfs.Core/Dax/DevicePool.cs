@@ -254,11 +254,12 @@ public sealed class DevicePool : IDisposable
         // A second copy under a famfs-2 superblock is of a file system that was there before.
         if (first is not (SuperblockVerdict.Damaged or SuperblockVerdict.Blank or SuperblockVerdict.Foreign) || Superblock.LooksLikeFamfs2(block))
             return first;
-        device.Invalidate(MediaLayout.SuperblockCopyOffset, block.Length);
-        device.Read(MediaLayout.SuperblockCopyOffset, block);
-        SuperblockVerdict second = Superblock.Parse(block, out Superblock? copy, out _);
+        byte[] other = new byte[MediaLayout.SuperblockBytes];
+        device.Invalidate(MediaLayout.SuperblockCopyOffset, other.Length);
+        device.Read(MediaLayout.SuperblockCopyOffset, other);
+        SuperblockVerdict second = Superblock.Parse(other, out Superblock? copy, out _);
         // A wiped or overwritten first copy is a decision of somebody; only damage falls back.
-        if (first == SuperblockVerdict.Damaged && second == SuperblockVerdict.Native)
+        if (first == SuperblockVerdict.Damaged && second == SuperblockVerdict.Native && Superblock.IsCopyOf(copy!, block))
         {
             superblock = copy;
             cause = "";

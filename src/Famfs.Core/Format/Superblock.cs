@@ -266,6 +266,15 @@ public sealed record Superblock
         return r.U64(8) != NativeVersion && (r.U64(8) == Famfs2Version || r.U32(40) == 2);
     }
 
+    /// <summary>The damaged first copy <paramref name="block"/> still names the file system or the device of the second copy
+    /// <paramref name="copy"/>. When it names neither, that copy may be of a file system that was there before: mkfs of existing
+    /// tools writes 200 bytes and leaves the rest.</summary>
+    public static bool IsCopyOf(Superblock copy, ReadOnlySpan<byte> block)
+    {
+        FieldReader r = new(block);
+        return r.Uuid(48) == copy.FileSystem || r.Uuid(64) == copy.Device;
+    }
+
     /// <summary>The error that tells a user what is in the way of using a device.</summary>
     public static FamfsException ErrorOf(SuperblockVerdict verdict, string path, string cause) =>
         new(verdict switch

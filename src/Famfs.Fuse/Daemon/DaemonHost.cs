@@ -115,7 +115,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                     DaemonLog.ReadOnly(log, damage.Message);
                     options = options with { ReadOnly = true };
                 }
-                if (replica.PassedOverCount is > 0 and long passedOver)
+                if (replica.State.PassedOverCount is > 0 and long passedOver)
                     DaemonLog.PassedOver(log, passedOver);
                 foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
                     DaemonLog.UnknownDevice(log, path);

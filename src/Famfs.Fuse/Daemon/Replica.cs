@@ -61,16 +61,6 @@ internal sealed class Replica : IReplayObserver, IDisposable
     /// <summary>The devices of this host. Changes once, before there is a mount.</summary>
     public DevicePool Pool { get; private set; }
 
-    /// <summary>Entries read from memory so far that have no effect; the native format has none such.</summary>
-    public long PassedOverCount
-    {
-        get
-        {
-            lock (_applying)
-                return (_reader as Famfs2LogReader)?.Translator.PassedOverCount ?? 0;
-        }
-    }
-
     /// <summary>What lies in <c>.meta</c>; any thread.</summary>
     public MetaFiles Files { get; }
 

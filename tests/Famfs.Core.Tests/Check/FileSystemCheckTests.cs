@@ -422,6 +422,37 @@ public sealed class FileSystemCheckTests : IDisposable
     }
 
     /// <summary>Both copies of two devices' superblocks and of a famfs-2 header: wherever a repair is killed, the next one ends it.</summary>
+    /// <summary>Existing tools write 200 bytes of superblock and leave what a native file system had behind them.</summary>
+    [Theory]
+    [InlineData(0, DaxDevice.LineBytes)]
+    [InlineData(0, 2 * DaxDevice.LineBytes)]
+    public void A_famfs_2_superblock_that_lost_lines_does_not_become_the_native_file_system_that_was_there_before(int offset, int lengthBytes)
+    {
+        FakeSharedMemory memory = Native()[0];
+        Famfs2Image image = Start();
+        byte[] bytes = new byte[Famfs2Superblock.Size];
+        image.Memory.ReadMemory(0, bytes);
+        memory.WriteMemory(0, bytes);
+        memory.WriteMemory(offset, new byte[lengthBytes]);
+        CheckResult result = Run(memory);
+        Assert.Equal(["superblock", "unusable"], result.Findings.Select(f => f.Code));
+        Assert.Empty(result.Repairs);
+        Assert.Throws<FamfsException>(() => DevicePool.Open([memory.Attach("c")]));
+    }
+
+    [Theory]
+    [InlineData(0, DaxDevice.LineBytes)]
+    [InlineData(DaxDevice.LineBytes, DaxDevice.LineBytes)]
+    [InlineData(2 * DaxDevice.LineBytes, 30 * DaxDevice.LineBytes)]
+    public void A_native_superblock_that_lost_lines_is_written_from_its_second_copy(int offset, int lengthBytes)
+    {
+        FakeSharedMemory[] memories = Native();
+        byte[] before = Bytes(memories[0], 0);
+        memories[0].WriteMemory(offset, new byte[lengthBytes]);
+        Repair(Run(memories), memories);
+        Assert.Equal(before, Bytes(memories[0], 0));
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

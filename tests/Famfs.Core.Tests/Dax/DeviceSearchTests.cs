@@ -198,6 +198,34 @@ public sealed class DeviceSearchTests : IDisposable
         Assert.Equal(PathOf("old2"), pool.Require(new(2)).Path);
     }
 
+    /// <summary>A program may keep a copy of a log in a file, which on a further device may lie where the first one has its own.</summary>
+    [Theory]
+    [InlineData("old*")]
+    [InlineData("old0", "old*")]
+    [InlineData("old1", "old*")]
+    public void A_log_in_a_file_of_a_further_device_makes_it_no_first_device(params string[] places)
+    {
+        MakeFamfs2("old0", "old1");
+        byte[] log = new byte[Famfs2Layout.HeaderBytes + Famfs2Layout.EntryBytes];
+        using (DaxDevice first = DaxDevice.Open(PathOf("old0")))
+            first.Read(Famfs2Layout.LogOffset, log);
+        foreach (bool own in new[] { true, false })
+        {
+            using (DaxDevice further = DaxDevice.Open(PathOf("old1")))
+            {
+                if (!own)
+                    new Famfs2Directory { Path = "of another file system"u8.ToArray() }.Format(log.AsSpan(Famfs2Layout.HeaderBytes), 0);
+                further.Write(Famfs2Layout.LogOffset, log);
+            }
+            using DevicePool pool = Search(places).Open();
+            Assert.Equal([PathOf("old0"), PathOf("old1")], pool.Present.Select(i => pool.Require(i).Path));
+        }
+        using (DaxDevice first = DaxDevice.Open(PathOf("old0")))
+            first.Write(Famfs2Layout.LogOffset, "nonsense"u8);
+        FamfsException error = Assert.Throws<FamfsException>(() => Search(places).Open());
+        Assert.Contains($"{PathOf("old0")}: log header magic is wrong", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void A_pattern_over_a_famfs_2_log_that_is_damaged_says_what_is_wrong()
     {
