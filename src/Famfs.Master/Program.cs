@@ -26,7 +26,7 @@ RootCommand root = new("The metadata master of a famfs file system: owns allocat
 {
     devices, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver,
 };
-root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
+root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
     Devices = parsed.GetRequiredValue(devices),
     Listen = parsed.GetRequiredValue(listen),
