@@ -1,8 +1,9 @@
+using Famfs.Master.Changes;
 using Famfs.V1;
 using Google.Protobuf;
 using Xunit;
 
-namespace Famfs.Master.Tests;
+namespace Famfs.Master.Tests.Changes;
 
 /// <summary>Digests are recorded in the log. A repeated id must find the digest that an older version wrote, so the values
 /// here never change, whatever becomes of the library that serializes the request.</summary>
