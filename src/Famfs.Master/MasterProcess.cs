@@ -13,7 +13,9 @@ using Famfs.Master.Role;
 using Famfs.Master.Rpc;
 using Famfs.Master.State;
 using Famfs.V1;
+using Grpc.AspNetCore.Server.Model;
 using Grpc.HealthCheck;
+using Grpc.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -100,8 +102,15 @@ internal static class MasterProcess
             foreach (Action<KestrelServerOptions> endpoint in endpoints)
                 endpoint(kestrel);
         });
+        // A host that does not read holds up the end of its stream; then its connection is cut.
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5));
         builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = 16 << 20);
+        // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
+        Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
+        builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
         builder.Services.AddGrpcReflection();
+        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<MasterMethods>()
+            .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
@@ -109,7 +118,7 @@ internal static class MasterProcess
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
-        app.MapGrpcService<MasterService>();
+        app.MapGrpcService<MasterMethods>();
         app.MapGrpcService<HealthServiceImpl>();
         app.MapGrpcReflectionService();
         ILogger log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Famfs.Master");

@@ -13,6 +13,7 @@ internal static class ErrorDetails
         FamfsException famfs => new()
         {
             Lagging = { famfs.Lagging },
+            LaggingCount = (uint)famfs.LaggingCount,
             Reason = famfs.Reason,
             Message = famfs.Message,
             Path = famfs.Path,

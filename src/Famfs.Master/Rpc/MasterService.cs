@@ -39,22 +39,28 @@ internal sealed class MasterService(
     {
         // Results go back in the order of the requests while later ones are being decided.
         Channel<ChangeOperation<CreateFilesReply>> decided = Channel.CreateBounded<ChangeOperation<CreateFilesReply>>(BulkAhead);
-        Task answering = AnswerAsync(decided.Reader, responseStream, context);
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
+        Task answering = AnswerAsync(decided.Reader, responseStream, ending);
         try
         {
-            await foreach (CreateFilesRequest request in requestStream.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            await foreach (CreateFilesRequest request in requestStream.ReadAllAsync(ending.Token).ConfigureAwait(false))
             {
                 if (request.Files.Count > MaxBulkFiles)
                     throw new FamfsException(ErrorReason.BadRequest, $"{request.Files.Count} files in one message, the limit is {MaxBulkFiles}") { Limit = MaxBulkFiles };
                 ChangeOperation<CreateFilesReply> bulk = new(new FilesCreation(request), CallerOf(context));
                 engine.Enqueue(bulk);
-                await decided.Writer.WriteAsync(bulk, context.CancellationToken).ConfigureAwait(false);
+                await decided.Writer.WriteAsync(bulk, ending.Token).ConfigureAwait(false);
             }
             decided.Writer.Complete();
         }
         catch (Exception error)
         {
-            decided.Writer.TryComplete(error);
+            // What was decided before is still answered. Nothing writes to the call after this method has ended.
+            decided.Writer.TryComplete();
+            await answering.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            // An answer that failed ended the reading, too, and says why.
+            if (answering.IsFaulted && error is OperationCanceledException)
+                await answering.ConfigureAwait(false);
             throw;
         }
         await answering.ConfigureAwait(false);
@@ -87,7 +93,7 @@ internal sealed class MasterService(
         if (start.Kind != InodeKind.Directory)
         {
             FileInfo single = await engine.QueryAsync(reader => FileQueries.Describe(reader, start, request.Path, request.WithMaps)).ConfigureAwait(false);
-            await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }).ConfigureAwait(false);
+            await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }, context.CancellationToken).ConfigureAwait(false);
             return true;
         }
         Queue<(InodeNumber Inode, string Path)> directories = new([(start.Inode, "")]);
@@ -108,7 +114,8 @@ internal sealed class MasterService(
                     if (request.Recursive && entry.Kind == FileKind.Directory)
                         directories.Enqueue((new(entry.Inode), entry.Path));
                 }
-                await responseStream.WriteAsync(new ListDirectoryReply { Entries = { entries } }).ConfigureAwait(false);
+                foreach (Range part in ReplyLimits.Split(entries))
+                    await responseStream.WriteAsync(new ListDirectoryReply { Entries = { entries.Take(part) } }, context.CancellationToken).ConfigureAwait(false);
             }
             while (entries.Count == ListChunk);
         }
@@ -142,7 +149,7 @@ internal sealed class MasterService(
     public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         SetPolicyReply reply = await engine.RunAsync(new PolicyChange(request), CallerOf(context)).ConfigureAwait(false);
-        reply.Warnings.AddRange(mounts.FindGaps());
+        reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
         return reply;
     });
 
@@ -158,7 +165,7 @@ internal sealed class MasterService(
         reply.SegmentCount = (uint)engine.SegmentCount;
         reply.UptimeMs = (ulong)clock.GetElapsedTime(info.StartedTimestamp).TotalMilliseconds;
         reply.SubscriberCount = (uint)hub.LiveCount;
-        reply.Warnings.AddRange(mounts.FindGaps());
+        reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
         reply.Warnings.AddRange(StatusQueries.FindMissing(reply));
         return reply;
     }));
@@ -190,7 +197,7 @@ internal sealed class MasterService(
         if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
             throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
         Hello hello = requestStream.Current.Hello;
-        LogPosition from = await WelcomeAsync(hello, CallerOf(context), responseStream).ConfigureAwait(false);
+        LogPosition from = await WelcomeAsync(hello, CallerOf(context), responseStream, context.CancellationToken).ConfigureAwait(false);
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
         if (mount != Guid.Empty)
@@ -199,11 +206,11 @@ internal sealed class MasterService(
         Task acknowledging = ReadAcksAsync(requestStream, mount, ended);
         try
         {
-            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply)), ended.Token).ConfigureAwait(false);
+            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply, ended.Token)), ended.Token).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
-            await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
+            await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }, context.CancellationToken).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
@@ -260,7 +267,7 @@ internal sealed class MasterService(
             }
         }, context.CancellationToken);
         await foreach (CheckReply reply in replies.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
-            await responseStream.WriteAsync(reply).ConfigureAwait(false);
+            await responseStream.WriteAsync(reply, context.CancellationToken).ConfigureAwait(false);
         await checking.ConfigureAwait(false);
         return true;
     });
@@ -289,10 +296,26 @@ internal sealed class MasterService(
         }
     }
 
-    private static async Task AnswerAsync(ChannelReader<ChangeOperation<CreateFilesReply>> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
+    /// <summary>Answers what was decided, in order. An answer that cannot be given ends the reading of requests, too.</summary>
+    private static async Task AnswerAsync(ChannelReader<ChangeOperation<CreateFilesReply>> decided, IServerStreamWriter<CreateFilesReply> responses, CancellationTokenSource ending)
     {
-        await foreach (ChangeOperation<CreateFilesReply> bulk in decided.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
-            await responses.WriteAsync(await bulk.Task.ConfigureAwait(false)).ConfigureAwait(false);
+        try
+        {
+            await foreach (ChangeOperation<CreateFilesReply> bulk in decided.ReadAllAsync(ending.Token).ConfigureAwait(false))
+            {
+                CreateFilesReply all = await bulk.Task.ConfigureAwait(false);
+                foreach (Range part in ReplyLimits.Split(all.Results))
+                {
+                    CreateFilesReply reply = part.Start.Value == 0 && part.End.Value == all.Results.Count ? all : new() { Results = { all.Results.Take(part) } };
+                    await responses.WriteAsync(reply, ending.Token).ConfigureAwait(false);
+                }
+            }
+        }
+        catch
+        {
+            await ending.CancelAsync().ConfigureAwait(false);
+            throw;
+        }
     }
 
     /// <summary>Before anything is changed: a wait that cannot be served is no reason to fail afterwards.</summary>
@@ -340,12 +363,14 @@ internal sealed class MasterService(
         {
             HashSet<Guid> missing = mounts.Missing(sequence, named);
             LogPosition position = hub.Published;
-            List<HostStatus> lagging = [.. mounts.Describe(position).Where(h => missing.Contains(h.MountId.ToGuid("mount id")))];
-            throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", missing.Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}"))}") { Lagging = lagging };
+            List<HostStatus> lagging = [.. mounts.Describe(position).Where(h => missing.Contains(h.MountId.ToGuid("mount id"))).Take(ReplyLimits.ListedItems)];
+            IEnumerable<string> some = missing.Take(ReplyLimits.ListedItems).Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}");
+            string others = missing.Count > ReplyLimits.ListedItems ? $" and {missing.Count - ReplyLimits.ListedItems} others" : "";
+            throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", some)}{others}") { Lagging = lagging, LaggingCount = missing.Count };
         }
     }
 
-    private async Task<LogPosition> WelcomeAsync(Hello hello, Caller caller, IServerStreamWriter<SubscribeReply> responses)
+    private async Task<LogPosition> WelcomeAsync(Hello hello, Caller caller, IServerStreamWriter<SubscribeReply> responses, CancellationToken cancel)
     {
         Guid host = hello.HostId.ToGuid("host_id");
         Guid mount = hello.MountId.ToGuid("mount_id");
@@ -365,7 +390,7 @@ internal sealed class MasterService(
                 MasterId = info.Master.ToByteString(),
                 Address = info.Address,
             },
-        }).ConfigureAwait(false);
+        }, cancel).ConfigureAwait(false);
         return position with { Sequence = new(at.Sequence), Term = new(at.Term) };
     }
 
