@@ -1,8 +1,5 @@
-using System.Net;
 using System.Net.Sockets;
 using System.Reflection;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
@@ -19,7 +16,6 @@ using Grpc.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -33,14 +29,6 @@ internal static class MasterProcess
     /// <summary>Exit status of a master that could not start or was deposed (docs/operations.md).</summary>
     private const int Failed = 1;
 
-    private const string UnixPrefix = "unix:";
-
-    /// <summary>sun_path of sys/un.h without its NUL.</summary>
-    private const int MaxSocketPathBytes = 107;
-
-    /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
-    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
-
     /// <summary>Runs to the end; gives the exit status.</summary>
     public static async Task<int> RunAsync(MasterOptions options, CancellationToken cancel)
     {
@@ -48,15 +36,17 @@ internal static class MasterProcess
         try
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            List<Action<KestrelServerOptions>> endpoints = ParseEndpoints(options);
-            RequireCallable(options);
+            List<Action<KestrelServerOptions>> endpoints = ListenAddresses.Parse(options);
+            ListenAddresses.RequireCallable(options);
             DeviceSearch devices = new(options.Devices, clock);
             using DevicePool pool = devices.Open();
-            Recovery.Result recovered = pool.Format == FileSystemFormat.Famfs2
-                ? Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared)
-                : await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
+            MasterRole role = new(new AtOnce());
+            Recovery.Result recovered = await role.BecomeActiveAsync(
+                claiming => pool.Format == FileSystemFormat.Famfs2
+                    ? Task.FromResult(Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared))
+                    : Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, claiming), cancel).ConfigureAwait(false);
             using IDisposable slotLock = recovered.SlotLock;
-            return await ServeAsync(options, host, devices, recovered, endpoints, clock, cancel).ConfigureAwait(false);
+            return await ServeAsync(options, host, devices, role, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or UnauthorizedAccessException)
         {
@@ -69,7 +59,7 @@ internal static class MasterProcess
         }
     }
 
-    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
+    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, MasterRole role, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
     {
         DevicePool pool = recovered.State.Pool;
         string address = options.Advertise ?? options.Listen[0];
@@ -115,7 +105,7 @@ internal static class MasterProcess
             .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
-        builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
+        builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(info).AddSingleton<MasterService>();
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
@@ -141,6 +131,7 @@ internal static class MasterProcess
         Task stopping = engine.Completion.ContinueWith(
             ended =>
             {
+                role.End(ended.Exception?.InnerException);
                 if (ended.IsFaulted)
                 {
                     exit = Failed;
@@ -153,7 +144,7 @@ internal static class MasterProcess
         try
         {
             foreach (string listen in options.Listen)
-                RemoveDeadSocket(listen);
+                ListenAddresses.RemoveDeadSocket(listen);
             await app.StartAsync(cancel).ConfigureAwait(false);
         }
         catch (Exception error)
@@ -172,104 +163,5 @@ internal static class MasterProcess
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);
         return exit;
-    }
-
-    private static List<Action<KestrelServerOptions>> ParseEndpoints(MasterOptions options)
-    {
-        bool secure = options.Listen.Any(a => a.StartsWith("https:", StringComparison.Ordinal));
-        bool named = options.CertificateFile is not null || options.KeyFile is not null || options.ClientCaFile is not null;
-        if (secure && (options.CertificateFile is null || options.KeyFile is null))
-            throw new FamfsException(ErrorReason.BadRequest, "--listen https://… needs --certificate-file and --key-file");
-        if (named && !secure)
-            throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
-        HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
-        return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
-    }
-
-    /// <summary>The address that the log will name must be one that others can call: they get it without being asked.</summary>
-    private static void RequireCallable(MasterOptions options)
-    {
-        string address = options.Advertise ?? options.Listen[0];
-        bool callable = address.StartsWith(UnixPrefix, StringComparison.Ordinal)
-            ? Path.IsPathRooted(address[UnixPrefix.Length..])
-            : Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri.Host.Length > 0
-                && !(IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any)));
-        if (!callable)
-        {
-            throw new FamfsException(ErrorReason.BadRequest, options.Advertise is null
-                ? $"--listen {address}: is no address that others can call; say with --advertise which is"
-                : $"--advertise {address}: must be http://HOST:PORT, https://HOST:PORT or unix:/PATH, of this host");
-        }
-    }
-
-    /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and the start
-    /// fails.</summary>
-    private static void RemoveDeadSocket(string address)
-    {
-        if (!address.StartsWith(UnixPrefix, StringComparison.Ordinal))
-            return;
-        string path = address[UnixPrefix.Length..];
-        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            socket.Connect(new UnixDomainSocketEndPoint(path));
-        }
-        catch (SocketException error) when (error.SocketErrorCode == SocketError.ConnectionRefused && File.ResolveLinkTarget(path, returnFinalTarget: false) is null)
-        {
-            File.Delete(path);
-        }
-        catch (SocketException)
-        {
-            // Not there, or not to be used: listening says what is wrong.
-        }
-    }
-
-    private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
-    {
-        HttpsConnectionAdapterOptions tls = new()
-        {
-            ServerCertificate = PemFiles.LoadCertificate(options.CertificateFile!, options.KeyFile!, out X509Certificate2Collection chain),
-            ServerCertificateChain = chain,
-        };
-        if (options.ClientCaFile is not null)
-        {
-            X509ChainPolicy policy = PemFiles.TrustOnly(PemFiles.LoadAuthorities(options.ClientCaFile));
-            policy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
-            tls.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
-            tls.ClientCertificateValidation = (certificate, sent, _) =>
-            {
-                X509ChainPolicy own = policy.Clone();
-                own.ExtraStore.AddRange(sent?.ChainPolicy.ExtraStore ?? []);
-                using X509Chain judged = new() { ChainPolicy = own };
-                return judged.Build(certificate);
-            };
-        }
-        return tls;
-    }
-
-    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls)
-    {
-        if (address.StartsWith(UnixPrefix, StringComparison.Ordinal))
-        {
-            string path = address[UnixPrefix.Length..];
-            if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
-                throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
-            if (!Directory.Exists(Path.GetDirectoryName(path)))
-                throw new FamfsException(ErrorReason.NotFound, $"--listen {address}: there is no directory {Path.GetDirectoryName(path)}");
-            return kestrel => kestrel.ListenUnixSocket(path);
-        }
-        // A star is no host that the parser of addresses knows.
-        bool anywhere = address.Contains("://*", StringComparison.Ordinal);
-        if (Uri.TryCreate(address.Replace("://*", "://localhost", StringComparison.Ordinal), UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")
-        {
-            Action<ListenOptions> configure = uri.Scheme == "https" ? listen => listen.UseHttps(tls!) : _ => { };
-            if (anywhere)
-                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
-            if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
-                return kestrel => kestrel.Listen(ip, uri.Port, configure);
-            if (uri.Host == "localhost")
-                return kestrel => kestrel.ListenLocalhost(uri.Port, configure);
-        }
-        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH; localhost and * are good for IP");
     }
 }

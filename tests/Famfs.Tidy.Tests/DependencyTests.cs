@@ -97,6 +97,18 @@ public sealed partial class DependencyTests
     }
 
     [Fact]
+    public void Calls_are_made_in_the_callers_name_and_no_room_names_what_puts_it_together()
+    {
+        foreach (string file in SourceTree.FindFiles("src/Famfs.Master", "*.cs").Where(f => f.Split('/').Length > 3))
+        {
+            string code = SourceTree.ReadCode(file);
+            Assert.DoesNotContain("MasterProcess", code, StringComparison.Ordinal);
+            if (file.StartsWith("src/Famfs.Master/Rpc/", StringComparison.Ordinal) && !file.EndsWith("/CallerIdentity.cs", StringComparison.Ordinal))
+                Assert.False(InvokedAsNobody().IsMatch(code), $"{file} does not say who calls");
+        }
+    }
+
+    [Fact]
     public void What_answers_the_kernel_does_not_know_the_client()
     {
         foreach (string file in ((string[])["Protocol", "Dialects", "Operations"]).SelectMany(f => SourceTree.FindFiles("src/Famfs.Fuse/" + f, "*.cs")))
@@ -162,6 +174,9 @@ public sealed partial class DependencyTests
 
     [GeneratedRegex(@"\b(DateTime(Offset)?\.(Utc)?Now|TimeProvider\.System|Stopwatch|Environment\.TickCount|Random\.Shared)")]
     private static partial Regex OwnClock();
+
+    [GeneratedRegex(@"\bCaller\.(Unknown|Master)\b")]
+    private static partial Regex InvokedAsNobody();
 
     [GeneratedRegex(@"\b(System\.(Net|Threading)\b|Grpc\.|Microsoft\.|Task\b|Thread\b|Lock\b|Interlocked|Channel|BlockingCollection|await\b)")]
     private static partial Regex QueueOrThread();

@@ -8,6 +8,7 @@ using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.Master.Holders;
 using Famfs.Master.Queries;
+using Famfs.Master.Role;
 using Famfs.Master.State;
 using Famfs.V1;
 using Google.Protobuf;
@@ -19,7 +20,7 @@ namespace Famfs.Master.Rpc;
 /// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
 /// errors into statuses. Holds no state of the file system.</summary>
 internal sealed class MasterService(
-    MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
+    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
 {
     private const int ListChunk = 256;
     private const int MaxBulkFiles = 65536;
@@ -30,7 +31,7 @@ internal sealed class MasterService(
     public override Task<CreateFileReply> CreateFile(CreateFileRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         RequireWait(request.Wait);
-        CreateFileReply reply = await engine.RunAsync(new FileCreation(request), CallerOf(context)).ConfigureAwait(false);
+        CreateFileReply reply = await engine.RunAsync(new FileCreation(request), CallerIdentity.Of(context)).ConfigureAwait(false);
         reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
         return reply;
     });
@@ -47,7 +48,7 @@ internal sealed class MasterService(
             {
                 if (request.Files.Count > MaxBulkFiles)
                     throw new FamfsException(ErrorReason.BadRequest, $"{request.Files.Count} files in one message, the limit is {MaxBulkFiles}") { Limit = MaxBulkFiles };
-                ChangeOperation<CreateFilesReply> bulk = new(new FilesCreation(request), CallerOf(context));
+                ChangeOperation<CreateFilesReply> bulk = new(new FilesCreation(request), CallerIdentity.Of(context));
                 engine.Enqueue(bulk);
                 await decided.Writer.WriteAsync(bulk, ending.Token).ConfigureAwait(false);
             }
@@ -70,7 +71,7 @@ internal sealed class MasterService(
     public override Task<MakeDirectoryReply> MakeDirectory(MakeDirectoryRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         RequireWait(request.Wait);
-        MakeDirectoryReply reply = await engine.RunAsync(new DirectoryCreation(request), CallerOf(context)).ConfigureAwait(false);
+        MakeDirectoryReply reply = await engine.RunAsync(new DirectoryCreation(request), CallerIdentity.Of(context)).ConfigureAwait(false);
         reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
         return reply;
     });
@@ -127,7 +128,7 @@ internal sealed class MasterService(
 
     public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
-        Caller caller = CallerOf(context);
+        Caller caller = CallerIdentity.Of(context);
         DaxDevice? zeroed = request.Zero ? await engine.RunAsync(new DevicePreparation(request), caller).ConfigureAwait(false) : null;
         try
         {
@@ -144,11 +145,11 @@ internal sealed class MasterService(
     });
 
     public override Task<GrantMasterSlotReply> GrantMasterSlot(GrantMasterSlotRequest request, ServerCallContext context) =>
-        GuardAsync(() => engine.RunAsync(new MasterSlotGrant(request), CallerOf(context)));
+        GuardAsync(() => engine.RunAsync(new MasterSlotGrant(request), CallerIdentity.Of(context)));
 
     public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
-        SetPolicyReply reply = await engine.RunAsync(new PolicyChange(request), CallerOf(context)).ConfigureAwait(false);
+        SetPolicyReply reply = await engine.RunAsync(new PolicyChange(request), CallerIdentity.Of(context)).ConfigureAwait(false);
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
         return reply;
     });
@@ -197,7 +198,7 @@ internal sealed class MasterService(
         if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
             throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
         Hello hello = requestStream.Current.Hello;
-        LogPosition from = await WelcomeAsync(hello, CallerOf(context), responseStream, context.CancellationToken).ConfigureAwait(false);
+        LogPosition from = await WelcomeAsync(hello, CallerIdentity.Of(context), responseStream, context.CancellationToken).ConfigureAwait(false);
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
         if (mount != Guid.Empty)
@@ -280,14 +281,13 @@ internal sealed class MasterService(
             ? refusal
             : new FamfsException(ErrorReason.NotImplemented, $"{method} is not served by this version"));
 
-    private static Caller CallerOf(ServerCallContext context) => Caller.Unknown;
-
     private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
 
-    private static async Task<T> GuardAsync<T>(Func<Task<T>> call)
+    private async Task<T> GuardAsync<T>(Func<Task<T>> call)
     {
         try
         {
+            role.RequireActive();
             return await call().ConfigureAwait(false);
         }
         catch (Exception error)

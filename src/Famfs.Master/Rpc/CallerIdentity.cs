@@ -1,0 +1,104 @@
+using System.Formats.Asn1;
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Famfs.Core.Interop;
+using Famfs.Master.Changes;
+using Grpc.Core;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+
+namespace Famfs.Master.Rpc;
+
+/// <summary>
+/// Says who a caller is: once for each connection, when it is made. A unix socket's peer is known by the kernel's word, whoever
+/// shows a certificate that was asked for and accepted by that, and everybody else not at all.
+/// </summary>
+internal static class CallerIdentity
+{
+    private const string AlternativeNames = "2.5.29.17"; // RFC 5280, 4.2.1.6
+
+    // Choices of GeneralName, RFC 5280.
+    private const int EmailName = 1;
+    private const int DnsName = 2;
+    private const int UriName = 6;
+    private const int AddressName = 7;
+
+    /// <summary>Identifies the callers of an endpoint. After its TLS, if it has any.</summary>
+    public static void Identify(this ListenOptions listen) => listen.Use(next => connection =>
+    {
+        connection.Features.Set(Of(connection));
+        return next(connection);
+    });
+
+    /// <summary>The caller of a call.</summary>
+    public static Caller Of(ServerCallContext context) => Of(context.GetHttpContext());
+
+    /// <summary>The caller of a request.</summary>
+    public static Caller Of(HttpContext context) => context.Features.Get<Caller>() ?? Caller.Unknown;
+
+    /// <summary>The caller that a certificate names. The certificate has been accepted.</summary>
+    public static Caller Of(X509Certificate2 certificate) => new(CallerKind.Certificate)
+    {
+        Subject = certificate.Subject,
+        AlternativeNames = ReadAlternativeNames(certificate),
+        Fingerprint = certificate.GetCertHashString(HashAlgorithmName.SHA256),
+    };
+
+    private static Caller Of(ConnectionContext connection)
+    {
+        if (connection.Features.Get<ITlsConnectionFeature>()?.ClientCertificate is { } certificate)
+            return Of(certificate);
+        if (connection.Features.Get<IConnectionSocketFeature>()?.Socket is not { AddressFamily: AddressFamily.Unix } socket)
+            return Caller.Unknown;
+        PeerCredentials peer = PeerCredentials.Read(socket);
+        return new(CallerKind.Process) { Uid = peer.Uid, Gid = peer.Gid, Pid = peer.Pid };
+    }
+
+    /// <summary>None when they cannot be read: a name that is only half understood is nobody's.</summary>
+    private static IReadOnlyList<string> ReadAlternativeNames(X509Certificate2 certificate)
+    {
+        if (certificate.Extensions[AlternativeNames] is not { } extension)
+            return [];
+        try
+        {
+            return ReadAlternativeNames(new AsnReader(extension.RawData, AsnEncodingRules.DER).ReadSequence());
+        }
+        catch (AsnContentException)
+        {
+            return [];
+        }
+    }
+
+    private static List<string> ReadAlternativeNames(AsnReader reader)
+    {
+        List<string> names = [];
+        while (reader.HasData)
+        {
+            Asn1Tag tag = reader.PeekTag();
+            string? name = tag.TagClass != TagClass.ContextSpecific ? null : tag.TagValue switch
+            {
+                EmailName => "email:" + reader.ReadCharacterString(UniversalTagNumber.IA5String, tag),
+                DnsName => "dns:" + reader.ReadCharacterString(UniversalTagNumber.IA5String, tag),
+                UriName => "uri:" + reader.ReadCharacterString(UniversalTagNumber.IA5String, tag),
+                AddressName when reader.ReadOctetString(tag) is { Length: 4 or 16 } bytes => "ip:" + new IPAddress(bytes),
+                AddressName => null,
+                _ => Skip(reader),
+            };
+            if (name is not null)
+                names.Add(name);
+        }
+        return names;
+    }
+
+    // Other kinds of names are nobody's here.
+    private static string? Skip(AsnReader reader)
+    {
+        reader.ReadEncodedValue();
+        return null;
+    }
+}

@@ -1,0 +1,129 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Famfs.Core;
+using Famfs.V1;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+
+namespace Famfs.Master.Rpc;
+
+/// <summary>Where a master listens, and with which TLS.</summary>
+internal static class ListenAddresses
+{
+    private const string UnixPrefix = "unix:";
+
+    /// <summary>sun_path of sys/un.h without its NUL.</summary>
+    private const int MaxSocketPathBytes = 107;
+
+    /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
+    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
+
+    /// <summary>What each --listen means to the server. Throws INVALID_ARGUMENT for one that means nothing, and for TLS that is not
+    /// complete.</summary>
+    public static List<Action<KestrelServerOptions>> Parse(MasterOptions options)
+    {
+        bool secure = options.Listen.Any(a => a.StartsWith("https:", StringComparison.Ordinal));
+        bool named = options.CertificateFile is not null || options.KeyFile is not null || options.ClientCaFile is not null;
+        if (secure && (options.CertificateFile is null || options.KeyFile is null))
+            throw new FamfsException(ErrorReason.BadRequest, "--listen https://… needs --certificate-file and --key-file");
+        if (named && !secure)
+            throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
+        HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
+        return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
+    }
+
+    /// <summary>The address that the log will name must be one that others can call: they get it without being asked.</summary>
+    public static void RequireCallable(MasterOptions options)
+    {
+        string address = options.Advertise ?? options.Listen[0];
+        bool callable = address.StartsWith(UnixPrefix, StringComparison.Ordinal)
+            ? Path.IsPathRooted(address[UnixPrefix.Length..])
+            : Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri.Host.Length > 0
+                && !(IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any)));
+        if (!callable)
+        {
+            throw new FamfsException(ErrorReason.BadRequest, options.Advertise is null
+                ? $"--listen {address}: is no address that others can call; say with --advertise which is"
+                : $"--advertise {address}: must be http://HOST:PORT, https://HOST:PORT or unix:/PATH, of this host");
+        }
+    }
+
+    /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and the start
+    /// fails.</summary>
+    public static void RemoveDeadSocket(string address)
+    {
+        if (!address.StartsWith(UnixPrefix, StringComparison.Ordinal))
+            return;
+        string path = address[UnixPrefix.Length..];
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(path));
+        }
+        catch (SocketException error) when (error.SocketErrorCode == SocketError.ConnectionRefused && File.ResolveLinkTarget(path, returnFinalTarget: false) is null)
+        {
+            File.Delete(path);
+        }
+        catch (SocketException)
+        {
+            // Not there, or not to be used: listening says what is wrong.
+        }
+    }
+
+    private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
+    {
+        HttpsConnectionAdapterOptions tls = new()
+        {
+            ServerCertificate = PemFiles.LoadCertificate(options.CertificateFile!, options.KeyFile!, out X509Certificate2Collection chain),
+            ServerCertificateChain = chain,
+        };
+        if (options.ClientCaFile is not null)
+        {
+            X509ChainPolicy policy = PemFiles.TrustOnly(PemFiles.LoadAuthorities(options.ClientCaFile));
+            policy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
+            tls.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+            tls.ClientCertificateValidation = (certificate, sent, _) =>
+            {
+                X509ChainPolicy own = policy.Clone();
+                own.ExtraStore.AddRange(sent?.ChainPolicy.ExtraStore ?? []);
+                using X509Chain judged = new() { ChainPolicy = own };
+                return judged.Build(certificate);
+            };
+        }
+        return tls;
+    }
+
+    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls)
+    {
+        if (address.StartsWith(UnixPrefix, StringComparison.Ordinal))
+        {
+            string path = address[UnixPrefix.Length..];
+            if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
+                throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
+            if (!Directory.Exists(Path.GetDirectoryName(path)))
+                throw new FamfsException(ErrorReason.NotFound, $"--listen {address}: there is no directory {Path.GetDirectoryName(path)}");
+            return kestrel => kestrel.ListenUnixSocket(path, listen => listen.Identify());
+        }
+        // A star is no host that the parser of addresses knows.
+        bool anywhere = address.Contains("://*", StringComparison.Ordinal);
+        if (Uri.TryCreate(address.Replace("://*", "://localhost", StringComparison.Ordinal), UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https")
+        {
+            Action<ListenOptions> configure = listen =>
+            {
+                if (uri.Scheme == "https")
+                    listen.UseHttps(tls!);
+                listen.Identify();
+            };
+            if (anywhere)
+                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
+            if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
+                return kestrel => kestrel.Listen(ip, uri.Port, configure);
+            if (uri.Host == "localhost")
+                return kestrel => kestrel.ListenLocalhost(uri.Port, configure);
+        }
+        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH; localhost and * are good for IP");
+    }
+}
