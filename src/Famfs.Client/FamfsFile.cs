@@ -2,6 +2,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Client;
@@ -54,11 +55,11 @@ public static class FamfsFile
     private static void RequireSame(MountDevice device, Guid fileSystem)
     {
         using MappedDaxDevice opened = MappedDaxDevice.Open(device.Path, readOnly: true, coherent: true);
-        SuperblockVerdict verdict = DevicePool.ReadSuperblock(opened, out Superblock? superblock, out string cause);
+        SuperblockVerdict verdict = NativeMedia.ReadSuperblock(opened, out Superblock? superblock, out string cause);
         // The parser of the other format is the daemon's; its superblock at least is sound.
-        if (verdict == SuperblockVerdict.Famfs2)
+        if (verdict == SuperblockVerdict.OtherMajor)
             return;
-        if (verdict != SuperblockVerdict.Native)
+        if (verdict != SuperblockVerdict.Good)
             throw Superblock.ErrorOf(verdict, device.Path, cause);
         if (superblock!.FileSystem != fileSystem || superblock.Device != device.Uuid)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: is device {superblock.Device} of file system {superblock.FileSystem}, not {device.Uuid} of {fileSystem}") { Path = device.Path };

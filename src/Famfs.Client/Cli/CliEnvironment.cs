@@ -1,3 +1,5 @@
+using Famfs.Core.Log;
+
 namespace Famfs.Client.Cli;
 
 /// <summary>What the command gets from the process it runs in.</summary>
@@ -5,6 +7,9 @@ public sealed record CliEnvironment
 {
     public required TextWriter Out { get; init; }
     public required TextWriter Error { get; init; }
+
+    /// <summary>The formats of the media.</summary>
+    public required MediaFormats Formats { get; init; }
 
     /// <summary>Environment variables.</summary>
     public required Func<string, string?> Variable { get; init; }
@@ -26,8 +31,9 @@ public sealed record CliEnvironment
     public string ProgramDirectory { get; init; } = AppContext.BaseDirectory;
 
     /// <summary>That of the running process.</summary>
-    public static CliEnvironment OfProcess() => new()
+    public static CliEnvironment OfProcess(MediaFormats formats) => new()
     {
+        Formats = formats,
         Out = Console.Out,
         Error = Console.Error,
         Variable = Environment.GetEnvironmentVariable,

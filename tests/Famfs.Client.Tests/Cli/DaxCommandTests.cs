@@ -237,6 +237,7 @@ public sealed class DaxCommandTests : IDisposable
         using StringWriter error = new() { NewLine = "\n" };
         CliEnvironment environment = new()
         {
+            Formats = TestFormats.All,
             Out = output,
             Error = error,
             Variable = _ => null,

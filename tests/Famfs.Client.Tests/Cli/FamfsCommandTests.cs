@@ -440,6 +440,7 @@ public sealed class FamfsCommandTests : IDisposable
         using StringWriter error = new() { NewLine = "\n" };
         CliEnvironment environment = new()
         {
+            Formats = TestFormats.All,
             Out = output,
             Error = error,
             Variable = name => name == "FAMFS_MASTER" ? master : null,
