@@ -12,9 +12,11 @@ public sealed partial class DependencyTests
     {
         ["Famfs.Core"] = [],
         ["Famfs.Grpc"] = [],
-        ["Famfs.Master"] = ["Famfs.Core", "Famfs.Grpc"],
+        ["Famfs.CommandLine"] = [],
+        ["Famfs.Master"] = ["Famfs.CommandLine", "Famfs.Core", "Famfs.Grpc"],
         ["Famfs.Client"] = ["Famfs.Core", "Famfs.Grpc"],
-        ["Famfs.Fuse"] = ["Famfs.Core", "Famfs.Client"],
+        ["Famfs.Cli"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],
+        ["Famfs.Fuse"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],
     };
 
     /// <summary>Each folder with all that it may use, of its own project. Files beside the folders are the words
