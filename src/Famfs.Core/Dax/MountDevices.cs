@@ -1,0 +1,44 @@
+using Famfs.Core.Format;
+using Famfs.Core.Format.Famfs2;
+using Famfs.V1;
+
+namespace Famfs.Core.Dax;
+
+/// <summary>Opens devices by what a mount says of them (<c>user.famfs.devices</c>). A path may name another device by now:
+/// who stores there destroys somebody's data.</summary>
+public static class MountDevices
+{
+    /// <summary>Opens the device that a mount of <paramref name="fileSystem"/> calls <paramref name="named"/>, and compares
+    /// the uuids in its superblock, of whichever format. Errors: WRONG_FILESYSTEM when it is another device, or none;
+    /// MEDIA_CORRUPT when its superblock is damaged; as of <see cref="DaxDevice.Open"/>.</summary>
+    public static MappedDaxDevice Open(MountDevice named, Guid fileSystem, bool readOnly, bool? coherent = null)
+    {
+        MappedDaxDevice device = MappedDaxDevice.Open(named.Path, readOnly, coherent);
+        try
+        {
+            (Guid itsFileSystem, Guid itsUuid) = ReadIdentity(device);
+            if (itsFileSystem != fileSystem || itsUuid != named.Uuid)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{named.Path}: is device {itsUuid} of file system {itsFileSystem}, not {named.Uuid} of {fileSystem}") { Path = named.Path };
+            return device;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
+    }
+
+    private static (Guid FileSystem, Guid Device) ReadIdentity(DaxDevice device)
+    {
+        SuperblockVerdict verdict = DevicePool.ReadSuperblock(device, out Superblock? native, out string cause);
+        if (verdict == SuperblockVerdict.Native)
+            return (native!.FileSystem, native.Device);
+        if (verdict == SuperblockVerdict.Famfs2)
+        {
+            verdict = Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out cause);
+            if (verdict == SuperblockVerdict.Famfs2)
+                return (famfs2!.FileSystem, famfs2.Device);
+        }
+        throw Superblock.ErrorOf(verdict, device.Path, cause);
+    }
+}
