@@ -56,7 +56,8 @@ public sealed class Famfs2Format : MediaFormat
         (pool.Primary as Famfs2Identity)?.Superblock ?? throw new ArgumentException($"file system {pool.Primary.FileSystem} is of format {pool.Format.Name}", nameof(pool));
 
     /// <inheritdoc/>
-    public override bool Knows(DaxDevice device) => Famfs2Media.ReadSuperblock(device, out _, out _) == SuperblockVerdict.Good;
+    public override (Guid FileSystem, Guid Device)? ReadUuids(DaxDevice device) =>
+        Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) == SuperblockVerdict.Good ? (superblock!.FileSystem, superblock.Device) : null;
 
     /// <inheritdoc/>
     public override DeviceClaim? Recognize(DaxDevice device) =>

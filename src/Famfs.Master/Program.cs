@@ -1,5 +1,5 @@
 using System.CommandLine;
-using Famfs.Client.Cli;
+using Famfs.CommandLine;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Famfs2;

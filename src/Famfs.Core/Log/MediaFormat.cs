@@ -29,8 +29,12 @@ public abstract class MediaFormat
     /// <summary>How file systems of this format become native; null: they do not.</summary>
     public virtual IMigration? Migration => null;
 
+    /// <summary>The uuids in the superblock of a device, which alone is looked at; null when it is no sound one of this
+    /// format.</summary>
+    public abstract (Guid FileSystem, Guid Device)? ReadUuids(DaxDevice device);
+
     /// <summary>Whether the device has a sound superblock of this format.</summary>
-    public abstract bool Knows(DaxDevice device);
+    public bool Knows(DaxDevice device) => ReadUuids(device) is not null;
 
     /// <summary>What a device says of its place; null when it has no sound superblock of this format.</summary>
     public abstract DeviceClaim? Recognize(DaxDevice device);

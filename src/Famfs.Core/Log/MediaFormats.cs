@@ -25,6 +25,9 @@ public sealed class MediaFormats
     /// <summary>What a device says it is; null when it has no sound superblock of any format.</summary>
     public DeviceClaim? Recognize(DaxDevice device) => All.Select(f => f.Recognize(device)).FirstOrDefault(c => c is not null);
 
+    /// <summary>The uuids in the superblock of a device; null when it is no sound one of any format.</summary>
+    public (Guid FileSystem, Guid Device)? ReadUuids(DaxDevice device) => All.Select(f => f.ReadUuids(device)).FirstOrDefault(u => u is not null);
+
     /// <summary>Makes a pool of open devices, which it owns from then on; see <see cref="MediaFormat.Open"/>.</summary>
     public DevicePool Open(IReadOnlyList<DaxDevice> devices) => FindFormat(devices).Open(devices);
 

@@ -59,6 +59,9 @@ internal sealed class MetaDirectory : IDevicePieces
     {
         HashSet<Guid>? wanted = uuids?.ToHashSet();
         bool stock = _readAttribute(_mountPoint, DialectAttribute) == "stock";
+        Guid fileSystem = Guid.TryParse(_readAttribute(_mountPoint, "user.famfs.uuid"), out Guid uuid)
+            ? uuid
+            : throw new FamfsException(ErrorReason.WrongFilesystem, $"{_mountPoint}: does not say which file system it is of") { Path = _mountPoint };
         Dictionary<uint, MountDevice> devices = DeviceListText.Parse(_readAttribute(_mountPoint, "user.famfs.devices") ?? "", _mountPoint);
         List<DaxDevice> opened = [];
         try
@@ -66,7 +69,7 @@ internal sealed class MetaDirectory : IDevicePieces
             foreach ((uint index, MountDevice device) in devices)
             {
                 if (wanted?.Contains(device.Uuid) != false)
-                    opened.Add(stock ? DaxDevice.Open(device.Path, _readOnly) : OpenThrough(new((ushort)index), device.Uuid));
+                    opened.Add(stock ? MountDevices.Open(device, fileSystem, _formats, _readOnly) : OpenThrough(new((ushort)index), device.Uuid, fileSystem));
             }
             return opened;
         }
@@ -103,16 +106,16 @@ internal sealed class MetaDirectory : IDevicePieces
     public string DescribeAbsence(DeviceIndex device, long offset) => string.Create(CultureInfo.InvariantCulture,
         $"no file of {_directory} covers offset {offset} of device {device}; the daemon of mount {_mountPoint} did not learn of it within {Patience.TotalSeconds} s: is it running and following the log?");
 
-    private MountedDaxDevice OpenThrough(DeviceIndex index, Guid uuid)
+    private MountedDaxDevice OpenThrough(DeviceIndex index, Guid uuid, Guid fileSystem)
     {
         string path = System.IO.Path.Combine(_directory, MetaNames.OfSuperblock(index));
         using MappedDaxDevice unit = MappedDaxDevice.OpenFile(path, path, readOnly: true, coherent: false);
         DeviceClaim claim = _formats.Recognize(unit) ?? throw _formats.Default.Explain(unit);
         if (claim.Identity is not { } identity)
             throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{path}: a superblock of format {claim.Format.Name} does not say which device it is of; name the devices") { Path = path };
-        return identity.Index == index && identity.Device == uuid
+        return identity.Index == index && identity.Device == uuid && identity.FileSystem == fileSystem
             ? new MountedDaxDevice(path, index, identity.DeviceLengthBytes, identity.Coherent, _readOnly, this)
-            : throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {identity.Index} ({identity.Device}), the mount says {index} ({uuid})") { Path = path };
+            : throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {identity.Index} ({identity.Device}) of file system {identity.FileSystem}, the mount says {index} ({uuid}) of {fileSystem}") { Path = path };
     }
 
     private bool TryFindKnown(DeviceIndex device, long offset, out DevicePiece piece)

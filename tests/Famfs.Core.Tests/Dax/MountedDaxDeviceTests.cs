@@ -163,6 +163,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         Cut(first.Path, "hosts", 0, Unit, Unit);
         Cut(first.Path, "segment-5", 0, 2 * Unit, Unit);
         Cut(second.Path, "superblock-1", 1, 0, Unit);
+        _pieces.RootAttributes["user.famfs.uuid"] = fileSystem.ToString();
         _pieces.RootAttributes["user.famfs.dialect"] = "B";
         _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuids[0]} /dev/dax0.0\n1 {uuids[1]} /dev/dax1.0\n";
         MetaDirectory meta = new(_pieces.MountPoint, readOnly: false, TestFormats.All, _pieces.ReadAttribute, TimeProvider.System);
@@ -188,13 +189,32 @@ public sealed class MountedDaxDeviceTests : IDisposable
     [Fact]
     public void On_a_stock_kernel_a_mount_point_stands_for_the_devices_it_names()
     {
-        using DeviceFile file = new(8 * Unit);
+        using DeviceFile file = new(16 * Unit);
+        Guid fileSystem;
+        Guid uuid;
+        using (DaxDevice made = DaxDevice.Open(file.Path))
+        {
+            fileSystem = FileSystemFormatter.Format([made], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
+            uuid = DevicePool.RequireSuperblock(made).Device;
+        }
         _pieces.RootAttributes["user.famfs.dialect"] = "stock";
-        _pieces.RootAttributes["user.famfs.devices"] = $"0 {Guid.NewGuid()} {file.Path}\n";
+        _pieces.RootAttributes["user.famfs.uuid"] = fileSystem.ToString();
+        _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuid} {file.Path}\n";
         MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, TestFormats.All, _pieces.ReadAttribute, TimeProvider.System);
-        using DaxDevice device = Assert.Single(meta.OpenDevices());
-        Assert.IsType<MappedDaxDevice>(device);
-        Assert.Equal((file.Path, true), (device.Path, device.ReadOnly));
+        using (DaxDevice device = Assert.Single(meta.OpenDevices()))
+        {
+            Assert.IsType<MappedDaxDevice>(device);
+            Assert.Equal((file.Path, true), (device.Path, device.ReadOnly));
+        }
+
+        // The path leads elsewhere by now: to a device of another number, or of another file system.
+        _pieces.RootAttributes["user.famfs.devices"] = $"0 {Guid.NewGuid()} {file.Path}\n";
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => meta.OpenDevices()).Reason);
+        _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuid} {file.Path}\n";
+        _pieces.RootAttributes["user.famfs.uuid"] = Guid.NewGuid().ToString();
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => meta.OpenDevices()).Reason);
+        _pieces.RootAttributes.Remove("user.famfs.uuid");
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => meta.OpenDevices()).Reason);
     }
 
     [Fact]

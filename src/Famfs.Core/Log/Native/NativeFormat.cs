@@ -31,7 +31,8 @@ public sealed class NativeFormat : MediaFormat
         pool.Primary as Superblock ?? throw new ArgumentException($"file system {pool.Primary.FileSystem} is of format {pool.Format.Name}", nameof(pool));
 
     /// <inheritdoc/>
-    public override bool Knows(DaxDevice device) => NativeMedia.ReadSuperblock(device, out _, out _) == SuperblockVerdict.Good;
+    public override (Guid FileSystem, Guid Device)? ReadUuids(DaxDevice device) =>
+        NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Good ? (superblock!.FileSystem, superblock.Device) : null;
 
     /// <inheritdoc/>
     public override DeviceClaim? Recognize(DaxDevice device) =>
