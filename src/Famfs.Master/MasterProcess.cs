@@ -4,6 +4,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Engine;
 using Famfs.Master.Holders;
 using Famfs.Master.Role;
@@ -38,14 +39,12 @@ internal static class MasterProcess
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = ListenAddresses.Parse(options);
             ListenAddresses.RequireCallable(options);
-            DeviceSearch devices = new(options.Devices, clock);
+            DeviceSearch devices = new(options.Devices, options.Formats, clock);
             using DevicePool pool = devices.Open();
             MasterRole role = new(new AtOnce());
             Recovery.Result recovered = await role.BecomeActiveAsync(
-                claiming => pool.Format == FileSystemFormat.Famfs2
-                    ? Task.FromResult(Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared))
-                    : Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, claiming), cancel).ConfigureAwait(false);
-            using IDisposable slotLock = recovered.SlotLock;
+                claiming => Recovery.RunAsync(pool, host, options.TakeOver, options.SystemUuidFile, clock, Random.Shared, claiming), cancel).ConfigureAwait(false);
+            using MasterClaim claim = recovered.Claim;
             return await ServeAsync(options, host, devices, role, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or UnauthorizedAccessException)
@@ -70,7 +69,7 @@ internal static class MasterProcess
         MasterEngine engine = new(state, recovered.Writer, hub, new SpaceZeroing(pool), clock, Random.Shared);
         HostTable table = new(pool);
         MountRegistry mounts = new(state, table, clock);
-        MasterInfo info = new(recovered.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
+        MasterInfo info = new(recovered.Claim.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
 
         // The builder looks for a settings file in the working directory, and watches all below it for changes: started in /,
         // as services are, that is every file system of the host. Nothing is configured that way.
@@ -119,10 +118,10 @@ internal static class MasterProcess
             MasterLog.UnknownDevice(log, path);
         engine.Start(new TermStarted
         {
-            Slot = (uint)recovered.Slot,
+            Slot = (uint)recovered.Claim.Slot,
             HostId = host.Host.ToByteString(),
             BootId = host.Boot.ToByteString(),
-            MasterId = recovered.Master.ToByteString(),
+            MasterId = recovered.Claim.Master.ToByteString(),
             Address = address,
             Version = version,
         });
@@ -158,7 +157,7 @@ internal static class MasterProcess
         }
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
-        MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Slot, state.Replay.Tree.FileCount, string.Join(", ", options.Listen));
+        MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Claim.Slot, state.Replay.Tree.FileCount, string.Join(", ", options.Listen));
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);

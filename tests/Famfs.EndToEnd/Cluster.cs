@@ -5,6 +5,8 @@ using System.Reflection;
 using Famfs.Client;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.EndToEnd;
@@ -158,13 +160,13 @@ internal sealed class Cluster : IDisposable
     {
         // It finds the other two where an installed one finds them: beside itself or in PATH.
         string programs = string.Join(':', Path.GetDirectoryName(Program("Famfs.Fuse", "famfsd")), Path.GetDirectoryName(Program("Famfs.Master", "famfs-master")), Environment.GetEnvironmentVariable("PATH"));
-        return new(Program("Famfs.Client", "famfs"), arguments, new(environment) { ["PATH"] = programs });
+        return new(Program("Famfs.Cli", "famfs"), arguments, new(environment) { ["PATH"] = programs });
     }
 
     /// <summary>Checks the memory itself.</summary>
     public CheckResult Check()
     {
-        using DevicePool pool = DevicePool.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
+        using DevicePool pool = TestFormats.All.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
         return FileSystemCheck.Run(pool);
     }
 

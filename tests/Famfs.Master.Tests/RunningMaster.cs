@@ -54,7 +54,7 @@ internal sealed class RunningMaster : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Engine.DisposeAsync();
-        _recovered.SlotLock.Dispose();
+        _recovered.Claim.Dispose();
         _recovered.State.Dispose();
     }
 }

@@ -2,6 +2,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Queries;
 using Famfs.V1;
@@ -66,12 +67,12 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? zeroed
             DeviceIndex index = new((ushort)context.State.Replay.Devices.Length);
             // The device's own superblock is written before the record: a crash in between leaves a device that is
             // not in the pool and that --force formats again.
-            DeviceAdded record = context.State.Pool.Famfs2 is null
-                ? Prepare(context, device, index)
-                : context.State.Format.PrepareDevice(context.State.Pool, device, index, request);
+            DevicePool pool = context.State.Pool;
+            (DeviceIdentity identity, DeviceAdded record) = pool.Format.PrepareDevice(pool, device, index, context.NextInode, request.Force, context.Clock);
+            record.TimeNs = context.NowNs;
             record.RequestId = request.RequestId;
             record.RequestDigest = id == Guid.Empty ? 0 : digest;
-            context.State.Pool.Attach(device, index);
+            pool.Attach(device, identity);
             context.Append(RecordType.DeviceAdded, record);
             Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = Positions.ToMessage(context.Position) };
             return Verdict.Done;
@@ -99,24 +100,9 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? zeroed
     {
         DevicePool pool = context.State.Pool;
         bool here = pool.Present.Any(i => pool.Require(i).MemoryIdentity == device.MemoryIdentity);
-        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
-            && context.State.Replay.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        bool known = pool.Format.ReadUuids(device) is { } uuids
+            && context.State.Replay.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == uuids.Device);
         if (here || known)
             throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
-    }
-
-    private DeviceAdded Prepare(ChangeContext context, DaxDevice device, DeviceIndex index)
-    {
-        Superblock superblock = FileSystemFormatter.FormatFurther(device, context.State.Pool.Primary, index, request.Force, context.Clock);
-        return new()
-        {
-            TimeNs = context.NowNs,
-            Index = index.Value,
-            DeviceUuid = superblock.Device.ToByteString(),
-            LengthBytes = (ulong)superblock.DeviceLengthBytes,
-            Coherent = superblock.Coherent,
-            SuperblockInode = context.NextInode.Value,
-            Name = superblock.DeviceName,
-        };
     }
 }

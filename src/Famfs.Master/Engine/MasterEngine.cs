@@ -62,7 +62,7 @@ internal sealed class MasterEngine : IAsyncDisposable
         _zeroing = zeroing;
         _clock = clock;
         _context = new(state, _batch, clock, random);
-        _segments = new(writer, _context);
+        _segments = new(writer.Segments, _context);
         _thread = new(Run) { Name = "master-engine", IsBackground = true };
     }
 
@@ -76,7 +76,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     public long LogBytes => _writer.Tail;
 
     /// <summary>Segments of this generation. Engine's thread.</summary>
-    public int SegmentCount => _writer.SegmentCount;
+    public int SegmentCount => _writer.Segments?.SegmentCount ?? 1;
 
     /// <summary>Starts the thread; the first batch announces the term.</summary>
     public void Start(TermStarted announcement)
@@ -152,7 +152,6 @@ internal sealed class MasterEngine : IAsyncDisposable
                         RunBatches(first);
                     if (_clock.GetTimestamp() >= nextTick)
                     {
-                        _writer.Check();
                         _writer.Tick(++_ticks);
                         nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
                     }

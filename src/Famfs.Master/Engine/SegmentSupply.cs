@@ -7,11 +7,14 @@ using Famfs.V1;
 
 namespace Famfs.Master.Engine;
 
-/// <summary>Keeps a segment in reserve for the log, so that one is there when the one being written is full. Engine's thread.</summary>
-internal sealed class SegmentSupply(ILogWriter writer, ChangeContext context)
+/// <summary>Keeps a segment in reserve for a log that grows, so that one is there when the one being written is full. Engine's
+/// thread.</summary>
+/// <param name="log">The log; null: it does not grow, and bytes do not limit it.</param>
+/// <param name="context">What the records that reserve segments are appended through.</param>
+internal sealed class SegmentSupply(ISegmentedLog? log, ChangeContext context)
 {
     // Recorded and published: this term may write there (SAFETY S7).
-    private SegmentSpace? _reserved = writer.Spare;
+    private SegmentSpace? _reserved = log?.Spare;
 
     // Recorded in the batch at hand.
     private SegmentSpace? _pending;
@@ -20,7 +23,7 @@ internal sealed class SegmentSupply(ILogWriter writer, ChangeContext context)
     public bool HasReserve => _reserved is not null;
 
     /// <summary>Bytes of frames that operations may append to the next batch; negative in a log that is nearly full.</summary>
-    public long RoomBytes => Math.Min(MediaLayout.MaxBatchBytes, writer.RemainingBytes) - ChangeContext.ReservationMargin;
+    public long RoomBytes => Math.Min(MediaLayout.MaxBatchBytes, log?.RemainingBytes ?? long.MaxValue) - ChangeContext.ReservationMargin;
 
     /// <summary>Before a batch: goes on in the segment in reserve when what is left is too little for
     /// <paramref name="needed"/> bytes.</summary>
@@ -28,7 +31,7 @@ internal sealed class SegmentSupply(ILogWriter writer, ChangeContext context)
     {
         if (_reserved is not { } space || RoomBytes >= Math.Max(needed, ChangeContext.ReservationMargin))
             return;
-        writer.Advance(space);
+        log!.Advance(space);
         _reserved = null;
     }
 
@@ -37,12 +40,12 @@ internal sealed class SegmentSupply(ILogWriter writer, ChangeContext context)
     /// have room for a next term; and when an operation needs more than is left.</summary>
     public void ReserveIfNeeded(long needed)
     {
-        if (_reserved is not null || _pending is not null || (writer.RemainingBytes > Math.Max(writer.SegmentCapacityBytes, MediaLayout.UnitBytes) / 2 && RoomBytes >= needed))
+        if (log is null || _reserved is not null || _pending is not null || (log.RemainingBytes > Math.Max(log.SegmentCapacityBytes, MediaLayout.UnitBytes) / 2 && RoomBytes >= needed))
             return;
         if (needed > MediaLayout.MaxBatchBytes - ChangeContext.ReservationMargin)
             return;
         long least = (needed + ChangeContext.ReservationMargin + MediaLayout.SegmentHeaderBytes + MediaLayout.UnitBytes - 1) / MediaLayout.UnitBytes * MediaLayout.UnitBytes;
-        long length = Math.Max(least, Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, writer.SegmentCount)));
+        long length = Math.Max(least, Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, log.SegmentCount)));
         while (length >= least)
         {
             if (context.TryAllocateRun(length, out MapExtent extent))

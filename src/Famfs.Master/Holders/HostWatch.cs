@@ -1,6 +1,6 @@
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.Master.State;

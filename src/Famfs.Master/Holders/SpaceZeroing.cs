@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Log;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.V1;

@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
@@ -245,7 +246,7 @@ internal sealed class MasterService(
         {
             try
             {
-                CheckResult result = FileSystemCheck.Run([.. state.Pool.Present.Select(state.Pool.Require)], phase => replies.Writer.TryWrite(ProgressOf(phase)));
+                CheckResult result = FileSystemCheck.Run(state.Pool, phase => replies.Writer.TryWrite(ProgressOf(phase)));
                 foreach (Finding finding in result.Findings)
                 {
                     replies.Writer.TryWrite(new()
@@ -275,7 +276,7 @@ internal sealed class MasterService(
 
     private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
 
-    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
+    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, others never.</summary>
     private RpcException NotServed(string method, bool byNative = false) =>
         StatusMap.ToRpc(byNative && state.Format.FindRefusal(method) is { } refusal
             ? refusal

@@ -1,8 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Threading.Channels;
 using Famfs.Core;
-using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Master.Engine;
@@ -111,7 +109,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
                 (LogPosition before, long offset) = index.Find(sent.Sequence);
                 if (before.Sequence == sent.Sequence)
                     RequireSameTerm(sent, before.Term);
-                ILogReader reader = FileSystemLog.OpenReader(pool);
+                ILogReader reader = pool.Format.OpenReader(pool);
                 reader.Resume(before, offset);
                 while (subscription is null)
                 {
@@ -185,9 +183,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
         return sent;
     }
 
-    /// <summary>Parts that each fit a message. Log offsets count bytes of frames on the native format only; a block of
-    /// another stays whole, as its reader made it.</summary>
-    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= ReplyLimits.ElementBytes || pool.Format != FileSystemFormat.Native
+    /// <summary>Parts that each fit a message. Where log offsets do not count bytes of frames, a block
+    /// stays whole, as its reader made it.</summary>
+    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= ReplyLimits.ElementBytes || !pool.Format.Limits.CountsFrameBytes
         ? [whole]
         : ReplyLimits.Split(whole);
 

@@ -1,7 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Allocation;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 

@@ -1,11 +1,13 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Famfs2;
 using Famfs.Master.Changes;
 using Famfs.Master.Role;
 using Famfs.Master.State;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.V1;
 
@@ -25,9 +27,9 @@ internal sealed class Deciding : IDisposable
             Famfs2Formatter.Format(memory, new() { System = Guid.NewGuid() });
         else
             FileSystemFormatter.Format(memory, new() { Host = Host, Clock = Clock });
-        DevicePool pool = DevicePool.Open(memory);
+        DevicePool pool = TestFormats.All.Open(memory);
         State = new(pool, Clock, new Random(1));
-        Recovery.Replay(FileSystemLog.OpenReader(pool), State.Replay, new LogIndex());
+        Recovery.Replay(pool.Format.OpenReader(pool), State.Replay, new LogIndex());
         State.GoLive();
         Context = new(State, Batch, Clock, new Random(1));
         Begin();

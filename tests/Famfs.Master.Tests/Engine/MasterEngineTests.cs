@@ -4,7 +4,9 @@ using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Role;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Google.Protobuf;
 using Xunit;
@@ -221,8 +223,8 @@ public sealed class MasterEngineTests : IDisposable
         Assert.Equal(ends[1].Term, last.State.Replay.FindTerm(ends[0].Sequence.Next.Next)); // the start of the next
     }
 
-    private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
+    private DevicePool Open() => TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
     private async Task<RunningMaster> StartAsync(IReadOnlyList<string>? paths = null) =>
-        new(await Recovery.RunAsync(paths is null ? Open() : DevicePool.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+        new(await Recovery.RunAsync(paths is null ? Open() : TestFormats.All.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
 }

@@ -1,9 +1,10 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Holders;
 using Famfs.Master.State;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.Master.Tests.Holders;
@@ -25,7 +26,7 @@ public sealed class GoneMountsTests : IDisposable
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
             FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using MasterState state = new(DevicePool.Open([DaxDevice.Open(path)]), TimeProvider.System, new Random(1));
+        using MasterState state = new(TestFormats.All.Open([DaxDevice.Open(path)]), TimeProvider.System, new Random(1));
         SteppingClock clock = new();
         HostTable table = new(state.Pool);
         HostLine first = Line();

@@ -2,8 +2,10 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Holders;
 using Famfs.Master.State;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Xunit;
 
@@ -25,7 +27,7 @@ public sealed class MountRegistryTests : IDisposable
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
             FileSystemFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
-        _pool = DevicePool.Open([DaxDevice.Open(path)]);
+        _pool = TestFormats.All.Open([DaxDevice.Open(path)]);
         _table = new(_pool);
         _state = new(_pool, _clock, new Random(1));
         _mounts = new(_state, _table, _clock);

@@ -7,6 +7,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Famfs.Master.Changes;
 using Famfs.Master.Rpc;
+using Famfs.TestSupport;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -35,7 +36,7 @@ public sealed class CallerIdentityTests : IDisposable
     public async Task A_process_is_known_by_the_kernels_word_about_its_unix_socket()
     {
         string path = Path.Combine(_directory, "socket");
-        await using WebApplication server = await ServeAsync(new() { Devices = [], Listen = ["unix:" + path] });
+        await using WebApplication server = await ServeAsync(Options("unix:" + path));
         using HttpClient client = new(new SocketsHttpHandler
         {
             ConnectCallback = async (_, cancel) =>
@@ -53,7 +54,7 @@ public sealed class CallerIdentityTests : IDisposable
     [Fact]
     public async Task A_caller_on_plain_TCP_is_nobody()
     {
-        await using WebApplication server = await ServeAsync(new() { Devices = [], Listen = ["http://127.0.0.1:0"] });
+        await using WebApplication server = await ServeAsync(Options("http://127.0.0.1:0"));
         using HttpClient client = new();
         Assert.Equal(CallerKind.Unknown, (await AskAsync(client, AddressOf(server))).Kind);
     }
@@ -130,8 +131,10 @@ public sealed class CallerIdentityTests : IDisposable
         File.WriteAllText(certificate, server.ExportCertificatePem());
         File.WriteAllText(key, server.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
         File.WriteAllText(authority, _authority.ExportCertificatePem());
-        return new() { Devices = [], Listen = ["https://127.0.0.1:0"], CertificateFile = certificate, KeyFile = key, ClientCaFile = clientCertificates ? authority : null };
+        return Options("https://127.0.0.1:0") with { CertificateFile = certificate, KeyFile = key, ClientCaFile = clientCertificates ? authority : null };
     }
+
+    private static MasterOptions Options(string listen) => new() { Devices = [], Listen = [listen], Formats = TestFormats.All, SystemUuidFile = "" };
 
     /// <summary>A server with a master's endpoints that answers who calls.</summary>
     private static async Task<WebApplication> ServeAsync(MasterOptions options)

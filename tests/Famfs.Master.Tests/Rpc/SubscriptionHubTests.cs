@@ -1,9 +1,10 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Role;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Xunit;
 
@@ -32,7 +33,7 @@ public sealed class SubscriptionHubTests : IDisposable
         // Several segments' worth: 2 MiB each at first.
         const int Files = 20_000;
         await using RunningMaster master = new(await Recovery.RunAsync(
-            DevicePool.Open([DaxDevice.Open(_path)]), _host, takeOver: true, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+            TestFormats.All.Open([DaxDevice.Open(_path)]), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
         LogPosition start = new(master.State.Pool.Primary.FileSystem, master.State.Pool.Primary.Generation, default, default);
         using ReplayState state = new(start, default);
         TaskCompletionSource gate = new();
