@@ -78,7 +78,7 @@ root.SetAction((parsed, cancel) =>
         cache = cache with { EntryValidSeconds = (ulong)(entry / 1000), CacheListings = false };
     if (parsed.GetValue(attributeTimeout) is { } attributes)
         cache = cache with { AttributesValidSeconds = (ulong)(attributes / 1000), CacheListings = false };
-    return DaemonHost.RunAsync(new()
+    return Daemon.RunAsync(new()
     {
         Devices = parsed.GetRequiredValue(devices),
         MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),

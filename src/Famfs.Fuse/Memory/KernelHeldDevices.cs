@@ -10,7 +10,7 @@ using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 
-namespace Famfs.Fuse.Daemon;
+namespace Famfs.Fuse.Memory;
 
 /// <summary>
 /// Devices that only the kernel's famfs may map, each as one file of a private mount, for as long as this object lives: the
@@ -59,7 +59,7 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
     }
 
     /// <summary>The pool of the file system that the required devices belong to, or the only one of which a first device is
-    /// here; other devices are passed over. Its devices stay this object's. Errors as of <see cref="DevicePool.Open"/>.</summary>
+    /// here; other devices are ignored. Its devices stay this object's. Errors as of <see cref="DevicePool.Open"/>.</summary>
     public DevicePool OpenPool()
     {
         if (_required == _devices.Count)
