@@ -52,7 +52,8 @@ public sealed class PendingOnRealMountTests : IDisposable
         await Require("chmod 600 other/f && echo done", "SETATTR 600", () => default, "done");
         await Require("rmdir work/d && ls work", "RMDIR d", () => Remove(work, "d"), "");
         await Require("rm l && ls", "UNLINK l", () => Remove(Root, "l"), "other\nwork");
-        await Require("mv other/f g && echo done", "RENAME 0 f g", () => default, "done");
+        await Require("python3 -c 'import os; os.rename(\"other/f\", \"g\")' && echo done", "RENAME 0 f g", () => default, "done");
+        await Require("mv --no-clobber g h && echo done", "RENAME 1 g h", () => default, "done");
         await Require("python3 -c 'import os; os.setxattr(\"other\", \"user.a\", b\"v\"); print(\"done\")'", "SETXATTR user.a v", () => default, "done");
         await Require("python3 -c 'import os; os.removexattr(\"other\", \"user.a\"); print(\"done\")'", "REMOVEXATTR user.a", () => default, "done");
         await Require("python3 -c 'import os; print(os.fstat(os.open(\"new\", os.O_CREAT | os.O_RDWR)).st_size)'", "CREATE new", () => _system.AddFile(Root, "new", 7), "7");
