@@ -84,7 +84,7 @@ public sealed partial class DependencyTests
     [Fact]
     public void What_answers_the_kernel_does_not_know_the_client()
     {
-        foreach (string file in ((string[])["Protocol", "Dialects", "Operations", "Session", "Memory"]).SelectMany(f => SourceTree.FindFiles("src/Famfs.Fuse/" + f, "*.cs")))
+        foreach (string file in ((string[])["Protocol", "Dialects", "Operations", "Memory"]).SelectMany(f => SourceTree.FindFiles("src/Famfs.Fuse/" + f, "*.cs")))
             Assert.DoesNotContain("Famfs.Client", SourceTree.ReadCode(file), StringComparison.Ordinal);
     }
 

@@ -56,12 +56,16 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
     private ulong _unique;
     private int _next;
     private bool _disposed;
+    private bool _breaksReads;
 
     /// <summary>Dax character devices of this host, by path; a value is what taking it fails with.</summary>
     public ConcurrentDictionary<string, Errno> DeviceNodes { get; } = [];
 
     /// <summary>Offered without famfs, as to a process without CAP_SYS_RAWIO.</summary>
     public bool HidesFmaps { get; init; }
+
+    /// <summary>From now on the server's reads fail with EIO, each at the next message.</summary>
+    public bool BreaksReads { get => Volatile.Read(ref _breaksReads); set => Volatile.Write(ref _breaksReads, value); }
 
     /// <summary>What the push ioctl answers; null: as the generation does.</summary>
     public Errno? PushAnswer { get; init; }

@@ -48,6 +48,9 @@ public sealed class PendingReplyTests : IDisposable
         Assert.Equal(Errno.None, errno);
         EntryOut entry = MemoryMarshal.Read<EntryOut>(body);
         Assert.Equal((made.Value, CachePolicy.Unlimited, FuseConstants.S_IFDIR | 0x1EDu), (entry.NodeId, entry.EntryValidSeconds, entry.Attributes.Mode));
+        _rig.Session.Notifier.ContentChanged(made); // the kernel has it now, so it is told of changes
+        _rig.Session.Notifier.Applied(new LogSequence(1));
+        Await(() => _rig.Session.Notifier.Sent == 1);
         Assert.True(a.Reply.Fail(Errno.ENOSPC));
         Assert.Equal(Errno.ENOSPC, _rig.Kernel.Await(0, first).Errno);
         Assert.Equal((0, 0), (a.Signals, b.Signals));
@@ -214,11 +217,12 @@ public sealed class PendingReplyTests : IDisposable
     {
         ulong unique = _rig.Kernel.Post(0, Mkdir, 1, NewDirectory("a"));
         Lose();
-        while (_rig.Session.Statistics.Failures == 0)
+        Await(() =>
         {
             GC.Collect();
             GC.WaitForPendingFinalizers();
-        }
+            return _rig.Session.Statistics.Failures == 1;
+        });
         Assert.Equal(Errno.EIO, _rig.Kernel.Await(0, unique).Errno);
         Assert.Equal("the answer to MKDIR was lost", _rig.Session.LastFailure!.Message);
 
@@ -279,6 +283,22 @@ public sealed class PendingReplyTests : IDisposable
         change.RequireAbandoned();
         await _rig.Session.Completion.WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         Assert.False(change.Reply.Complete());
+    }
+
+    [Fact]
+    public async Task A_session_that_fails_answers_what_waits_and_tells_it()
+    {
+        ulong unique = _rig.Kernel.Post(0, Mkdir, 1, NewDirectory("a"));
+        HeldMutation change = _port.Take();
+        _rig.Kernel.BreaksReads = true;
+        _rig.Kernel.Post(0, 3, 1, new byte[16]);
+        change.RequireKept(); // another worker goes on
+        _rig.Kernel.Post(1, 3, 1, new byte[16]);
+        Assert.Equal(Errno.ECONNABORTED, _rig.Kernel.Await(0, unique).Errno);
+        change.RequireAbandoned();
+        Assert.False(change.Reply.Complete());
+        IOException error = await Assert.ThrowsAsync<IOException>(() => _rig.Session.Completion.WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken));
+        Assert.Equal((int)Errno.EIO, error.HResult);
     }
 
     [Fact]

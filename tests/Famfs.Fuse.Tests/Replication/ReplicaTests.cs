@@ -46,6 +46,11 @@ public sealed class ReplicaTests : IDisposable
         ulong last = Apply(() => MakeDirectory(1, "e"));
         Await(() => replica.Gate.Notified.Sequence.Value == last);
 
+        // The line in memory acknowledges too, and the same.
+        MountRegistration registration = new(replica, new(host, Guid.NewGuid(), new byte[32], "test"), Guid.NewGuid()) { GrantedSlot = 0 };
+        registration.Advance();
+        Assert.Equal(before, Assert.Single(new HostTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence.Value);
+
         // A look that began before the devices had joined says nothing about them.
         replica.Gate.DevicesLookedFor(early);
         Assert.Equal((before, before), (acknowledged.Sequences.Last(), replica.Gate.Acknowledged.Sequence.Value));
