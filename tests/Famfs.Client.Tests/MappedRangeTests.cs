@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.V1;
@@ -59,7 +60,7 @@ public sealed class MappedRangeTests : IDisposable
         FileMap map = new() { Extents = { Extent(0, 1, 1) } };
         MappedRange range;
         using (MountedFile pin = MountedFile.Open(pinPath, writable: false))
-            range = MappedRange.MapDevices(MapPieces.Of(map, Unit, 4096), Unit, _devices, writable: false, pin);
+            range = Map(map, Unit, writable: false, pin);
 
         string line = Assert.Single(File.ReadLines("/proc/self/maps"), l => l.EndsWith(pinPath, StringComparison.Ordinal));
         Assert.Contains(" ---p ", line, StringComparison.Ordinal);
@@ -146,8 +147,19 @@ public sealed class MappedRangeTests : IDisposable
 
     private static Extent Extent(uint device, ulong unit, ulong units) => new() { Device = device, OffsetBytes = unit * Unit, LengthBytes = units * Unit };
 
-    private MappedRange Map(FileMap map, ulong size, bool writable) =>
-        MappedRange.MapDevices(MapPieces.Of(map, size, Environment.SystemPageSize), (long)size, _devices, writable, null);
+    private MappedRange Map(FileMap map, ulong size, bool writable, MountedFile? pin = null)
+    {
+        Dictionary<uint, MappedDaxDevice> devices = _devices.ToDictionary(d => d.Key, d => MappedDaxDevice.Open(d.Value, readOnly: !writable));
+        try
+        {
+            return MappedRange.MapDevices(MapPieces.Of(map, size, Environment.SystemPageSize), (long)size, devices.ToDictionary(d => d.Key, d => d.Value.Source), writable, pin);
+        }
+        finally
+        {
+            foreach (MappedDaxDevice device in devices.Values)
+                device.Dispose();
+        }
+    }
 
     private void MakeDevice(uint index, int units)
     {

@@ -93,6 +93,41 @@ public sealed class MappedFileTests
         Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => FamfsFile.Map(cluster.Devices[0])).Reason);
     }
 
+    [Theory]
+    [InlineData("native")]
+    [InlineData("famfs-2")]
+    public void A_device_that_is_no_longer_where_the_mount_says_is_not_mapped(string formatOfTheOther)
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        string a = cluster.Mount("a", cluster.StartMaster("a").Address).Path;
+        string file = Path.Combine(a, "f");
+        cluster.Famfs("creat", "--size", "3M", "--contiguous", "--device", "0", file);
+        string other = cluster.NewDevice("other", 64L << 20);
+        string[] options = formatOfTheOther == "native" ? ["--host-state", cluster.StateOf("b")] : ["--system-uuid-file", Path.Combine(cluster.NewDirectory("other"), "system_uuid")];
+        cluster.Famfs(["mkfs", "--format", formatOfTheOther, .. options, other]);
+
+        string named = cluster.Devices[0];
+        string aside = other + ".aside";
+        File.Move(named, aside);
+        File.Move(other, named);
+        try
+        {
+            FamfsException refused = Assert.Throws<FamfsException>(() => FamfsFile.Map(file, writable: true));
+            Assert.Equal(ErrorReason.WrongFilesystem, refused.Reason);
+            Assert.StartsWith($"{named}: is device ", refused.Message, StringComparison.Ordinal);
+            // The same place in the hands of a master that takes the mount for its devices.
+            (ServerProcess second, _) = cluster.LaunchMasterWith("b", "--device", a);
+            Assert.Equal(1, second.AwaitExit());
+            Assert.Contains($"{named}: is device ", second.Output, StringComparison.Ordinal);
+        }
+        finally
+        {
+            File.Move(named, other);
+            File.Move(aside, named);
+        }
+        FamfsFile.Map(file, writable: true).Dispose();
+    }
+
     private static IEnumerable<string> Pins(params string[] mounts) => File.ReadLines("/proc/self/maps")
         .Where(l => l.Contains(" ---p ", StringComparison.Ordinal) && mounts.Any(m => l.Contains(m + "/", StringComparison.Ordinal)))
         .Select(l => string.Join('/', l.Split('/')[^2..])).Order();

@@ -65,6 +65,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     /// <inheritdoc/>
     public override string MemoryIdentity { get; }
 
+    /// <summary>What pieces of a file are mapped from.</summary>
+    public MapSource Source => new(Path, _file, _startBytes, LengthBytes);
+
     /// <summary>A devdax character device, not a regular file.</summary>
     public bool IsDevDax => !_regular;
 

@@ -5,6 +5,29 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Famfs.Core.Interop;
 
+/// <summary>An open device that pieces of a file are mapped from: its descriptor, where it starts in the file that it is a
+/// part of, and its bytes from there. Valid while the device is open.</summary>
+public readonly struct MapSource
+{
+    internal MapSource(string path, OpenFile file, long startBytes, long lengthBytes)
+    {
+        Path = path;
+        File = file;
+        StartBytes = startBytes;
+        LengthBytes = lengthBytes;
+    }
+
+    /// <summary>Name of the device, for messages.</summary>
+    public string Path { get; }
+
+    /// <summary>Bytes of the device.</summary>
+    public long LengthBytes { get; }
+
+    internal OpenFile File { get; }
+
+    internal long StartBytes { get; }
+}
+
 /// <summary>
 /// A file's bytes as one contiguous range of this process's addresses, loaded and stored directly. The range
 /// stays mapped until <see cref="Dispose"/>; memory and spans taken from it must not be used after that.
@@ -49,10 +72,10 @@ public sealed class MappedRange : IDisposable
         return new(new(address, (nuint)file.LengthBytes), address, file.LengthBytes, file.Writable, 1);
     }
 
-    /// <summary>Maps <paramref name="pieces"/> (which cover [0, size) in order) from their devices behind each
-    /// other. <paramref name="pin"/>: a file of which one page without any access is mapped behind the data,
-    /// so that whoever serves it sees it in use until the range is gone, whatever becomes of the descriptor.</summary>
-    public static MappedRange MapDevices(IReadOnlyList<MapPiece> pieces, long sizeBytes, IReadOnlyDictionary<uint, string> devicePaths, bool writable, MountedFile? pin)
+    /// <summary>Maps <paramref name="pieces"/> (which cover [0, size) in order), one after the other, from
+    /// <paramref name="devices"/>, which need not stay open. <paramref name="pin"/>: a file of which one page without any
+    /// access is mapped after the data. Whoever serves that file sees it in use until the range is gone.</summary>
+    public static MappedRange MapDevices(IReadOnlyList<MapPiece> pieces, long sizeBytes, IReadOnlyDictionary<uint, MapSource> devices, bool writable, MountedFile? pin)
     {
         long page = Environment.SystemPageSize;
         MapPiece last = pieces[^1];
@@ -63,7 +86,6 @@ public sealed class MappedRange : IDisposable
         if (reservation == Libc.MAP_FAILED)
             throw MapFailed($"{dataBytes} bytes of addresses", Errno.Last);
         Addresses addresses = new(reservation, reserved);
-        Dictionary<uint, OpenDevice> devices = [];
         try
         {
             // Huge pages of a device are usable only where address and offset agree below 2 MiB.
@@ -71,15 +93,17 @@ public sealed class MappedRange : IDisposable
             int protection = writable ? Libc.PROT_READ | Libc.PROT_WRITE : Libc.PROT_READ;
             foreach (MapPiece piece in pieces)
             {
-                string path = devicePaths.TryGetValue(piece.Device, out string? known) ? known
-                    : throw new FamfsException(ErrorReason.DeviceMissing, $"device {piece.Device} of the file is not on this host");
-                OpenDevice device = RequireDevice(devices, piece, path, writable);
+                if (!devices.TryGetValue(piece.Device, out MapSource device))
+                    throw new FamfsException(ErrorReason.DeviceMissing, $"device {piece.Device} of the file is not on this host");
+                // Pages past the end of a regular file can be mapped, and then kill who touches them.
+                if (piece.DeviceOffset + piece.LengthBytes > device.LengthBytes)
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, the file's map reaches to {piece.DeviceOffset + piece.LengthBytes}") { Path = device.Path };
                 nint place = start + (nint)piece.FileOffset;
                 if (Libc.mmap(place, (nuint)piece.LengthBytes, protection, Libc.MAP_SHARED | Libc.MAP_FIXED, device.File.Descriptor, device.StartBytes + piece.DeviceOffset) == Libc.MAP_FAILED)
-                    throw MapFailed($"{path}: {piece.LengthBytes} bytes at {piece.DeviceOffset}, one of {pieces.Count} pieces", Errno.Last);
+                    throw MapFailed($"{device.Path}: {piece.LengthBytes} bytes at {piece.DeviceOffset}, one of {pieces.Count} pieces", Errno.Last);
                 // A child would keep the memory without the pin saying so.
                 if (Libc.madvise(place, (nuint)piece.LengthBytes, Libc.MADV_DONTFORK) != 0)
-                    throw MapFailed($"{path}: keeping it from children", Errno.Last);
+                    throw MapFailed($"{device.Path}: keeping it from children", Errno.Last);
             }
             // Private: a mount that serves I/O directly allows that mapping too, and it holds the file all the same.
             if (pin is not null && Libc.mmap(start + (nint)dataBytes, (nuint)page, Libc.PROT_NONE, Libc.MAP_PRIVATE | Libc.MAP_FIXED, pin.Descriptor, 0) == Libc.MAP_FAILED)
@@ -90,11 +114,6 @@ public sealed class MappedRange : IDisposable
         {
             addresses.Dispose();
             throw;
-        }
-        finally
-        {
-            foreach (OpenDevice device in devices.Values)
-                device.File.Dispose();
         }
     }
 
@@ -117,33 +136,9 @@ public sealed class MappedRange : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _addresses.Dispose();
 
-    private static OpenDevice RequireDevice(Dictionary<uint, OpenDevice> devices, MapPiece piece, string path, bool writable)
-    {
-        if (!devices.TryGetValue(piece.Device, out OpenDevice open))
-        {
-            DeviceArgument argument = DeviceArgument.Parse(path);
-            int descriptor = Libc.open(argument.Path, (writable ? Libc.O_RDWR : Libc.O_RDONLY) | Libc.O_CLOEXEC | Libc.O_NONBLOCK, 0);
-            if (descriptor < 0)
-                throw new FamfsException(ErrorReason.DeviceMissing, $"{path}: device {piece.Device} of the file: {Errno.Describe(Errno.Last)}") { Path = path };
-            open = new(new(descriptor), argument.OffsetBytes, ulong.MaxValue);
-            devices.Add(piece.Device, open);
-            Libc.statx_buffer attributes = open.File.ReadAttributes();
-            if ((attributes.Mode & Libc.S_IFMT) == Libc.S_IFREG)
-                open = open with { LengthBytes = attributes.Size - Math.Min(attributes.Size, (ulong)argument.OffsetBytes) };
-            devices[piece.Device] = open;
-        }
-        // Pages behind the end of a regular file can be mapped, and then kill who touches them.
-        if ((ulong)(piece.DeviceOffset + piece.LengthBytes) > open.LengthBytes)
-            throw new FamfsException(ErrorReason.MediaCorrupt, $"{path}: has {open.LengthBytes} bytes, the file's map reaches to {piece.DeviceOffset + piece.LengthBytes}") { Path = path };
-        return open;
-    }
-
     private static FamfsException MapFailed(string what, int errno) => new(
         errno == Errno.ENOMEM ? ErrorReason.Overloaded : errno is Errno.EACCES or Errno.EPERM ? ErrorReason.ReadOnly : ErrorReason.DeviceMissing,
         $"{what}: cannot be mapped: {Errno.Describe(errno)}{(errno == Errno.ENOMEM ? "; each piece takes one of vm.max_map_count mappings" : "")}");
-
-    /// <summary>A device that is being mapped: where it starts in its file, and its bytes from there.</summary>
-    private readonly record struct OpenDevice(OpenFile File, long StartBytes, ulong LengthBytes);
 
     /// <summary>The reserved addresses with everything mapped into them.</summary>
     private sealed class Addresses : SafeHandleMinusOneIsInvalid

@@ -57,7 +57,7 @@ internal sealed class Daemon
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            using HostMemory memory = HostMemory.Choose(options.Devices, new(options.Devices, TimeProvider.System), options.ForcedDialect, options.PushIoctl, log);
+            using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.ForcedDialect, options.PushIoctl, log);
             using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
             if (ReadLog(replica, log) is not null)
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good

@@ -1,5 +1,4 @@
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Fuse.Memory;

@@ -17,9 +17,9 @@ namespace Famfs.Fuse.Memory;
 /// in the end, when the mount is gone and its line has to say so, through a private one again.
 /// </summary>
 internal sealed class KernelHeldMemory(
-    IReadOnlyList<string> places, DeviceSearch devices, IReadOnlyList<string> held, Dialect? forced, uint? pushIoctl, ILogger log) : HostMemory, IDevicePieces
+    IReadOnlyList<string> places, MediaFormats formats, DeviceSearch devices, IReadOnlyList<string> held, Dialect? forced, uint? pushIoctl, ILogger log) : HostMemory, IDevicePieces
 {
-    private readonly Dictionary<string, Superblock> _givenLate = []; // by path; whoever calls Look
+    private readonly Dictionary<string, DeviceIdentity> _givenLate = []; // by path; whoever calls Look
     private IReadOnlyList<string> _held = held; // from TryLetGo on those of this file system, its first device first
     private KernelHeldDevices? _before;
     private MetaFiles? _files; // set before the mount
@@ -35,7 +35,7 @@ internal sealed class KernelHeldMemory(
     public override DevicePool Open()
     {
         _before = KernelHeldDevices.Open(_held, devices.Required.Count, forced, pushIoctl);
-        return _before.OpenPool();
+        return _before.OpenPool(formats);
     }
 
     /// <inheritdoc/>
@@ -43,7 +43,7 @@ internal sealed class KernelHeldMemory(
     {
         _files = files;
         _held = [.. pool.Present.Select(index => pool.Require(index).Path)];
-        lasting = pool.Reopen((index, superblock) => NewDevice(Path.GetFullPath(pool.Require(index).Path), index, superblock));
+        lasting = pool.Reopen(device => NewDevice(Path.GetFullPath(pool.Require(device.Index).Path), device));
 
         // Before the mount: the kernel gives a device to one mount at a time.
         Dispose();
@@ -99,7 +99,7 @@ internal sealed class KernelHeldMemory(
     public override void UseAfterwards(DevicePool pool, Action<DevicePool> use)
     {
         using KernelHeldDevices after = KernelHeldDevices.Open(_held, 1, forced, pushIoctl);
-        use(after.OpenPool());
+        use(after.OpenPool(formats));
     }
 
     /// <summary>None: the kernel reads and writes by itself, and a worker that touched a file of its own mount would wait for
@@ -122,8 +122,8 @@ internal sealed class KernelHeldMemory(
         ? $"the mount{(_mount is null ? "" : $" at {_mount.MountPointPath}")} is not there (any more)"
         : $"no replayed record gives the space at offset {offset} of device {device} to the log";
 
-    private MountedDaxDevice NewDevice(string path, DeviceIndex index, Superblock superblock) =>
-        new(path, index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this);
+    private MountedDaxDevice NewDevice(string path, DeviceIdentity device) =>
+        new(path, device.Index, device.DeviceLengthBytes, device.Coherent, readOnly: false, this);
 
     /// <summary>Finds out, each through a private mount that ends at once, which of the devices bound for the kernel's famfs are wanted;
     /// gives those to the kernel of this mount, under its next index, and to the pool. Nothing else is taken from whoever
@@ -164,31 +164,31 @@ internal sealed class KernelHeldMemory(
 
     private bool TryAttach(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, string path, out DeviceIndex index)
     {
-        Superblock? superblock;
+        DeviceIdentity? identity;
         bool isGiven = KernelDevices.All.Any(device => device.Path == path);
         if (isGiven)
         {
             // Given to the kernel before, when it did not take it yet.
-            superblock = _givenLate.GetValueOrDefault(path);
+            identity = _givenLate.GetValueOrDefault(path);
         }
         else
         {
             using KernelHeldDevices found = KernelHeldDevices.Open([path], required: 0, forced, pushIoctl);
-            superblock = found.ReadSuperblock();
-            if (superblock is null && found.FirstCause.Length > 0)
+            identity = found.ReadIdentity(formats);
+            if (identity is null && found.FirstCause.Length > 0)
                 throw new FamfsException(ErrorReason.DeviceMissing, found.FirstCause) { Path = path };
         }
-        index = superblock?.Index ?? default;
-        if (superblock is null || superblock.FileSystem != pool.Primary.FileSystem
-            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock.Device && d.Index == superblock.Index.Value))
+        index = identity?.Index ?? default;
+        if (identity is null || identity.FileSystem != pool.Primary.FileSystem
+            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
             return false;
         if (!isGiven)
         {
             // In dialect D the kernel takes it here; in the others it asks when the first file is opened, which is below.
-            KernelHeldDevices.RetryWhileHeld(() => KernelDevices.Add(path, superblock.DeviceLengthBytes, superblock.Index));
-            _givenLate[path] = superblock;
+            KernelHeldDevices.RetryWhileHeld(() => KernelDevices.Add(path, identity.DeviceLengthBytes, identity.Index));
+            _givenLate[path] = identity;
         }
-        MountedDaxDevice device = NewDevice(path, superblock.Index, superblock);
+        MountedDaxDevice device = NewDevice(path, identity);
         try
         {
             KernelHeldDevices.RetryWhileHeld(() => device.Invalidate(0, DaxDevice.LineBytes));

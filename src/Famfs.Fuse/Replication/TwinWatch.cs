@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Famfs.Core;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Fuse.Replication;

@@ -1,7 +1,6 @@
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
-using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Replication;
 using Famfs.Fuse.Tests.Session;
