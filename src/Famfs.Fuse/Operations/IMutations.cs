@@ -71,9 +71,9 @@ public interface IMutation
     /// <paramref name="reply"/> answers the program, from any thread, also before this returns.</summary>
     void Begin(PendingReply reply);
 
-    /// <summary>The program got a signal while it waits; called on a worker, after <see cref="Begin"/>, and neither blocks nor
-    /// throws. True: it waits no longer and gets EINTR. False: the change cannot be taken back, and its outcome will
-    /// be the answer.</summary>
+    /// <summary>The program got a signal while it waits, or just before it was answered. Called on a worker, after
+    /// <see cref="Begin"/>; neither blocks nor throws. True: it waits no longer and gets EINTR. False: the change cannot
+    /// be taken back, and its outcome will be the answer.</summary>
     bool TryWithdraw();
 
     /// <summary>The session is over and nobody waits any more. Called once at most, after <see cref="Begin"/>; neither blocks nor

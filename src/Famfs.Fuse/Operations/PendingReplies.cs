@@ -89,7 +89,8 @@ public sealed class PendingReplies
         lock (_gate)
         {
             reply.Begun = true;
-            (interrupted, abandoned) = (reply.InterruptedEarly, reply.AbandonedEarly);
+            abandoned = reply.AbandonedEarly;
+            interrupted = reply.InterruptedEarly && _pending.ContainsKey(reply.Unique);
         }
         if (abandoned)
             mutation.Abandon();
