@@ -16,9 +16,8 @@ public static class FamfsFile
     /// On a famfs kernel that is mmap of the file; elsewhere the extents are mapped from the devices one after
     /// the other, with one page of the mounted file beside them that keeps the file held for as long as the
     /// range lives. Dispose the range to let go.
-    /// <para>Errors: BAD_REQUEST without a famfs mount on this host; NOT_SUPPORTED_BY_FORMAT where the file
-    /// system's policy is <c>lease</c> (nobody could revoke the raw mapping in time); DEVICE_MISSING,
-    /// WRONG_FILESYSTEM for devices that are not what the mount says; as of open(2).</para>
+    /// <para>Errors: BAD_REQUEST without a famfs mount on this host; DEVICE_MISSING, WRONG_FILESYSTEM for devices that
+    /// are not what the mount says; as of open(2).</para>
     /// </summary>
     public static MappedRange Map(string path, bool writable = false)
     {
@@ -28,8 +27,6 @@ public static class FamfsFile
         using MountedFile file = MountedFile.Open(resolved, writable);
         if (mount.ReadDialect() != FamfsMount.StockDialect)
             return MappedRange.MapFile(file);
-        if (mount.ReadAttribute("user.famfs.reclaim") == "lease")
-            throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{path}: the file system's policy is 'lease', under which raw memory is not given out") { Path = path };
         string text = file.ReadAttribute("user.famfs.map")
             ?? throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: the mount does not say where the file is") { Path = path };
         FileMap map = MapText.Parse(text, out ulong sizeBytes);

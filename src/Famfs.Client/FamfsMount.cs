@@ -55,7 +55,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// user.famfs.uuid      file system                user.famfs.master    address of the master, where known
 /// user.famfs.mount     this mount                 user.famfs.dialect   "stock", or a famfs kernel's
 /// user.famfs.damage    why it is read-only, if damage is why
-/// user.famfs.devices   lines "index uuid path"    user.famfs.reclaim   "confirmed" or "lease", where known
+/// user.famfs.devices   lines "index uuid path"
 /// </code>
 /// </summary>
 public sealed class FamfsMount

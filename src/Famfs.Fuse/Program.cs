@@ -79,7 +79,7 @@ root.SetAction((parsed, cancel) =>
         cache = cache with { EntryValidSeconds = (ulong)(entry / 1000), CacheListings = false };
     if (parsed.GetValue(attributeTimeout) is { } attributes)
         cache = cache with { AttributesValidSeconds = (ulong)(attributes / 1000), CacheListings = false };
-    return DaemonHost.RunAsync(new()
+    return Daemon.RunAsync(new()
     {
         Formats = KnownFormats.All,
         Devices = parsed.GetRequiredValue(devices),

@@ -63,21 +63,21 @@ internal sealed class RequestDriver : IDisposable
         var negotiated = new Negotiated(dialect ?? DialectTable.Stock, 45, InitNegotiation.Accepted, 1 << 20, 256);
         Presence = new KernelPresence();
         _reader = system.Tree.RegisterReader();
-        _requests = new RequestReader(_transport, negotiated);
-        _worker = new FuseWorker(
-            _requests,
-            new FuseOperations(system.Dependencies, Presence, cache ?? new CachePolicy(), negotiated),
-            new ReplyWriter(_transport),
-            new WorkerState(_reader, new ReplyBuffer(), new WorkerCounters(), _requests.Buffer));
+        Operations = new FuseOperations(system.Dependencies, Presence, cache ?? new CachePolicy(), negotiated);
+        _requests = new RequestReader(_transport, Operations.Requests, negotiated.MaxWriteBytes);
+        var replies = new ReplyWriter(_transport);
+        _worker = new FuseWorker(_requests, Operations, replies, new WorkerState(_reader, new ReplyBuffer(), _requests.Buffer, replies, Operations.Failures));
     }
 
     public KernelPresence Presence { get; }
+
+    public FuseOperations Operations { get; }
 
     public MemoryTransport Transport => _transport;
 
     public WorkerCounters Counters => _worker.Counters;
 
-    public Exception? LastFailure => _worker.LastFailure;
+    public Exception? LastFailure => Operations.Failures.Last;
 
     public void Dispose()
     {
@@ -114,6 +114,8 @@ internal sealed class RequestDriver : IDisposable
         byte[] reply = Assert.Single(Raw(Message(opcode, unique, node.Value, body, uid, gid)));
         Assert.Equal(reply.Length, BinaryPrimitives.ReadInt32LittleEndian(reply));
         Assert.Equal(unique, BinaryPrimitives.ReadUInt64LittleEndian(reply.AsSpan(8)));
+        if (BinaryPrimitives.ReadInt32LittleEndian(reply.AsSpan(4)) == 0 && Operations.Requests.Find((uint)opcode)!.OutBytes is { } bytes)
+            Assert.Equal(16 + bytes, reply.Length);
         return ((Errno)(-BinaryPrimitives.ReadInt32LittleEndian(reply.AsSpan(4))), reply[16..]);
     }
 

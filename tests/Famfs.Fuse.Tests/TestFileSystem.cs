@@ -43,9 +43,12 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public KernelDevices KernelDevices { get; } = new();
 
+    public IMutations Mutations { get; set; } = new NoMutations();
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
+        Mutations = Mutations,
         Meta = _state is null ? null : new MetaFiles(_state, new(MediaLayout.MetaInode)),
         Windows = Windows,
     };

@@ -26,12 +26,6 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "read-only from now on, with what comes before the damage: {Cause}")]
     public static partial void ReadOnlyNow(ILogger logger, string cause);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "subscribed to the master at {Address}")]
-    public static partial void Subscribed(ILogger logger, string address);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "no master: following the log in memory ({Cause})")]
-    public static partial void Degraded(ILogger logger, string cause);
-
     [LoggerMessage(Level = LogLevel.Information, Message = "device {Index} is {Path}")]
     public static partial void DeviceAttached(ILogger logger, ushort index, string path);
 
@@ -49,6 +43,21 @@ internal static partial class DaemonLog
 
     [LoggerMessage(Level = LogLevel.Error, Message = "this kernel does not ask for maps as dialect {Dialect} does, so no file can be opened: name another by --dialect (D needs --push-ioctl)")]
     public static partial void ForeignMaps(ILogger logger, string dialect);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} requests failed by a mistake of this daemon, or could not be answered; the last: {Kind}: {Cause}")]
+    public static partial void Failures(ILogger logger, long count, string kind, string cause, Exception exception);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} reads or writes met memory that cannot be read or written: EIO")]
+    public static partial void Faults(ILogger logger, long count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} reads or writes were about a device that is not on this host: EIO")]
+    public static partial void MissingDevices(ILogger logger, long count);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} messages of the kernel were no valid requests")]
+    public static partial void Rejected(ILogger logger, long count);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} notifications were refused by the kernel, which may show old names or attributes; the last: {Cause}")]
+    public static partial void RefusedNotifications(ILogger logger, long count, string cause);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);

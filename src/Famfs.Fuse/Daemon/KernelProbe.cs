@@ -4,6 +4,7 @@ using System.Text.Json;
 using Famfs.Core;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 

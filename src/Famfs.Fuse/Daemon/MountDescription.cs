@@ -1,34 +1,19 @@
 using System.Text.Unicode;
 using Famfs.Core;
 using Famfs.Fuse.Operations;
+using Famfs.Fuse.Replication;
+using Famfs.Fuse.Session;
 
 namespace Famfs.Fuse.Daemon;
 
 /// <summary>The root's attributes that describe the mount. Called on workers: no allocation, no lock.</summary>
-internal sealed class MountDescription(Replica replica, Guid mount) : IMountDescription
+internal sealed class MountDescription(Replica replica, MasterLink link, Guid mount) : IMountDescription
 {
-    // Replaced whole when the master changes.
-    private volatile string _master = "";
-
     // Set once, when the kernel has been agreed with; a worker may run before.
-    private volatile string _dialect = "";
+    private volatile FuseMount? _mount;
 
-    /// <summary>Address of the master; empty when none is known.</summary>
-    public string Master
-    {
-        get => _master;
-        set => _master = value;
-    }
-
-    /// <summary>Name of the dialect spoken; empty until it is known.</summary>
-    public string Dialect
-    {
-        get => _dialect;
-        set => _dialect = value;
-    }
-
-    /// <summary>Counts the messages read; null until there is a mount. Set once.</summary>
-    public Func<long>? CountRequests { get; set; }
+    /// <summary>The mount is there.</summary>
+    public void Attach(FuseMount mount) => _mount = mount;
 
     public bool TryWrite(MountAttribute attribute, Span<byte> destination, out int bytes)
     {
@@ -40,14 +25,16 @@ internal sealed class MountDescription(Replica replica, Guid mount) : IMountDesc
             case MountAttribute.Mount:
                 return Utf8.TryWrite(destination, $"{mount}", out bytes);
             case MountAttribute.Position:
-                LogPosition position = replica.Notified;
+                LogPosition position = replica.Gate.Notified;
                 return Utf8.TryWrite(destination, $"{position.Generation}:{position.Sequence.Value}@{position.Term.Value}", out bytes);
             case MountAttribute.Master:
-                return _master.Length > 0 && Utf8.TryWrite(destination, $"{_master}", out bytes);
+                return link.MasterAddress is { Length: > 0 } address && Utf8.TryWrite(destination, $"{address}", out bytes);
             case MountAttribute.Dialect:
-                return _dialect.Length > 0 && Utf8.TryWrite(destination, $"{_dialect}", out bytes);
+                return _mount is { } spoken && Utf8.TryWrite(destination, $"{spoken.Negotiated.Dialect.Name}", out bytes);
             case MountAttribute.Requests:
-                return CountRequests is { } count && count().TryFormat(destination, out bytes);
+                return _mount is { } served && served.Statistics.Requests.TryFormat(destination, out bytes);
+            case MountAttribute.Failures:
+                return _mount is { } met && met.Statistics.Failures.TryFormat(destination, out bytes);
             case MountAttribute.Damage:
                 return replica.Damage is { } damage && Utf8.TryWrite(destination, $"{damage.Message}", out bytes);
             case MountAttribute.Devices:

@@ -26,13 +26,18 @@ public enum FmapSizing
 /// (<see cref="DialectTable"/>); nothing else in the server asks which kernel it talks to.
 /// </summary>
 /// <param name="Name">For messages and --dialect: <c>stock</c>, <c>A</c>, <c>B0</c>, <c>B</c>, <c>D</c>.</param>
-/// <param name="Opcodes">Meaning of opcode numbers.</param>
 /// <param name="MinMinor">Recognises the dialect: lowest minor version.</param>
 /// <param name="MaxMinor">Recognises the dialect: highest minor version.</param>
 /// <param name="FmapFlag">Recognises the dialect, and is asked for in INIT: its FUSE_DAX_FMAP; 0 for stock.</param>
 /// <param name="OpenFlags">FOPEN_… for regular files, or null where the mount's cache mode decides.</param>
-public sealed record Dialect(string Name, OpcodeTable Opcodes, uint MinMinor, uint MaxMinor, ulong FmapFlag, uint? OpenFlags)
+public sealed record Dialect(string Name, uint MinMinor, uint MaxMinor, ulong FmapFlag, uint? OpenFlags)
 {
+    /// <summary>The opcode that is GET_FMAP, whatever else that number means elsewhere; null: there is none.</summary>
+    public uint? FmapOpcode { get; init; }
+
+    /// <summary>The opcode that is GET_DAXDEV; null: there is none.</summary>
+    public uint? DaxDeviceOpcode { get; init; }
+
     /// <summary>What maps the kernel takes; null when it takes none and the server reads and writes for it.</summary>
     public FmapLimits? Fmaps { get; init; }
 
@@ -54,44 +59,39 @@ public static class DialectTable
     public const uint MinMinor = 31;
 
     /// <summary>Mainline Linux: the server reads and writes on behalf of programs.</summary>
-    public static readonly Dialect Stock = new("stock", OpcodeTable.Stock, MinMinor, uint.MaxValue, 0, null);
+    public static readonly Dialect Stock = new("stock", MinMinor, uint.MaxValue, 0, null);
 
     /// <summary>First and second request for comments of 2025, on 7.42.</summary>
-    public static readonly Dialect A = new(
-        "A",
-        OpcodeTable.Stock.With(FmapRow(FuseConstants.FUSE_GET_FMAP_A, 8), DaxDeviceRow(FuseConstants.FUSE_GET_DAXDEV_A)),
-        42, 42, FuseConstants.FUSE_DAX_FMAP_A, FuseConstants.FOPEN_KEEP_CACHE)
+    public static readonly Dialect A = new("A", 42, 42, FuseConstants.FUSE_DAX_FMAP_A, FuseConstants.FOPEN_KEEP_CACHE)
     {
+        FmapOpcode = FuseConstants.FUSE_GET_FMAP_A,
+        DaxDeviceOpcode = FuseConstants.FUSE_GET_DAXDEV_A,
         Fmaps = FmapLimits.A,
         Sizing = FmapSizing.RoomInRequest,
     };
 
     /// <summary>The first V3, on 7.44.</summary>
-    public static readonly Dialect B0 = new(
-        "B0",
-        OpcodeTable.Stock.With(FmapRow(FuseConstants.FUSE_GET_FMAP_A, 0), DaxDeviceRow(FuseConstants.FUSE_GET_DAXDEV_A)),
-        44, 44, (ulong)InitFlags.FUSE_DAX_FMAP, FuseConstants.FOPEN_KEEP_CACHE)
+    public static readonly Dialect B0 = new("B0", 44, 44, (ulong)InitFlags.FUSE_DAX_FMAP, FuseConstants.FOPEN_KEEP_CACHE)
     {
+        FmapOpcode = FuseConstants.FUSE_GET_FMAP_A,
+        DaxDeviceOpcode = FuseConstants.FUSE_GET_DAXDEV_A,
         Fmaps = FmapLimits.B0,
         Sizing = FmapSizing.FixedRoom,
     };
 
     /// <summary>V3 to V10 of 2026, from 7.45 on.</summary>
-    public static readonly Dialect B = new(
-        "B",
-        OpcodeTable.Stock.With(FmapRow(FuseConstants.FUSE_GET_FMAP, 0), DaxDeviceRow(FuseConstants.FUSE_GET_DAXDEV)),
-        45, uint.MaxValue, (ulong)InitFlags.FUSE_DAX_FMAP, FuseConstants.FOPEN_KEEP_CACHE)
+    public static readonly Dialect B = new("B", 45, uint.MaxValue, (ulong)InitFlags.FUSE_DAX_FMAP, FuseConstants.FOPEN_KEEP_CACHE)
     {
+        FmapOpcode = FuseConstants.FUSE_GET_FMAP,
+        DaxDeviceOpcode = FuseConstants.FUSE_GET_DAXDEV,
         Fmaps = FmapLimits.B,
         Sizing = FmapSizing.FixedRoom,
     };
 
     /// <summary>The variant of mid 2026 to which devices are pushed. INIT looks as in <see cref="B"/>.</summary>
-    public static readonly Dialect D = new(
-        "D",
-        OpcodeTable.Stock.With(FmapRow(FuseConstants.FUSE_GET_FMAP, 8)),
-        45, uint.MaxValue, (ulong)InitFlags.FUSE_DAX_FMAP, FuseConstants.FOPEN_KEEP_CACHE)
+    public static readonly Dialect D = new("D", 45, uint.MaxValue, (ulong)InitFlags.FUSE_DAX_FMAP, FuseConstants.FOPEN_KEEP_CACHE)
     {
+        FmapOpcode = FuseConstants.FUSE_GET_FMAP,
         Fmaps = FmapLimits.D,
         Sizing = FmapSizing.HeaderFirst,
         PushesDevices = true,
@@ -104,7 +104,7 @@ public static class DialectTable
     public static Dialect? Find(string name) => All.FirstOrDefault(dialect => dialect.Name.Equals(name, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>The first dialect whose marks the kernel shows, null when it is too old for any. <see cref="B"/>
-    /// stands for <see cref="D"/> too, until <see cref="TrySettle"/> has told them apart.</summary>
+    /// stands for <see cref="D"/> too, until <see cref="ResolveFromPush"/> has told them apart.</summary>
     public static Dialect? Detect(uint minor, ulong offered) => All.FirstOrDefault(dialect => dialect.Matches(minor, offered));
 
     /// <summary>
@@ -117,13 +117,9 @@ public static class DialectTable
     /// <param name="pushed">0, or the error.</param>
     /// <param name="dialect">What the kernel speaks.</param>
     /// <returns>False when it is D and did not take the device.</returns>
-    public static bool TrySettle(Errno pushed, out Dialect dialect)
+    public static bool ResolveFromPush(Errno pushed, out Dialect dialect)
     {
         dialect = pushed is Errno.ENOTTY or Errno.ENOSYS or Errno.EINVAL or Errno.EPERM ? B : D;
         return dialect == B || pushed == Errno.None;
     }
-
-    private static OpcodeRow FmapRow(uint opcode, int inBytes) => new(opcode, "GET_FMAP", Operation.GetFmap, inBytes);
-
-    private static OpcodeRow DaxDeviceRow(uint opcode) => new(opcode, "GET_DAXDEV", Operation.GetDaxDevice, 0);
 }

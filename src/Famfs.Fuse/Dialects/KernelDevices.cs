@@ -18,8 +18,8 @@ public interface IDevicePush
 /// <param name="Index">The kernel's index.</param>
 /// <param name="Path">Where it is on this host.</param>
 /// <param name="LengthBytes">Usable bytes; no map reaches beyond.</param>
-/// <param name="Pool">Its index in the pool, null while that is not known.</param>
-public sealed record KernelDevice(uint Index, string Path, long LengthBytes, DeviceIndex? Pool)
+/// <param name="Pool">Its index in the pool.</param>
+public sealed record KernelDevice(uint Index, string Path, long LengthBytes, DeviceIndex Pool)
 {
     /// <summary>May be left out when a kernel to which devices are pushed refuses it at the start.</summary>
     public bool Optional { get; init; }
@@ -54,11 +54,11 @@ public sealed class KernelDevices
     /// <summary>Adds a device; gives the kernel's index. In dialect D the kernel has it before any reader sees it.</summary>
     /// <param name="path">The character device; absolute.</param>
     /// <param name="lengthBytes">Usable bytes.</param>
-    /// <param name="pool">Its index in the pool, when known; else <see cref="Bind"/> says so later.</param>
+    /// <param name="pool">Its index in the pool.</param>
     /// <param name="optional">Listed before there is a kernel, and left out when that refuses it.</param>
     /// <exception cref="FamfsException">BAD_REQUEST: no absolute path, or longer than 255 bytes; EXISTS: the path or
     /// the pool's index is there already; DEVICE_MISSING: the kernel did not take it. Nothing has changed then.</exception>
-    public uint Add(string path, long lengthBytes, DeviceIndex? pool = null, bool optional = false)
+    public uint Add(string path, long lengthBytes, DeviceIndex pool, bool optional = false)
     {
         if (!path.StartsWith('/') || path.Contains('\0') || Encoding.UTF8.GetByteCount(path) >= DaxDeviceName.Bytes)
             throw Error(ErrorReason.BadRequest, path, $"{path}: the kernel takes an absolute path of at most {DaxDeviceName.Bytes - 1} bytes", DaxDeviceName.Bytes - 1);
@@ -67,7 +67,8 @@ public sealed class KernelDevices
             Table table = _table;
             if (table.Devices.FirstOrDefault(device => device.Path == path) is { } same)
                 throw Error(ErrorReason.Exists, path, $"{path}: is the kernel's device {same.Index} already", 0);
-            RequireUnbound(table, pool, path);
+            if (Find(table, pool) is { } other)
+                throw Error(ErrorReason.Exists, path, $"{path}: device {pool} of the pool is here already as {other.Path}", 0);
             var added = new KernelDevice((uint)table.Devices.Length, path, lengthBytes, pool) { Optional = optional };
             if (Push(added) is var errno and not Errno.None)
                 throw PushError(path, errno);
@@ -76,30 +77,8 @@ public sealed class KernelDevices
         }
     }
 
-    /// <summary>Says which device of the pool a device is that was added without.</summary>
-    /// <exception cref="FamfsException">EXISTS: either is bound already.</exception>
-    public void Bind(uint index, DeviceIndex pool)
-    {
-        lock (_adding)
-        {
-            Table table = _table;
-            KernelDevice device = table.Devices[index];
-            if (device.Pool is { } bound)
-                throw Error(ErrorReason.Exists, device.Path, $"{device.Path}: is device {bound} of the pool already", 0);
-            RequireUnbound(table, pool, device.Path);
-            KernelDevice known = device with { Pool = pool };
-            KernelDevice[] devices = [.. table.Devices];
-            devices[index] = known;
-            _table = new(devices, WithPool(table.ByPoolIndex, known));
-        }
-    }
-
     /// <summary>The kernel's device that is this one of the pool; null when this host has not given it.</summary>
-    public KernelDevice? Find(DeviceIndex pool)
-    {
-        KernelDevice?[] devices = _table.ByPoolIndex;
-        return pool.Value < devices.Length ? devices[pool.Value] : null;
-    }
+    public KernelDevice? Find(DeviceIndex pool) => Find(_table, pool);
 
     /// <summary>The device that the kernel asks for by its own index; null when there is none.</summary>
     public KernelDevice? FindByKernelIndex(ulong index)
@@ -178,19 +157,14 @@ public sealed class KernelDevices
         _ => "see the kernel's log",
     };
 
-    private static void RequireUnbound(Table table, DeviceIndex? pool, string path)
-    {
-        if (pool is { } index && index.Value < table.ByPoolIndex.Length && table.ByPoolIndex[index.Value] is { } other)
-            throw Error(ErrorReason.Exists, path, $"{path}: device {index} of the pool is here already as {other.Path}", 0);
-    }
+    private static KernelDevice? Find(Table table, DeviceIndex pool) =>
+        pool.Value < table.ByPoolIndex.Length ? table.ByPoolIndex[pool.Value] : null;
 
     private static KernelDevice?[] WithPool(KernelDevice?[] byPoolIndex, KernelDevice device)
     {
-        if (device.Pool is not { } pool)
-            return byPoolIndex;
-        var grown = new KernelDevice?[Math.Max(byPoolIndex.Length, pool.Value + 1)];
+        var grown = new KernelDevice?[Math.Max(byPoolIndex.Length, device.Pool.Value + 1)];
         byPoolIndex.CopyTo(grown, 0);
-        grown[pool.Value] = device;
+        grown[device.Pool.Value] = device;
         return grown;
     }
 

@@ -4,7 +4,7 @@ using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Operations;
 
-// GETATTR, STATX, SETATTR, ACCESS, STATFS.
+// GETATTR, STATX, ACCESS, STATFS.
 public sealed partial class FuseOperations
 {
     private const ulong SectorBytes = 512;
@@ -19,14 +19,16 @@ public sealed partial class FuseOperations
     private FuseReply GetAttributes(in FuseRequest request, WorkerState worker)
     {
         using TreeScope scope = worker.Reader.Enter();
-        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
-            return Errno.ESTALE;
-        return worker.Reply.Ok(new AttrOut
-        {
-            ValidSeconds = _cache.AttributesValidSeconds,
-            Attributes = NodeAttributesOf(attributes, scope),
-        });
+        return TryGetNode(request.NodeId, scope, out InodeAttributes attributes)
+            ? worker.Reply.Ok(AttrOf(attributes, scope))
+            : Errno.ESTALE;
     }
+
+    private AttrOut AttrOf(in InodeAttributes attributes, in TreeScope scope) => new()
+    {
+        ValidSeconds = _cache.AttributesValidSeconds,
+        Attributes = NodeAttributesOf(attributes, scope),
+    };
 
     private FuseReply Statx(in FuseRequest request, WorkerState worker)
     {
@@ -52,28 +54,6 @@ public sealed partial class FuseOperations
                 ModifyTime = new StatxTime { Seconds = (long)node.ModifySeconds, Nanoseconds = node.ModifyNanoseconds },
                 ChangeTime = new StatxTime { Seconds = (long)node.ChangeSeconds, Nanoseconds = node.ChangeNanoseconds },
             },
-        });
-    }
-
-    // A size that stays is no change; any other is refused, because a file's space is given when it is made.
-    private FuseReply SetAttributes(in FuseRequest request, WorkerState worker)
-    {
-        ref readonly SetAttrIn wish = ref request.Fixed<SetAttrIn>();
-
-        // With a size the kernel sends the times that truncate(2) implies.
-        const uint Implied = FuseConstants.FATTR_FH | FuseConstants.FATTR_LOCKOWNER | FuseConstants.FATTR_KILL_SUIDGID
-            | FuseConstants.FATTR_SIZE | FuseConstants.FATTR_MTIME | FuseConstants.FATTR_MTIME_NOW | FuseConstants.FATTR_CTIME;
-        if ((wish.Valid & FuseConstants.FATTR_SIZE) == 0 || (wish.Valid & ~Implied) != 0)
-            return Errno.EPERM;
-        using TreeScope scope = worker.Reader.Enter();
-        if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
-            return Errno.ESTALE;
-        if (attributes.Kind != InodeKind.File || wish.SizeBytes != attributes.SizeBytes)
-            return Errno.EPERM;
-        return worker.Reply.Ok(new AttrOut
-        {
-            ValidSeconds = _cache.AttributesValidSeconds,
-            Attributes = NodeAttributesOf(attributes, scope),
         });
     }
 

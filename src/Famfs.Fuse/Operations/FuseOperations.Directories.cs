@@ -19,7 +19,7 @@ public sealed partial class FuseOperations
                 return Errno.ESTALE;
             if (attributes.Kind != InodeKind.Directory)
                 return Errno.ENOTDIR;
-            if (IsMetaDirectory(request.NodeId))
+            if (FindHidden(request.NodeId) is not null)
                 return worker.Reply.Ok(new OpenOut());
         }
         return worker.Reply.Ok(new OpenOut { Handle = _directories.Open(), OpenFlags = _directoryOpenFlags });
@@ -39,8 +39,8 @@ public sealed partial class FuseOperations
         var writer = new DirectoryWriter(body[..(int)Math.Min(wish.SizeBytes, (uint)body.Length)], plus);
 
         using TreeScope scope = worker.Reader.Enter();
-        if (IsMetaDirectory(request.NodeId))
-            return ReadMetaDirectory(request.NodeId, wish, plus, worker);
+        if (FindHidden(request.NodeId) is { } hidden)
+            return ReadHidden(hidden, wish, plus, worker);
         if (!scope.TryGet(directory, out InodeAttributes self))
             return Errno.ESTALE;
         if (self.Kind != InodeKind.Directory)

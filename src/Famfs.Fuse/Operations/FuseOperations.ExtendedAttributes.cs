@@ -8,7 +8,7 @@ namespace Famfs.Fuse.Operations;
 //   user.famfs.ino     inode number                                        everything
 //   user.famfs.map     as Famfs.Core.Format.MapText has it                 files, also those in .meta
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
-//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices, .requests, .damage   the root, where known
+//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices, .requests, .failures, .damage   the root, where known
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
 public sealed partial class FuseOperations
 {
@@ -149,6 +149,7 @@ public sealed partial class FuseOperations
         MountAttribute.Master => "master"u8,
         MountAttribute.Dialect => "dialect"u8,
         MountAttribute.Requests => "requests"u8,
+        MountAttribute.Failures => "failures"u8,
         MountAttribute.Damage => "damage"u8,
         _ => "devices"u8,
     };

@@ -44,6 +44,9 @@ public sealed partial class FuseOperations
     /// <summary>The last map that was refused, at OPEN or at GET_FMAP; any thread.</summary>
     public RefusedFmap? LastRefusedFmap => _lastRefused;
 
+    /// <summary>Whether this opcode is one of those by which a famfs kernel asks for maps and devices.</summary>
+    public bool IsForMaps(uint opcode) => opcode == _dialect.FmapOpcode || opcode == _dialect.DaxDeviceOpcode;
+
     private FuseReply GetFmap(in FuseRequest request, WorkerState worker)
     {
         uint room = _dialect.Sizing switch

@@ -10,9 +10,6 @@ public sealed partial class FuseOperations
     // A name can move while it is being looked up; each further turn needs another change in between.
     private const int MaxLookupTurns = 8;
 
-    /// <summary>Name of the hidden directory at the root. Reserved: no file can have it.</summary>
-    private static ReadOnlySpan<byte> MetaName => ".meta"u8;
-
     private FuseReply Lookup(in FuseRequest request, WorkerState worker)
     {
         ReadOnlySpan<byte> name = request.Name;
@@ -22,22 +19,22 @@ public sealed partial class FuseOperations
         using TreeScope scope = worker.Reader.Enter();
         if (name is [(byte)'.'] or [(byte)'.', (byte)'.'])
             return LookupOfHandle(parent, dotDot: name.Length == 2, scope, worker);
-        if (parent == InodeNumber.Root && name.SequenceEqual(MetaName))
+        if (IsHiddenName(parent.Value, name))
         {
-            return _meta is null
-                ? Errno.ENOENT
-                : worker.Reply.Ok(UncachedEntryOf(MetaDirectoryAttributes(_meta.Directory.Value, scope), scope));
+            return FindHidden(null, name) is { } directory
+                ? worker.Reply.Ok(UncachedEntryOf(AttributesOf(directory, scope), scope))
+                : Errno.ENOENT;
         }
-        if (IsMetaDirectory(parent.Value))
-            return LookupInMeta(parent.Value, name, scope, worker);
+        if (FindHidden(parent.Value) is { } hidden)
+            return LookupInHidden(hidden, name, scope, worker);
 
         for (int turn = 0; turn < MaxLookupTurns; turn++)
         {
             if (!scope.TryLookup(parent, name, out InodeAttributes child))
             {
-                if (!scope.TryGet(parent, out InodeAttributes directory) || directory.Status == InodeStatus.Deleted)
+                if (!scope.TryGet(parent, out InodeAttributes holder) || holder.Status == InodeStatus.Deleted)
                     return Errno.ESTALE;
-                if (directory.Kind != InodeKind.Directory)
+                if (holder.Kind != InodeKind.Directory)
                     return Errno.ENOTDIR;
                 return _cache.EntryValidSeconds == 0
                     ? Errno.ENOENT

@@ -7,16 +7,48 @@ using Famfs.Fuse.Protocol;
 namespace Famfs.Fuse.Operations;
 
 /// <summary>What belongs to one worker's thread: its view of the tree, its reply, its counters.</summary>
-/// <param name="Reader">Pins what the worker reads from the tree.</param>
-/// <param name="Reply">Where the reply is built.</param>
-/// <param name="Counters">What the worker has done.</param>
-/// <param name="Requests">Where its requests are read to.</param>
-public sealed record WorkerState(TreeReader Reader, ReplyBuffer Reply, WorkerCounters Counters, StagingBuffer Requests);
+/// <param name="reader">Pins what the worker reads from the tree.</param>
+/// <param name="reply">Where the reply is built.</param>
+/// <param name="requests">Where its requests are read to.</param>
+/// <param name="sink">Where the replies go that it does not send itself.</param>
+/// <param name="failures">Where its failures are kept, with those of all others.</param>
+public sealed class WorkerState(TreeReader reader, ReplyBuffer reply, StagingBuffer requests, IReplySink sink, FailureSlot failures)
+{
+    internal TreeReader Reader => reader;
+
+    internal ReplyBuffer Reply => reply;
+
+    internal StagingBuffer Requests => requests;
+
+    internal IReplySink Sink => sink;
+
+    /// <summary>What the worker has done.</summary>
+    public WorkerCounters Counters { get; } = new();
+
+    /// <summary>A request failed for a reason that is this server's, or nobody's that is known.</summary>
+    internal void Fail(Exception failure)
+    {
+        Counters.Failures++;
+        failures.Set(failure);
+    }
+}
+
+/// <summary>The last failure of a session, whichever thread met it. Any thread.</summary>
+public sealed class FailureSlot
+{
+    private volatile Exception? _last;
+
+    /// <summary>Null while there is none.</summary>
+    public Exception? Last => _last;
+
+    internal void Set(Exception failure) => _last = failure;
+}
 
 /// <summary>
 /// Answers requests from the tree and the devices: no I/O on the FUSE side, no clock, no waiting. Shared by all
-/// workers; everything mutable is in <see cref="WorkerState"/>, <see cref="KernelPresence"/> and
-/// <see cref="DirectoryHandles"/>. Nothing here allocates per request.
+/// workers; everything mutable is in <see cref="WorkerState"/>, <see cref="KernelPresence"/>,
+/// <see cref="DirectoryHandles"/> and <see cref="PendingReplies"/>. Nothing here allocates per request, but for those
+/// that wait for the master.
 /// <para>A node id is an inode number, which is never reused, so the server counts no lookups and FORGET is
 /// only counted. A node that is gone answers ESTALE, which makes the kernel look the path up again.</para>
 /// </summary>
@@ -35,8 +67,8 @@ public sealed partial class FuseOperations
     private readonly Dialect _dialect;
     private readonly KernelDevices _kernelDevices;
     private readonly Func<bool> _mayWrite;
-    private readonly MetaFiles? _meta;
-    private readonly WindowTable _windows;
+    private readonly HiddenDirectory[] _hidden;
+    private readonly IMutations _mutations;
     private readonly DirectoryHandles _directories = new();
     private volatile RefusedFmap? _lastRefused;
 
@@ -53,69 +85,49 @@ public sealed partial class FuseOperations
         _dialect = negotiated.Dialect;
         _kernelDevices = dependencies.KernelDevices;
         _mayWrite = dependencies.MayWrite;
-        _meta = dependencies.Meta;
-        _windows = dependencies.Windows;
+        _hidden = HiddenOf(dependencies);
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;
         _fileOpenFlags = negotiated.Dialect.OpenFlags ?? (cache.Mode == CacheMode.Direct
             ? FuseConstants.FOPEN_DIRECT_IO | FuseConstants.FOPEN_PARALLEL_DIRECT_WRITES
             : 0);
         _directoryOpenFlags = cache.CacheListings ? FuseConstants.FOPEN_CACHE_DIR | FuseConstants.FOPEN_KEEP_CACHE : 0;
+        _mutations = dependencies.Mutations;
+        Requests = RequestsOf(negotiated.Dialect);
+        Pending = new PendingReplies(_tree, WritePendingBody, Failures);
         _presence.Mark(InodeNumber.Root);
     }
 
+    /// <summary>The last request that failed by a mistake of this server, or whose reply could not be sent.</summary>
+    public FailureSlot Failures { get; } = new();
+
+    /// <summary>What this mount's kernel may ask, and who answers.</summary>
+    public OpcodeTable Requests { get; }
+
+    /// <summary>The requests that are answered later than they were read.</summary>
+    public PendingReplies Pending { get; }
+
     /// <summary>Answers one request that <see cref="FuseRequest.Parse"/> accepted. Errors of the memory are replies;
     /// anything else thrown is a mistake of this server, which its caller answers with EIO.</summary>
-    public FuseReply Handle(in FuseRequest request, WorkerState worker)
+    public FuseReply Handle(in FuseRequest request, WorkerState worker) => ((RequestRow)request.Row!).Handler(this, request, worker);
+
+    private static HiddenDirectory[] HiddenOf(OperationDependencies dependencies)
     {
-        OpcodeRow row = request.Row!;
-        switch (row.Operation)
-        {
-            case Operation.Lookup: return Lookup(request, worker);
-            case Operation.GetAttributes: return GetAttributes(request, worker);
-            case Operation.Read: return Read(request, worker);
-            case Operation.Write: return Write(request, worker);
-            case Operation.Open: return Open(request, worker);
-            case Operation.Release: return worker.Reply.Ok();
-            case Operation.ReadDirectory: return ReadDirectory(request, worker, plus: false);
-            case Operation.ReadDirectoryPlus: return ReadDirectory(request, worker, plus: true);
-            case Operation.OpenDirectory: return OpenDirectory(request, worker);
-            case Operation.ReleaseDirectory: return ReleaseDirectory(request, worker);
-            case Operation.Statx: return Statx(request, worker);
-            case Operation.SetAttributes: return SetAttributes(request, worker);
-            case Operation.Access: return Access(request, worker);
-            case Operation.ReadLink: return ReadLink(request, worker);
-            case Operation.StatFileSystem: return StatFileSystem(worker);
-            case Operation.GetExtendedAttribute: return GetExtendedAttribute(request, worker);
-            case Operation.ListExtendedAttributes: return ListExtendedAttributes(request, worker);
-            case Operation.Fallocate: return Fallocate(request, worker);
-            case Operation.GetFmap: return GetFmap(request, worker);
-            case Operation.GetDaxDevice: return GetDaxDevice(request, worker);
+        if (dependencies.Meta is null)
+            return [];
+        MetaDirectory meta = new(dependencies.Meta);
+        return [meta, new WindowDirectory(meta, dependencies.Windows)];
+    }
 
-            // Data is in the memory, and on a non-coherent device written back and fenced, before its WRITE is
-            // answered; dirty pages of a mapping come as WRITE before these requests are sent. So there is
-            // nothing to do for any of them, and ENOSYS makes the kernel succeed without asking again.
-            case Operation.Flush:
-            case Operation.Fsync:
-            case Operation.FsyncDirectory:
-                return Errno.ENOSYS;
+    private FuseReply Interrupt(in FuseRequest request)
+    {
+        Pending.Interrupt(request.Fixed<InterruptIn>().Unique);
+        return FuseReply.None;
+    }
 
-            case Operation.Forget:
-                worker.Counters.Forgotten += (long)request.Fixed<ForgetIn>().LookupCount;
-                return FuseReply.None;
-            case Operation.BatchForget: return BatchForget(request, worker);
-
-            // Nothing here waits, so the request to be interrupted is answered or about to be.
-            case Operation.Interrupt:
-            case Operation.NotifyReply:
-                return FuseReply.None;
-
-            case Operation.Destroy: return worker.Reply.Ok();
-
-            // The session answers the first INIT; there is no second.
-            case Operation.Init: return Errno.EPROTO;
-
-            default: return row.Refusal == Errno.None ? Errno.ENOSYS : row.Refusal;
-        }
+    private static FuseReply Forget(in FuseRequest request, WorkerState worker)
+    {
+        worker.Counters.Forgotten += (long)request.Fixed<ForgetIn>().LookupCount;
+        return FuseReply.None;
     }
 
     private static FuseReply BatchForget(in FuseRequest request, WorkerState worker)

@@ -67,6 +67,10 @@ public enum MountAttribute
     /// Two readings differ by what one costs and by what came in between.</summary>
     Requests,
 
+    /// <summary><c>user.famfs.failures</c>: requests that failed by a mistake of the daemon, or whose reply could not be
+    /// sent. The daemon's log has the last cause.</summary>
+    Failures,
+
     /// <summary><c>user.famfs.damage</c>: why the log is not followed any further and nothing may be written; absent while
     /// it is whole.</summary>
     Damage,
@@ -94,6 +98,9 @@ public sealed record OperationDependencies(
     /// <summary>False from the moment on that no file may be written: the log is damaged. Called on workers; does not
     /// block.</summary>
     public Func<bool> MayWrite { get; init; } = static () => true;
+
+    /// <summary>Makes the changes that programs ask for.</summary>
+    public IMutations Mutations { get; init; } = new NoMutations();
 
     /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
     public MetaFiles? Meta { get; init; }

@@ -12,7 +12,7 @@ public sealed class WorkerCounters
     /// <summary>Messages that were no valid request.</summary>
     public long Rejected;
 
-    /// <summary>Requests whose handler failed unexpectedly; answered EIO.</summary>
+    /// <summary>Requests whose handler failed unexpectedly, or whose reply could not be sent; answered EIO.</summary>
     public long Failures;
 
     /// <summary>Reads and writes that met memory which could not be read or written.</summary>

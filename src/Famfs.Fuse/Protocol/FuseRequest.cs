@@ -20,7 +20,7 @@ public enum ParseVerdict : byte
     /// <summary>The fixed part is cut, or something follows where nothing may.</summary>
     WrongSize,
 
-    /// <summary>The name is empty, too long, not terminated, or holds '/' or NUL.</summary>
+    /// <summary>A name is empty, not terminated, or holds '/' or NUL.</summary>
     BadName,
 }
 
@@ -51,16 +51,30 @@ public readonly ref struct FuseRequest
     /// <summary>False when the kernel waits for no reply. A message of unknown kind is answered.</summary>
     public bool Replies => Row is not { Replies: false };
 
-    /// <summary>The fixed part. <typeparamref name="T"/> is the struct of the row's operation, so its size has
-    /// been checked.</summary>
+    /// <summary>The fixed part, whose size has been checked. <typeparamref name="T"/> is the struct of the row, or
+    /// this throws <see cref="InvalidOperationException"/>.</summary>
     public ref readonly T Fixed<T>()
-        where T : unmanaged => ref MemoryMarshal.AsRef<T>(Body[..Unsafe.SizeOf<T>()]);
+        where T : unmanaged
+    {
+        if (Row?.In != typeof(T))
+            ThrowNotTheRowsStruct(Row, typeof(T));
+        return ref MemoryMarshal.AsRef<T>(Body[..Unsafe.SizeOf<T>()]);
+    }
 
     /// <summary>What follows the fixed part.</summary>
     public ReadOnlySpan<byte> Payload => Body[(Row?.InBytes ?? 0)..];
 
-    /// <summary>The name that follows the fixed part, without its NUL.</summary>
+    /// <summary>The one name that follows the fixed part, without its NUL.</summary>
     public ReadOnlySpan<byte> Name => Payload[..^1];
+
+    /// <summary>The first of two things that follow the fixed part: a name, without its NUL.</summary>
+    public ReadOnlySpan<byte> First => Payload[..Payload.IndexOf((byte)0)];
+
+    /// <summary>The second of them: a name or text, without its NUL.</summary>
+    public ReadOnlySpan<byte> Second => Payload[(First.Length + 1)..^1];
+
+    /// <summary>The second of them: a value.</summary>
+    public ReadOnlySpan<byte> Value => Payload[(First.Length + 1)..];
 
     /// <summary>Checks a message against a dialect's opcodes. Unless the verdict is
     /// <see cref="ParseVerdict.NoHeader"/>, <paramref name="request"/> has the header, so that an error can be
@@ -85,15 +99,28 @@ public readonly ref struct FuseRequest
         if (body.Length < row.InBytes || (row.Payload == PayloadKind.None && body.Length != row.InBytes))
             return ParseVerdict.WrongSize;
         request = new FuseRequest(header, row, body);
-        if (row.Payload == PayloadKind.Name && !IsTerminatedName(body[row.InBytes..], row.Operation))
-            return ParseVerdict.BadName;
-        return ParseVerdict.Ok;
+        return IsPayloadSound(body[row.InBytes..], row.Payload) ? ParseVerdict.Ok : ParseVerdict.BadName;
     }
 
-    private static bool IsTerminatedName(ReadOnlySpan<byte> bytes, Operation operation)
+    private static void ThrowNotTheRowsStruct(OpcodeRow? row, Type asked) =>
+        throw new InvalidOperationException($"{row?.Name} does not begin with {asked.Name}");
+
+    private static bool IsPayloadSound(ReadOnlySpan<byte> payload, PayloadKind kind)
     {
-        // The name of an extended attribute may hold a slash; the name of a file may not.
-        return bytes.Length >= 2 && bytes[^1] == 0 && bytes[..^1].IndexOf((byte)0) < 0
-            && (operation != Operation.Lookup || bytes[..^1].IndexOf((byte)'/') < 0);
+        if (kind is PayloadKind.None or PayloadKind.Data)
+            return true;
+        int end = payload.IndexOf((byte)0);
+        if (end <= 0)
+            return false;
+        if (kind is not (PayloadKind.AttributeName or PayloadKind.AttributeNameAndValue) && payload[..end].Contains((byte)'/'))
+            return false;
+        ReadOnlySpan<byte> rest = payload[(end + 1)..];
+        return kind switch
+        {
+            PayloadKind.Name or PayloadKind.AttributeName => rest.IsEmpty,
+            PayloadKind.TwoNames => rest.Length >= 2 && rest.IndexOf((byte)0) == rest.Length - 1 && !rest.Contains((byte)'/'),
+            PayloadKind.NameAndTarget => rest.Length >= 2 && rest.IndexOf((byte)0) == rest.Length - 1,
+            _ => true,
+        };
     }
 }

@@ -7,8 +7,8 @@ namespace Famfs.Fuse.Protocol;
 
 /// <summary>
 /// The outcome of one request. A handler must return one, and can get one only from a
-/// <see cref="ReplyBuffer"/> or as an error, so "exactly one reply" is a matter of types; the default value,
-/// which a handler returns only by mistake, answers EIO.
+/// <see cref="ReplyBuffer"/>, as an error, or by handing the request to a pending reply, so "exactly one reply" is a
+/// matter of types; the default value, which a handler returns only by mistake, answers EIO.
 /// </summary>
 public readonly struct FuseReply
 {
@@ -19,6 +19,7 @@ public readonly struct FuseReply
         Body,
         Pieces,
         None,
+        Later,
     }
 
     internal FuseReply(Kind outcome, Errno errno = Errno.None, int lengthBytes = 0, int pieceCount = 0)
@@ -48,6 +49,9 @@ public readonly struct FuseReply
 
     /// <summary>For requests the kernel expects no reply to; for any other it answers EIO.</summary>
     public static FuseReply None => new(Kind.None);
+
+    /// <summary>A pending reply owes the answer; nothing is sent now.</summary>
+    internal static FuseReply Later => new(Kind.Later);
 
     public static implicit operator FuseReply(Errno errno) => Error(errno);
 }

@@ -130,6 +130,57 @@ public struct SetAttrIn
     public uint Unused5; // unused5
 }
 
+/// <summary>struct fuse_mkdir_in, 8 bytes. MKDIR; the name follows.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct MakeDirectoryIn
+{
+    public uint Mode; // mode: without the file type, umask applied
+    public uint Umask; // umask
+}
+
+/// <summary>struct fuse_create_in, 16 bytes. CREATE; the name follows.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct CreateIn
+{
+    public uint Flags; // flags: of open(2)
+    public uint Mode; // mode: with the file type, umask applied
+    public uint Umask; // umask
+    public uint OpenFlags; // open_flags: FUSE_OPEN_…
+}
+
+/// <summary>Reply to CREATE, 144 bytes: struct fuse_entry_out, then struct fuse_open_out.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct CreateOut
+{
+    public EntryOut Entry;
+    public OpenOut Open;
+}
+
+/// <summary>struct fuse_rename_in, 8 bytes. RENAME; the old name and the new one follow.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct RenameIn
+{
+    public ulong NewParent; // newdir
+}
+
+/// <summary>struct fuse_rename2_in, 16 bytes. RENAME2; the old name and the new one follow.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct Rename2In
+{
+    public ulong NewParent; // newdir
+    public uint Flags; // flags: RENAME_…
+    public uint Padding; // padding
+}
+
+/// <summary>struct fuse_setxattr_in up to FUSE_COMPAT_SETXATTR_IN_SIZE, 8 bytes: what is sent where FUSE_SETXATTR_EXT was not
+/// agreed on. SETXATTR; the name and the value follow.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct SetXattrIn
+{
+    public uint SizeBytes; // size: of the value
+    public uint Flags; // flags: XATTR_…
+}
+
 /// <summary>struct fuse_statx_in, 24 bytes. STATX.</summary>
 [StructLayout(LayoutKind.Sequential)]
 public struct StatxIn

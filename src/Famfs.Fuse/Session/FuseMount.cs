@@ -51,7 +51,7 @@ public sealed class FuseMount : IDisposable
     /// <summary>What the workers have done.</summary>
     public FuseMountStatistics Statistics => _session.Statistics;
 
-    /// <summary>The last unexpected failure of a handler, for the log of the daemon.</summary>
+    /// <summary>The last of <see cref="FuseMountStatistics.Failures"/>, for the log of the daemon.</summary>
     public Exception? LastFailure => _session.LastFailure;
 
     /// <summary>The last map that was not given to the kernel, for the log of the daemon.</summary>

@@ -14,7 +14,8 @@ namespace Famfs.Fuse.Session;
 /// <param name="Requests">Messages read.</param>
 /// <param name="Errors">Replies that carried an error.</param>
 /// <param name="Rejected">Messages that were no valid request.</param>
-/// <param name="Failures">Requests whose handler failed unexpectedly.</param>
+/// <param name="Failures">Requests that failed unexpectedly: by a mistake of this server, or no reply could be sent.</param>
+/// <param name="Pending">Requests that wait for the end of a change now.</param>
 /// <param name="Faults">Reads and writes that met unreadable memory.</param>
 /// <param name="MissingDevice">Reads and writes that met a device this host does not have.</param>
 /// <param name="ReadBytes">Bytes given to readers.</param>
@@ -29,6 +30,7 @@ public readonly record struct FuseMountStatistics(
     long Errors,
     long Rejected,
     long Failures,
+    long Pending,
     long Faults,
     long MissingDevice,
     long ReadBytes,
@@ -92,7 +94,8 @@ public sealed class FuseSession : IDisposable
     {
         get
         {
-            FuseMountStatistics sum = default;
+            PendingReplies pending = _operations.Pending;
+            var sum = default(FuseMountStatistics) with { Errors = pending.Errors, Failures = pending.Failures, Pending = pending.Count };
             foreach (Server server in _servers)
             {
                 WorkerCounters c = server.Worker.Counters;
@@ -101,6 +104,7 @@ public sealed class FuseSession : IDisposable
                     sum.Errors + Volatile.Read(ref c.Errors),
                     sum.Rejected + Volatile.Read(ref c.Rejected),
                     sum.Failures + Volatile.Read(ref c.Failures),
+                    sum.Pending,
                     sum.Faults + Volatile.Read(ref c.Faults),
                     sum.MissingDevice + Volatile.Read(ref c.MissingDevice),
                     sum.ReadBytes + Volatile.Read(ref c.ReadBytes),
@@ -115,8 +119,8 @@ public sealed class FuseSession : IDisposable
         }
     }
 
-    /// <summary>The last unexpected failure of a handler, for the log of the daemon.</summary>
-    public Exception? LastFailure => _servers.Select(server => server.Worker.LastFailure).FirstOrDefault(failure => failure is not null);
+    /// <summary>The last of <see cref="FuseMountStatistics.Failures"/>, for the log of the daemon; null while there is none.</summary>
+    public Exception? LastFailure => _operations.Failures.Last;
 
     /// <summary>
     /// Agrees with the kernel, gives it devices if it wants them pushed, and starts serving. Owns
@@ -129,7 +133,7 @@ public sealed class FuseSession : IDisposable
     {
         int workers = options.RequireWorkerCount();
         Negotiated negotiated = AnswerInit(connection.First, options);
-        negotiated = SettleDevices(negotiated, options.Dialect, connection.Push, dependencies.KernelDevices);
+        negotiated = PushDevices(negotiated, options.Dialect, connection.Push, dependencies.KernelDevices);
         var session = new FuseSession(options, connection, negotiated, dependencies);
         try
         {
@@ -153,7 +157,8 @@ public sealed class FuseSession : IDisposable
     public void Dispose()
     {
         // In this order: the notifier may be inside the kernel, waiting for a directory's lock that a request
-        // holds, and only a worker that still answers lets it go on.
+        // holds, and only an answer lets it go on: that of a pending one, or of a worker that still serves.
+        _operations.Pending.End();
         Notifier.Dispose();
         _stopping = true;
         Quiesce();
@@ -166,7 +171,7 @@ public sealed class FuseSession : IDisposable
     // has seen ours.
     private static Negotiated AnswerInit(IFuseTransport transport, FuseMountOptions options)
     {
-        using var reader = new RequestReader(transport, OpcodeTable.Stock, maxWriteBytes: 0);
+        using var reader = new RequestReader(transport, FuseOperations.StockRequests, maxWriteBytes: 0);
         var reply = new ReplyBuffer();
         Span<byte> padded = stackalloc byte[Unsafe.SizeOf<InitIn>()]; // older kernels send less
         while (true)
@@ -175,7 +180,7 @@ public sealed class FuseSession : IDisposable
             {
                 case ReadOutcome.Again:
                     continue;
-                case ReadOutcome.Message when verdict == ParseVerdict.Ok && request.Row!.Operation == Operation.Init:
+                case ReadOutcome.Message when verdict == ParseVerdict.Ok && request.Header.Opcode == (uint)FuseOpcode.FUSE_INIT:
                     padded.Clear();
                     request.Body[..Math.Min(request.Body.Length, padded.Length)].CopyTo(padded);
                     InitIn offer = System.Runtime.InteropServices.MemoryMarshal.Read<InitIn>(padded);
@@ -202,13 +207,13 @@ public sealed class FuseSession : IDisposable
 
     // Before any worker runs, so before any map can name a device. Answering INIT has made the kernel ready for the
     // ioctl: it handles that reply inside our write.
-    private static Negotiated SettleDevices(Negotiated negotiated, DialectWish wish, IDevicePush? push, KernelDevices devices)
+    private static Negotiated PushDevices(Negotiated negotiated, DialectWish wish, IDevicePush? push, KernelDevices devices)
     {
         Errno? first = null;
         if (negotiated.Dialect == DialectTable.B && wish.Forced is null && push is not null && devices.TryPushFirst(push, out Errno errno))
         {
-            _ = DialectTable.TrySettle(errno, out Dialect settled);
-            negotiated = negotiated with { Dialect = settled };
+            _ = DialectTable.ResolveFromPush(errno, out Dialect resolved);
+            negotiated = negotiated with { Dialect = resolved };
             first = errno;
         }
         if (!negotiated.Dialect.PushesDevices)
@@ -222,9 +227,9 @@ public sealed class FuseSession : IDisposable
     private void AddServer(IFuseTransport transport, InodeTree tree, int number)
     {
         TreeReader reader = tree.RegisterReader();
-        var requests = new RequestReader(transport, Negotiated);
-        var worker = new FuseWorker(
-            requests, _operations, new ReplyWriter(transport), new WorkerState(reader, new ReplyBuffer(), new WorkerCounters(), requests.Buffer));
+        var requests = new RequestReader(transport, _operations.Requests, Negotiated.MaxWriteBytes);
+        var replies = new ReplyWriter(transport);
+        var worker = new FuseWorker(requests, _operations, replies, new WorkerState(reader, new ReplyBuffer(), requests.Buffer, replies, _operations.Failures));
         _servers.Add(new Server(requests, worker, reader)
         {
             Thread = new Thread(Serve) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"fuse-{number}") },
@@ -250,8 +255,10 @@ public sealed class FuseSession : IDisposable
         }
         if (failure is not null)
             _completion.TrySetException(failure);
-        if (Interlocked.Decrement(ref _running) == 0)
-            _completion.TrySetResult();
+        if (Interlocked.Decrement(ref _running) != 0)
+            return;
+        _operations.Pending.End(); // nobody reads an INTERRUPT any more, and most likely nobody waits
+        _completion.TrySetResult();
     }
 
     // Gets every worker out of its read. Signals are repeated because one that comes just before the read is lost.
@@ -271,5 +278,6 @@ public sealed class FuseSession : IDisposable
             server.Reader.Dispose();
             server.Requests.Dispose();
         }
+        _operations.Pending.Close();
     }
 }

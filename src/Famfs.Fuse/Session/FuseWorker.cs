@@ -10,9 +10,6 @@ public sealed class FuseWorker(RequestReader reader, FuseOperations operations, 
     /// <summary>What this worker has done.</summary>
     public WorkerCounters Counters => state.Counters;
 
-    /// <summary>The last unexpected exception of a handler; its request was answered EIO.</summary>
-    public Exception? LastFailure { get; private set; }
-
     /// <summary>Error number of a reader that broke.</summary>
     public Errno ReadError => reader.LastError;
 
@@ -44,7 +41,7 @@ public sealed class FuseWorker(RequestReader reader, FuseOperations operations, 
                 state.Counters.Rejected++;
                 return Errno.EIO;
             default:
-                if (request.Row!.Operation is Operation.GetFmap or Operation.GetDaxDevice)
+                if (operations.IsForMaps(request.Header.Opcode))
                     state.Counters.ForeignFmaps++;
                 state.Counters.Rejected++;
                 return Errno.EINVAL;
@@ -56,8 +53,7 @@ public sealed class FuseWorker(RequestReader reader, FuseOperations operations, 
         catch (Exception exception)
         {
             // A mistake of this server costs one request its answer, not every program the mount.
-            state.Counters.Failures++;
-            LastFailure = exception;
+            state.Fail(exception);
             return Errno.EIO;
         }
     }

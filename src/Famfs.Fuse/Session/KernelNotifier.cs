@@ -60,6 +60,7 @@ public sealed class KernelNotifier : IDisposable
     private ulong _notified; // written by the thread, or under _gate while it has nothing to do
     private long _sent;
     private long _refused;
+    private int _lastRefusal;
     private long _coarseRounds;
 
     /// <summary>Makes a notifier and starts its thread. <paramref name="limitBytes"/> bounds what may wait; beyond
@@ -85,6 +86,9 @@ public sealed class KernelNotifier : IDisposable
 
     /// <summary>Notifications answered with another error than ENOENT.</summary>
     public long Refused => Volatile.Read(ref _refused);
+
+    /// <summary>The last of those errors.</summary>
+    public Errno LastRefusal => (Errno)Volatile.Read(ref _lastRefusal);
 
     /// <summary>Times the queue overflowed and everything was invalidated.</summary>
     public long CoarseRounds => Volatile.Read(ref _coarseRounds);
@@ -281,7 +285,10 @@ public sealed class KernelNotifier : IDisposable
         // DELETE of a directory that still has cached children answers ENOTEMPTY, of a mount point EBUSY: both
         // after the entry was invalidated, which is what matters.
         if ((Errno)(-result) is not (Errno.ENOENT or Errno.ENOTEMPTY or Errno.EBUSY or Errno.ENOTDIR or Errno.ENODEV or Errno.ECONNABORTED))
+        {
+            Volatile.Write(ref _lastRefusal, -result);
             Volatile.Write(ref _refused, _refused + 1);
+        }
     }
 
     // A new epoch makes the kernel look up every name again, known or negative, at its next use, and the answer

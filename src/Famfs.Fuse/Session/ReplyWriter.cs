@@ -5,13 +5,16 @@ using Errno = Famfs.Fuse.Protocol.Errno;
 
 namespace Famfs.Fuse.Session;
 
-/// <summary>Sends the one reply of each request. One thread.</summary>
-public sealed class ReplyWriter(IFuseTransport transport)
+/// <summary>Sends the one reply of each request: <see cref="Send"/> on its worker's thread, and those that come later on any.</summary>
+public sealed class ReplyWriter(IFuseTransport transport) : IReplySink
 {
-    /// <summary>Sends <paramref name="reply"/> unless the kernel expects none to this request.</summary>
+    /// <inheritdoc/>
+    public int SendLate(ReadOnlySpan<byte> message) => transport.Write(message, default);
+
+    /// <summary>Sends <paramref name="reply"/> unless the kernel expects none to this request, or another owes it.</summary>
     public void Send(in FuseRequest request, FuseReply reply, WorkerState worker)
     {
-        if (!request.Replies)
+        if (!request.Replies || reply.Outcome == FuseReply.Kind.Later)
             return;
         ReadOnlySpan<byte> head = worker.Reply.Frame(request.Header.Unique, reply, out ReadOnlySpan<MemoryPiece> pieces);
         if (head.Length >= 8 && BitConverter.ToInt32(head[4..]) != 0)
@@ -31,7 +34,7 @@ public sealed class ReplyWriter(IFuseTransport transport)
                 worker.Counters.Faults++;
                 break;
             default:
-                worker.Counters.Failures++;
+                worker.Fail(new IOException($"reply to {request.Row?.Name}: {(Errno)(-count)}", -count));
                 break;
         }
         worker.Counters.Errors++;

@@ -1,6 +1,4 @@
 using Famfs.Core.Dax;
-using Famfs.Fuse.Dialects;
-using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Session;
@@ -30,13 +28,7 @@ public sealed class RequestReader : IDisposable
     private readonly IFuseTransport _transport;
     private readonly OpcodeTable _opcodes;
 
-    /// <summary>Makes a reader whose buffer holds the largest WRITE agreed on.</summary>
-    public RequestReader(IFuseTransport transport, Negotiated negotiated)
-        : this(transport, negotiated.Dialect.Opcodes, negotiated.MaxWriteBytes)
-    {
-    }
-
-    /// <summary>Makes a reader for a given opcode table and largest WRITE.</summary>
+    /// <summary>Makes a reader for a dialect's requests, whose buffer holds the largest WRITE agreed on.</summary>
     public RequestReader(IFuseTransport transport, OpcodeTable opcodes, int maxWriteBytes)
     {
         _transport = transport;

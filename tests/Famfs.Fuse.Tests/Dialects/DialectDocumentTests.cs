@@ -17,12 +17,12 @@ public sealed class DialectDocumentTests
             d.Name,
             d.MinMinor == d.MaxMinor ? Text(d.MinMinor) : $"{Text(d.MinMinor)} and later",
             d.FmapFlag == 0 ? "–" : $"bit {Text(BitOperations.TrailingZeroCount(d.FmapFlag))}",
-            OpcodeOf(d, Operation.GetFmap),
-            OpcodeOf(d, Operation.GetDaxDevice),
+            OpcodeOf(d.FmapOpcode),
+            OpcodeOf(d.DaxDeviceOpcode),
             d.Fmaps is null ? "–" : d.Sizing == FmapSizing.FixedRoom ? Text(FuseConstants.FirstFmapRoomBytes) : "in the request"));
 
         Assert.Equal(expected, Rows("| dialect | published ").Select(row => string.Join(" | ", row.Where((_, column) => column != 1))));
-        Assert.All(DialectTable.All, d => Assert.Equal(d.PushesDevices, d.Fmaps is not null && OpcodeOf(d, Operation.GetDaxDevice) == "–"));
+        Assert.All(DialectTable.All, d => Assert.Equal(d.PushesDevices, d.Fmaps is not null && OpcodeOf(d.DaxDeviceOpcode) == "–"));
     }
 
     [Fact]
@@ -34,8 +34,7 @@ public sealed class DialectDocumentTests
         Assert.Equal(expected, Rows("| dialect | floor number ").Select(row => string.Join(" | ", row)));
     }
 
-    private static string OpcodeOf(Dialect dialect, Operation operation) =>
-        dialect.Opcodes.Rows.FirstOrDefault(row => row.Operation == operation) is { } row ? Text(row.Opcode) : "–";
+    private static string OpcodeOf(uint? opcode) => opcode is { } number ? Text(number) : "–";
 
     private static string Text(IFormattable number) => number.ToString(null, CultureInfo.InvariantCulture);
 

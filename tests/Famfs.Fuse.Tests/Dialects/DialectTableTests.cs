@@ -1,5 +1,6 @@
 using Famfs.Core.Allocation;
 using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Xunit;
 
@@ -65,7 +66,7 @@ public sealed class DialectTableTests
         Errno[] notD = [Errno.ENOTTY, Errno.ENOSYS, Errno.EINVAL, Errno.EPERM];
         foreach (Errno errno in Enum.GetValues<Errno>())
         {
-            bool settled = DialectTable.TrySettle(errno, out Dialect dialect);
+            bool settled = DialectTable.ResolveFromPush(errno, out Dialect dialect);
             Assert.Equal(notD.Contains(errno) ? DialectTable.B : DialectTable.D, dialect);
             Assert.Equal(errno == Errno.None || notD.Contains(errno), settled);
         }
@@ -74,17 +75,17 @@ public sealed class DialectTableTests
     [Fact]
     public void Opcodes_53_to_55_mean_what_the_dialect_says_and_all_others_the_same_in_each()
     {
-        static (string?, string?, string?) Names(Dialect d) => (d.Opcodes.Find(53)?.Name, d.Opcodes.Find(54)?.Name, d.Opcodes.Find(55)?.Name);
+        static (string?, string?, string?) Names(Dialect d) => (FuseOperations.RequestsOf(d).Find(53)?.Name, FuseOperations.RequestsOf(d).Find(54)?.Name, FuseOperations.RequestsOf(d).Find(55)?.Name);
         Assert.Equal(("COPY_FILE_RANGE_64", null, null), Names(DialectTable.Stock));
         Assert.Equal(("GET_FMAP", "GET_DAXDEV", null), Names(DialectTable.A));
         Assert.Equal(("GET_FMAP", "GET_DAXDEV", null), Names(DialectTable.B0));
         Assert.Equal(("COPY_FILE_RANGE_64", "GET_FMAP", "GET_DAXDEV"), Names(DialectTable.B));
         Assert.Equal(("COPY_FILE_RANGE_64", "GET_FMAP", null), Names(DialectTable.D));
-        Assert.Equal((8, 0, 0, 8), (DialectTable.A.Opcodes.Find(53)!.InBytes, DialectTable.B0.Opcodes.Find(53)!.InBytes, DialectTable.B.Opcodes.Find(54)!.InBytes, DialectTable.D.Opcodes.Find(54)!.InBytes));
+        Assert.Equal((8, 0, 0, 8), (FuseOperations.RequestsOf(DialectTable.A).Find(53)!.InBytes, FuseOperations.RequestsOf(DialectTable.B0).Find(53)!.InBytes, FuseOperations.RequestsOf(DialectTable.B).Find(54)!.InBytes, FuseOperations.RequestsOf(DialectTable.D).Find(54)!.InBytes));
         foreach (Dialect dialect in DialectTable.All)
         {
             for (uint opcode = 0; opcode < 53; opcode++)
-                Assert.Same(OpcodeTable.Stock.Find(opcode), dialect.Opcodes.Find(opcode));
+                Assert.Same(FuseOperations.StockRequests.Find(opcode), FuseOperations.RequestsOf(dialect).Find(opcode));
         }
     }
 

@@ -60,16 +60,13 @@ public sealed class KernelDevicesTests
     {
         var devices = new KernelDevices();
         devices.Add("/dev/dax0.0", 1, new DeviceIndex(4));
-        devices.Add("/dev/dax1.0", 1);
-        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => devices.Add("/dev/dax0.0", 1)).Reason);
+        devices.Add("/dev/dax1.0", 1, new DeviceIndex(0));
+        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => devices.Add("/dev/dax0.0", 1, new DeviceIndex(1))).Reason);
         Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => devices.Add("/dev/dax2.0", 1, new DeviceIndex(4))).Reason);
-        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => devices.Bind(1, new DeviceIndex(4))).Reason);
-        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => devices.Bind(0, new DeviceIndex(5))).Reason);
         foreach (string path in new[] { "dax2.0", "", "/" + new string('x', 255), "/dev/\0" })
-            Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => devices.Add(path, 1)).Reason);
+            Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => devices.Add(path, 1, new DeviceIndex(1))).Reason);
         Assert.Equal(2, devices.All.Count);
-        Assert.Equal(2u, devices.Add("/" + new string('x', 254), 1));
-        devices.Bind(1, new DeviceIndex(0));
+        Assert.Equal(2u, devices.Add("/" + new string('x', 254), 1, new DeviceIndex(1)));
         Assert.Equal((1u, 0u), (devices.Find(new DeviceIndex(0))!.Index, devices.Find(new DeviceIndex(4))!.Index));
     }
 

@@ -361,20 +361,6 @@ public sealed class DialectConformanceTests
 
     [Theory]
     [MemberData(nameof(Famfs))]
-    public void A_device_whose_place_in_the_pool_is_learned_later_serves_from_then_on(string name)
-    {
-        using KernelRig rig = new(Find(name));
-        rig.Kernel.DeviceNodes["/dev/dax3.0"] = Errno.None;
-        uint index = rig.System.KernelDevices.Add("/dev/dax3.0", KernelRig.DeviceBytes);
-        InodeNumber file = rig.AddFile("f", Unit, 0, (3, 0, 1));
-        rig.Start();
-        Assert.Equal(Errno.EIO, rig.OpenError("f"));
-        rig.System.KernelDevices.Bind(index, new DeviceIndex(3));
-        rig.RequireSameBytes(file, rig.Open("f"), new Random(8));
-    }
-
-    [Theory]
-    [MemberData(nameof(Famfs))]
     public void A_device_the_kernel_asks_for_and_that_is_not_there_is_ENOENT(string name)
     {
         KernelGeneration generation = Find(name);

@@ -55,12 +55,17 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
     private Socket? _first;
     private ulong _unique;
     private int _next;
+    private bool _disposed;
+    private bool _breaksReads;
 
     /// <summary>Dax character devices of this host, by path; a value is what taking it fails with.</summary>
     public ConcurrentDictionary<string, Errno> DeviceNodes { get; } = [];
 
     /// <summary>Offered without famfs, as to a process without CAP_SYS_RAWIO.</summary>
     public bool HidesFmaps { get; init; }
+
+    /// <summary>From now on the server's reads fail with EIO, each at the next message.</summary>
+    public bool BreaksReads { get => Volatile.Read(ref _breaksReads); set => Volatile.Write(ref _breaksReads, value); }
 
     /// <summary>What the push ioctl answers; null: as the generation does.</summary>
     public Errno? PushAnswer { get; init; }
@@ -150,6 +155,15 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
     /// <summary>Sends any request to one of the workers; the reply as it is.</summary>
     public (Errno Errno, byte[] Body) Ask(uint opcode, ulong node, ReadOnlySpan<byte> body = default) =>
         Exchange(_workers[_next++ % _workers.Count], opcode, node, body);
+
+    /// <summary>Sends a request to one worker and waits for no reply; gives its name.</summary>
+    public ulong Post(int worker, uint opcode, ulong node, ReadOnlySpan<byte> body) => Send(_workers[worker], opcode, node, body);
+
+    /// <summary>INTERRUPT of a request, to any worker: the kernel has one queue for all of them.</summary>
+    public void Interrupt(int worker, ulong unique) => Send(_workers[worker], 36, 0, BitConverter.GetBytes(unique));
+
+    /// <summary>The reply to a posted request, which comes where that was read.</summary>
+    public (Errno Errno, byte[] Body) Await(int worker, ulong unique) => Receive(_workers[worker], 0, unique);
 
     /// <summary>LOOKUP; gives node id and size.</summary>
     public (ulong Node, ulong Size) Lookup(ulong parent, string name)
@@ -266,6 +280,9 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
 
     public void Dispose()
     {
+        if (_disposed)
+            return;
+        _disposed = true;
         _first?.Dispose();
         foreach (Socket worker in _workers)
             worker.Dispose();
@@ -344,7 +361,11 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
 
     private (Errno Errno, byte[] Body) Exchange(Socket socket, uint opcode, ulong node, ReadOnlySpan<byte> body)
     {
-        ulong unique = Send(socket, opcode, node, body);
+        return Receive(socket, opcode, Send(socket, opcode, node, body));
+    }
+
+    private (Errno Errno, byte[] Body) Receive(Socket socket, uint opcode, ulong unique)
+    {
         Reject(!socket.Poll(ReplyTimeout, SelectMode.SelectRead), $"no reply to request {opcode}");
         int count = socket.Receive(_buffer);
         Reject(count < 16 || U32(_buffer, 0) != count, $"a reply of {count} bytes");

@@ -33,7 +33,7 @@ public sealed class RequestFuzzTests
         InodeNumber directory = system.AddDirectory(InodeNumber.Root, "d");
         system.AddSymlink(directory, "l", "f");
         using var driver = new RequestDriver(system, dialect: dialect);
-        OpcodeRow[] rows = [.. dialect.Opcodes.Rows];
+        OpcodeRow[] rows = [.. driver.Operations.Requests.Rows];
 
         for (int i = 0; i < requests; i++)
         {
@@ -43,7 +43,7 @@ public sealed class RequestFuzzTests
             Assert.True(driver.LastFailure is null, $"{what}: {driver.LastFailure}");
 
             // Too short for a head: not even an error can be sent. Otherwise the opcode decides.
-            bool due = message.Length >= 40 && dialect.Opcodes.Find(BinaryPrimitives.ReadUInt32LittleEndian(message.AsSpan(4))) is not { Replies: false };
+            bool due = message.Length >= 40 && driver.Operations.Requests.Find(BinaryPrimitives.ReadUInt32LittleEndian(message.AsSpan(4))) is not { Replies: false };
             Assert.True(replies.Count == (due ? 1 : 0), $"{what}: {replies.Count} replies");
             if (!due)
                 continue;
@@ -82,7 +82,7 @@ public sealed class RequestFuzzTests
             };
             BinaryPrimitives.WriteUInt64LittleEndian(body.AsSpan(at), field);
         }
-        if (row.Payload == PayloadKind.Name && length > row.InBytes)
+        if (row.Payload is not (PayloadKind.None or PayloadKind.Data) && length > row.InBytes)
         {
             for (int at = row.InBytes; at < length; at++)
                 body[at] = (byte)"fd.bal/\0"[random.Next(8)];

@@ -37,13 +37,15 @@ internal static class SocketPair
 }
 
 /// <summary>The daemon's end of one pair.</summary>
-internal sealed class SocketTransport(Socket socket) : IFuseTransport
+internal sealed class SocketTransport(Socket socket, KernelDouble kernel) : IFuseTransport
 {
     public int Read(Span<byte> buffer)
     {
         try
         {
             int count = socket.Receive(buffer);
+            if (kernel.BreaksReads)
+                return -(int)Errno.EIO;
             return count > 0 ? count : -(int)Errno.ENODEV; // the kernel's end is closed: unmounted
         }
         catch (Exception error) when (error is SocketException or ObjectDisposedException)
@@ -83,7 +85,7 @@ internal sealed class SocketConnection(KernelDouble kernel, bool knowsPushIoctl)
         (Socket server, Socket other) = SocketPair.Make();
         _sockets.Add(server);
         kernel.Attach(other);
-        return new SocketTransport(server);
+        return new SocketTransport(server, kernel);
     }
 
     Errno IDevicePush.Push(string path, uint index) => kernel.TakePushedDevice(path, index);

@@ -58,6 +58,9 @@ public sealed class AllocationTests : IDisposable
             ("LISTXATTR", Ask(FuseOpcode.FUSE_LISTXATTR, file, Bytes(new GetXattrIn { SizeBytes = 500 }))),
             ("FORGET", Ask(FuseOpcode.FUSE_FORGET, file, Bytes(new ForgetIn { LookupCount = 1 }))),
             ("MKDIR", Ask(FuseOpcode.FUSE_MKDIR, file, [0, 0, 0, 0, 0, 0, 0, 0, 97, 0])),
+            ("RENAME2", Ask(FuseOpcode.FUSE_RENAME2, directory, [.. Bytes(new Rename2In { NewParent = directory.Value }), .. "f\0g\0"u8])),
+            ("SETXATTR", Ask(FuseOpcode.FUSE_SETXATTR, file, [.. Bytes(new SetXattrIn { SizeBytes = 1 }), .. "user.a\0b"u8])),
+            ("INTERRUPT", Ask(FuseOpcode.FUSE_INTERRUPT, InodeNumber.None, Bytes(new InterruptIn { Unique = 4 }))),
             ("unknown", Ask((FuseOpcode)54, file, [])),
             ("garbage", new byte[41]),
         ];
@@ -78,7 +81,7 @@ public sealed class AllocationTests : IDisposable
         InodeNumber simple = _system.AddFile(InodeNumber.Root, "simple", 100_000);
         MapExtent[] strips = [.. Enumerable.Range(0, 32).Select(i => new MapExtent(default, i * 100 * TestFileSystem.Unit, 100 * TestFileSystem.Unit))];
         InodeNumber striped = _system.AddFile(InodeNumber.Root, "striped", 3200 * TestFileSystem.Unit, 0x1A4, (ulong)TestFileSystem.Unit, strips);
-        var opcode = (FuseOpcode)dialect.Opcodes.Rows.Single(row => row.Operation == Operation.GetFmap).Opcode;
+        var opcode = (FuseOpcode)dialect.FmapOpcode!.Value;
         bool saysRoom = dialect.Sizing != FmapSizing.FixedRoom;
         byte[] Room(uint bytes) => saysRoom ? Bytes(new GetXattrIn { SizeBytes = bytes }) : [];
         List<(string Name, byte[] Message)> requests =
@@ -90,8 +93,8 @@ public sealed class AllocationTests : IDisposable
             ("GET_FMAP striped", Ask(opcode, striped, Room(1 << 20))),
             ("GET_FMAP of nothing", Ask(opcode, new InodeNumber(4711), Room(4096))),
         ];
-        if (dialect.Opcodes.Rows.FirstOrDefault(row => row.Operation == Operation.GetDaxDevice) is { } device)
-            requests.Add(("GET_DAXDEV", Ask((FuseOpcode)device.Opcode, default, [])));
+        if (dialect.DaxDeviceOpcode is { } device)
+            requests.Add(("GET_DAXDEV", Ask((FuseOpcode)device, default, [])));
         Assert.True(MeasureRequests(dialect, requests) >= 1000 * requests.Count);
     }
 
@@ -100,12 +103,10 @@ public sealed class AllocationTests : IDisposable
         var negotiated = new Negotiated(dialect, 45, InitNegotiation.Accepted, 1 << 20, 256);
         var transport = new OneRequest();
         using TreeReader reader = _system.Tree.RegisterReader();
-        using var reading = new RequestReader(transport, negotiated);
-        var worker = new FuseWorker(
-            reading,
-            new FuseOperations(_system.Dependencies, new KernelPresence(), new CachePolicy(), negotiated),
-            new ReplyWriter(transport),
-            new WorkerState(reader, new ReplyBuffer(), new WorkerCounters(), reading.Buffer));
+        var operations = new FuseOperations(_system.Dependencies, new KernelPresence(), new CachePolicy(), negotiated);
+        using var reading = new RequestReader(transport, operations.Requests, negotiated.MaxWriteBytes);
+        var replies = new ReplyWriter(transport);
+        var worker = new FuseWorker(reading, operations, replies, new WorkerState(reader, new ReplyBuffer(), reading.Buffer, replies, operations.Failures));
         foreach ((string name, byte[] message) in requests)
         {
             transport.Request = message;
@@ -122,7 +123,7 @@ public sealed class AllocationTests : IDisposable
 
             Assert.True(allocated == 0, $"{name}: {allocated} bytes for 1000 requests");
         }
-        Assert.Null(worker.LastFailure);
+        Assert.Null(operations.Failures.Last);
         return transport.Replies;
     }
 

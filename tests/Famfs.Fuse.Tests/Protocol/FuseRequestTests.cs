@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Xunit;
 
@@ -45,8 +46,8 @@ public sealed class FuseRequestTests
     [Fact]
     public void A_lookup_is_read_as_the_kernel_wrote_it()
     {
-        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(LookupMessage, OpcodeTable.Stock, out FuseRequest request));
-        Assert.Equal(Operation.Lookup, request.Row!.Operation);
+        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(LookupMessage, FuseOperations.StockRequests, out FuseRequest request));
+        Assert.Equal("LOOKUP", request.Row!.Name);
         Assert.Equal(0x0170605040302010UL, request.Header.Unique);
         Assert.Equal(5UL, request.NodeId);
         Assert.Equal((1000u, 1001u, 42u), (request.Header.Uid, request.Header.Gid, request.Header.Pid));
@@ -57,7 +58,7 @@ public sealed class FuseRequestTests
     [Fact]
     public void A_read_is_read_as_the_kernel_wrote_it()
     {
-        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(ReadMessage, OpcodeTable.Stock, out FuseRequest request));
+        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(ReadMessage, FuseOperations.StockRequests, out FuseRequest request));
         ref readonly ReadIn read = ref request.Fixed<ReadIn>();
         Assert.Equal((9UL, 0x12345000UL, 4096u, 2u, 0x11UL, 0x8000u), (read.Handle, read.Offset, read.SizeBytes, read.ReadFlags, read.LockOwner, read.Flags));
     }
@@ -68,10 +69,10 @@ public sealed class FuseRequestTests
         byte[] message = [.. LookupMessage, 1, 2, 3, 4, 5, 6, 7, 8];
         message[0] = (byte)message.Length;
         message[36] = 1; // total_extlen, in units of 8 bytes
-        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(message, OpcodeTable.Stock, out FuseRequest request));
+        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(message, FuseOperations.StockRequests, out FuseRequest request));
         Assert.Equal("ab"u8, request.Name);
         message[36] = 2; // longer than what follows the header
-        Assert.Equal(ParseVerdict.WrongLength, FuseRequest.Parse(message, OpcodeTable.Stock, out _));
+        Assert.Equal(ParseVerdict.WrongLength, FuseRequest.Parse(message, FuseOperations.StockRequests, out _));
     }
 
     [Fact]
@@ -83,12 +84,12 @@ public sealed class FuseRequestTests
             {
                 byte[] cut = whole[..length];
                 ParseVerdict expected = length < 40 ? ParseVerdict.NoHeader : ParseVerdict.WrongLength;
-                Assert.Equal(expected, FuseRequest.Parse(cut, OpcodeTable.Stock, out FuseRequest request));
+                Assert.Equal(expected, FuseRequest.Parse(cut, FuseOperations.StockRequests, out FuseRequest request));
                 Assert.Equal(length < 40 ? 0 : BinaryPrimitives.ReadUInt64LittleEndian(whole.AsSpan(8)), request.Header.Unique);
                 if (length < 40)
                     continue;
                 BinaryPrimitives.WriteInt32LittleEndian(cut, length);
-                ParseVerdict verdict = FuseRequest.Parse(cut, OpcodeTable.Stock, out _);
+                ParseVerdict verdict = FuseRequest.Parse(cut, FuseOperations.StockRequests, out _);
                 Assert.True(verdict is ParseVerdict.WrongSize or ParseVerdict.BadName, $"{length} bytes of {whole.Length}: {verdict}");
             }
         }
@@ -97,11 +98,11 @@ public sealed class FuseRequestTests
     [Fact]
     public void Every_opcode_rejects_a_fixed_part_that_is_one_byte_short_or_has_something_after_it()
     {
-        foreach (OpcodeRow row in OpcodeTable.Stock.Rows)
+        foreach (OpcodeRow row in FuseOperations.StockRequests.Rows)
         {
             if (row.InBytes > 0)
                 Assert.Equal(ParseVerdict.WrongSize, Parse(Message(row.Opcode, new byte[row.InBytes - 1])));
-            byte[] exact = row.Payload == PayloadKind.Name ? [.. new byte[row.InBytes], (byte)'a', 0] : new byte[row.InBytes];
+            byte[] exact = [.. new byte[row.InBytes], .. PayloadOf(row.Payload)];
             Assert.Equal(ParseVerdict.Ok, Parse(Message(row.Opcode, exact)));
             if (row.Payload == PayloadKind.None)
                 Assert.Equal(ParseVerdict.WrongSize, Parse(Message(row.Opcode, new byte[row.InBytes + 1])));
@@ -122,7 +123,7 @@ public sealed class FuseRequestTests
     {
         foreach (uint opcode in new uint[] { 0, 7, 19, 54, 255, 256, 4096, 1048576, uint.MaxValue })
         {
-            Assert.Equal(ParseVerdict.UnknownOpcode, FuseRequest.Parse(Message(opcode, []), OpcodeTable.Stock, out FuseRequest request));
+            Assert.Equal(ParseVerdict.UnknownOpcode, FuseRequest.Parse(Message(opcode, []), FuseOperations.StockRequests, out FuseRequest request));
             Assert.True(request.Replies);
         }
     }
@@ -130,18 +131,81 @@ public sealed class FuseRequestTests
     [Fact]
     public void Only_what_the_kernel_expects_no_reply_to_has_none()
     {
-        string[] silent = [.. OpcodeTable.Stock.Rows.Where(row => !row.Replies).Select(row => row.Name)];
+        string[] silent = [.. FuseOperations.StockRequests.Rows.Where(row => !row.Replies).Select(row => row.Name)];
         Assert.Equal(["FORGET", "INTERRUPT", "NOTIFY_REPLY", "BATCH_FORGET"], silent);
     }
 
     [Fact]
     public void The_table_has_every_opcode_of_the_interface()
     {
-        Assert.Equal(Enum.GetValues<FuseOpcode>().Select(opcode => (uint)opcode), OpcodeTable.Stock.Rows.Select(row => row.Opcode));
-        Assert.All(OpcodeTable.Stock.Rows, row => Assert.Equal(row.Operation == Operation.Refused, row.Refusal != Errno.None));
+        Assert.Equal(Enum.GetValues<FuseOpcode>().Select(opcode => (uint)opcode), FuseOperations.StockRequests.Rows.Select(row => row.Opcode));
+        Assert.All(FuseOperations.StockRequests.Rows, row => Assert.Equal(row.In is null, row.InBytes == 0));
     }
 
-    private static ParseVerdict Parse(byte[] message) => FuseRequest.Parse(message, OpcodeTable.Stock, out _);
+    [Theory]
+    [InlineData(PayloadKind.Name, "a\0", true)]
+    [InlineData(PayloadKind.Name, "a\0b\0", false)]
+    [InlineData(PayloadKind.Name, "a/b\0", false)]
+    [InlineData(PayloadKind.AttributeName, "user.a/b\0", true)]
+    [InlineData(PayloadKind.AttributeName, "user.a", false)]
+    [InlineData(PayloadKind.TwoNames, "a\0b\0", true)]
+    [InlineData(PayloadKind.TwoNames, "a\0", false)]
+    [InlineData(PayloadKind.TwoNames, "a\0\0", false)]
+    [InlineData(PayloadKind.TwoNames, "\0b\0", false)]
+    [InlineData(PayloadKind.TwoNames, "a\0b", false)]
+    [InlineData(PayloadKind.TwoNames, "a\0b\0c\0", false)]
+    [InlineData(PayloadKind.TwoNames, "a/\0b\0", false)]
+    [InlineData(PayloadKind.TwoNames, "a\0b/\0", false)]
+    [InlineData(PayloadKind.NameAndTarget, "a\0../b\0", true)]
+    [InlineData(PayloadKind.NameAndTarget, "a\0\0", false)]
+    [InlineData(PayloadKind.NameAndTarget, "a/\0b\0", false)]
+    [InlineData(PayloadKind.NameAndTarget, "a\0b", false)]
+    [InlineData(PayloadKind.AttributeNameAndValue, "user.a/b\0", true)]
+    [InlineData(PayloadKind.AttributeNameAndValue, "user.a\0\0v\0", true)]
+    [InlineData(PayloadKind.AttributeNameAndValue, "\0v", false)]
+    [InlineData(PayloadKind.AttributeNameAndValue, "user.a", false)]
+    public void A_payload_is_what_its_kind_says_or_it_is_rejected(PayloadKind kind, string payload, bool sound)
+    {
+        foreach (OpcodeRow row in FuseOperations.StockRequests.Rows.Where(row => row.Payload == kind))
+            Assert.Equal(sound ? ParseVerdict.Ok : ParseVerdict.BadName, Parse(Message(row.Opcode, [.. new byte[row.InBytes], .. System.Text.Encoding.ASCII.GetBytes(payload)])));
+    }
+
+    [Fact]
+    public void The_parts_of_a_payload_are_told_apart()
+    {
+        byte[] message = Message((uint)FuseOpcode.FUSE_RENAME2, [.. new byte[16], .. "old\0new\0"u8]);
+        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(message, FuseOperations.StockRequests, out FuseRequest request));
+        Assert.Equal("old"u8, request.First);
+        Assert.Equal("new"u8, request.Second);
+        message = Message((uint)FuseOpcode.FUSE_SETXATTR, [.. new byte[8], .. "user.a\0v\0w"u8]);
+        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(message, FuseOperations.StockRequests, out request));
+        Assert.Equal("user.a"u8, request.First);
+        Assert.Equal("v\0w"u8, request.Value);
+    }
+
+    [Fact]
+    public void The_fixed_part_is_read_as_the_rows_struct_and_no_other()
+    {
+        Assert.Equal(ParseVerdict.Ok, FuseRequest.Parse(ReadMessage, FuseOperations.StockRequests, out FuseRequest request));
+        try
+        {
+            _ = request.Fixed<WriteIn>();
+            Assert.Fail("a READ was read as a WRITE");
+        }
+        catch (InvalidOperationException)
+        {
+            Assert.Equal(9UL, request.Fixed<ReadIn>().Handle);
+        }
+    }
+
+    private static byte[] PayloadOf(PayloadKind kind) => kind switch
+    {
+        PayloadKind.None or PayloadKind.Data => [],
+        PayloadKind.Name or PayloadKind.AttributeName or PayloadKind.AttributeNameAndValue => [.. "a\0"u8],
+        _ => [.. "a\0b\0"u8],
+    };
+
+    private static ParseVerdict Parse(byte[] message) => FuseRequest.Parse(message, FuseOperations.StockRequests, out _);
 
     private static byte[] Message(uint opcode, byte[] body)
     {

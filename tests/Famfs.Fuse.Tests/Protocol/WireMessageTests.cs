@@ -21,6 +21,12 @@ public sealed class WireMessageTests
         (typeof(GetAttrIn), 16), // fuse_getattr_in
         (typeof(AttrOut), 104), // fuse_attr_out
         (typeof(SetAttrIn), 88), // fuse_setattr_in
+        (typeof(MakeDirectoryIn), 8), // fuse_mkdir_in
+        (typeof(CreateIn), 16), // fuse_create_in
+        (typeof(CreateOut), 144), // fuse_entry_out, fuse_open_out
+        (typeof(RenameIn), 8), // fuse_rename_in
+        (typeof(Rename2In), 16), // fuse_rename2_in
+        (typeof(SetXattrIn), 8), // fuse_setxattr_in, as of FUSE_COMPAT_SETXATTR_IN_SIZE
         (typeof(StatxIn), 24), // fuse_statx_in
         (typeof(StatxTime), 16), // fuse_sx_time
         (typeof(StatxBody), 256), // fuse_statx

@@ -47,7 +47,7 @@ public sealed class OvertakenReplyTests : IDisposable
         InodeNumber file = _system.AddFile(InodeNumber.Root, "f", 1);
         Mount();
         Task<ShellResult> first = Task.Run(() => ShellResult.Run("/", $"stat -c %a '{_path}/f'"));
-        await ServeHoldingBack(Operation.Lookup, first, () =>
+        await ServeHoldingBack(FuseOpcode.FUSE_LOOKUP, first, () =>
         {
             _system.Tree.SetAttributes(file, 0x180, null, null, null, null, 2);
             _notifier!.AttributesChanged(file, InodeNumber.Root);
@@ -58,12 +58,12 @@ public sealed class OvertakenReplyTests : IDisposable
     }
 
     [Theory]
-    [InlineData(Operation.ReadDirectory)]
-    [InlineData(Operation.ReadDirectoryPlus)]
-    public async Task An_overtaken_listing_does_not_stay(Operation operation)
+    [InlineData(FuseOpcode.FUSE_READDIR)]
+    [InlineData(FuseOpcode.FUSE_READDIRPLUS)]
+    public async Task An_overtaken_listing_does_not_stay(FuseOpcode operation)
     {
         _system.AddFile(InodeNumber.Root, "old", 1);
-        Mount(operation == Operation.ReadDirectoryPlus ? InitFlags.FUSE_READDIRPLUS_AUTO : InitFlags.FUSE_DO_READDIRPLUS);
+        Mount(operation == FuseOpcode.FUSE_READDIRPLUS ? InitFlags.FUSE_READDIRPLUS_AUTO : InitFlags.FUSE_DO_READDIRPLUS);
         Task<ShellResult> first = Task.Run(() => ShellResult.Run("/", $"ls '{_path}'"));
         await ServeHoldingBack(operation, first, () =>
         {
@@ -80,7 +80,7 @@ public sealed class OvertakenReplyTests : IDisposable
     {
         Mount();
         Task<ShellResult> first = Task.Run(() => ShellResult.Run("/", $"stat '{_path}/new'; true"));
-        await ServeHoldingBack(Operation.Lookup, first, () =>
+        await ServeHoldingBack(FuseOpcode.FUSE_LOOKUP, first, () =>
         {
             _system.AddFile(InodeNumber.Root, "new", 1);
             _notifier!.EntryChanged(InodeNumber.Root, "new"u8);
@@ -97,7 +97,7 @@ public sealed class OvertakenReplyTests : IDisposable
         _channel = FuseChannel.Open();
         var transport = new DeviceTransport(_channel);
         MountPoint.Mount(new FuseMountOptions(_path), _channel.Descriptor, 1 << 20);
-        _requests = new RequestReader(transport, OpcodeTable.Stock, 1 << 20);
+        _requests = new RequestReader(transport, FuseOperations.StockRequests, 1 << 20);
         Assert.Equal(ReadOutcome.Message, _requests.Read(out FuseRequest request, out _));
         InitIn offer = MemoryMarshal.Read<InitIn>(request.Body[..Unsafe.SizeOf<InitIn>()]);
         offer.Flags &= ~(uint)without;
@@ -110,11 +110,11 @@ public sealed class OvertakenReplyTests : IDisposable
     }
 
     // Answers everything until the program has ended; the kernel wakes the blocked read when the connection is aborted.
-    private async Task Serve(Task<ShellResult> program) => await ServeHoldingBack(Operation.Refused, program, () => { });
+    private async Task Serve(Task<ShellResult> program) => await ServeHoldingBack(null, program, () => { });
 
-    private async Task ServeHoldingBack(Operation operation, Task<ShellResult> program, Action change)
+    private async Task ServeHoldingBack(FuseOpcode? operation, Task<ShellResult> program, Action change)
     {
-        bool changed = operation == Operation.Refused;
+        bool changed = operation is null;
         using var ended = new CancellationTokenSource();
         ThreadInterrupt? interrupt = null;
         Exception? failure = null;
@@ -146,9 +146,10 @@ public sealed class OvertakenReplyTests : IDisposable
             if (_requests!.Read(out FuseRequest request, out ParseVerdict verdict) != ReadOutcome.Message)
                 return;
             Assert.Equal(ParseVerdict.Ok, verdict);
-            var worker = new WorkerState(_reader!, new ReplyBuffer(), new WorkerCounters(), _requests.Buffer);
+            var replies = new ReplyWriter(new DeviceTransport(_channel!));
+            var worker = new WorkerState(_reader!, new ReplyBuffer(), _requests.Buffer, replies, _operations!.Failures);
             FuseReply reply = _operations!.Handle(request, worker);
-            bool hold = !changed && request.Row!.Operation == operation;
+            bool hold = !changed && (FuseOpcode)request.Header.Opcode == operation;
             if (hold)
             {
                 changed = true;
@@ -156,7 +157,7 @@ public sealed class OvertakenReplyTests : IDisposable
                 _notifier!.Applied(new LogSequence(1));
                 SpinWait.SpinUntil(() => _notifier.NotifiedUpTo.Value == 1, OvertakingTime);
             }
-            new ReplyWriter(new DeviceTransport(_channel!)).Send(request, reply, worker);
+            replies.Send(request, reply, worker);
         }
     }
 }

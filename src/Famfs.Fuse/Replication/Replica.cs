@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
@@ -6,41 +5,28 @@ using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 
-namespace Famfs.Fuse.Daemon;
+namespace Famfs.Fuse.Replication;
 
 /// <summary>
-/// This host's copy of the namespace: replays records from the memory or from the master's stream, whichever
-/// is there, in one order, and tells the kernel's notifier what changed (SAFETY S21: apply here, notify on
-/// the notifier's thread).
+/// This host's copy of the namespace: applies records from the memory or from the master's stream, whichever is there,
+/// in one order (SAFETY S21). What they change goes on through <see cref="NotifyBridge"/> and <see cref="AckGate"/>.
 /// <para>Guard: <c>_applying</c> makes whoever brings records the one writer of the tree for that moment. It
 /// is never held while the kernel or the master is waited for.</para>
 /// </summary>
-internal sealed class Replica : IReplayObserver, IDisposable
+internal sealed class Replica : ICapacity, IDisposable
 {
     private readonly Lock _applying = new();
     private readonly ReplayState _state;
     private readonly Guid _host;
+    private readonly NotifyBridge _bridge;
 
     // Guard: _applying.
     private ILogReader _reader;
-    private readonly ConcurrentQueue<LogPosition> _applied = new();
-
-    // Guard: _applying.
-    private readonly TreeReader _reading;
     private long _offset;
     private bool _readerBehind;
 
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
-    private volatile PositionBox _notified = null!;
-
-    // Guard: _acknowledging. A device that joined is looked for before what follows is acknowledged: who was told that this
-    // mount has a file may use it.
-    private readonly object _acknowledging = new();
-    private ulong _heldBehind = ulong.MaxValue; // last sequence that may be acknowledged meanwhile
-    private ulong _joinedBehind; // a device joined behind this one
-
-    private volatile KernelNotifier? _notifier;
     private volatile FamfsException? _damage;
 
     public Replica(DevicePool pool, Guid host, UInt128 hashKey)
@@ -48,16 +34,20 @@ internal sealed class Replica : IReplayObserver, IDisposable
         Pool = pool;
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
-        _state = new(start, hashKey, this);
+        Gate = new(start);
+        _bridge = new(Gate);
+        _state = new(start, hashKey, _bridge);
+        _bridge.Read(_state.Tree);
         _reader = pool.Format.OpenReader(pool);
         Files = new(_state, pool.Format.SystemInodes.Meta);
-        _reading = _state.Tree.RegisterReader();
         _position = new(start);
-        Notified = start;
     }
 
     /// <summary>The devices of this host. Changes once, before there is a mount.</summary>
     public DevicePool Pool { get; private set; }
+
+    /// <summary>Up to where records were applied, told and may be acknowledged.</summary>
+    public AckGate Gate { get; }
 
     /// <summary>What lies in <c>.meta</c>; any thread.</summary>
     public MetaFiles Files { get; }
@@ -74,11 +64,14 @@ internal sealed class Replica : IReplayObserver, IDisposable
     /// <summary>Last record applied; any thread.</summary>
     public LogPosition Position => _position.Value;
 
-    /// <summary>Last record that the kernel was told of too; any thread (written by the notifier's).</summary>
-    public LogPosition Notified
+    /// <inheritdoc/>
+    public PoolCapacity Capacity
     {
-        get => _notified.Value;
-        private set => _notified = new(value);
+        get
+        {
+            long total = _state.CapacityBytes;
+            return new((ulong)total, (ulong)Math.Max(0, total - _state.UsedBytes));
+        }
     }
 
     /// <summary>What stopped replay of the memory for good, or null: the mount goes on with what it has, and nobody may
@@ -104,24 +97,8 @@ internal sealed class Replica : IReplayObserver, IDisposable
         return _damage;
     }
 
-    /// <summary>Called with each position that has been applied and notified, and whose devices were looked for, on the
-    /// thread that did the last of these. Must neither block nor throw.</summary>
-    public event Action<LogPosition>? Acknowledgeable;
-
-    /// <summary>The devices that records up to <paramref name="position"/> name were looked for, found or not.</summary>
-    public void DevicesLookedFor(LogPosition position)
-    {
-        lock (_acknowledging)
-        {
-            if (_heldBehind == ulong.MaxValue || position.Sequence.Value <= _joinedBehind)
-                return;
-            _heldBehind = ulong.MaxValue;
-            Acknowledgeable?.Invoke(Notified);
-        }
-    }
-
     /// <summary>Goes on with the same devices reached in another way. The pool so far is given back to the caller.</summary>
-    public DevicePool Rehost(DevicePool pool)
+    public DevicePool SwitchPool(DevicePool pool)
     {
         lock (_applying)
         {
@@ -133,19 +110,14 @@ internal sealed class Replica : IReplayObserver, IDisposable
         }
     }
 
-    /// <summary>Everything applied from now on is told to <paramref name="notifier"/>. What was applied before
-    /// counts as told: a kernel that has just mounted knows nothing.</summary>
+    /// <summary>Everything applied from now on is told to <paramref name="notifier"/>.</summary>
     public void Attach(KernelNotifier notifier)
     {
         lock (_applying)
-        {
-            notifier.Notified += OnNotified;
-            _notifier = notifier;
-            Notified = Position;
-        }
+            _bridge.Attach(notifier);
     }
 
-    /// <summary>Reads the memory once and applies what is settled there. Damage is found once and thrown from then on.</summary>
+    /// <summary>Reads the memory once and applies what is published there. Damage is found once and thrown from then on.</summary>
     public PollVerdict PollMemory()
     {
         lock (_applying)
@@ -177,7 +149,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         }
     }
 
-    /// <summary>Applies verified records of the master's stream; what memory gave already is passed over.</summary>
+    /// <summary>Applies verified records of the master's stream; what memory gave already is skipped.</summary>
     public void ApplyPushed(in LogBlock block)
     {
         lock (_applying)
@@ -195,50 +167,9 @@ internal sealed class Replica : IReplayObserver, IDisposable
         }
     }
 
-    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name) => _notifier?.EntryChanged(parent, name);
-
-    public void InodeChanged(InodeNumber inode)
-    {
-        if (_notifier is not { } notifier)
-            return;
-        InodeNumber parent = InodeNumber.None;
-        using (TreeScope scope = _reading.Enter())
-        {
-            if (scope.TryGetName(inode, out InodeNumber named, out _))
-                parent = named;
-        }
-        notifier.AttributesChanged(inode, parent);
-    }
-
-    public void FileDeleted(InodeNumber inode) => _notifier?.ContentChanged(inode);
-
-    public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
-    {
-    }
-
-    public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
-    {
-    }
-
-    public void DeviceAdded(DeviceAdded device)
-    {
-        // Before there is a mount they are looked for anyway.
-        if (_notifier is null)
-            return;
-        lock (_acknowledging)
-        {
-            _joinedBehind = Position.Sequence.Value;
-            _heldBehind = Math.Min(_heldBehind, _joinedBehind);
-        }
-    }
-
-    public void RequestSeen(in RequestTrace request)
-    {
-    }
-
     public void Dispose()
     {
-        _reading.Dispose();
+        _bridge.Dispose();
         _state.Dispose();
         Pool.Dispose();
     }
@@ -261,34 +192,8 @@ internal sealed class Replica : IReplayObserver, IDisposable
         }
         _offset = block.EndOffset;
         foreach (Window closed in Windows.Update(_state, _host))
-        {
-            _notifier?.EntryChanged(new(WindowTable.DirectoryNode), closed.Name);
-            _notifier?.ContentChanged(new(closed.Node));
-        }
-        if (_notifier is { } notifier)
-        {
-            _applied.Enqueue(_state.Position);
-            notifier.Applied(_state.Position.Sequence);
-        }
-        else
-        {
-            Notified = _state.Position;
-        }
-    }
-
-    private void OnNotified(LogSequence sequence)
-    {
-        LogPosition last = default;
-        while (_applied.TryPeek(out LogPosition next) && next.Sequence.Value <= sequence.Value && _applied.TryDequeue(out next))
-            last = next;
-        if (last.Sequence.Value == 0)
-            return;
-        lock (_acknowledging)
-        {
-            Notified = last;
-            if (last.Sequence.Value <= _heldBehind)
-                Acknowledgeable?.Invoke(last);
-        }
+            _bridge.PrivateFileGone(new(WindowTable.DirectoryNode), new(closed.Node), closed.Name);
+        _bridge.Applied(_state.Position);
     }
 
     /// <summary>A position read as one reference.</summary>

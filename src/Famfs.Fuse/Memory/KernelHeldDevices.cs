@@ -11,7 +11,7 @@ using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 
-namespace Famfs.Fuse.Daemon;
+namespace Famfs.Fuse.Memory;
 
 /// <summary>
 /// Devices that only the kernel's famfs may map, each as one file of a private mount, for as long as this object lives: the

@@ -3,17 +3,17 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
-using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
+using Famfs.Fuse.Replication;
 using Famfs.Fuse.Session;
 using Famfs.TestSupport;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Xunit;
 
-namespace Famfs.Fuse.Tests.Daemon;
+namespace Famfs.Fuse.Tests.Replication;
 
 /// <summary>What a mount knows of the log, beside a master that appends to it.</summary>
 public sealed class ReplicaTests : IDisposable
@@ -35,28 +35,33 @@ public sealed class ReplicaTests : IDisposable
         using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), host, default);
         Assert.Null(replica.Bootstrap());
         using KernelNotifier notifier = new(new MemoryTransport(), new KernelPresence(), replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
-        ConcurrentQueue<ulong> acknowledged = new();
-        replica.Acknowledgeable += position => acknowledged.Enqueue(position.Sequence.Value);
+        Acknowledgements acknowledged = new();
+        replica.Gate.SendTo(acknowledged);
         replica.Attach(notifier);
         var master = TestMaster.Start(pool, 0, host);
 
         ulong before = Apply(() => MakeDirectory(0, "d"));
-        Await(() => acknowledged.Contains(before));
+        Await(() => acknowledged.Sequences.Contains(before));
         LogPosition early = replica.Position;
         Apply(() => Join(1));
         Apply(() => Join(2));
         ulong last = Apply(() => MakeDirectory(1, "e"));
-        Await(() => replica.Notified.Sequence.Value == last);
+        Await(() => replica.Gate.Notified.Sequence.Value == last);
+
+        // The line in memory acknowledges too, and the same.
+        MountRegistration registration = new(replica, new(host, Guid.NewGuid(), new byte[32], "test"), Guid.NewGuid()) { GrantedSlot = 0 };
+        registration.Advance();
+        Assert.Equal(before, Assert.Single(new HostTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence.Value);
 
         // A look that began before the devices had joined says nothing about them.
-        replica.DevicesLookedFor(early);
-        Assert.Equal(before, acknowledged.Last());
-        replica.DevicesLookedFor(replica.Position);
-        Assert.Equal(last, acknowledged.Last());
+        replica.Gate.DevicesLookedFor(early);
+        Assert.Equal((before, before), (acknowledged.Sequences.Last(), replica.Gate.Acknowledged.Sequence.Value));
+        replica.Gate.DevicesLookedFor(replica.Position);
+        Assert.Equal((last, last), (acknowledged.Sequences.Last(), replica.Gate.Acknowledged.Sequence.Value));
 
         // And later records go out by themselves again.
         last = Apply(() => MakeDirectory(2, "f"));
-        Await(() => acknowledged.Contains(last));
+        Await(() => acknowledged.Sequences.Contains(last));
 
         void MakeDirectory(ulong inode, string name) =>
             master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1000 + inode, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8(name) });
@@ -71,6 +76,13 @@ public sealed class ReplicaTests : IDisposable
             }
             return replica.Position.Sequence.Value;
         }
+    }
+
+    private sealed class Acknowledgements : IAcknowledgements
+    {
+        public ConcurrentQueue<ulong> Sequences { get; } = [];
+
+        public void Acknowledge(LogPosition position) => Sequences.Enqueue(position.Sequence.Value);
     }
 
     private static void Await(Func<bool> condition) => Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(60)), "it does not happen");

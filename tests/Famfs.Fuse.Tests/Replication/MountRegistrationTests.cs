@@ -2,12 +2,12 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log.Native;
-using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Operations;
+using Famfs.Fuse.Replication;
 using Famfs.TestSupport;
 using Xunit;
 
-namespace Famfs.Fuse.Tests.Daemon;
+namespace Famfs.Fuse.Tests.Replication;
 
 /// <summary>A mount's line, over the memory of a file system that was just made.</summary>
 public sealed class MountRegistrationTests : IDisposable

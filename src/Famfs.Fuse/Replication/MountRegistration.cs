@@ -7,7 +7,7 @@ using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
 using Famfs.V1;
 
-namespace Famfs.Fuse.Daemon;
+namespace Famfs.Fuse.Replication;
 
 /// <summary>
 /// This mount's line in the host table (SAFETY S11). The gate stays shut until the line is in memory *and*
@@ -16,9 +16,6 @@ namespace Famfs.Fuse.Daemon;
 /// </summary>
 internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid mount) : IOpenGate
 {
-    /// <summary>How long a line of another boot of this host is watched (chosen: lines move every second).</summary>
-    private static readonly TimeSpan TwinWindow = TimeSpan.FromSeconds(2.5);
-
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
 
@@ -30,8 +27,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     // that keeps the entry taken.
     private IDisposable? _held;
     private long _written;
-    private long _twinsSince;
-    private Dictionary<int, ulong>? _twins;
+    private readonly TwinWatch _twins = new(host);
 
     // Set once by the upkeep thread, read by workers.
     private volatile bool _open;
@@ -61,7 +57,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         if (_line is null)
         {
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
-            if (slot is null || !TwinsStandStill(slot.Value))
+            if (slot is null || !_twins.StandStill(_table.ReadBlock(slot.Value)))
                 return;
             _entry = TakeEntry(slot.Value, out ulong counter);
             Write(new()
@@ -83,7 +79,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             }
             _open = verdict == PollVerdict.UpToDate;
         }
-        if (replica.Notified.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
+        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
@@ -109,46 +105,18 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     private void Write(HostLine line)
     {
-        LogPosition notified = replica.Notified;
+        LogPosition acknowledged = replica.Gate.Acknowledged;
         line = line with
         {
-            ReplayedSequence = notified.Sequence,
-            ReplayedTerm = notified.Term,
-            Generation = notified.Generation,
+            ReplayedSequence = acknowledged.Sequence,
+            ReplayedTerm = acknowledged.Term,
+            Generation = acknowledged.Generation,
             Dialect = DialectNumber,
             WrittenBootNs = Environment.TickCount64 * 1_000_000,
         };
         _table.Write(_entry, line);
         _line = line;
         _written = Stopwatch.GetTimestamp();
-    }
-
-    /// <summary>A line of this host with another boot id that moves is a twin: a copied identity.</summary>
-    private bool TwinsStandStill(int slot)
-    {
-        List<HostLine> others = [];
-        Dictionary<int, ulong> now = [];
-        foreach (HostEntry entry in _table.ReadBlock(slot))
-        {
-            if (entry.Line is not { State: MountState.Live } line || line.Boot == host.Boot)
-                continue;
-            others.Add(line);
-            now[entry.Index] = line.Counter;
-        }
-        if (others.Count == 0)
-            return true;
-        if (_twins is null)
-        {
-            _twins = now;
-            _twinsSince = Stopwatch.GetTimestamp();
-            return false;
-        }
-        foreach ((int entry, ulong counter) in now)
-        {
-            if (_twins.TryGetValue(entry, out ulong before) && before != counter)
-                throw new FamfsException(ErrorReason.HostConflict, $"another machine is mounted under this host's id {host.Host}; its state directory was copied");
-        }
-        return Stopwatch.GetElapsedTime(_twinsSince) >= TwinWindow;
     }
 
     /// <summary>Finds a free entry, locks it on this host, and makes sure that it is still free.</summary>
@@ -174,6 +142,6 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         List<HostEntry> used = _table.ReadBlock(slot);
         int index = used.FindIndex(u => u.Index == entry);
         counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
-        return index < 0 || (used[index].Line is { } line && (line.State == MountState.Ended || replica.State.Gone.ContainsKey(line.Mount)));
+        return index < 0 || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State));
     }
 }

@@ -1,0 +1,185 @@
+using Famfs.Client;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Memory;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Replication;
+using Famfs.Fuse.Session;
+using Famfs.V1;
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>
+/// One mount from start to end: open the memory, replay it, mount, keep up, unmount, say so. What is done again and again in
+/// between is in <see cref="DaemonSteps"/>.
+/// </summary>
+internal sealed class Daemon
+{
+    /// <summary>Exit status of a daemon that could not mount.</summary>
+    private const int Failed = 1;
+
+    // Chosen: the kernel takes milliseconds; a copy of the mount in another name space may take for ever.
+    private static readonly TimeSpan KernelEnd = TimeSpan.FromSeconds(5);
+
+    private readonly DaemonOptions _options;
+    private readonly HostIdentity _host;
+    private readonly Guid _mountId = Guid.NewGuid();
+    private readonly HostMemory _memory;
+    private readonly Replica _replica;
+    private readonly MountRegistration _registration;
+    private readonly MasterLink _link;
+    private readonly MountDescription _description;
+    private readonly ILogger _log;
+
+    private Daemon(DaemonOptions options, HostIdentity host, HostMemory memory, Replica replica, ILogger log)
+    {
+        _options = options;
+        _host = host;
+        _memory = memory;
+        _replica = replica;
+        _log = log;
+        _registration = new(replica, host, _mountId);
+        _link = new(replica, _registration, log);
+        _description = new(replica, _link, _mountId);
+    }
+
+    /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
+    public static async Task<int> RunAsync(DaemonOptions options, CancellationToken cancel)
+    {
+        using ILoggerFactory logging = LoggerFactory.Create(logging => logging.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Information));
+        ILogger log = logging.CreateLogger("Famfs.Fuse");
+        try
+        {
+            if (!Directory.Exists(options.MountPoint))
+                throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
+            ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
+            HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
+            using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.ForcedDialect, options.PushIoctl, log);
+            using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
+            if (ReadLog(replica, log) is not null)
+                options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
+            if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
+                replica.SwitchPool(lasting);
+            return await new Daemon(options, host, memory, replica, log).ServeAsync(tls, cancel).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException or UnauthorizedAccessException)
+        {
+            await Console.Error.WriteLineAsync($"famfsd: {error.Message}").ConfigureAwait(false);
+            return Failed;
+        }
+    }
+
+    private static FamfsException? ReadLog(Replica replica, ILogger log)
+    {
+        FamfsException? damage = replica.Bootstrap();
+        if (damage is not null)
+            DaemonLog.ReadOnly(log, damage.Message);
+        if (replica.State.PassedOverCount is > 0 and long ignored)
+            DaemonLog.PassedOver(log, ignored);
+        foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
+            DaemonLog.UnknownDevice(log, path);
+        return damage;
+    }
+
+    private async Task<int> ServeAsync(ClientTls tls, CancellationToken cancel)
+    {
+        DaemonSteps steps = new(_options, _memory, _replica, _registration, _link, _log);
+        _ = steps.LookForDevices();
+        using FuseMount mount = Mount();
+        _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
+        _description.Attach(mount);
+        _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
+        _replica.Attach(mount.Notifier);
+        using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
+        SayMounted(mount);
+
+        FaultReport faults = new(mount, TimeProvider.System, _log);
+        bool asked;
+        using (CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel))
+        {
+            Task upkeep = new Upkeep(steps.ListOf(mount, faults), () => _link.Connected, _log).RunAsync(ending.Token);
+            Task following = _link.RunAsync(
+                new(_host, _mountId, mount.Negotiated.Dialect.Name, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
+            asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false) != mount.Completion;
+            await ending.CancelAsync().ConfigureAwait(false);
+            await upkeep.ConfigureAwait(false);
+            await following.ConfigureAwait(false);
+        }
+        steps.LeaveMemory();
+        if (asked && mount.TryUnmount())
+        {
+            // Ended by the kernel itself, as by umount(8): that is proof, and what follows need not be taken for less.
+            await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
+            asked = !mount.Completion.IsCompleted;
+        }
+        mount.Stop();
+        faults.Say(last: true);
+
+        // The line ends only on proof that this kernel has no superblock of ours any more.
+        if (gone.IsOwnGone(endedByKernel: mount.Completion.IsCompletedSuccessfully && !asked) && TryEndLine())
+            gone.Forget();
+        DaemonLog.Unmounted(_log, _options.MountPoint);
+        if (!mount.Completion.IsFaulted)
+            return 0;
+        DaemonLog.Problem(_log, mount.Completion.Exception!.InnerException!.Message);
+        return Failed;
+    }
+
+    private FuseMount Mount()
+    {
+        var options = new FuseMountOptions(_options.MountPoint)
+        {
+            Source = "famfs",
+            Cache = _options.Cache,
+            WorkerCount = _options.Workers,
+            // The daemon writes its line through the mount itself where the kernel holds the devices.
+            ReadOnly = _options.ReadOnly && !_memory.IsHeldByKernel,
+            AllowOther = _options.AllowOther,
+            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0),
+            PushIoctl = _options.PushIoctl,
+        };
+        var dependencies = new OperationDependencies(_replica.Tree, _memory, _registration, _replica, _description)
+        {
+            KernelDevices = _memory.KernelDevices,
+            MayWrite = () => _replica.Damage is null,
+            Mutations = new NoMutations(), // through the master with issue 15 (Operations/README.md)
+            Meta = _replica.Files,
+            Windows = _replica.Windows,
+        };
+        FuseMount? mount = null;
+
+        // A kernel to which devices are pushed says at this place that it has not let go of one yet.
+        KernelHeldDevices.RetryWhileHeld(() => mount = FuseMount.Start(options, dependencies));
+        return mount!;
+    }
+
+    private void SayMounted(FuseMount mount)
+    {
+        DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, mount.Negotiated.Dialect.Name, _replica.Position.ToString());
+        if (!_registration.IsNeeded)
+            DaemonLog.NoHostTable(_log);
+        else if (!_replica.State.Hosts.ContainsKey(_host.Host))
+            DaemonLog.Unregistered(_log);
+    }
+
+    /// <summary>Says in the host table that this mount has ended. False when the memory cannot be reached: then a later daemon
+    /// proves it (<see cref="GoneMounts"/>).</summary>
+    private bool TryEndLine()
+    {
+        if (!_registration.HasLine)
+            return true;
+        try
+        {
+            _memory.UseAfterwards(_replica.Pool, _registration.End);
+            return true;
+        }
+        catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
+        {
+            DaemonLog.Problem(_log, $"the end of this mount is not in the host table: {error.Message}");
+            return false;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+using Famfs.Fuse.Session;
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>
+/// Says what the threads that serve the kernel can only count: requests that failed, memory that could not be read, maps and
+/// notifications that were refused. One line for however many since the last, at most one per kind and
+/// <see cref="Interval"/>. Upkeep thread, and in the end whoever ends it.
+/// </summary>
+internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger log)
+{
+    /// <summary>Least time between two lines of a kind. Chosen.</summary>
+    public static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+
+    private readonly Kind _failures = new();
+    private readonly Kind _refusedMaps = new();
+    private readonly Kind _faults = new();
+    private readonly Kind _missing = new();
+    private readonly Kind _rejected = new();
+    private readonly Kind _refusedNotices = new();
+    private bool _saidForeignMaps;
+
+    /// <summary>Says what is new; with <paramref name="last"/> also what was said a moment ago.</summary>
+    public void Say(bool last = false)
+    {
+        FuseMountStatistics now = mount.Statistics;
+        if (now.ForeignFmaps != 0 && !_saidForeignMaps)
+        {
+            DaemonLog.ForeignMaps(log, mount.Negotiated.Dialect.Name);
+            _saidForeignMaps = true;
+        }
+        if (mount.LastFailure is { } failure && _failures.TryTake(now.Failures, clock, last, out long count))
+            DaemonLog.Failures(log, count, failure.GetType().Name, failure.Message, failure);
+        if (mount.LastRefusedFmap is { } map && _refusedMaps.TryTake(now.RefusedFmaps + now.InexpressibleFmaps, clock, last, out count))
+            DaemonLog.RefusedMaps(log, count, map.ToString());
+        if (_faults.TryTake(now.Faults, clock, last, out count))
+            DaemonLog.Faults(log, count);
+        if (_missing.TryTake(now.MissingDevice, clock, last, out count))
+            DaemonLog.MissingDevices(log, count);
+        if (_rejected.TryTake(now.Rejected, clock, last, out count))
+            DaemonLog.Rejected(log, count);
+        if (_refusedNotices.TryTake(mount.Notifier.Refused, clock, last, out count))
+            DaemonLog.RefusedNotifications(log, count, mount.Notifier.LastRefusal.ToString());
+    }
+
+    private sealed class Kind
+    {
+        private long _said;
+        private long? _at;
+
+        public bool TryTake(long now, TimeProvider clock, bool last, out long count)
+        {
+            count = now - _said;
+            if (count <= 0 || (!last && _at is { } at && clock.GetElapsedTime(at) < Interval))
+                return false;
+            _said = now;
+            _at = clock.GetTimestamp();
+            return true;
+        }
+    }
+}

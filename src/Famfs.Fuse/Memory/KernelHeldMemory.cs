@@ -1,0 +1,211 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Interop;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Session;
+using Famfs.V1;
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Fuse.Memory;
+
+/// <summary>
+/// Devices that the kernel holds for its famfs. Their memory is read through a private mount first
+/// (<see cref="KernelHeldDevices"/>), then through the <c>.meta</c> of the mount itself, by threads that do not serve it, and
+/// in the end, when the mount is gone and its line has to say so, through a private one again.
+/// </summary>
+internal sealed class KernelHeldMemory(
+    IReadOnlyList<string> places, MediaFormats formats, DeviceSearch devices, IReadOnlyList<string> held, Dialect? forced, uint? pushIoctl, ILogger log) : HostMemory, IDevicePieces
+{
+    private readonly Dictionary<string, DeviceIdentity> _givenLate = []; // by path; whoever calls Look
+    private IReadOnlyList<string> _held = held; // from TryLetGo on those of this file system, its first device first
+    private KernelHeldDevices? _before;
+    private MetaFiles? _files; // set before the mount
+    private FuseMount? _mount; // set before _inside
+
+    // The way into the mount. Set before upkeep starts, taken away by it or after it; read by whoever reaches a device.
+    private DetachedMount? _inside;
+
+    /// <inheritdoc/>
+    public override bool IsHeldByKernel => true;
+
+    /// <inheritdoc/>
+    public override DevicePool Open()
+    {
+        _before = KernelHeldDevices.Open(_held, devices.Required.Count, forced, pushIoctl);
+        return _before.OpenPool(formats);
+    }
+
+    /// <inheritdoc/>
+    public override bool TryLetGo(DevicePool pool, MetaFiles files, out DevicePool lasting)
+    {
+        _files = files;
+        _held = [.. pool.Present.Select(index => pool.Require(index).Path)];
+        lasting = pool.Reopen(device => NewDevice(Path.GetFullPath(pool.Require(device.Index).Path), device));
+
+        // Before the mount: the kernel gives a device to one mount at a time.
+        Dispose();
+
+        // In the order of the pool, so that a kernel's index is never above the pool's.
+        foreach (DeviceIndex index in lasting.Present)
+        {
+            DaxDevice device = lasting.Require(index);
+            KernelDevices.Add(device.Path, device.LengthBytes, index);
+        }
+        return true;
+    }
+
+    /// <summary>Opens the way to the log and the host table through the mount itself, and waits until the kernel lets go of
+    /// the private mount by which they were read before.</summary>
+    public override void Enter(FuseMount mount, DevicePool pool, bool readOnly)
+    {
+        _mount = mount;
+        _inside = mount.OpenInside();
+        if (readOnly)
+            mount.MakeReadOnly(); // before any file can be opened: the gate is shut
+        foreach (DeviceIndex index in pool.Present)
+        {
+            try
+            {
+                // The kernel looks a device's path up as the process that opens the first file on it sees it: this one, and
+                // not a program in a container that has no such path.
+                KernelHeldDevices.RetryWhileHeld(() => pool.Require(index).Invalidate(0, DaxDevice.LineBytes));
+            }
+            catch (Exception error) when (index.Value != 0 && error is FamfsException or DeviceFaultException)
+            {
+                MemoryLog.NotTaken(log, error.Message);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override DeviceSearchResult Look(DevicePool pool, IReadOnlyList<DeviceAdded> known) => devices.Look(pool, known, Attach);
+
+    /// <inheritdoc/>
+    public override bool IsAllThatIsLeft => _inside is not null && !_mount!.IsAttached;
+
+    /// <inheritdoc/>
+    public override void Leave(DevicePool pool)
+    {
+        if (Interlocked.Exchange(ref _inside, null) is not { } inside)
+            return;
+        pool.Dispose();
+        inside.Dispose();
+    }
+
+    /// <inheritdoc/>
+    public override void UseAfterwards(DevicePool pool, Action<DevicePool> use)
+    {
+        using KernelHeldDevices after = KernelHeldDevices.Open(_held, 1, forced, pushIoctl);
+        use(after.OpenPool(formats));
+    }
+
+    /// <summary>None: the kernel reads and writes by itself, and a worker that touched a file of its own mount would wait for
+    /// itself.</summary>
+    public override DaxDevice? Resolve(DeviceIndex index) => null;
+
+    /// <inheritdoc/>
+    public override void Dispose() => Interlocked.Exchange(ref _before, null)?.Dispose();
+
+    bool IDevicePieces.TryFind(DeviceIndex device, long offset, out DevicePiece piece)
+    {
+        piece = default;
+        if (_inside is not { } inside || !_files!.TryFindCovering(device, offset, out MetaFile file, out string name))
+            return false;
+        piece = new(file.Extent.OffsetBytes, file.Extent.LengthBytes, Path.Combine(inside.Path, MetaNames.Directory, name));
+        return true;
+    }
+
+    string IDevicePieces.DescribeAbsence(DeviceIndex device, long offset) => _inside is null
+        ? $"the mount{(_mount is null ? "" : $" at {_mount.MountPointPath}")} is not there (any more)"
+        : $"no replayed record gives the space at offset {offset} of device {device} to the log";
+
+    private MountedDaxDevice NewDevice(string path, DeviceIdentity device) =>
+        new(path, device.Index, device.DeviceLengthBytes, device.Coherent, readOnly: false, this);
+
+    /// <summary>Finds out, each through a private mount that ends at once, which of the devices bound for the kernel's famfs are wanted;
+    /// gives those to the kernel of this mount, under its next index, and to the pool. Nothing else is taken from whoever
+    /// else may want it.</summary>
+    private List<DeviceIndex> Attach(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, IReadOnlyList<string> paths, Dictionary<Guid, string> causes)
+    {
+        List<DeviceIndex> attached = [];
+        List<string> ignored = [];
+        var binding = new DaxBinding();
+        foreach (string path in paths.Select(Path.GetFullPath).Distinct())
+        {
+            if (_inside is null || wanted.All(d => pool.Find(new((ushort)d.Index)) is not null))
+                break;
+            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name))
+                continue;
+            if (binding.ReadDriver(name) != DaxBinding.FsDev)
+            {
+                ignored.Add($"{path} is not bound to {DaxBinding.FsDev} (`famfs dax-mode famfs {path}`)");
+                continue;
+            }
+            try
+            {
+                if (TryAttach(pool, wanted, path, out DeviceIndex index))
+                    attached.Add(index);
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
+            {
+                ignored.Add(error.Message);
+            }
+        }
+        if (ignored.Count > 0)
+        {
+            foreach (DeviceAdded device in wanted)
+                causes[device.DeviceUuid.ToGuid("device_uuid")] = $"not found at {string.Join(", ", places)}; {string.Join("; ", ignored)}";
+        }
+        return attached;
+    }
+
+    private bool TryAttach(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, string path, out DeviceIndex index)
+    {
+        DeviceIdentity? identity;
+        bool isGiven = KernelDevices.All.Any(device => device.Path == path);
+        if (isGiven)
+        {
+            // Given to the kernel before, when it did not take it yet.
+            identity = _givenLate.GetValueOrDefault(path);
+        }
+        else
+        {
+            using KernelHeldDevices found = KernelHeldDevices.Open([path], required: 0, forced, pushIoctl);
+            identity = found.ReadIdentity(formats);
+            if (identity is null && found.FirstCause.Length > 0)
+                throw new FamfsException(ErrorReason.DeviceMissing, found.FirstCause) { Path = path };
+        }
+        index = identity?.Index ?? default;
+        if (identity is null || identity.FileSystem != pool.Primary.FileSystem
+            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
+            return false;
+        if (!isGiven)
+        {
+            // In dialect D the kernel takes it here; in the others it asks when the first file is opened, which is below.
+            KernelHeldDevices.RetryWhileHeld(() => KernelDevices.Add(path, identity.DeviceLengthBytes, identity.Index));
+            _givenLate[path] = identity;
+        }
+        MountedDaxDevice device = NewDevice(path, identity);
+        try
+        {
+            KernelHeldDevices.RetryWhileHeld(() => device.Invalidate(0, DaxDevice.LineBytes));
+            pool.Attach(device);
+            return true;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
+    }
+}
+
+/// <summary>What this room tells the operator.</summary>
+internal static partial class MemoryLog
+{
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Cause}")]
+    public static partial void NotTaken(ILogger logger, string cause);
+}

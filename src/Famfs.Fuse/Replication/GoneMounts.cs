@@ -1,0 +1,64 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Interop;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+
+namespace Famfs.Fuse.Replication;
+
+/// <summary>
+/// Which mounts of this host are gone, and by which evidence (SAFETY S14): the one place of a daemon that decides it. Of
+/// this kernel the evidence is that a superblock's connection has disappeared; of any mount, what the log and the host table
+/// say.
+/// <para>The kernel gives the lowest free number, so this very mount often has the number of the one before: that is
+/// evidence too, because no two superblocks have one. A number that lives again elsewhere only delays the report.</para>
+/// </summary>
+internal sealed class GoneMounts : IDisposable
+{
+    private readonly string _stateDirectory;
+    private readonly Guid _fileSystem;
+    private readonly FuseConnections _connections;
+    private readonly MountReceipt _own;
+
+    private GoneMounts(string stateDirectory, Guid fileSystem, MountReceipt own, FuseConnections connections)
+    {
+        _stateDirectory = stateDirectory;
+        _fileSystem = fileSystem;
+        _own = own;
+        _connections = connections;
+    }
+
+    /// <summary>Begins with a mount of this process, whose connection lives, and leaves its receipt.</summary>
+    public static GoneMounts Begin(string stateDirectory, Guid fileSystem, HostIdentity host, Guid mount, uint connection) =>
+        new(stateDirectory, fileSystem, MountReceipt.Leave(stateDirectory, fileSystem, host.Boot, mount, connection), FuseConnections.Open(connection));
+
+    /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone.</summary>
+    public static bool IsOver(HostLine line, ReplayState state) => line.State == MountState.Ended || state.Gone.ContainsKey(line.Mount);
+
+    /// <summary>Older mounts of this boot whose superblock is gone.</summary>
+    public IReadOnlyList<OlderMount> FindOlder()
+    {
+        List<OlderMount> gone = [];
+        foreach (MountReceipt receipt in MountReceipt.ReadAll(_stateDirectory, _fileSystem))
+        {
+            if (receipt.Mount == _own.Mount)
+                continue;
+            bool isOurs = receipt.Connection == _own.Connection;
+            if (receipt.Boot != _own.Boot)
+                receipt.Delete(); // another boot's mounts are gone with it; the new boot id says so
+            else if (isOurs || _connections.IsGone(receipt.Connection))
+                gone.Add(new() { MountId = receipt.Mount.ToByteString(), Evidence = GoneEvidence.SuperblockGone, Detail = $"connection {receipt.Connection} disappeared{(isOurs ? " and is another mount's now" : "")}" });
+        }
+        return gone;
+    }
+
+    /// <summary>This mount's superblock is gone. Where connections cannot be seen, only an end that
+    /// <paramref name="endedByKernel"/> came from the kernel itself proves it.</summary>
+    public bool IsOwnGone(bool endedByKernel) => _connections.Visible ? _connections.IsGone(_own.Connection) : endedByKernel;
+
+    /// <summary>The end of this mount is in the host table, or it never had a line: no successor has to prove it.</summary>
+    public void Forget() => _own.Delete();
+
+    /// <inheritdoc/>
+    public void Dispose() => _connections.Dispose();
+}

@@ -1,0 +1,80 @@
+using Famfs.Core;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Session;
+using Famfs.V1;
+
+namespace Famfs.Fuse.Replication;
+
+/// <summary>
+/// Tells the kernel's notifier what replay changes, and the gate what the kernel has been told (SAFETY S21: apply on the
+/// thread that brings records, notify on the notifier's). Before there is a mount nobody has to be told anything.
+/// <para>Everything but what the notifier calls is called by whoever applies records, under <c>Replica._applying</c>.</para>
+/// </summary>
+internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
+{
+    private KernelNotifier? _notifier;
+    private TreeReader? _reader; // set once, before the first record
+
+    /// <summary>Reads <paramref name="tree"/> for what a change alone does not say.</summary>
+    public void Read(InodeTree tree) => _reader = tree.RegisterReader();
+
+    /// <summary>Everything applied from now on is told to <paramref name="notifier"/>. What was applied before counts as
+    /// told: a kernel that has just mounted knows nothing.</summary>
+    public void Attach(KernelNotifier notifier)
+    {
+        notifier.Notified += gate.Told;
+        _notifier = notifier;
+    }
+
+    /// <summary>Records up to <paramref name="position"/> are in the tree, and what they changed was said to this object.</summary>
+    public void Applied(LogPosition position)
+    {
+        gate.Applied(position, told: _notifier is null);
+        _notifier?.Applied(position.Sequence);
+    }
+
+    /// <summary>A file that is no inode of the log has gone from a directory.</summary>
+    public void PrivateFileGone(InodeNumber directory, InodeNumber file, ReadOnlySpan<byte> name)
+    {
+        _notifier?.EntryChanged(directory, name);
+        _notifier?.ContentChanged(file);
+    }
+
+    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name) => _notifier?.EntryChanged(parent, name);
+
+    public void InodeChanged(InodeNumber inode)
+    {
+        if (_notifier is null)
+            return;
+        InodeNumber parent = InodeNumber.None;
+        using (TreeScope scope = _reader!.Enter())
+        {
+            if (scope.TryGetName(inode, out InodeNumber named, out _))
+                parent = named;
+        }
+        _notifier.AttributesChanged(inode, parent);
+    }
+
+    public void FileDeleted(InodeNumber inode) => _notifier?.ContentChanged(inode);
+
+    public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+    {
+    }
+
+    public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+    {
+    }
+
+    public void DeviceAdded(DeviceAdded device)
+    {
+        // Before there is a mount they are looked for anyway.
+        if (_notifier is not null)
+            gate.DeviceJoins();
+    }
+
+    public void RequestSeen(in RequestTrace request)
+    {
+    }
+
+    public void Dispose() => _reader?.Dispose();
+}

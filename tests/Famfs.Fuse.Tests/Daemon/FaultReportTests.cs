@@ -1,0 +1,66 @@
+using Famfs.Core;
+using Famfs.Fuse.Daemon;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Tests.Session;
+using Xunit;
+
+namespace Famfs.Fuse.Tests.Daemon;
+
+/// <summary>What goes wrong on a thread that serves the kernel is counted, and said by the daemon.</summary>
+public sealed class FaultReportTests
+{
+    [Fact]
+    public void A_request_that_fails_by_a_mistake_is_said_with_its_cause_and_counted()
+    {
+        using TestFileSystem system = new();
+        HeldMutations port = new() { OnBegin = _ => throw new InvalidOperationException("a mistake") };
+        system.Mutations = port;
+        using RealMount mount = RealMount.Start(system);
+        RecordingLog log = new();
+        ManualClock clock = new();
+        FaultReport report = new(mount.Mount, clock, log);
+        report.Say();
+        Assert.Empty(log.Lines);
+
+        Assert.NotEqual(0, mount.Shell("mkdir d").ExitCode);
+        report.Say();
+        Assert.Equal(["1 requests failed by a mistake of this daemon, or could not be answered; the last: InvalidOperationException: a mistake"], log.Lines);
+        Assert.Equal(1, mount.Mount.Statistics.Failures);
+
+        // Not a line for each: the next is due after a while, or in the end.
+        mount.Shell("mkdir d; mkdir d");
+        report.Say();
+        Assert.Single(log.Lines);
+        clock.Advance(FaultReport.Interval);
+        report.Say();
+        Assert.StartsWith("2 requests failed", log.Lines[^1], StringComparison.Ordinal);
+        mount.Shell("mkdir d");
+        report.Say(last: true);
+        Assert.StartsWith("1 requests failed", log.Lines[^1], StringComparison.Ordinal);
+        Assert.Equal(3, log.Lines.Count);
+    }
+
+    [Fact]
+    public void Reads_of_a_device_that_is_not_here_are_said()
+    {
+        using TestFileSystem system = new();
+        system.AddFile(InodeNumber.Root, "f", 10);
+        using RealMount mount = RealMount.Start(system);
+        RecordingLog log = new();
+        FaultReport report = new(mount.Mount, TimeProvider.System, log);
+        Assert.NotEqual(0, mount.Shell("cat f").ExitCode);
+        report.Say();
+        Assert.Contains("about a device that is not on this host", Assert.Single(log.Lines), StringComparison.Ordinal);
+    }
+
+    private sealed class ManualClock : TimeProvider
+    {
+        private long _ticks;
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public void Advance(TimeSpan time) => _ticks += time.Ticks;
+
+        public override long GetTimestamp() => _ticks;
+    }
+}

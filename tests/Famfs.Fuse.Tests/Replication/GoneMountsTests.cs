@@ -1,0 +1,82 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Interop;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Replication;
+using Famfs.Fuse.Tests.Session;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Fuse.Tests.Replication;
+
+/// <summary>What a daemon reports about older mounts, from what they left in the state directory.</summary>
+public sealed class GoneMountsTests : IDisposable
+{
+    // No superblock can have such a number: minor numbers have 20 bits.
+    private const uint Gone = 1 << 24;
+    private const uint Living = Gone + 1;
+
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-records-").FullName;
+    private readonly Guid _fileSystem = Guid.NewGuid();
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void Mount_whose_number_is_the_living_mounts_own_is_gone_also_where_connections_cannot_be_seen()
+    {
+        Guid killed = Guid.NewGuid();
+        MountReceipt.Leave(_directory, _fileSystem, _host.Boot, killed, Living);
+        MountReceipt.Leave(_directory, _fileSystem, _host.Boot, Guid.NewGuid(), Gone);
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), Living);
+        OlderMount gone = Assert.Single(mounts.FindOlder());
+        Assert.Equal(killed, gone.MountId.ToGuid("mount_id"));
+        Assert.Equal(GoneEvidence.SuperblockGone, gone.Evidence);
+        Assert.Equal((false, true), (mounts.IsOwnGone(endedByKernel: false), mounts.IsOwnGone(endedByKernel: true)));
+    }
+
+    [Fact]
+    public void Mount_whose_connection_disappeared_is_gone_and_one_of_another_boot_is_forgotten()
+    {
+        using TestFileSystem system = new();
+        using RealMount mount = RealMount.Start(system);
+        uint living = mount.Mount.ConnectionNumber;
+        using (FuseConnections connections = FuseConnections.Open(living))
+            Assert.SkipUnless(connections.Visible, "FUSE connections cannot be seen here");
+        Guid disappeared = Guid.NewGuid();
+        Guid otherBoot = Guid.NewGuid();
+        MountReceipt.Leave(_directory, _fileSystem, _host.Boot, disappeared, Gone);
+        MountReceipt.Leave(_directory, _fileSystem, Guid.NewGuid(), otherBoot, Gone);
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), living);
+        OlderMount gone = Assert.Single(mounts.FindOlder());
+        Assert.Equal(disappeared, gone.MountId.ToGuid("mount_id"));
+        Assert.False(File.Exists(Path.Combine(_directory, "mounts", _fileSystem.ToString(), otherBoot.ToString())));
+        Assert.False(mounts.IsOwnGone(endedByKernel: true));
+        mount.Mount.Stop();
+        Assert.True(SpinWait.SpinUntil(() => mounts.IsOwnGone(endedByKernel: false), TimeSpan.FromSeconds(60)));
+    }
+
+    [Fact]
+    public void A_mount_is_over_when_its_line_or_the_log_says_so()
+    {
+        using ReplayState state = new(new(_fileSystem, 1, default, default), default);
+        HostLine line = new() { Counter = 1, Host = _host.Host, Boot = _host.Boot, Mount = Guid.NewGuid(), State = MountState.Live };
+        Assert.False(GoneMounts.IsOver(line, state));
+        Assert.True(GoneMounts.IsOver(line with { State = MountState.Ended }, state));
+    }
+
+    [Fact]
+    public void A_receipt_is_there_until_the_mount_is_forgotten()
+    {
+        Guid own = Guid.NewGuid();
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, own, Living);
+        MountReceipt receipt = Assert.Single(MountReceipt.ReadAll(_directory, _fileSystem));
+        Assert.Equal((own, _host.Boot, Living), (receipt.Mount, receipt.Boot, receipt.Connection));
+        File.WriteAllText(Path.Combine(_directory, "mounts", _fileSystem.ToString(), Guid.NewGuid().ToString()), "torn");
+        File.WriteAllText(Path.Combine(_directory, "mounts", _fileSystem.ToString(), "other"), "file");
+        Assert.Single(MountReceipt.ReadAll(_directory, _fileSystem));
+        mounts.Forget();
+        Assert.Empty(MountReceipt.ReadAll(_directory, _fileSystem));
+        Assert.Empty(MountReceipt.ReadAll(_directory, Guid.NewGuid()));
+    }
+}
