@@ -7,8 +7,11 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Master.Rpc;
 using Famfs.V1;
+using Grpc.AspNetCore.Server.Model;
 using Grpc.HealthCheck;
+using Grpc.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -84,7 +87,9 @@ internal static class MasterHost
         });
         builder.WebHost.UseKestrelHttpsConfiguration();
         // A start that fails is said in one line, by the caller.
-        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
+        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
+            // A stack trace for each caller that breaks off; what a call of ours means is logged by ourselves.
+            .AddFilter("Grpc", LogLevel.None);
         builder.Logging.AddSimpleConsole(console => console.SingleLine = true);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -95,8 +100,15 @@ internal static class MasterHost
             foreach (Action<KestrelServerOptions> endpoint in endpoints)
                 endpoint(kestrel);
         });
+        // A host that does not read holds up the end of its stream; then its connection is cut.
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5));
         builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = 16 << 20);
+        // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
+        Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
+        builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
         builder.Services.AddGrpcReflection();
+        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<MasterMethods>()
+            .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(operations).AddSingleton(hub)
@@ -104,7 +116,7 @@ internal static class MasterHost
         builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
-        app.MapGrpcService<MasterService>();
+        app.MapGrpcService<MasterMethods>();
         app.MapGrpcService<HealthServiceImpl>();
         app.MapGrpcReflectionService();
         ILogger log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Famfs.Master");
