@@ -1,4 +1,5 @@
 using Famfs.Client;
+using Famfs.Core.Log;
 
 namespace Famfs.Cli;
 
@@ -7,6 +8,9 @@ public sealed record CliEnvironment
 {
     public required TextWriter Out { get; init; }
     public required TextWriter Error { get; init; }
+
+    /// <summary>The formats of the media.</summary>
+    public required MediaFormats Formats { get; init; }
 
     /// <summary>Environment variables.</summary>
     public required Func<string, string?> Variable { get; init; }
@@ -30,6 +34,7 @@ public sealed record CliEnvironment
     /// <summary>That of the running process.</summary>
     public static CliEnvironment OfProcess() => new()
     {
+        Formats = KnownFormats.All,
         Out = Console.Out,
         Error = Console.Error,
         Variable = Environment.GetEnvironmentVariable,

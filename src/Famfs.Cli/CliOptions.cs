@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Famfs.Core;
+using Famfs.Core.Log;
 using Famfs.V1;
 
 namespace Famfs.Cli;
@@ -67,11 +68,12 @@ internal static class CliOptions
         HelpName = "DIR",
     };
 
-    public static Option<string> SystemUuidFile() => new("--system-uuid-file")
+    public static Option<string> SystemUuidFile(MediaFormats formats) => new("--system-uuid-file")
     {
-        Description = $"famfs-2: file with the uuid of this system, which alone may write; {Core.Famfs2.Famfs2SystemUuid.DefaultPath} when not said",
+        Description = $"{formats.WithSystemUuid?.Name}: file with the uuid of this system, which alone may write; {formats.WithSystemUuid?.SystemUuidFile} when not said",
         HelpName = "FILE",
-        DefaultValueFactory = _ => Core.Famfs2.Famfs2SystemUuid.DefaultPath,
+        DefaultValueFactory = _ => formats.WithSystemUuid?.SystemUuidFile ?? "",
+        Hidden = formats.WithSystemUuid is null,
     };
 
     /// <summary>An error of the command line found after parsing.</summary>

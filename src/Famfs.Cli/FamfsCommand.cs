@@ -95,7 +95,8 @@ public static class FamfsCommand
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
         root.Add(CheckCommand.Build(context));
-        root.Add(MigrateCommand.Build(context));
+        if (context.Environment.Formats.All.FirstOrDefault(f => f.Migration is not null) is { } old)
+            root.Add(MigrateCommand.Build(context, old));
         return root;
     }
 

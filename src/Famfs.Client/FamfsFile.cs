@@ -2,6 +2,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Client;
@@ -53,7 +54,7 @@ public static class FamfsFile
         {
             if (!known.TryGetValue(index, out MountDevice device))
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{mount.MountPoint}: device {index} is not on this host") { Path = mount.MountPoint };
-            opened.Add(index, MountDevices.Open(device, fileSystem, readOnly: !writable, coherent: true));
+            opened.Add(index, MountDevices.Open(device, fileSystem, KnownFormats.All, readOnly: !writable, coherent: true));
         }
     }
 }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.Client;
 using Famfs.CommandLine;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
@@ -80,6 +81,7 @@ root.SetAction((parsed, cancel) =>
         cache = cache with { AttributesValidSeconds = (ulong)(attributes / 1000), CacheListings = false };
     return DaemonHost.RunAsync(new()
     {
+        Formats = KnownFormats.All,
         Devices = parsed.GetRequiredValue(devices),
         MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),
         Masters = parsed.GetValue(masters) ?? [],

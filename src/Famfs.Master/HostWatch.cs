@@ -1,7 +1,7 @@
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;

@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Allocation;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
@@ -35,6 +34,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
     private readonly RecoveredState _recovered;
     private readonly ILogWriter _writer;
+    private readonly ISegmentedLog? _segments; // null: the log does not grow
     private readonly RecordBatch _batch = new();
     private readonly SubscriptionHub _hub;
     private readonly TimeProvider _clock;
@@ -69,7 +69,8 @@ internal sealed class MasterEngine : IAsyncDisposable
     {
         _recovered = recovered;
         _writer = writer;
-        _reserved = writer.Spare;
+        _segments = writer.Segments;
+        _reserved = _segments?.Spare;
         Format = new(recovered.Pool);
         _hub = hub;
         _clock = clock;
@@ -115,7 +116,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     public long LogBytes => _writer.Tail;
 
     /// <summary>Segments of this generation. Engine's thread.</summary>
-    public int SegmentCount => _writer.SegmentCount;
+    public int SegmentCount => _segments?.SegmentCount ?? 1;
 
     /// <summary>Starts the thread; the first batch announces the term.</summary>
     public void Start(TermStarted announcement)
@@ -265,7 +266,6 @@ internal sealed class MasterEngine : IAsyncDisposable
                         RunBatches(first);
                     if (_clock.GetTimestamp() >= nextTick)
                     {
-                        _writer.Check();
                         _writer.Tick(++_ticks);
                         nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
                     }
@@ -405,7 +405,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     {
         if (_reserved is { } space && SpaceForOperations() < Math.Max(needed, ReservationMargin))
         {
-            _writer.Advance(space);
+            _segments!.Advance(space);
             _reserved = null;
         }
         _batch.Start(State.Position.Sequence, Term, _writer.Seed);
@@ -439,12 +439,12 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// have room for a next term; and when an operation needs more than is left.</summary>
     private void ReserveSegmentIfNeeded(long needed)
     {
-        if (_reserved is not null || _pendingReservation is not null || (_writer.RemainingBytes > Math.Max(_writer.SegmentCapacityBytes, MediaLayout.UnitBytes) / 2 && SpaceForOperations() >= needed))
+        if (_segments is null || _reserved is not null || _pendingReservation is not null || (_segments.RemainingBytes > Math.Max(_segments.SegmentCapacityBytes, MediaLayout.UnitBytes) / 2 && SpaceForOperations() >= needed))
             return;
         if (needed > MediaLayout.MaxBatchBytes - ReservationMargin)
             return;
         long least = (needed + ReservationMargin + MediaLayout.SegmentHeaderBytes + MediaLayout.UnitBytes - 1) / MediaLayout.UnitBytes * MediaLayout.UnitBytes;
-        long length = Math.Max(least, Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, _writer.SegmentCount)));
+        long length = Math.Max(least, Math.Min(64L << 20, MediaLayout.UnitBytes * (long)Math.Max(1, _segments.SegmentCount)));
         while (length >= least)
         {
             if (TryAllocateRun(length, out MapExtent extent))
@@ -463,12 +463,14 @@ internal sealed class MasterEngine : IAsyncDisposable
         }
     }
 
+    private long RemainingBytes => _segments?.RemainingBytes ?? long.MaxValue;
+
     private long SpaceForOperations() =>
-        Math.Min(MediaLayout.MaxBatchBytes, _writer.RemainingBytes) - ReservationMargin;
+        Math.Min(MediaLayout.MaxBatchBytes, RemainingBytes) - ReservationMargin;
 
     /// <summary>Starts and ends of terms are good to know and not needed: in a log that is full they stop where they
     /// would take the room of the record that ends its being full.</summary>
-    private bool CanRecordTerm => _writer.RemainingBytes - _batch.LengthBytes > MediaLayout.MaxRecordBytes + GrowthBytes;
+    private bool CanRecordTerm => RemainingBytes - _batch.LengthBytes > MediaLayout.MaxRecordBytes + GrowthBytes;
 
     private void ApplyFrame(ReadOnlySpan<byte> frame) => State.Apply(RecordFrame.ReadVerified(frame));
 

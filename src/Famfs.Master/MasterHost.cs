@@ -7,6 +7,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Rpc;
 using Famfs.V1;
 using Grpc.AspNetCore.Server.Model;
@@ -46,12 +47,10 @@ internal static class MasterHost
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = ParseEndpoints(options);
             RequireCallable(options);
-            DeviceSearch devices = new(options.Devices, clock);
+            DeviceSearch devices = new(options.Devices, options.Formats, clock);
             using DevicePool pool = devices.Open();
-            Recovery.Result recovered = pool.Format == FileSystemFormat.Famfs2
-                ? Famfs2Recovery.Run(pool, options.SystemUuidFile, options.TakeOver, clock, Random.Shared)
-                : await Recovery.RunAsync(pool, host, options.TakeOver, clock, Random.Shared, cancel).ConfigureAwait(false);
-            using IDisposable slotLock = recovered.SlotLock;
+            Recovery.Result recovered = await Recovery.RunAsync(pool, host, options.TakeOver, options.SystemUuidFile, clock, Random.Shared, cancel).ConfigureAwait(false);
+            using MasterClaim claim = recovered.Claim;
             return await ServeAsync(options, host, devices, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or UnauthorizedAccessException)
@@ -75,7 +74,7 @@ internal static class MasterHost
         MasterEngine engine = new(recovered.State, recovered.Writer, hub, clock, Random.Shared);
         HostTable table = new(pool);
         MountTable mounts = new(table, clock);
-        MasterInfo info = new(recovered.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
+        MasterInfo info = new(recovered.Claim.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
         MasterOperations operations = new(engine);
 
         // The builder looks for a settings file in the working directory, and watches all below it for changes: started in /,
@@ -126,10 +125,10 @@ internal static class MasterHost
         engine.Start(new TermStarted
         {
             TimeNs = engine.NowNs,
-            Slot = (uint)recovered.Slot,
+            Slot = (uint)recovered.Claim.Slot,
             HostId = host.Host.ToByteString(),
             BootId = host.Boot.ToByteString(),
-            MasterId = recovered.Master.ToByteString(),
+            MasterId = recovered.Claim.Master.ToByteString(),
             Address = address,
             Version = version,
         });
@@ -164,7 +163,7 @@ internal static class MasterHost
         }
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
-        MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Slot, engine.State.Tree.FileCount, string.Join(", ", options.Listen));
+        MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Claim.Slot, engine.State.Tree.FileCount, string.Join(", ", options.Listen));
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);

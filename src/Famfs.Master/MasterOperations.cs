@@ -3,7 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -295,12 +295,11 @@ internal sealed class MasterOperations(MasterEngine engine)
             DeviceIndex index = new((ushort)engine.State.Devices.Length);
             // The device's own superblock is written before the record: a crash in between leaves a device that is
             // not in the pool and that --force formats again.
-            DeviceAdded record = engine.Pool.Famfs2 is null
-                ? PrepareDevice(device, index, request, clock)
-                : engine.Format.PrepareDevice(engine.Pool, device, index, request);
+            (DeviceIdentity identity, DeviceAdded record) = engine.Pool.Format.PrepareDevice(engine.Pool, device, index, engine.NextInode, request.Force, clock);
+            record.TimeNs = engine.NowNs;
             record.RequestId = request.RequestId;
             record.RequestDigest = id == Guid.Empty ? 0 : digest;
-            engine.Pool.Attach(device, index);
+            engine.Pool.Attach(device, identity);
             engine.Append(RecordType.DeviceAdded, record);
             return (index.Value, engine.Position);
         }
@@ -381,28 +380,13 @@ internal sealed class MasterOperations(MasterEngine engine)
         return new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = MountTable.PositionOf(engine.Position) };
     }
 
-    private DeviceAdded PrepareDevice(DaxDevice device, DeviceIndex index, AddDeviceRequest request, TimeProvider clock)
-    {
-        Superblock superblock = FileSystemFormatter.FormatFurther(device, engine.Pool.Primary, index, request.Force, clock);
-        return new()
-        {
-            TimeNs = engine.NowNs,
-            Index = index.Value,
-            DeviceUuid = superblock.Device.ToByteString(),
-            LengthBytes = (ulong)superblock.DeviceLengthBytes,
-            Coherent = superblock.Coherent,
-            SuperblockInode = engine.NextInode.Value,
-            Name = superblock.DeviceName,
-        };
-    }
-
     /// <summary>Whatever force says, memory that is in the pool is not given to it again: by another path, or as a
     /// device that is only missing on this host.</summary>
     private void RequireNotInPool(DaxDevice device)
     {
         bool here = engine.Pool.Present.Any(i => engine.Pool.Require(i).MemoryIdentity == device.MemoryIdentity);
-        bool known = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native
-            && engine.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock!.Device);
+        bool known = engine.Pool.Format.Recognize(device) is { } claim
+            && engine.State.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == claim.Device);
         if (here || known)
             throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
     }

@@ -1,12 +1,12 @@
 using Famfs.Core;
-using Famfs.Core.Famfs2;
+using Famfs.Core.Log;
 
 namespace Famfs.Master;
 
 /// <summary>What a master is started with.</summary>
 internal sealed record MasterOptions
 {
-    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
     /// <summary>Where it listens: "http://host:port", "https://host:port" or "unix:/path".</summary>
@@ -31,9 +31,12 @@ internal sealed record MasterOptions
     /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
     public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
 
-    /// <summary>File with this system's uuid, for a famfs-2 file system.</summary>
-    public string SystemUuidFile { get; init; } = Famfs2SystemUuid.DefaultPath;
+    /// <summary>The formats that it can be the master of.</summary>
+    public required MediaFormats Formats { get; init; }
 
-    /// <summary>Replaces a master that lives; famfs-2: adopts a file system of another system.</summary>
+    /// <summary>File with this system's uuid, for a format that knows its writer by one.</summary>
+    public required string SystemUuidFile { get; init; }
+
+    /// <summary>Replaces a master that lives, or adopts a file system of another system.</summary>
     public bool TakeOver { get; init; }
 }

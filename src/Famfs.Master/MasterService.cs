@@ -289,7 +289,7 @@ internal sealed class MasterService(
         {
             try
             {
-                CheckResult result = FileSystemCheck.Run([.. engine.Pool.Present.Select(engine.Pool.Require)], phase => replies.Writer.TryWrite(ProgressOf(phase)));
+                CheckResult result = FileSystemCheck.Run(engine.Pool, phase => replies.Writer.TryWrite(ProgressOf(phase)));
                 foreach (Finding finding in result.Findings)
                 {
                     replies.Writer.TryWrite(new()
@@ -319,7 +319,7 @@ internal sealed class MasterService(
 
     private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
 
-    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, famfs-2 never.</summary>
+    /// <summary>The refusal of a call. <paramref name="byNative"/>: the native format can express it, others never.</summary>
     private RpcException NotServed(string method, bool byNative = false) =>
         StatusMap.ToRpc(byNative && engine.Format.FindRefusal(method) is { } refusal
             ? refusal

@@ -1,7 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 
@@ -158,7 +158,7 @@ internal sealed class MountTable(HostTable table, TimeProvider clock)
                 bool gone = state.Gone.TryGetValue(view.Mount, out GoneRecord record);
                 ulong lag = master.Sequence.Value - Math.Min(master.Sequence.Value, view.Acknowledged.Sequence.Value);
                 TimeSpan silent = clock.GetElapsedTime(view.LastMovedTimestamp);
-                // Without a line, as on famfs-2, a mount that has everything has nothing to say: its stream is up, or it were not here.
+                // Without a line, in a format without a host table, a mount that has everything has nothing to say: its stream is up, or it were not here.
                 bool isSilent = silent > SilentAfter && (view.InTable || lag > 0);
                 list.Add(new()
                 {

@@ -1,6 +1,8 @@
 using System.CommandLine;
 using Famfs.CommandLine;
-using Famfs.Core.Famfs2;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Famfs2;
 using Famfs.Master;
 
 Option<string[]> devices = new("--device", "-d")
@@ -19,7 +21,7 @@ Option<string?> keyFile = new("--key-file") { Description = "PEM file of its pri
 Option<string?> clientCaFile = new("--client-ca-file") { Description = "PEM file of authorities: at https addresses only callers with a certificate from one of them are served" };
 Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen)" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
-Option<string> systemUuid = new("--system-uuid-file") { Description = "famfs-2: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => Famfs2SystemUuid.DefaultPath };
+Option<string> systemUuid = new("--system-uuid-file") { Description = "famfs-2: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => Famfs2Format.Instance.SystemUuidFile };
 Option<bool> takeOver = new("--take-over") { Description = "replace a master that is running elsewhere; famfs-2: adopt the file system of another system" };
 
 RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
@@ -28,6 +30,7 @@ RootCommand root = new("The metadata master of a famfs file system: owns allocat
 };
 root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
 {
+    Formats = new MediaFormats([NativeFormat.Instance, Famfs2Format.Instance]),
     Devices = parsed.GetRequiredValue(devices),
     Listen = parsed.GetRequiredValue(listen),
     CertificateFile = parsed.GetValue(certificateFile),

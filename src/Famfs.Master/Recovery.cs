@@ -1,6 +1,5 @@
 using Famfs.Core;
 using Famfs.Core.Allocation;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
@@ -93,57 +92,38 @@ internal sealed class RecoveredState : IReplayObserver, IDisposable
     }
 }
 
-/// <summary>From devices to an active term: find the slot of this host, take its lock, refuse beside a living
-/// master, claim, replay, activate.</summary>
+/// <summary>From devices to an active master: claim, replay, activate. How each is done is the format's.</summary>
 internal static class Recovery
 {
-    /// <summary>What came out.</summary>
-    public sealed record Result(RecoveredState State, ILogWriter Writer, LogIndex Index, Guid Master, int Slot, IDisposable SlotLock);
-
-    /// <summary>How long heartbeats are watched before a start (chosen: ten times their interval).</summary>
-    private static readonly TimeSpan DetectionWindow = TimeSpan.FromSeconds(1);
+    /// <summary>What came out. The claim is held for as long as the master may write.</summary>
+    public sealed record Result(RecoveredState State, ILogWriter Writer, LogIndex Index, MasterClaim Claim);
 
     /// <summary>Becomes master, or throws why not; nothing has been written in that case unless a claim was
     /// made and lost to a higher one.</summary>
-    public static async Task<Result> RunAsync(DevicePool pool, HostIdentity host, bool takeOver, TimeProvider clock, Random random, CancellationToken cancel)
+    public static async Task<Result> RunAsync(DevicePool pool, HostIdentity host, bool takeOver, string systemUuidFile, TimeProvider clock, Random random, CancellationToken cancel)
     {
-        if (pool.Primary.ReadOnly)
-            throw new FamfsException(ErrorReason.ReadOnly, $"{pool.PrimaryDevice.Path}: has features that this version can only read");
-        (int slot, TermStarted? last, bool ended) = FindSlot(pool, host, random);
-        if (!pool.PrimaryDevice.TryLockByte(slot, out IDisposable? slotLock))
-            throw new FamfsException(ErrorReason.NotMaster, $"{pool.PrimaryDevice.Path}: a master of this host is running (slot {slot} is locked)");
+        MasterClaim claim = await pool.Format.ClaimAsync(pool, new()
+        {
+            Host = host,
+            TakeOver = takeOver,
+            SystemUuidFile = systemUuidFile,
+            Clock = clock,
+            Survey = reader => Survey(pool, reader, random),
+        }, cancel).ConfigureAwait(false);
         try
         {
-            if (!takeOver && !ended)
-            {
-                int? living = await Mastership.DetectLiveMasterAsync(pool, slot, DetectionWindow, clock, cancel).ConfigureAwait(false);
-                if (living is not null)
-                {
-                    throw new FamfsException(ErrorReason.NotMaster,
-                        $"{pool.PrimaryDevice.Path}: the master of slot {living} is running{(last is { Address.Length: > 0 } ? $" at {last.Address}" : "")}; --take-over replaces it")
-                    { MasterAddress = last?.Address ?? "" };
-                }
-            }
-            Guid master = Guid.NewGuid();
-            Mastership mastership = Mastership.Claim(pool, slot, host.Host, master);
             RecoveredState state = new(pool, clock, random);
             LogIndex index = new();
-            Replay(mastership.Reader, state.State, index);
+            Replay(claim.Reader, state.State, index);
             state.GoLive();
-            if (!state.State.MasterSlots.TryGetValue(slot, out Guid owner) || owner != host.Host)
-                throw new FamfsException(ErrorReason.NotMaster, $"master slot {slot} is not this host's in the log");
-            List<SegmentSpace> own = [];
+            List<(int Slot, SegmentSpace Space)> segments = [];
             foreach (OwnedSegment segment in state.State.Segments)
-            {
-                if (segment.Slot == slot)
-                    own.Add(new(segment.Extent.Device, segment.Extent.OffsetBytes, segment.Extent.LengthBytes));
-            }
-            LogWriter writer = mastership.Activate(own);
-            return new(state, writer, index, master, slot, slotLock);
+                segments.Add((segment.Slot, new(segment.Extent.Device, segment.Extent.OffsetBytes, segment.Extent.LengthBytes)));
+            return new(state, claim.Activate(state.State.MasterSlots, segments), index, claim);
         }
         catch
         {
-            slotLock.Dispose();
+            claim.Dispose();
             throw;
         }
     }
@@ -169,31 +149,13 @@ internal static class Recovery
         }
     }
 
-    /// <summary>Reads the log as any reader may, for the slot that it gives to this host.</summary>
-    private static (int Slot, TermStarted? Last, bool Ended) FindSlot(DevicePool pool, HostIdentity host, Random random)
+    /// <summary>Reads the log as any reader may.</summary>
+    private static LogSurvey Survey(DevicePool pool, ILogReader reader, Random random)
     {
-        AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RecoveredState.RandomKey(random));
-        LogReader reader = new(pool);
         PollVerdict verdict;
         while ((verdict = reader.Poll(out LogBlock block)) == PollVerdict.Records)
             state.ApplyFrames(block.Frames.Span);
-        foreach ((int slot, Guid owner) in state.MasterSlots)
-        {
-            if (owner == host.Host)
-                return (slot, state.LastTermStarted, state.TermHasEnded && verdict == PollVerdict.UpToDate && reader.Anchor!.Term == reader.Position.Term);
-        }
-        // A claim that never became active hides the rest of the log; what is this host's beyond doubt is the
-        // slot in which it has claimed before, and slot 0 for the host that ran mkfs.
-        for (int slot = 0; slot < Term.SlotCount; slot++)
-        {
-            if (anchors.ReadSlot(slot).Claim is { } claim && claim.Host == host.Host)
-                return (slot, state.LastTermStarted, false);
-        }
-        if (pool.Primary.MkfsHost == host.Host)
-            return (0, state.LastTermStarted, false);
-        throw new FamfsException(ErrorReason.NotMaster,
-            $"host {host.Host} has no master slot in this file system; while a master runs, `famfs master-slot` on this host asks for one")
-        { MasterAddress = state.LastTermStarted?.Address ?? "" };
+        return new(verdict == PollVerdict.UpToDate, state.MasterSlots, state.LastTermStarted, state.TermHasEnded);
     }
 }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Log;
 using Famfs.V1;
 
 namespace Famfs.Master;
@@ -20,7 +21,7 @@ internal sealed record NewSpace(object Owner, Guid RequestId, IReadOnlyList<MapE
 }
 
 /// <summary>
-/// Zeroes the space of new files in a format that promises zeros (famfs-2), on threads of its own: the engine's thread has a
+/// Zeroes the space of new files in a format that promises zeros, on threads of its own: the engine's thread has a
 /// heartbeat to keep and others' requests to answer. An operation that needs zeroed space comes here with it and goes
 /// back to the engine's queue when the zeros are fenced; only then is a record published that names the space.
 /// </summary>

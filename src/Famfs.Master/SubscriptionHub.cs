@@ -1,8 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Threading.Channels;
 using Famfs.Core;
-using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Master.Rpc;
@@ -110,7 +108,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
                 (LogPosition before, long offset) = index.Find(sent.Sequence);
                 if (before.Sequence == sent.Sequence)
                     RequireSameTerm(sent, before.Term);
-                ILogReader reader = FileSystemLog.OpenReader(pool);
+                ILogReader reader = pool.Format.OpenReader(pool);
                 reader.Resume(before, offset);
                 while (subscription is null)
                 {

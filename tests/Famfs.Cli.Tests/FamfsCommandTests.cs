@@ -4,6 +4,7 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.ScriptedMaster;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
@@ -442,6 +443,7 @@ public sealed class FamfsCommandTests : IDisposable
         using StringWriter error = new() { NewLine = "\n" };
         CliEnvironment environment = new()
         {
+            Formats = TestFormats.All,
             Out = output,
             Error = error,
             Variable = name => name == "FAMFS_MASTER" ? master : null,

@@ -5,6 +5,8 @@ using System.Reflection;
 using Famfs.Client;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.EndToEnd;
@@ -164,7 +166,7 @@ internal sealed class Cluster : IDisposable
     /// <summary>Checks the memory itself.</summary>
     public CheckResult Check()
     {
-        using DevicePool pool = DevicePool.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
+        using DevicePool pool = TestFormats.All.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
         return FileSystemCheck.Run(pool);
     }
 

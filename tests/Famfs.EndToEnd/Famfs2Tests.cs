@@ -1,7 +1,7 @@
 using Famfs.Client;
 using Famfs.Core.Check;
 using Famfs.Core.Format;
-using Famfs.Core.Format.Famfs2;
+using Famfs.Famfs2.Codec;
 using Famfs.V1;
 using Xunit;
 

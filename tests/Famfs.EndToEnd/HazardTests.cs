@@ -2,6 +2,8 @@ using Famfs.Client;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.EndToEnd;
@@ -107,7 +109,7 @@ public sealed class HazardTests
 
     private static List<HostLine> Lines(Cluster cluster)
     {
-        using DevicePool pool = DevicePool.Open([.. cluster.Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
+        using DevicePool pool = TestFormats.All.Open([.. cluster.Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
         return [.. new HostTable(pool).ReadInUse().Select(e => e.Line).OfType<HostLine>()];
     }
 }

@@ -2,9 +2,9 @@
 // one unit and then a file "forged" whose map no master makes. KIND is misaligned, past-device or unknown-device. For
 // tests of what hosts do with such a log; the memory is of no other use afterwards.
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -15,7 +15,7 @@ if (args is not [string kind, string path])
     Console.Error.WriteLine("usage: famfs-log-forge misaligned|past-device|unknown-device DEVICE");
     return 2;
 }
-using DevicePool pool = new DeviceSearch([path], TimeProvider.System).Open();
+using DevicePool pool = new DeviceSearch([path], new MediaFormats([NativeFormat.Instance]), TimeProvider.System).Open();
 ulong length = (ulong)pool.Primary.DeviceLengthBytes;
 Extent? forged = kind switch
 {
@@ -30,14 +30,14 @@ if (forged is null)
     return 2;
 }
 
-Mastership mastership = Mastership.Claim(pool, slot: 0, pool.Primary.MkfsHost, Guid.NewGuid());
+Mastership mastership = Mastership.Claim(pool, slot: 0, NativeFormat.SuperblockOf(pool).MkfsHost, Guid.NewGuid());
 using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), hashKey: default);
 while (mastership.Reader.Poll(out LogBlock block) == PollVerdict.Records)
     state.ApplyFrames(block.Frames.Span);
 LogWriter writer = mastership.Activate([.. state.Segments.Where(s => s.Slot == 0).Select(s => new SegmentSpace(s.Extent.Device, s.Extent.OffsetBytes, s.Extent.LengthBytes))]);
 RecordBatch batch = new();
 batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
-batch.Add(RecordType.TermStarted, new TermStarted { Slot = 0, HostId = pool.Primary.MkfsHost.ToByteString() });
+batch.Add(RecordType.TermStarted, new TermStarted { Slot = 0, HostId = NativeFormat.SuperblockOf(pool).MkfsHost.ToByteString() });
 Add("good", state.NextInode.Value, new Extent { OffsetBytes = length - (2 * Unit), LengthBytes = Unit });
 Add("forged", state.NextInode.Value + 1, forged);
 batch.Add(RecordType.TermEnded, new TermEnded());

@@ -1,11 +1,12 @@
 using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
-using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Famfs2;
+using Famfs.Famfs2.Codec;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Famfs2;
 using Famfs.V1;
@@ -309,7 +310,7 @@ public sealed class Famfs2MasterTests : IDisposable
             image.Memory.WriteMemory((long)unit * Famfs2Image.Unit, [(byte)unit, 0x55]);
         string system = Path.Combine(_directory, "images");
         File.WriteAllText(system, $"{image.Superblock.System}");
-        await using Master master = new(Famfs2Recovery.Run(image.Open(), system, takeOver: false, TimeProvider.System, new Random(1)));
+        await using Master master = new(Recover(image.Open(), system));
         List<int> ours = [];
         while (await master.Engine.RunAsync(e => e.Allocator.FreeBytes) > 0)
         {
@@ -325,9 +326,13 @@ public sealed class Famfs2MasterTests : IDisposable
         }
     }
 
-    private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
+    private DevicePool Open() => TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
-    private Master Start(string? system = null) => new(Famfs2Recovery.Run(Open(), system ?? _system, takeOver: false, TimeProvider.System, new Random(1)));
+    // The claim of this format waits for nothing.
+    private static Recovery.Result Recover(DevicePool pool, string systemFile) =>
+        Recovery.RunAsync(pool, new HostIdentity(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "host"), takeOver: false, systemFile, TimeProvider.System, new Random(1), CancellationToken.None).GetAwaiter().GetResult();
+
+    private Master Start(string? system = null) => new(Recover(Open(), system ?? _system));
 
     private sealed record FileInfo2(ulong Inode, string Path, uint Mode, uint Uid, ulong SizeBytes, string Map, long TimeNs)
     {
@@ -382,14 +387,14 @@ public sealed class Famfs2MasterTests : IDisposable
             _released.Set();
         }
 
-        public DevicePool Open(string host) => DevicePool.Open([Memory.Attach(host)]);
+        public DevicePool Open(string host) => TestFormats.All.Open([Memory.Attach(host)]);
 
         public Master Start()
         {
             File.WriteAllText(_systemFile, $"{s_system}");
             try
             {
-                return new(Famfs2Recovery.Run(Open(MasterHost), _systemFile, takeOver: false, TimeProvider.System, new Random(1)));
+                return new(Recover(Open(MasterHost), _systemFile));
             }
             finally
             {
@@ -402,7 +407,7 @@ public sealed class Famfs2MasterTests : IDisposable
         {
             using DevicePool pool = Open("other");
             using ReplayState state = new(new(pool.Primary.FileSystem, 0, default, default), default);
-            ILogReader reader = FileSystemLog.OpenReader(pool);
+            ILogReader reader = pool.Format.OpenReader(pool);
             while (reader.Poll(out LogBlock block) == PollVerdict.Records)
                 state.ApplyFrames(block.Frames.Span);
             return [.. Famfs2Image.Describe(state.Tree).Select(line => string.Join(' ', line.Split(' ')[..2]))];
@@ -434,7 +439,7 @@ public sealed class Famfs2MasterTests : IDisposable
         public async ValueTask DisposeAsync()
         {
             await Engine.DisposeAsync();
-            _recovered.SlotLock.Dispose();
+            _recovered.Claim.Dispose();
             _recovered.State.Dispose();
         }
     }

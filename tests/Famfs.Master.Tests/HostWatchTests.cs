@@ -2,6 +2,8 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -25,14 +27,14 @@ public sealed class HostWatchTests : IDisposable
         using (DaxDevice device = DaxDevice.Open(path))
             FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
         await using MasterEngineTests.Master master = new(await Recovery.RunAsync(
-            DevicePool.Open([DaxDevice.Open(path)]), _host, takeOver: true, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+            TestFormats.All.Open([DaxDevice.Open(path)]), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
         SteppingClock clock = new();
         HostTable table = new(master.Engine.Pool);
         HostLine first = Line();
         HostLine second = Line();
         table.Write(0, first);
         table.Write(1, second);
-        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), new DeviceSearch([path], clock), clock, NullLogger<HostWatch>.Instance);
+        using HostWatch watch = new(master.Engine, master.Operations, new(table, clock), new DeviceSearch([path], TestFormats.All, clock), clock, NullLogger<HostWatch>.Instance);
 
         // Both have stood still for ever, and are seen one moment apart: when the first has been looked at for the
         // lease, the second has not yet.

@@ -4,6 +4,8 @@ using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Google.Protobuf;
 using Xunit;
@@ -220,10 +222,10 @@ public sealed class MasterEngineTests : IDisposable
         Assert.Equal(ends[1].Term, last.Engine.State.FindTerm(ends[0].Sequence.Next.Next)); // the start of the next
     }
 
-    private DevicePool Open() => DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
+    private DevicePool Open() => TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
     private async Task<Master> StartAsync(IReadOnlyList<string>? paths = null) =>
-        new(await Recovery.RunAsync(paths is null ? Open() : DevicePool.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+        new(await Recovery.RunAsync(paths is null ? Open() : TestFormats.All.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
 
     /// <summary>An engine on a recovered pool, until it is disposed of.</summary>
     internal sealed class Master : IAsyncDisposable
@@ -254,7 +256,7 @@ public sealed class MasterEngineTests : IDisposable
         public async ValueTask DisposeAsync()
         {
             await Engine.DisposeAsync();
-            _recovered.SlotLock.Dispose();
+            _recovered.Claim.Dispose();
             _recovered.State.Dispose();
         }
     }

@@ -2,7 +2,9 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Xunit;
 
@@ -23,7 +25,7 @@ public sealed class MountTableTests : IDisposable
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
             FileSystemFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
-        _pool = DevicePool.Open([DaxDevice.Open(path)]);
+        _pool = TestFormats.All.Open([DaxDevice.Open(path)]);
         _table = new(_pool);
         _mounts = new(_table, _clock);
     }

@@ -4,6 +4,8 @@ using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Xunit;
 
@@ -169,7 +171,7 @@ public sealed class PoolGrowthTests : IDisposable
     public async Task Two_hosts_that_take_turns_for_hundreds_of_segments_lose_nothing_and_find_room()
     {
         Format(512);
-        using DevicePool watching = DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
+        using DevicePool watching = TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
         LogReader early = new(watching);
         while (early.Poll(out _) == PollVerdict.Records)
         {
@@ -253,13 +255,13 @@ public sealed class PoolGrowthTests : IDisposable
 
     private async Task<MasterEngineTests.Master> StartAsync(string? only = null, HostIdentity? host = null)
     {
-        DevicePool pool = DevicePool.Open([.. _paths.Where(p => only is null || p == only).Select(p => DaxDevice.Open(p))]);
-        return new(await Recovery.RunAsync(pool, host ?? _host, takeOver: true, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+        DevicePool pool = TestFormats.All.Open([.. _paths.Where(p => only is null || p == only).Select(p => DaxDevice.Open(p))]);
+        return new(await Recovery.RunAsync(pool, host ?? _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
     }
 
     private void AssertSound()
     {
-        using DevicePool pool = DevicePool.Open([.. _paths.Select(p => DaxDevice.Open(p, readOnly: true))]);
+        using DevicePool pool = TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p, readOnly: true))]);
         Assert.Empty(FileSystemCheck.Run(pool).Findings);
     }
 }

@@ -1,8 +1,9 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Xunit;
 
@@ -31,7 +32,7 @@ public sealed class SubscriptionHubTests : IDisposable
         // Several segments' worth: 2 MiB each at first.
         const int Files = 20_000;
         await using MasterEngineTests.Master master = new(await Recovery.RunAsync(
-            DevicePool.Open([DaxDevice.Open(_path)]), _host, takeOver: true, TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+            TestFormats.All.Open([DaxDevice.Open(_path)]), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
         LogPosition start = new(master.Engine.Pool.Primary.FileSystem, master.Engine.Pool.Primary.Generation, default, default);
         using ReplayState state = new(start, default);
         TaskCompletionSource gate = new();

@@ -2,6 +2,8 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
@@ -117,7 +119,7 @@ internal sealed class LogSimulation
         _memory.Settle();
     }
 
-    private DevicePool OpenPool(string host) => DevicePool.Open([_memory.Attach(host)]);
+    private DevicePool OpenPool(string host) => TestFormats.All.Open([_memory.Attach(host)]);
 
     private void LiveAsMaster(SimulatedProcess process, int slot, Random random)
     {
@@ -127,7 +129,7 @@ internal sealed class LogSimulation
         if (!device.TryLockByte(slot, out IDisposable? held))
             throw new InvalidOperationException($"the lock of slot {slot} is held by nobody who lives");
         using IDisposable slotLock = held;
-        using DevicePool pool = DevicePool.Open([device]);
+        using DevicePool pool = TestFormats.All.Open([device]);
         try
         {
             _claims++;
@@ -179,7 +181,7 @@ internal sealed class LogSimulation
     private void LiveAsReader(SimulatedProcess process, int index, Random random)
     {
         using FakeDaxDevice device = _memory.Attach(process.Host);
-        DevicePool pool = DevicePool.Open([device]);
+        DevicePool pool = TestFormats.All.Open([device]);
         LogReader reader = new(pool);
         LogReader? before = _lastReaders[index];
         if (before is not null && before.Position.Sequence.Value > 0 && random.Next(3) == 0)

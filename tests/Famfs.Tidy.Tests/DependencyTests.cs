@@ -11,9 +11,10 @@ public sealed partial class DependencyTests
     private static readonly Dictionary<string, string[]> Projects = new()
     {
         ["Famfs.Core"] = [],
+        ["Famfs.Famfs2"] = ["Famfs.Core"],
         ["Famfs.CommandLine"] = [],
-        ["Famfs.Master"] = ["Famfs.CommandLine", "Famfs.Core"],
-        ["Famfs.Client"] = ["Famfs.Core"],
+        ["Famfs.Master"] = ["Famfs.CommandLine", "Famfs.Core", "Famfs.Famfs2"],
+        ["Famfs.Client"] = ["Famfs.Core", "Famfs.Famfs2"],
         ["Famfs.Cli"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],
         ["Famfs.Fuse"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],
     };
@@ -29,8 +30,7 @@ public sealed partial class DependencyTests
         ["Famfs.Core/Log"] = ["Format", "Interop", "Dax"],
         ["Famfs.Core/Namespace"] = ["Format"],
         ["Famfs.Core/Allocation"] = ["Format", "Namespace"],
-        ["Famfs.Core/Famfs2"] = ["Format", "Interop", "Dax", "Log", "Namespace", "Allocation"],
-        ["Famfs.Core/Check"] = ["Format", "Interop", "Dax", "Log", "Namespace", "Allocation", "Famfs2"],
+        ["Famfs.Core/Check"] = ["Format", "Interop", "Dax", "Log", "Namespace", "Allocation"],
         ["Famfs.Fuse/Protocol"] = [],
         ["Famfs.Fuse/Dialects"] = ["Protocol"],
         ["Famfs.Fuse/Operations"] = ["Protocol", "Dialects"],

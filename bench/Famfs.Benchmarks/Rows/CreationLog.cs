@@ -1,6 +1,7 @@
 using Famfs.Benchmarks.Systems;
 using Famfs.Core;
 using Famfs.Core.Format;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 using Google.Protobuf;
 

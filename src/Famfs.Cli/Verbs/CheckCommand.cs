@@ -5,7 +5,6 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.V1;
 
@@ -29,7 +28,7 @@ internal static class CheckCommand
         Argument<string[]> places = new("DEVICE…|PATH") { Description = "All devices of a file system; or a path on its mount, or nothing with --master, for a check by the master", Arity = ArgumentArity.ZeroOrMore };
         Option<bool> repair = new("--repair") { Description = "Make good what can be without guessing; on devices only, while no master runs" };
         Option<string?> backup = new("--backup") { Description = "File for what --repair changes; by default famfs-repair-TIME.json here", HelpName = "FILE" };
-        Option<string> systemUuid = CliOptions.SystemUuidFile();
+        Option<string> systemUuid = CliOptions.SystemUuidFile(context.Environment.Formats);
         Command command = new("check", "Check a file system: exit code 0 no errors, 1 repaired, 4 errors left, 8 could not check") { places, repair, backup, systemUuid };
         command.SetAction(async (parsed, cancel) =>
         {
@@ -89,18 +88,18 @@ internal static class CheckCommand
                     throw new FamfsException(ErrorReason.BadRequest, $"{path}: is a directory and not on a famfs mount; mount the file system there, or name its devices") { Path = path };
                 devices.Add(MappedDaxDevice.Open(path, readOnly: !repair, coherent: null));
             }
-            CheckResult result = FileSystemCheck.Run(devices);
+            CheckResult result = FileSystemCheck.Run(devices, context.Environment.Formats);
             if (!repair || result.Repairs.Count == 0)
                 return PrintUnchanged(result);
             string backupPath = backup ?? $"famfs-repair-{context.Environment.Clock.GetUtcNow().ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture)}.json";
-            using (await MasterPlace.HoldAsync(devices, systemUuidFile, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false))
+            using (await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(systemUuidFile, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false))
             {
                 // What was seen before the place was held may have been a master's doing.
-                result = FileSystemCheck.Run(devices);
+                result = FileSystemCheck.Run(devices, context.Environment.Formats);
                 if (result.Repairs.Count == 0)
                     return PrintUnchanged(result);
                 FileSystemRepair.Apply(result.Repairs, backupPath);
-                CheckResult after = FileSystemCheck.Run(devices);
+                CheckResult after = FileSystemCheck.Run(devices, context.Environment.Formats);
                 Print(context, parsed, result.Findings, result.Repairs, backupPath, after);
                 return after.ErrorCount > 0 ? ErrorsLeft : Repaired;
             }
@@ -180,10 +179,5 @@ internal static class CheckCommand
 
     private static string SeverityOf(Finding finding) => finding.Severity == FindingSeverity.Error ? "error" : "warning";
 
-    private static string NameOf(FileSystemFormat? format) => format switch
-    {
-        FileSystemFormat.Native => "native",
-        FileSystemFormat.Famfs2 => "famfs-2",
-        _ => "unknown",
-    };
+    private static string NameOf(MediaFormat? format) => format?.Name ?? "unknown";
 }

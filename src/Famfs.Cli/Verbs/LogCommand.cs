@@ -1,8 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using Famfs.Core;
-using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -24,8 +22,8 @@ internal static class LogCommand
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {
-            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
-            ILogReader reader = FileSystemLog.OpenReader(pool);
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
+            ILogReader reader = pool.Format.OpenReader(pool);
             if (context.IsJson(parsed))
                 await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
             else

@@ -1,8 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using Famfs.Core;
-using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.V1;
 
@@ -19,8 +17,8 @@ internal static class LogExportCommand
         command.SetAction(async (parsed, cancel) =>
         {
             string path = parsed.GetValue(target)!;
-            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Clock).Open(readOnly: true);
-            ILogReader reader = FileSystemLog.OpenReader(pool);
+            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
+            ILogReader reader = pool.Format.OpenReader(pool);
             long records = 0;
             if (Path.Exists(path))
                 throw new FamfsException(ErrorReason.Exists, $"{path}: exists") { Path = path };

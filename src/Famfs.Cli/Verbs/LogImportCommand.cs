@@ -3,7 +3,7 @@ using System.Globalization;
 using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 
 namespace Famfs.Cli.Verbs;
@@ -20,7 +20,7 @@ internal static class LogImportCommand
         Argument<string[]> devices = new("DEVICE") { Description = "All devices that the log names, in the order of their indices", Arity = ArgumentArity.OneOrMore };
         Option<bool> force = new("--force", "-f") { Description = "Overwrite the metadata that is on the devices" };
         Option<string?> state = CliOptions.HostState();
-        Option<string> systemUuid = CliOptions.SystemUuidFile();
+        Option<string> systemUuid = CliOptions.SystemUuidFile(context.Environment.Formats);
         Command command = new("import", "Make a native file system of an exported log, over files that are there") { source, devices, force, state, systemUuid };
         command.SetAction(async (parsed, cancel) =>
         {
@@ -33,7 +33,7 @@ internal static class LogImportCommand
                     opened.Add(MappedDaxDevice.Open(device));
                 using ReplayState replayed = Replay(path);
                 HostIdentity host = HostIdentity.Load(directory, new());
-                using MasterPlace place = await MasterPlace.HoldAsync(opened, parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false);
+                using MaintenanceLock held = await MaintenanceLock.HoldAsync(opened, context.Environment.Formats, new(parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false);
                 LogImport.Result result = LogImport.Run(opened, replayed, new() { Host = host.Host, Clock = context.Environment.Clock, Force = parsed.GetValue(force) });
                 if (context.IsJson(parsed))
                 {
@@ -58,7 +58,7 @@ internal static class LogImportCommand
                     (long Count, string What)[] leftOut =
                     [
                         (result.LeftOut, "staged or deleted file(s): nobody holds them any more"),
-                        (result.PassedOver, "entries of famfs-2 that mean nothing here: read what existing tools saw there before new files are made, which may get that space"),
+                        (result.PassedOver, "entries of another format that mean nothing here: read what existing tools saw there before new files are made, which may get that space"),
                         (result.Hosts, "registered host(s): each registers again when it mounts"),
                         (result.MasterSlots, "master slot(s) of other hosts: ask again with `famfs master-slot` there"),
                     ];

@@ -4,10 +4,9 @@ using System.Globalization;
 using Famfs.CommandLine;
 using Famfs.Core;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
-using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -20,6 +19,7 @@ internal static class MkfsCommand
 
     public static Command Build(CliContext context)
     {
+        MediaFormats formats = context.Environment.Formats;
         Argument<string[]> devices = new("DEVICE") { Description = "A dax device or a file; the first holds the log", Arity = ArgumentArity.OneOrMore };
         Option<bool> force = new("--force", "-f") { Description = "Overwrite what is on the devices" };
         Option<bool> zero = new("--zero") { Description = "Write zeros over all space that files will get" };
@@ -28,10 +28,16 @@ internal static class MkfsCommand
         Option<string?> state = CliOptions.HostState();
         Option<bool> adopt = new("--adopt") { Description = "Take over a host id that was made on another machine, which is gone" };
         Option<bool> rebind = new("--rebind") { Description = "Devices that are bound to fsdev_dax: bind them to device_dax for as long as this takes" };
-        Option<string> format = new("--format") { Description = "native, or famfs-2: that of the existing C tools", HelpName = "native|famfs-2", DefaultValueFactory = _ => "native" };
-        CommandLineFault.RequireOneOf(format, "", "native", "famfs-2");
-        Option<long?> logLength = CliOptions.Size("--loglen", "famfs-2: length of the log, a power of two, at least 8M; 8M when not said");
-        Option<string> systemUuid = CliOptions.SystemUuidFile();
+        string[] names = [.. formats.All.Select(f => f.Name)];
+        Option<string> format = new("--format") { Description = $"{string.Join(", or ", names)}: that of the existing C tools", HelpName = string.Join('|', names), DefaultValueFactory = _ => formats.Default.Name };
+        CommandLineFault.RequireOneOf(format, "", names);
+        Option<long?> logLength = CliOptions.Size("--loglen", $"{NamesOf(formats, MkfsChoices.LogLength)}: length of the log, a power of two, at least 8M; 8M when not said");
+        Option<string> systemUuid = CliOptions.SystemUuidFile(formats);
+        (MkfsChoices Choice, Option Option)[] choices =
+        [
+            (MkfsChoices.Label, label), (MkfsChoices.MaxHosts, maxHosts), (MkfsChoices.Host, adopt), (MkfsChoices.Host, state),
+            (MkfsChoices.LogLength, logLength), (MkfsChoices.SystemUuidFile, systemUuid),
+        ];
         Command command = new("mkfs", "Make a file system") { devices, force, zero, label, maxHosts, state, adopt, format, logLength, systemUuid, rebind };
         command.SetAction(async (parsed, cancel) =>
         {
@@ -53,41 +59,32 @@ internal static class MkfsCommand
                 FileSystemFormatter.RequireDistinct(opened);
                 foreach (DaxDevice device in opened)
                 {
-                    LockAgainstOthers(device, held);
-                    await RequireIdleAsync(device, context.Environment.Clock, cancel).ConfigureAwait(false);
+                    LockAgainstOthers(device, formats, held);
+                    // Whatever --force says, a file system that somebody uses is not overwritten: its master and its mounts
+                    // would go on storing into the new one (SAFETY S13).
+                    foreach (MediaFormat old in formats.All)
+                        await old.RequireIdleAsync(device, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false);
                 }
-                if (parsed.GetValue(format) == "famfs-2")
+                MediaFormat made = formats.All.First(f => f.Name == parsed.GetValue(format));
+                foreach ((MkfsChoices choice, Option option) in choices)
                 {
-                    RequireNotGiven(parsed, "not in the famfs-2 format; the native format has it", label, maxHosts, adopt, state);
-                    long logBytes = parsed.GetValue(logLength) ?? Famfs2Layout.MinLogBytes;
-                    // One that is refused makes no identity.
-                    Famfs2Formatter.RequireUsable(opened, logBytes, parsed.GetValue(force));
-                    Famfs2Superblock superblock = Famfs2Formatter.Format(opened, new()
-                    {
-                        System = Famfs2SystemUuid.ReadOrMake(parsed.GetValue(systemUuid)!),
-                        LogLengthBytes = logBytes,
-                        Force = parsed.GetValue(force),
-                        Zero = parsed.GetValue(zero),
-                    });
-                    Print(context, parsed, superblock, opened);
-                    return (int)ExitCode.Ok;
+                    if (!made.MkfsChoices.HasFlag(choice) && parsed.GetResult(option) is { Implicit: false })
+                        throw CliOptions.Usage($"{option.Name}: {(formats.Default.MkfsChoices.HasFlag(choice) ? $"not in the {made.Name} format; the {formats.Default.Name} format has it" : $"is for --format {NamesOf(formats, choice)}")}");
                 }
-                RequireNotGiven(parsed, "is for --format famfs-2", logLength, systemUuid);
-                FormatOptions options = new()
+                MkfsResult result = made.Make(opened, new()
                 {
-                    Host = default,
+                    Host = () => HostIdentity.Load(directory, new(), parsed.GetValue(adopt)).Host,
                     Clock = context.Environment.Clock,
                     Label = text,
                     MaxHosts = parsed.GetValue(maxHosts),
                     RootUid = Core.Interop.ProcessOwner.Uid,
                     RootGid = Core.Interop.ProcessOwner.Gid,
+                    LogLengthBytes = parsed.GetValue(logLength),
+                    SystemUuidFile = parsed.GetValue(systemUuid)!,
                     Force = parsed.GetValue(force),
                     Zero = parsed.GetValue(zero),
-                };
-                FileSystemFormatter.RequireUsable(opened, options);
-                HostIdentity host = HostIdentity.Load(directory, new(), parsed.GetValue(adopt));
-                Superblock made = FileSystemFormatter.Format(opened, options with { Host = host.Host });
-                Print(context, parsed, made, opened, host);
+                });
+                Print(context, parsed, result, made == formats.Default ? "" : $"{made.Name}, ", opened);
                 return (int)ExitCode.Ok;
             }
             finally
@@ -104,10 +101,10 @@ internal static class MkfsCommand
     /// <summary>Takes the first lock of each device, so that of two mkfs at the same time one gives up, and of a first
     /// device the locks of all master slots: a master of this host holds its own also while it is stopped, and
     /// its counter with it.</summary>
-    private static void LockAgainstOthers(DaxDevice device, List<IDisposable> held)
+    private static void LockAgainstOthers(DaxDevice device, MediaFormats formats, List<IDisposable> held)
     {
-        bool first = DevicePool.ReadSuperblock(device, out Superblock? old, out _) == SuperblockVerdict.Native && old!.IsPrimary;
-        for (int slot = 0; slot < (first ? Term.SlotCount : 1); slot++)
+        int count = Math.Max(1, formats.All.Max(f => f.CountMasterLocks(device)));
+        for (int slot = 0; slot < count; slot++)
         {
             if (!device.TryLockByte(slot, out IDisposable? one))
                 throw new FamfsException(ErrorReason.Exists, $"{device.Path}: a master of its file system, or another mkfs, is running on this host (lock {slot} is taken)") { Path = device.Path };
@@ -115,59 +112,8 @@ internal static class MkfsCommand
         }
     }
 
-    /// <summary>Whatever --force says, a file system that somebody uses is not overwritten: its master and its
-    /// mounts would go on storing into the new one (SAFETY S13).</summary>
-    private static async Task RequireIdleAsync(DaxDevice first, TimeProvider clock, CancellationToken cancel)
-    {
-        // famfs-2 shows no life but the lock of a master on this very host, which is the first of those taken before.
-        if (DevicePool.ReadSuperblock(first, out Superblock? old, out _) != SuperblockVerdict.Native || !old!.IsPrimary)
-            return;
-        // The pool is not disposed: the device is the caller's.
-        DevicePool pool = DevicePool.Open([first]);
-        HostTable table = new(pool);
-        Dictionary<int, ulong> before = Counters(table);
-        if (await Mastership.DetectLiveMasterAsync(pool, -1, s_watch, clock, cancel).ConfigureAwait(false) is { } slot)
-            throw new FamfsException(ErrorReason.Exists, $"{first.Path}: the master of slot {slot} of its file system is running") { Path = first.Path };
-        foreach ((int entry, ulong counter) in Counters(table))
-        {
-            // The daemon of a line may stand still, but on this host it holds the line's lock.
-            bool free = table.TryLock(entry, out IDisposable? held);
-            held?.Dispose();
-            if (!free || !before.TryGetValue(entry, out ulong then) || then != counter)
-                throw new FamfsException(ErrorReason.Exists, $"{first.Path}: a mount of its file system is alive (host table entry {entry})") { Path = first.Path };
-        }
-    }
-
-    private static Dictionary<int, ulong> Counters(HostTable table) =>
-        table.ReadInUse().Where(e => e.Line is not null).ToDictionary(e => e.Index, e => e.Line!.Counter);
-
-    private static void RequireNotGiven(ParseResult parsed, string why, params Option[] options)
-    {
-        foreach (Option option in options)
-        {
-            if (parsed.GetResult(option) is { Implicit: false })
-                throw CliOptions.Usage($"{option.Name}: {why}");
-        }
-    }
-
-    private static void Print(CliContext context, ParseResult parsed, Famfs2Superblock made, List<DaxDevice> devices)
-    {
-        if (!context.IsJson(parsed))
-        {
-            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{made.FileSystem}: famfs-2, {devices.Count} device(s), {devices.Sum(d => d.LengthBytes / made.UnitBytes * made.UnitBytes)} bytes, log of {made.LogLengthBytes}"));
-            return;
-        }
-        context.WriteJson(json =>
-        {
-            json.WriteStartObject();
-            json.WriteString("file_system_uuid", made.FileSystem);
-            json.WriteString("format", "famfs-2");
-            json.WriteString("system_uuid", made.System);
-            json.WriteNumber("log_length_bytes", made.LogLengthBytes);
-            WriteDevices(json, devices);
-            json.WriteEndObject();
-        });
-    }
+    private static string NamesOf(MediaFormats formats, MkfsChoices choice) =>
+        string.Join(", ", formats.All.Where(f => f.MkfsChoices.HasFlag(choice)).Select(f => f.Name));
 
     private static void WriteDevices(System.Text.Json.Utf8JsonWriter json, List<DaxDevice> devices)
     {
@@ -184,19 +130,25 @@ internal static class MkfsCommand
         json.WriteEndArray();
     }
 
-    private static void Print(CliContext context, ParseResult parsed, Superblock made, List<DaxDevice> devices, HostIdentity host)
+    private static void Print(CliContext context, ParseResult parsed, MkfsResult made, string format, List<DaxDevice> devices)
     {
         if (!context.IsJson(parsed))
         {
-            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{made.FileSystem}: {devices.Count} device(s), {devices.Sum(d => d.LengthBytes / MediaLayout.UnitBytes * MediaLayout.UnitBytes)} bytes"));
+            string remark = made.Remark.Length > 0 ? ", " + made.Remark : "";
+            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{made.FileSystem}: {format}{devices.Count} device(s), {devices.Sum(d => d.LengthBytes / made.UnitBytes * made.UnitBytes)} bytes{remark}"));
             return;
         }
         context.WriteJson(json =>
         {
             json.WriteStartObject();
             json.WriteString("file_system_uuid", made.FileSystem);
-            json.WriteString("label", made.Label);
-            json.WriteString("host_id", host.Host);
+            foreach ((string name, object value) in made.Facts)
+            {
+                if (value is long number)
+                    json.WriteNumber(name, number);
+                else
+                    json.WriteString(name, value.ToString());
+            }
             WriteDevices(json, devices);
             json.WriteEndObject();
         });

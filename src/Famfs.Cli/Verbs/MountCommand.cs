@@ -5,6 +5,7 @@ using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Interop;
+using Famfs.Core.Log;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -100,7 +101,7 @@ internal static class MountCommand
     private static async Task RequireSoundAsync(CliContext context, ParseResult parsed, string[] devices, CancellationToken cancel)
     {
         // What the kernel holds for its famfs, only the daemon can look at.
-        DeviceSearch search = new(devices, context.Environment.Clock);
+        DeviceSearch search = new(devices, context.Environment.Formats, context.Environment.Clock);
         DaxBinding binding = context.Environment.DaxBinding;
         if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
             return;

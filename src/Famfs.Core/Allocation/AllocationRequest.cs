@@ -29,10 +29,10 @@ public readonly record struct AllocationRequest
     /// <summary>Devices it may be on; null or empty: all.</summary>
     public IReadOnlyList<DeviceIndex>? Devices { get; init; }
 
-    /// <summary>Most simple extents of a contiguous file that no single run can hold: 1 to 32 (16 in
-    /// famfs-2); 0: 32.</summary>
+    /// <summary>Most simple extents of a contiguous file that no single run can hold: 1 to 32, fewer in
+    /// some formats; 0: 32.</summary>
     public int MaxExtents { get; init; }
 
-    /// <summary>Most strips of an interleaved file: 1 to 32 (16 in famfs-2); 0: 32.</summary>
+    /// <summary>Most strips of an interleaved file: 1 to 32, fewer in some formats; 0: 32.</summary>
     public int MaxStrips { get; init; }
 }

@@ -1,30 +1,12 @@
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
-using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 
 namespace Famfs.Core.Check;
-
-/// <summary>How bad a finding is.</summary>
-public enum FindingSeverity
-{
-    /// <summary>Something is lost, cannot be read, or contradicts itself.</summary>
-    Error,
-
-    /// <summary>Odd, but nothing depends on it.</summary>
-    Warning,
-}
-
-/// <summary>Something that a check found.</summary>
-/// <param name="Code">Stable name of the kind of finding.</param>
-/// <param name="Where">What it is about.</param>
-/// <param name="What">One line for people.</param>
-/// <param name="Severity">How bad it is.</param>
-public readonly record struct Finding(string Code, string Where, string What, FindingSeverity Severity = FindingSeverity.Error);
 
 /// <summary>What a check saw.</summary>
 /// <param name="Position">Last record read.</param>
@@ -35,7 +17,7 @@ public readonly record struct Finding(string Code, string Where, string What, Fi
 public sealed record CheckResult(LogPosition Position, long Files, long Directories, long UsedBytes, IReadOnlyList<Finding> Findings)
 {
     /// <summary>Format of the media; null when not even that could be told.</summary>
-    public FileSystemFormat? Format { get; init; }
+    public MediaFormat? Format { get; init; }
 
     /// <summary>Findings that can be made good without guessing.</summary>
     public IReadOnlyList<Repair> Repairs { get; init; } = [];
@@ -45,29 +27,32 @@ public sealed record CheckResult(LogPosition Position, long Files, long Director
 }
 
 /// <summary>
-/// Reads a file system of either format from its devices and checks what everybody relies on: superblocks, anchors
+/// Reads a file system of any format from its devices and checks what everybody relies on: superblocks, anchors
 /// or log header, every record, names, extents (inside their device, aligned, long enough, nobody else's),
 /// device table, hosts. Changes nothing; may run beside a master, and then sees a prefix.
 /// </summary>
 public sealed class FileSystemCheck : IReplayObserver
 {
-    private readonly Action<string> _phase;
-    private readonly List<Finding> _findings = [];
-    private readonly List<Repair> _repairs = [];
+    private readonly MediaFormats _formats;
+    private readonly CheckReport _report;
     private ExtentAllocator _space = new();
-    private Guid? _nativePrimary;
 
-    private FileSystemCheck(Action<string> phase) => _phase = phase;
+    private FileSystemCheck(MediaFormats formats, Action<string>? phase)
+    {
+        _formats = formats;
+        _report = new(phase);
+    }
 
-    /// <summary>Checks the file system of <paramref name="pool"/>.</summary>
-    public static CheckResult Run(DevicePool pool) => Run([.. pool.Present.Select(pool.Require)]);
+    /// <summary>Checks the file system of <paramref name="pool"/>. Each phase is told to <paramref name="phase"/> when it
+    /// begins.</summary>
+    public static CheckResult Run(DevicePool pool, Action<string>? phase = null) => Run([.. pool.Present.Select(pool.Require)], new([pool.Format]), phase);
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
     /// too.</summary>
-    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, Action<string>? phase = null)
+    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null)
     {
-        FileSystemCheck check = new(phase ?? (static _ => { }));
+        FileSystemCheck check = new(formats, phase);
         try
         {
             return check.RunAll(devices);
@@ -117,18 +102,16 @@ public sealed class FileSystemCheck : IReplayObserver
 
     private CheckResult RunAll(IReadOnlyList<DaxDevice> devices)
     {
-        _phase("superblocks");
+        _report.Begin("superblocks");
         foreach (DaxDevice device in devices)
         {
-            if (DevicePool.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Native && superblock!.IsPrimary)
-                _nativePrimary = superblock.FileSystem;
+            if (!_formats.All.Any(format => format.CheckSuperblock(device, devices, _report)))
+                Add("superblock", device.Path, _formats.Default.Explain(device).Message);
         }
-        foreach (DaxDevice device in devices)
-            CheckSuperblock(device);
         DevicePool pool;
         try
         {
-            pool = DevicePool.Open(devices);
+            pool = _formats.Open(devices);
         }
         catch (FamfsException error)
         {
@@ -137,32 +120,19 @@ public sealed class FileSystemCheck : IReplayObserver
             if (devices is [DaxDevice only] && cause.StartsWith(only.Path + ": ", StringComparison.Ordinal))
                 cause = cause[(only.Path.Length + 2)..];
             Add("unusable", string.Join(", ", devices.Select(d => d.Path)), cause);
-            // A damaged log header is the one thing that can be made good before the file system opens.
-            foreach (DaxDevice device in DevicePool.FindFamfs2First(devices))
-                Famfs2LogCheck.RunOnHeader(device, _findings, _repairs);
+            foreach (MediaFormat format in _formats.All)
+                format.CheckUnopened(devices, _report);
             return Result(default, 0, 0, 0, null);
         }
         _space = new(pool.UnitBytes);
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, this);
-        ILogReader reader = FileSystemLog.OpenReader(pool);
-        bool logIsBad = false;
-        if (pool.Format == FileSystemFormat.Native)
-        {
-            _phase("anchors");
-            CheckAnchors(pool);
-        }
-        else
-        {
-            _phase("log");
-            int before = _findings.Count;
-            Famfs2LogCheck.Run(pool.PrimaryDevice, _findings, _repairs);
-            logIsBad = _findings.Skip(before).Any(f => f.Severity == FindingSeverity.Error);
-        }
-        _phase("records");
+        LogCheck log = pool.Format.OpenCheck(pool);
+        bool logIsBad = log.CheckStructures(_report);
+        _report.Begin("records");
         bool complete = false;
         try
         {
-            complete = Replay(reader, state);
+            complete = Replay(log.Reader, state);
         }
         catch (FamfsException error) when (!logIsBad)
         {
@@ -175,92 +145,20 @@ public sealed class FileSystemCheck : IReplayObserver
         // Every log begins with the record of mkfs, so a tail before it has lost its line.
         if (complete && state.FileSystem is null)
             Add("log-empty", state.Position.ToString(), "the log does not even have the record that mkfs wrote: where it ends was lost, its files are not seen");
-        if (reader is Famfs2LogReader famfs2)
-        {
-            foreach (Famfs2Finding finding in famfs2.Translator.Findings)
-                Add(finding.Code, $"entry {finding.Index}", finding.Cause + (finding.PassedOver ? "; it has no effect" : ""), finding.PassedOver ? FindingSeverity.Error : FindingSeverity.Warning);
-            AddUnlisted(famfs2.Translator.PassedOverCount, "entries have no effect", FindingSeverity.Error);
-            AddUnlisted(famfs2.Translator.RemarkCount, "remarks on entries", FindingSeverity.Warning);
-        }
-        _phase("names");
+        log.CheckEntries(_report);
+        _report.Begin("names");
         CheckNames(state.Tree);
-        _phase("devices and hosts");
+        _report.Begin("devices and hosts");
         CheckDevices(pool, state);
-        if (pool.Format == FileSystemFormat.Native)
+        if (pool.Format.Limits.HasHostTable)
             CheckHosts(pool, state);
         return Result(state.Position, state.Tree.FileCount, state.Tree.DirectoryCount, state.UsedBytes, pool.Format);
     }
 
-    private CheckResult Result(LogPosition position, long files, long directories, long usedBytes, FileSystemFormat? format) =>
-        new(position, files, directories, usedBytes, _findings) { Format = format, Repairs = _repairs };
+    private CheckResult Result(LogPosition position, long files, long directories, long usedBytes, MediaFormat? format) =>
+        new(position, files, directories, usedBytes, _report.Findings) { Format = format, Repairs = _report.Repairs };
 
-    private void Add(string code, string where, string what, FindingSeverity severity = FindingSeverity.Error) => _findings.Add(new(code, where, what, severity));
-
-    private void AddUnlisted(long found, string what, FindingSeverity severity)
-    {
-        if (found > Famfs2Translator.MaxFindings)
-            Add("more", "log", $"{found - Famfs2Translator.MaxFindings} more {what}", severity);
-    }
-
-    private void CheckSuperblock(DaxDevice device)
-    {
-        if (device.LengthBytes < MediaLayout.UnitBytes)
-            return;
-        byte[][] copies = [new byte[MediaLayout.SuperblockBytes], new byte[MediaLayout.SuperblockBytes]];
-        long[] offsets = [0, MediaLayout.SuperblockCopyOffset];
-        SuperblockVerdict[] verdicts = new SuperblockVerdict[2];
-        Superblock?[] parsed = new Superblock?[2];
-        string[] causes = ["", ""];
-        for (int i = 0; i < 2; i++)
-        {
-            device.Invalidate(offsets[i], copies[i].Length);
-            device.Read(offsets[i], copies[i]);
-            verdicts[i] = Superblock.Parse(copies[i], out parsed[i], out causes[i]);
-        }
-        if (DevicePool.FindUnfinished(device) is { } unfinished && _nativePrimary == unfinished.FileSystem)
-        {
-            Add("migration", device.Path, "its file system became native, its own superblock did not: run `famfs migrate` again");
-            return;
-        }
-        if (verdicts[0] == SuperblockVerdict.Famfs2 || Superblock.LooksLikeFamfs2(copies[0]))
-        {
-            if (Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? famfs2, out string cause) is not SuperblockVerdict.Famfs2)
-                Add("superblock", device.Path, $"{cause}; famfs-2 has no second copy");
-            else if (famfs2!.System == Guid.Empty)
-                Add("system-uuid", device.Path, "the superblock names no system, so none may append; `famfs-master --take-over` makes it this one's", FindingSeverity.Warning);
-            return;
-        }
-        if (verdicts[0] == SuperblockVerdict.Native)
-        {
-            if (!copies[0].AsSpan().SequenceEqual(copies[1]))
-            {
-                Add("superblock-copy", $"{device.Path} at {offsets[1]}", $"the second copy differs from the first{(causes[1].Length > 0 ? $": {causes[1]}" : "")}");
-                _repairs.Add(new("superblock-copy", device, offsets[1], copies[0], "the second copy of the superblock is written from the first"));
-            }
-        }
-        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Native && Superblock.IsCopyOf(parsed[1]!, copies[0]))
-        {
-            Add("superblock", $"{device.Path} at 0", causes[0]);
-            _repairs.Add(new("superblock", device, 0, copies[1], "the superblock is written from its second copy"));
-        }
-        else
-        {
-            Add("superblock", device.Path, causes[0]);
-        }
-    }
-
-    private void CheckAnchors(DevicePool pool)
-    {
-        AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
-        for (int slot = 0; slot < Term.SlotCount; slot++)
-        {
-            SlotState state = anchors.ReadSlot(slot);
-            if (state.Unreadable)
-                Add("anchor", $"anchor slot {slot}", "is damaged and may hide a newer master: nobody may become master, hosts wait");
-            else if (state.Active is not null && (state.Claim is null || state.Claim.Value.Term < state.Active.Term))
-                Add("anchor-claim", $"anchor slot {slot}", $"term {state.Active.Term} is active, and its claim is gone");
-        }
-    }
+    private void Add(string code, string where, string what, FindingSeverity severity = FindingSeverity.Error) => _report.Add(code, where, what, severity);
 
     /// <summary>True: to its end.</summary>
     private bool Replay(ILogReader reader, ReplayState state)

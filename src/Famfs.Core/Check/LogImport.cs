@@ -1,8 +1,8 @@
 using Famfs.Core.Allocation;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Format.Famfs2;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -29,7 +29,7 @@ public static class LogImport
     /// <param name="MasterSlots">Hosts besides that of mkfs that had a master slot, and have none.</param>
     public sealed record Result(Superblock Superblock, long Files, long Directories, long Symlinks, long Attributes, long LeftOut, long Hosts, long MasterSlots)
     {
-        /// <summary>famfs-2: entries that had no effect.</summary>
+        /// <summary>Entries of another format that had no effect.</summary>
         public long PassedOver { get; init; }
     }
 
@@ -106,10 +106,8 @@ public static class LogImport
         {
             if (devices[i].LengthBytes < (long)state.Devices[i].LengthBytes)
                 throw new FamfsException(ErrorReason.BadSize, $"{devices[i].Path}: has {devices[i].LengthBytes} bytes, device {i} of the exported log {state.Devices[i].LengthBytes}") { Path = devices[i].Path, Limit = state.Devices[i].LengthBytes };
-            DevicePool.ReadSuperblock(devices[i], out Superblock? found, out _);
             // Force is for metadata that is lost; what is left of it says where the files' bytes are not.
-            Guid? known = found?.Device ?? (Famfs2Media.ReadSuperblock(devices[i], out Famfs2Superblock? famfs2, out _) == SuperblockVerdict.Famfs2 ? famfs2!.Device : null);
-            int own = known is { } uuid ? state.Devices.ToList().FindIndex(d => d.DeviceUuid.ToGuid("device uuid") == uuid) : -1;
+            int own = NativeMedia.FindDeviceUuid(devices[i]) is { } uuid ? state.Devices.ToList().FindIndex(d => d.DeviceUuid.ToGuid("device uuid") == uuid) : -1;
             if (own >= 0 && own != i)
                 throw new FamfsException(ErrorReason.BadRequest, $"{devices[i].Path}: is device {own} of the exported log, and given as device {i}; give all of them, in the order of their indices") { Path = devices[i].Path };
             FileSystemFormatter.RequireUsable(devices[i], MediaLayout.UnitBytes, force);
@@ -189,7 +187,7 @@ public static class LogImport
     }
 
     /// <summary>What is added to inode numbers. Those of a native log are kept, unless a device joined after files were made: its
-    /// superblock has one of the first numbers now, which a file may have. Those of famfs-2 begin where the native format
+    /// superblock has one of the first numbers now, which a file may have. Those of another format begin where the native format
     /// has its own things.</summary>
     private static ulong FindShift(ReplayState state, in TreeScope scope, ulong furtherDevices)
     {
@@ -218,7 +216,7 @@ public static class LogImport
             settings.Add((RecordType.AttributesSet, one.ToByteArray()));
             count++;
         }
-        // Times of famfs-2 are all 0.
+        // In a format without times they are all 0.
         if ((inode.Kind == InodeKind.Directory && inode.ModifyTimeNs != 0) || inode.AccessTimeNs != inode.ModifyTimeNs || inode.ChangeTimeNs != inode.ModifyTimeNs)
             settings.Add((RecordType.AttributesSet, new AttributesSet { TimeNs = inode.ChangeTimeNs, Inode = number, AccessTimeNs = inode.AccessTimeNs, ModifyTimeNs = inode.ModifyTimeNs }.ToByteArray()));
         return count;

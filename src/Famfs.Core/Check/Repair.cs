@@ -1,28 +1,13 @@
 using System.Text.Json;
 using Famfs.Core.Dax;
 using Famfs.Core.Interop;
+using Famfs.Core.Log;
 using Famfs.V1;
 
 namespace Famfs.Core.Check;
 
-/// <summary>Bytes that make a finding good.</summary>
-/// <param name="Code">Code of the finding.</param>
-/// <param name="Device">Where they go.</param>
-/// <param name="Offset">Device offset.</param>
-/// <param name="Bytes">What is stored.</param>
-/// <param name="What">One line for people.</param>
-public sealed record Repair(string Code, DaxDevice Device, long Offset, byte[] Bytes, string What)
-{
-    /// <summary>Offset and number of bytes that nothing counts any more after the repair, in pieces of
-    /// <see cref="UncoveredPieceBytes"/>: the next append writes over them, so the backup has them too.</summary>
-    public (long Offset, long LengthBytes) Uncovered { get; init; }
-
-    /// <summary>Bytes of a piece of <see cref="Uncovered"/>.</summary>
-    public int UncoveredPieceBytes { get; init; } = 1;
-}
-
 /// <summary>Carries repairs out: first what is there goes into a backup file, to the disk; then the bytes are stored,
-/// flushed and read back. The caller holds the master's place.</summary>
+/// flushed and read back. The caller holds a <see cref="MaintenanceLock"/>.</summary>
 public static class FileSystemRepair
 {
     /// <summary>Writes the backup, then the repairs. The backup is a JSON array of objects with device, offset and

@@ -36,8 +36,8 @@ public static class Crc32C
     }
 }
 
-/// <summary>CRC-32 as zlib computes it (reflected 0xEDB88320): "123456789" gives 0xCBF43926. The famfs-2
-/// structures and the part of the superblock that both formats share use it, zero-extended to 64 bits.</summary>
+/// <summary>CRC-32 as zlib computes it (reflected 0xEDB88320): "123456789" gives 0xCBF43926. The part
+/// of the superblock that all majors share uses it, zero-extended to 64 bits.</summary>
 public static class Crc32
 {
     private static readonly uint[] s_table = BuildTable();

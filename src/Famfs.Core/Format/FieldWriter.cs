@@ -3,7 +3,7 @@ using System.Buffers.Binary;
 namespace Famfs.Core.Format;
 
 /// <summary>Puts fields at stated offsets of a zeroed block.</summary>
-internal readonly ref struct FieldWriter(Span<byte> block)
+public readonly ref struct FieldWriter(Span<byte> block)
 {
     private readonly Span<byte> _block = block;
 
@@ -24,7 +24,7 @@ internal readonly ref struct FieldWriter(Span<byte> block)
 }
 
 /// <summary>Takes fields from stated offsets of a block.</summary>
-internal readonly ref struct FieldReader(ReadOnlySpan<byte> block)
+public readonly ref struct FieldReader(ReadOnlySpan<byte> block)
 {
     private readonly ReadOnlySpan<byte> _block = block;
 

@@ -18,6 +18,9 @@ public static class MediaLayout
     /// <summary>Allocation unit: 2 MiB, the size of a huge page.</summary>
     public const int UnitBytes = 2 << 20;
 
+    /// <summary>The unit of some file systems of the earlier format, which the native one never has.</summary>
+    public const int SmallUnitBytes = 4096;
+
     /// <summary>Bytes of a superblock copy that are written and checked.</summary>
     public const int SuperblockBytes = 4096;
 

@@ -5,11 +5,11 @@ namespace Famfs.Core.Format;
 /// <summary>What the first bytes of a device say it is.</summary>
 public enum SuperblockVerdict
 {
-    /// <summary>A superblock of the native format, intact.</summary>
-    Native,
+    /// <summary>A superblock of the format that is asked for, intact.</summary>
+    Good,
 
-    /// <summary>A superblock of the famfs-2 format, intact.</summary>
-    Famfs2,
+    /// <summary>A superblock of another known major of the format, its head intact.</summary>
+    OtherMajor,
 
     /// <summary>All zero: never formatted.</summary>
     Blank,
@@ -20,7 +20,7 @@ public enum SuperblockVerdict
     /// <summary>The famfs magic, but a checksum, a reserved byte or a field is wrong.</summary>
     Damaged,
 
-    /// <summary>Native, but with an incompatible feature that this version does not know.</summary>
+    /// <summary>Of a version, or with an incompatible feature, that is not known here.</summary>
     Unsupported,
 }
 
@@ -28,8 +28,8 @@ public enum SuperblockVerdict
 /// The superblock of the native format: written once by mkfs (device 0) or AddDevice (others), never
 /// changed. Two copies, at 0 and at <see cref="MediaLayout.SuperblockCopyOffset"/>.
 /// <code>
-///    0   8  magic 0x87B282FF             the first 104 bytes are laid out as in famfs-2, so that
-///    8   8  version 1000                 existing tools see version and major and refuse
+///    0   8  magic 0x87B282FF             the first 104 bytes are those of all majors (<see cref="SuperblockHead"/>),
+///    8   8  version 1000                 so that existing tools see version and major and refuse
 ///   16   8  offset of the first segment
 ///   24   8  length of the first segment
 ///   32   8  unit bytes
@@ -61,16 +61,10 @@ public enum SuperblockVerdict
 /// </code>
 /// Stay in step with docs/format.md and tests/golden/native.
 /// </summary>
-public sealed record Superblock
+public sealed record Superblock : DeviceIdentity
 {
-    /// <summary>Magic of both formats.</summary>
-    public const ulong Magic = 0x87B282FF;
-
     /// <summary>Version word of the native format.</summary>
     public const ulong NativeVersion = 1000;
-
-    /// <summary>Version word of famfs-2.</summary>
-    public const ulong Famfs2Version = 48;
 
     /// <summary>Features that a reader must know; none yet.</summary>
     public const ulong KnownIncompatible = 0;
@@ -84,26 +78,21 @@ public sealed record Superblock
     private const int ExtensionOffset = 512;
     private const int ExtensionBytes = 512;
     private const int SharedBytes = 200;
+    private const uint Major = 3;
+
+    /// <summary>Version word and major of the format of the existing C tools, which the head tells apart from this one.</summary>
+    private const ulong OtherVersion = 48;
+    private const uint OtherMajor = 2;
     private const ulong ExtensionMagic = 0x0033_5853_464D_4146; // "FAMFSX3\0"
 
-    public required Guid FileSystem { get; init; }
-    public required Guid Device { get; init; }
     public required Guid MkfsHost { get; init; }
-    public required DeviceIndex Index { get; init; }
-
-    /// <summary>Usable bytes: a multiple of the unit.</summary>
-    public required long DeviceLengthBytes { get; init; }
-    public required bool Coherent { get; init; }
-    public string DeviceName { get; init; } = "";
-    public string Label { get; init; } = "";
     public long CreatedNs { get; init; }
-    public ulong Generation { get; init; } = 1;
     public ulong IncompatibleFeatures { get; init; }
     public ulong ReadOnlyCompatibleFeatures { get; init; }
     public ulong CompatibleFeatures { get; init; }
 
-    /// <summary>Device 0 only: a whole unit. mkfs puts it at <see cref="MediaLayout.HostTableOffset"/>; where a
-    /// famfs-2 log was, it is somewhere else.</summary>
+    /// <summary>Device 0 only: a whole unit. mkfs puts it at <see cref="MediaLayout.HostTableOffset"/>; where
+    /// the log of a migrated file system was, it is somewhere else.</summary>
     public long HostTableOffset { get; init; } = MediaLayout.HostTableOffset;
 
     /// <summary>Device 0 only; 0 elsewhere.</summary>
@@ -130,12 +119,12 @@ public sealed record Superblock
         block = block[..MediaLayout.SuperblockBytes];
         block.Clear();
         FieldWriter w = new(block);
-        w.U64(0, Magic);
+        w.U64(0, SuperblockHead.Magic);
         w.U64(8, NativeVersion);
         w.I64(16, FirstSegmentOffset);
         w.I64(24, FirstSegmentLengthBytes);
         w.U64(32, MediaLayout.UnitBytes);
-        w.U32(40, 3);
+        w.U32(40, Major);
         w.U32(44, 0);
         w.Uuid(48, FileSystem);
         w.Uuid(64, Device);
@@ -175,14 +164,14 @@ public sealed record Superblock
     }
 
     /// <summary>Judges <paramref name="block"/> (<see cref="MediaLayout.SuperblockBytes"/> bytes); gives the
-    /// superblock when the verdict is <see cref="SuperblockVerdict.Native"/>, else a one-line cause.</summary>
+    /// superblock when the verdict is <see cref="SuperblockVerdict.Good"/>, else a one-line cause.</summary>
     public static SuperblockVerdict Parse(ReadOnlySpan<byte> block, out Superblock? superblock, out string cause)
     {
         superblock = null;
         cause = "";
         block = block[..MediaLayout.SuperblockBytes];
         FieldReader r = new(block);
-        if (r.U64(0) != Magic)
+        if (r.U64(0) != SuperblockHead.Magic)
         {
             if (r.U64(ExtensionOffset) == ExtensionMagic)
             {
@@ -193,19 +182,19 @@ public sealed record Superblock
             cause = blank ? "not formatted" : "not a famfs device";
             return blank ? SuperblockVerdict.Blank : SuperblockVerdict.Foreign;
         }
-        if (r.U64(96) != Crc32.Compute(block[..96]))
+        if (!SuperblockHead.TryParse(block, out SuperblockHead head))
         {
             cause = "superblock checksum is wrong";
             return SuperblockVerdict.Damaged;
         }
-        if (r.U64(8) == Famfs2Version && r.U32(40) == 2)
+        if (head is { Version: OtherVersion, Major: OtherMajor })
         {
-            cause = "famfs-2 format";
-            return SuperblockVerdict.Famfs2;
+            cause = $"format of major {OtherMajor}, not {Major}";
+            return SuperblockVerdict.OtherMajor;
         }
-        if (r.U64(8) != NativeVersion || r.U32(40) != 3)
+        if (head is not { Version: NativeVersion, Major: Major })
         {
-            cause = $"unknown format version {r.U64(8)}, major {r.U32(40)}";
+            cause = $"unknown format version {head.Version}, major {head.Major}";
             return SuperblockVerdict.Unsupported;
         }
 
@@ -255,15 +244,15 @@ public sealed record Superblock
             return SuperblockVerdict.Damaged;
         }
         superblock = parsed;
-        return SuperblockVerdict.Native;
+        return SuperblockVerdict.Good;
     }
 
-    /// <summary>True when a block, intact or not, says in version or major that it is of famfs-2.</summary>
-    public static bool LooksLikeFamfs2(ReadOnlySpan<byte> block)
+    /// <summary>True when a block, intact or not, says in version or major that it is of the other known major.</summary>
+    public static bool LooksLikeOtherMajor(ReadOnlySpan<byte> block)
     {
         FieldReader r = new(block);
         // Migration makes a superblock native by one store of the version word; no damage of one bit does.
-        return r.U64(8) != NativeVersion && (r.U64(8) == Famfs2Version || r.U32(40) == 2);
+        return r.U64(8) != NativeVersion && (r.U64(8) == OtherVersion || r.U32(40) == OtherMajor);
     }
 
     /// <summary>The damaged first copy <paramref name="block"/> still names the file system or the device of the second copy
@@ -280,7 +269,7 @@ public sealed record Superblock
         new(verdict switch
         {
             SuperblockVerdict.Damaged => ErrorReason.MediaCorrupt,
-            SuperblockVerdict.Unsupported or SuperblockVerdict.Famfs2 => ErrorReason.NotSupportedByFormat,
+            SuperblockVerdict.Unsupported or SuperblockVerdict.OtherMajor => ErrorReason.NotSupportedByFormat,
             _ => ErrorReason.WrongFilesystem,
         }, $"{path}: {cause}")
         { Path = path };

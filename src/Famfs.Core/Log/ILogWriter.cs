@@ -17,27 +17,17 @@ public interface ILogWriter
     /// <summary>Log offset behind it, bytes.</summary>
     long Tail { get; }
 
-    /// <summary>Id of the segment being written.</summary>
+    /// <summary>Id that frames of the place being written are seeded with.</summary>
     ulong SegmentId { get; }
 
-    /// <summary>Segments of the generation.</summary>
-    int SegmentCount { get; }
-
-    /// <summary>Seed of the frames' CRCs in the segment being written.</summary>
-    uint Seed { get; }
-
-    /// <summary>Bytes of frames that still fit in the segment being written.</summary>
-    long RemainingBytes { get; }
-
-    /// <summary>Bytes of frames the segment being written can hold in all; 0 when it is the only one there can be.</summary>
-    long SegmentCapacityBytes { get; }
-
-    /// <summary>Space that earlier terms reserved and left empty, when the term began: the place for the next segment. Null:
-    /// there is none worth it.</summary>
-    SegmentSpace? Spare { get; }
+    /// <summary>Seed of the frames' CRCs in the place being written.</summary>
+    uint Seed => Crc32C.Seed(Position.FileSystem, Position.Generation, SegmentId);
 
     /// <summary>Records that still fit in the log; <see cref="long.MaxValue"/> where only space limits them.</summary>
     long RemainingRecords { get; }
+
+    /// <summary>How the log grows; null: it does not, and bytes of frames do not limit it.</summary>
+    ISegmentedLog? Segments { get; }
 
     /// <summary>Publishes a batch and checks that nobody has taken over; an empty one only checks. Throws
     /// NOT_MASTER when somebody has, MEDIA_CORRUPT when memory failed: then nothing of the batch may be
@@ -47,9 +37,6 @@ public interface ILogWriter
     /// <summary>Checks that nobody has taken over; throws NOT_MASTER otherwise, now and ever after.</summary>
     void Check();
 
-    /// <summary>Goes on in a reserved extent.</summary>
-    void Advance(SegmentSpace extent);
-
-    /// <summary>Shows others that this master lives.</summary>
+    /// <summary>Checks, then shows others that this master lives, as far as the format can.</summary>
     void Tick(ulong counter);
 }

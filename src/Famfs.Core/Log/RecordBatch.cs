@@ -40,7 +40,7 @@ public sealed class RecordBatch(int capacityBytes = MediaLayout.MaxBatchBytes)
     }
 
     /// <summary>True when the frames were made to stand behind <paramref name="last"/> in that segment.</summary>
-    internal bool Continues(LogSequence last, Term term, uint seed) => _before == last && _term == term && _seed == seed;
+    public bool Continues(LogSequence last, Term term, uint seed) => _before == last && _term == term && _seed == seed;
 
     /// <summary>Room for a payload of at most <paramref name="maxBytes"/>; follow with <see cref="Commit"/>.</summary>
     public Span<byte> Reserve(int maxBytes)

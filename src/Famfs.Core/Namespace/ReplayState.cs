@@ -110,10 +110,10 @@ public sealed class ReplayState : IDisposable
     /// <summary>Next inode number to give. Owner's thread.</summary>
     public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
 
-    /// <summary>famfs-2: entries that have no effect. Owner's thread.</summary>
+    /// <summary>Entries of another format that have no effect. Owner's thread.</summary>
     public long PassedOverCount { get; private set; }
 
-    /// <summary>famfs-2: extents of files that have no effect, which may overlap anything. Existing tools see those files, so
+    /// <summary>Extents of files in such entries, which may overlap anything. Existing tools see those files, so
     /// what is free of this space is not given away. Owner's thread.</summary>
     public IReadOnlyList<MapExtent> WithheldExtents => _withheld;
 
@@ -285,8 +285,8 @@ public sealed class ReplayState : IDisposable
     {
         if (_tables.FileSystem is not null)
             throw Contradiction("a second FileSystemCreated", null);
-        // Units of 4 KiB are of famfs-2, whose generation is 0.
-        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == Format.Famfs2.Famfs2Layout.SmallUnitBytes && r.Generation == 0);
+        // Units of 4 KiB are of a format without generations.
+        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == MediaLayout.SmallUnitBytes && r.Generation == 0);
         if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != Position.Generation || !unitFits)
             throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
         Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
@@ -306,7 +306,7 @@ public sealed class ReplayState : IDisposable
         if (r.Index == 0)
         {
             FileSystemCreated created = _tables.FileSystem ?? throw Contradiction("a device before the file system", null);
-            // famfs-2 has no host table.
+            // A format without generations has no host table.
             if (created.HostTable is not null || created.Generation != 0)
                 MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }

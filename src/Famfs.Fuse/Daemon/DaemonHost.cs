@@ -49,7 +49,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
     private readonly IReadOnlyList<string> _heldPaths;
     private FuseMount _mount = null!;
     private FuseConnections _connections = null!;
-    private readonly Dictionary<string, Superblock> _givenLate = []; // upkeep thread
+    private readonly Dictionary<string, DeviceIdentity> _givenLate = []; // upkeep thread
     private long _loggedRefusedMaps; // upkeep thread
     private bool _loggedForeignMaps; // upkeep thread
     private bool _loggedDamage; // upkeep thread
@@ -64,7 +64,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
         // From here on only those of this file system, its first device first.
         _heldPaths = heldPaths.Count == 0 ? [] : [.. replica.Pool.Present.Select(index => replica.Pool.Require(index).Path)];
         if (KernelHolds)
-            replica.Rehost(replica.Pool.Reopen((index, superblock) => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(index).Path), index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this)));
+            replica.Rehost(replica.Pool.Reopen(device => new MountedDaxDevice(Path.GetFullPath(replica.Pool.Require(device.Index).Path), device.Index, device.DeviceLengthBytes, device.Coherent, readOnly: false, this)));
 
         _options = options;
         _readOnly = options.ReadOnly;
@@ -99,7 +99,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            DeviceSearch devices = new(options.Devices, TimeProvider.System);
+            DeviceSearch devices = new(options.Devices, options.Formats, TimeProvider.System);
             ILogger log = logging.CreateLogger("Famfs.Fuse");
             IReadOnlyList<string> heldPaths = FindHeldByKernel(options, devices);
             KernelHeldDevices? held = heldPaths.Count == 0 ? null : KernelHeldDevices.Open(heldPaths, devices.Required.Count, options.ForcedDialect, options.PushIoctl);
@@ -107,7 +107,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
             DaemonHost daemon;
             try
             {
-                DevicePool pool = held is null ? devices.Open() : held.OpenPool();
+                DevicePool pool = held is null ? devices.Open() : held.OpenPool(options.Formats);
                 replica = new(pool, host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
                 if (replica.Bootstrap() is { } damage)
                 {
@@ -304,31 +304,31 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
 
     private bool TryAttachHeld(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, string path, out DeviceIndex index)
     {
-        Superblock? superblock;
+        DeviceIdentity? identity;
         KernelDevice? given = _kernelDevices.All.FirstOrDefault(device => device.Path == path);
         if (given is null)
         {
             using KernelHeldDevices held = KernelHeldDevices.Open([path], required: 0, _options.ForcedDialect, _options.PushIoctl);
-            superblock = held.ReadSuperblock();
-            if (superblock is null && held.FirstCause.Length > 0)
+            identity = held.ReadIdentity(_options.Formats);
+            if (identity is null && held.FirstCause.Length > 0)
                 throw new FamfsException(ErrorReason.DeviceMissing, held.FirstCause) { Path = path };
         }
         else
         {
             // Given to the kernel before, when it did not take it yet.
-            superblock = _givenLate.GetValueOrDefault(path);
+            identity = _givenLate.GetValueOrDefault(path);
         }
-        index = superblock?.Index ?? default;
-        if (superblock is null || superblock.FileSystem != pool.Primary.FileSystem
-            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == superblock.Device && d.Index == superblock.Index.Value))
+        index = identity?.Index ?? default;
+        if (identity is null || identity.FileSystem != pool.Primary.FileSystem
+            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
             return false;
         if (given is null)
         {
             // In dialect D the kernel takes it here; in the others it asks when the first file is opened, which is below.
-            KernelHeldDevices.RetryWhileHeld(() => _kernelDevices.Add(path, superblock.DeviceLengthBytes, superblock.Index));
-            _givenLate[path] = superblock;
+            KernelHeldDevices.RetryWhileHeld(() => _kernelDevices.Add(path, identity.DeviceLengthBytes, identity.Index));
+            _givenLate[path] = identity;
         }
-        var device = new MountedDaxDevice(path, superblock.Index, superblock.DeviceLengthBytes, superblock.Coherent, readOnly: false, this);
+        var device = new MountedDaxDevice(path, identity.Index, identity.DeviceLengthBytes, identity.Coherent, readOnly: false, this);
         try
         {
             KernelHeldDevices.RetryWhileHeld(() => device.Invalidate(0, DaxDevice.LineBytes));
@@ -401,7 +401,7 @@ internal sealed class DaemonHost : IDeviceResolver, ICapacity, IDevicePieces
                 return true;
             }
             using KernelHeldDevices held = KernelHeldDevices.Open(_heldPaths, 1, _options.ForcedDialect, _options.PushIoctl);
-            _registration.End(held.OpenPool());
+            _registration.End(held.OpenPool(_options.Formats));
             return true;
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)

@@ -14,7 +14,7 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "this host has never been registered: names are served, files cannot be opened until a master is reached")]
     public static partial void Unregistered(ILogger logger);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "a famfs-2 file system has no host table: files can be opened, and nobody can tell which hosts hold them")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the format of this file system has no host table: files can be opened, and nobody can tell which hosts hold them")]
     public static partial void NoHostTable(ILogger logger);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} entries of the log have no effect here, though other tools may show files for them; `famfs check` says why")]

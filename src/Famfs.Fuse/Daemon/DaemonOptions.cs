@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Log;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 
@@ -7,8 +8,11 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>What a daemon is started with.</summary>
 internal sealed record DaemonOptions
 {
-    /// <summary>Where the devices are on this host (<see cref="Core.Dax.DeviceSearch"/>); one is device 0.</summary>
+    /// <summary>Where the devices are on this host (<see cref="Core.Log.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
+
+    /// <summary>The formats that can be mounted.</summary>
+    public required MediaFormats Formats { get; init; }
 
     /// <summary>Where to mount: an existing directory.</summary>
     public required string MountPoint { get; init; }

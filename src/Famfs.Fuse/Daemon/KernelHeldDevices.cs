@@ -4,6 +4,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -59,18 +60,17 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
     }
 
     /// <summary>The pool of the file system that the required devices belong to, or the only one of which a first device is
-    /// here; other devices are passed over. Its devices stay this object's. Errors as of <see cref="DevicePool.Open"/>.</summary>
-    public DevicePool OpenPool()
+    /// here; other devices are ignored. Its devices stay this object's. Errors as of <see cref="MediaFormats.Open"/>.</summary>
+    public DevicePool OpenPool(MediaFormats formats)
     {
         if (_required == _devices.Count)
-            return DevicePool.Open(_devices);
-        IReadOnlyList<DaxDevice> own = DevicePool.SelectOwn(_devices, _required);
-        return own.Count > 0 ? DevicePool.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
+            return formats.Open(_devices);
+        IReadOnlyList<DaxDevice> own = formats.SelectOwn(_devices, _required);
+        return own.Count > 0 ? formats.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
     }
 
-    /// <summary>Superblock of the one device that was opened; null when it was not taken or has none.</summary>
-    public Superblock? ReadSuperblock() =>
-        _devices is [var only] && DevicePool.ReadSuperblock(only, out Superblock? superblock, out _) == SuperblockVerdict.Native ? superblock : null;
+    /// <summary>What the one device that was opened says it is; null when it was not taken or does not say.</summary>
+    public DeviceIdentity? ReadIdentity(MediaFormats formats) => _devices is [var only] ? formats.Recognize(only)?.Identity : null;
 
     /// <summary>Repeats <paramref name="open"/> while the kernel says that a device is held, a bounded time.</summary>
     public static void RetryWhileHeld(Action open)

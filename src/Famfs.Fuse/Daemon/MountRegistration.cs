@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
 using Famfs.V1;
@@ -43,9 +43,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
-    /// <summary>False in a format without a host table (famfs-2): there is nothing to register in, and nothing is
+    /// <summary>False in a format without a host table: there is nothing to register in, and nothing is
     /// ever reused that a registration could protect.</summary>
-    public bool IsNeeded => replica.Pool.Format != FileSystemFormat.Famfs2;
+    public bool IsNeeded => replica.Pool.Format.Limits.HasHostTable;
 
     /// <summary>True when OPEN is answered.</summary>
     public bool IsOpen => _open || !IsNeeded;

@@ -1,7 +1,5 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
-using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
@@ -51,8 +49,8 @@ internal sealed class Replica : IReplayObserver, IDisposable
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         _state = new(start, hashKey, this);
-        _reader = FileSystemLog.OpenReader(pool);
-        Files = new(_state, pool.SystemInodes.Meta);
+        _reader = pool.Format.OpenReader(pool);
+        Files = new(_state, pool.Format.SystemInodes.Meta);
         _reading = _state.Tree.RegisterReader();
         _position = new(start);
         Notified = start;
@@ -129,7 +127,7 @@ internal sealed class Replica : IReplayObserver, IDisposable
         {
             DevicePool before = Pool;
             Pool = pool;
-            _reader = FileSystemLog.OpenReader(pool);
+            _reader = pool.Format.OpenReader(pool);
             _readerBehind = true;
             return before;
         }
@@ -164,8 +162,8 @@ internal sealed class Replica : IReplayObserver, IDisposable
             try
             {
                 verdict = _reader.Poll(out block);
-                // A famfs-2 log never gets shorter; one that is was made anew, and its entries are not what follows here.
-                if (verdict == PollVerdict.Diverged && Pool.Format == FileSystemFormat.Famfs2)
+                // Without terms there is one history. A log that is shorter was made anew, and its entries are not what follows here.
+                if (verdict == PollVerdict.Diverged && !Pool.Format.Limits.HasTerms)
                     throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: the log has fewer entries than were read from it: somebody has rewritten it") { Path = Pool.PrimaryDevice.Path };
             }
             catch (FamfsException error) when (error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat or ErrorReason.WrongFilesystem)

@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Text.Json;
 using Famfs.Cli.Verbs;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
-using Famfs.Core.Format.Famfs2;
+using Famfs.Famfs2;
+using Famfs.Famfs2.Codec;
 using Xunit;
 
 namespace Famfs.Cli.Tests.Verbs;

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Famfs.Cli.Verbs;
 using Famfs.Core.Dax;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 
 namespace Famfs.Cli.Tests.Verbs;
@@ -237,6 +238,7 @@ public sealed class DaxCommandTests : IDisposable
         using StringWriter error = new() { NewLine = "\n" };
         CliEnvironment environment = new()
         {
+            Formats = TestFormats.All,
             Out = output,
             Error = error,
             Variable = _ => null,

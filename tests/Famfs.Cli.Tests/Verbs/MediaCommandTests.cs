@@ -1,10 +1,10 @@
 using System.Text;
 using System.Text.Json;
 using Famfs.Cli.Verbs;
-using Famfs.Core.Check;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
-using Famfs.Core.Format.Famfs2;
+using Famfs.Famfs2;
+using Famfs.Famfs2.Codec;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Famfs2;
 using Xunit;
 
@@ -158,7 +158,7 @@ public sealed class MediaCommandTests : IDisposable
     public async Task Migrate_leaves_alone_what_this_host_has_mounted()
     {
         byte[] before = File.ReadAllBytes(_device);
-        using (DevicePool.Open([DaxDevice.Open(_device, readOnly: true)]))
+        using (TestFormats.All.Open([DaxDevice.Open(_device, readOnly: true)]))
             Assert.Contains("is in use by a master, a mount or a tool of this host", await RequireAsync(4, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device), StringComparison.Ordinal);
         Assert.True(before.AsSpan().SequenceEqual(File.ReadAllBytes(_device)));
         await RequireAsync(0, "migrate", "--host-state", _directory, "--system-uuid-file", _system, _device);

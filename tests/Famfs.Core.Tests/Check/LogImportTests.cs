@@ -1,10 +1,11 @@
 using System.Text;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
+using Famfs.TestSupport;
 using Famfs.V1;
 using Google.Protobuf;
 using Xunit;
@@ -51,7 +52,7 @@ public sealed class LogImportTests : IDisposable
         using ReplayState after = Read(blank);
         Assert.Equal(Describe(before), Describe(after));
         Assert.Equal((3U, "kept"), (after.Policy.DialectFloor, after.FileSystem!.Label));
-        Assert.Empty(FileSystemCheck.Run([blank], null).Findings);
+        Assert.Empty(FileSystemCheck.Run([blank], TestFormats.All).Findings);
     }
 
     [Fact]
@@ -69,7 +70,7 @@ public sealed class LogImportTests : IDisposable
         using DaxDevice further = NewDevice("further");
         LogImport.Result result = LogImport.Run([first, further], before, new() { Host = Host, Clock = TimeProvider.System });
         Assert.Equal((1, superblock.Generation + 1), (result.Files, result.Superblock.Generation));
-        CheckResult check = FileSystemCheck.Run([first, further], null);
+        CheckResult check = FileSystemCheck.Run([first, further], TestFormats.All);
         Assert.Empty(check.Findings);
         Assert.Equal(1, check.Files);
     }
@@ -129,7 +130,7 @@ public sealed class LogImportTests : IDisposable
         using DaxDevice made = NewDevice("made");
         FileSystemFormatter.Format([made], new() { Host = Host, Clock = TimeProvider.System });
         using ReplayState before = Read(made);
-        using DevicePool user = DevicePool.Open([DaxDevice.Open(made.Path)]);
+        using DevicePool user = TestFormats.All.Open([DaxDevice.Open(made.Path)]);
         using DaxDevice again = DaxDevice.Open(made.Path);
         FamfsException error = Assert.Throws<FamfsException>(() => LogImport.Run([again], before, new() { Host = Host, Clock = TimeProvider.System, Force = true }));
         Assert.Equal(ErrorReason.Exists, error.Reason);
@@ -165,8 +166,8 @@ public sealed class LogImportTests : IDisposable
 
     private static ReplayState Read(DaxDevice device)
     {
-        DevicePool pool = DevicePool.Open([device]); // the device is the caller's
-        ILogReader reader = FileSystemLog.OpenReader(pool);
+        DevicePool pool = TestFormats.All.Open([device]); // the device is the caller's
+        ILogReader reader = pool.Format.OpenReader(pool);
         ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default);
         while (reader.Poll(out LogBlock block) == PollVerdict.Records)
             state.ApplyFrames(block.Frames.Span);

@@ -2,6 +2,8 @@ using System.Globalization;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.V1;
 using Xunit;
@@ -154,7 +156,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         using (DaxDevice b = DaxDevice.Open(second.Path))
         {
             fileSystem = FileSystemFormatter.Format([a, b], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
-            using DevicePool pool = DevicePool.Open([a, b]);
+            using DevicePool pool = TestFormats.All.Open([a, b]);
             uuids = [pool.FindUuid(new(0))!.Value, pool.FindUuid(new(1))!.Value];
         }
         Cut(first.Path, "superblock", 0, 0, Unit);
@@ -164,9 +166,9 @@ public sealed class MountedDaxDeviceTests : IDisposable
         _pieces.RootAttributes["user.famfs.uuid"] = fileSystem.ToString();
         _pieces.RootAttributes["user.famfs.dialect"] = "B";
         _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuids[0]} /dev/dax0.0\n1 {uuids[1]} /dev/dax1.0\n";
-        MetaDirectory meta = new(_pieces.MountPoint, readOnly: false, _pieces.ReadAttribute, TimeProvider.System);
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: false, TestFormats.All, _pieces.ReadAttribute, TimeProvider.System);
 
-        using (DevicePool through = DevicePool.Open(meta.OpenDevices()))
+        using (DevicePool through = TestFormats.All.Open(meta.OpenDevices()))
         {
             Assert.Equal(fileSystem, through.Primary.FileSystem);
             Assert.Equal(16 * Unit, through.Require(new(0)).LengthBytes);
@@ -176,7 +178,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
             Assert.Empty(new HostTable(through).ReadInUse());
         }
 
-        Assert.Equal(uuids[1], DevicePool.RequireSuperblock(Assert.Single(meta.OpenDevices([uuids[1]])), wholeDevice: true).Device);
+        Assert.Equal(uuids[1], NativeMedia.RequireSuperblock(Assert.Single(meta.OpenDevices([uuids[1]]))).Device);
 
         _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuids[0]} /dev/dax0.0\n1 {uuids[0]} /dev/dax1.0\n";
         FamfsException wrong = Assert.Throws<FamfsException>(() => meta.OpenDevices());
@@ -198,7 +200,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         _pieces.RootAttributes["user.famfs.dialect"] = "stock";
         _pieces.RootAttributes["user.famfs.uuid"] = fileSystem.ToString();
         _pieces.RootAttributes["user.famfs.devices"] = $"0 {uuid} {file.Path}\n";
-        MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, _pieces.ReadAttribute, TimeProvider.System);
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, TestFormats.All, _pieces.ReadAttribute, TimeProvider.System);
         using (DaxDevice device = Assert.Single(meta.OpenDevices()))
         {
             Assert.IsType<MappedDaxDevice>(device);
@@ -219,7 +221,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
     public void Space_that_the_mount_does_not_learn_of_in_time_is_an_error_that_names_it()
     {
         ManualClock clock = new();
-        MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, _pieces.ReadAttribute, clock);
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: true, TestFormats.All, _pieces.ReadAttribute, clock);
         Assert.False(meta.TryFind(new(0), 5 * Unit, out _));
         Assert.Contains(_pieces.MountPoint, meta.DescribeAbsence(new(0), 5 * Unit), StringComparison.Ordinal);
 

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Famfs.Core.Format;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.Core.Tests.Format;

@@ -1,4 +1,5 @@
 using Famfs.Core.Format;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 using Xunit;
 
@@ -144,7 +145,7 @@ internal static class NativeSamples
     }
 
     private static object? ParseSuperblock(byte[] bytes) =>
-        Superblock.Parse(bytes, out Superblock? superblock, out _) == SuperblockVerdict.Native ? superblock : null;
+        Superblock.Parse(bytes, out Superblock? superblock, out _) == SuperblockVerdict.Good ? superblock : null;
 
     private static byte[] FormatFrame()
     {

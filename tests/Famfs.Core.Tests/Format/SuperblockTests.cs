@@ -8,30 +8,30 @@ namespace Famfs.Core.Tests.Format;
 public sealed class SuperblockTests
 {
     [Fact]
-    public void Verdicts_tell_blank_foreign_famfs2_damaged_and_newer_apart()
+    public void Verdicts_tell_blank_foreign_other_majors_damaged_and_newer_apart()
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         Assert.Equal(SuperblockVerdict.Blank, Parse(block));
         block[2000] = 1;
         Assert.Equal(SuperblockVerdict.Foreign, Parse(block));
 
-        byte[] famfs2 = new byte[MediaLayout.SuperblockBytes];
-        BinaryPrimitives.WriteUInt64LittleEndian(famfs2, Superblock.Magic);
-        BinaryPrimitives.WriteUInt64LittleEndian(famfs2.AsSpan(8), Superblock.Famfs2Version);
-        BinaryPrimitives.WriteUInt32LittleEndian(famfs2.AsSpan(40), 2);
-        BinaryPrimitives.WriteUInt64LittleEndian(famfs2.AsSpan(96), Crc32.Compute(famfs2.AsSpan(0, 96)));
-        Assert.Equal(SuperblockVerdict.Famfs2, Parse(famfs2));
-        famfs2[20] ^= 1;
-        Assert.Equal(SuperblockVerdict.Damaged, Parse(famfs2));
+        byte[] other = new byte[MediaLayout.SuperblockBytes];
+        BinaryPrimitives.WriteUInt64LittleEndian(other, SuperblockHead.Magic);
+        BinaryPrimitives.WriteUInt64LittleEndian(other.AsSpan(8), 48);
+        BinaryPrimitives.WriteUInt32LittleEndian(other.AsSpan(40), 2);
+        BinaryPrimitives.WriteUInt64LittleEndian(other.AsSpan(96), Crc32.Compute(other.AsSpan(0, 96)));
+        Assert.Equal(SuperblockVerdict.OtherMajor, Parse(other));
+        other[20] ^= 1;
+        Assert.Equal(SuperblockVerdict.Damaged, Parse(other));
 
         Assert.Equal(SuperblockVerdict.Unsupported, Parse(Format(NativeSamples.Primary with { IncompatibleFeatures = 1 })));
-        Assert.Equal(SuperblockVerdict.Native, Parse(Format(NativeSamples.Primary with { CompatibleFeatures = ulong.MaxValue })));
+        Assert.Equal(SuperblockVerdict.Good, Parse(Format(NativeSamples.Primary with { CompatibleFeatures = ulong.MaxValue })));
     }
 
     [Fact]
     public void A_feature_for_writers_makes_it_read_only()
     {
-        Assert.Equal(SuperblockVerdict.Native, Superblock.Parse(Format(NativeSamples.Primary with { ReadOnlyCompatibleFeatures = 4 }), out Superblock? superblock, out _));
+        Assert.Equal(SuperblockVerdict.Good, Superblock.Parse(Format(NativeSamples.Primary with { ReadOnlyCompatibleFeatures = 4 }), out Superblock? superblock, out _));
         Assert.True(superblock!.ReadOnly);
         Assert.False(NativeSamples.Primary.ReadOnly);
     }
@@ -81,7 +81,7 @@ public sealed class SuperblockTests
     public void Names_are_cut_at_a_character_to_fit()
     {
         byte[] block = Format(NativeSamples.Primary with { Label = new string('ä', 40), DeviceName = new string('x', 100) });
-        Assert.Equal(SuperblockVerdict.Native, Superblock.Parse(block, out Superblock? read, out _));
+        Assert.Equal(SuperblockVerdict.Good, Superblock.Parse(block, out Superblock? read, out _));
         Assert.Equal(new string('ä', 31), read!.Label);
         Assert.Equal(new string('x', 63), read.DeviceName);
     }
@@ -89,7 +89,7 @@ public sealed class SuperblockTests
     [Theory]
     [InlineData(SuperblockVerdict.Blank, ErrorReason.WrongFilesystem)]
     [InlineData(SuperblockVerdict.Foreign, ErrorReason.WrongFilesystem)]
-    [InlineData(SuperblockVerdict.Famfs2, ErrorReason.NotSupportedByFormat)]
+    [InlineData(SuperblockVerdict.OtherMajor, ErrorReason.NotSupportedByFormat)]
     [InlineData(SuperblockVerdict.Unsupported, ErrorReason.NotSupportedByFormat)]
     [InlineData(SuperblockVerdict.Damaged, ErrorReason.MediaCorrupt)]
     public void Every_verdict_has_its_error(SuperblockVerdict verdict, ErrorReason reason)

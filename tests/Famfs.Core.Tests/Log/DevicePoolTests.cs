@@ -1,6 +1,8 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.V1;
 using Xunit;
@@ -34,14 +36,14 @@ public sealed class DevicePoolTests
         Assert.Equal(ErrorReason.WrongFilesystem, Refused(zero, new FakeSharedMemory(4L << 21, 1).Attach("a")));
         Assert.Equal(ErrorReason.WrongFilesystem, Refused(new FakeSharedMemory(4096, 1).Attach("a")));
         // They are the caller's still.
-        Assert.Equal(Superblock.Magic, one.ReadWord(0));
-        Assert.Equal(Superblock.Magic, zero.ReadWord(0));
+        Assert.Equal(SuperblockHead.Magic, one.ReadWord(0));
+        Assert.Equal(SuperblockHead.Magic, zero.ReadWord(0));
     }
 
     [Fact]
     public void A_device_that_is_not_here_is_named_when_it_is_needed()
     {
-        using DevicePool pool = DevicePool.Open([_memories[0].Attach("a")]);
+        using DevicePool pool = TestFormats.All.Open([_memories[0].Attach("a")]);
         Assert.Null(pool.Find(new(1)));
         Assert.Null(pool.FindUuid(new(1)));
         Assert.Null(pool.Find(new(ushort.MaxValue)));
@@ -59,7 +61,7 @@ public sealed class DevicePoolTests
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         _memories[0].ReadMemory(0, block);
         small.WriteMemory(0, block);
-        FamfsException error = Assert.Throws<FamfsException>(() => DevicePool.Open([small.Attach("a")]));
+        FamfsException error = Assert.Throws<FamfsException>(() => TestFormats.All.Open([small.Attach("a")]));
         Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
         Assert.Contains("truncated", error.Message, StringComparison.Ordinal);
     }
@@ -73,16 +75,16 @@ public sealed class DevicePoolTests
         {
             block[at] ^= 4;
             _memories[0].WriteMemory(0, block);
-            using (DevicePool pool = DevicePool.Open([_memories[0].Attach($"a{at}")]))
-                Assert.True(pool.Primary.IsPrimary);
+            using (DevicePool pool = TestFormats.All.Open([_memories[0].Attach($"a{at}")]))
+                Assert.True(pool.Primary.Index.Value == 0);
             block[at] ^= 4;
         }
         _memories[0].WriteMemory(0, new byte[MediaLayout.SuperblockBytes]);
-        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => DevicePool.Open([_memories[0].Attach("b")])).Reason);
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => TestFormats.All.Open([_memories[0].Attach("b")])).Reason);
         block[97] ^= 4;
         _memories[0].WriteMemory(0, block);
         _memories[0].WriteMemory(MediaLayout.SuperblockCopyOffset, block);
-        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => DevicePool.Open([_memories[0].Attach("c")])).Reason);
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => TestFormats.All.Open([_memories[0].Attach("c")])).Reason);
     }
 
     [Fact]
@@ -90,9 +92,9 @@ public sealed class DevicePoolTests
     {
         DaxDevice device = _memories[0].Attach("a");
         device.Coherent = true;
-        using DevicePool pool = DevicePool.Open([device]);
+        using DevicePool pool = TestFormats.All.Open([device]);
         Assert.False(device.Coherent);
     }
 
-    private static ErrorReason Refused(params DaxDevice[] devices) => Assert.Throws<FamfsException>(() => DevicePool.Open(devices)).Reason;
+    private static ErrorReason Refused(params DaxDevice[] devices) => Assert.Throws<FamfsException>(() => TestFormats.All.Open(devices)).Reason;
 }

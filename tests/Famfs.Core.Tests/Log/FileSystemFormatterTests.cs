@@ -1,6 +1,8 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
@@ -59,7 +61,7 @@ public sealed class FileSystemFormatterTests
         for (int i = 0; i < 3; i++)
         {
             FileSystemFormatter.Format([memory.Attach("a")], Options() with { Force = true });
-            using DevicePool pool = DevicePool.Open([memory.Attach("b")]);
+            using DevicePool pool = TestFormats.All.Open([memory.Attach("b")]);
             LogReader reader = new(pool);
             LogHistory history = TestMaster.Replay(reader, pool);
             Assert.Equal(4, history.Records.Count);
@@ -75,7 +77,7 @@ public sealed class FileSystemFormatterTests
     {
         FakeSharedMemory[] memories = [Memory(8), Memory(4), Memory(2)];
         Superblock made = FileSystemFormatter.Format([.. memories.Select(m => m.Attach("a"))], Options() with { Label = "three" });
-        using DevicePool pool = DevicePool.Open([memories[2].Attach("b"), memories[0].Attach("b"), memories[1].Attach("b")]);
+        using DevicePool pool = TestFormats.All.Open([memories[2].Attach("b"), memories[0].Attach("b"), memories[1].Attach("b")]);
         Assert.Equal([0, 1, 2], pool.Present.Select(i => (int)i.Value));
         Assert.Equal(made, pool.Primary);
         LogHistory history = TestMaster.Replay(new(pool), pool);
@@ -122,11 +124,11 @@ public sealed class FileSystemFormatterTests
             }
             memory.BeforeAccess = null;
             using DaxDevice device = memory.Attach("b");
-            SuperblockVerdict verdict = DevicePool.ReadSuperblock(device, out Superblock? superblock, out _);
-            if (verdict != SuperblockVerdict.Native)
+            SuperblockVerdict verdict = NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _);
+            if (verdict != SuperblockVerdict.Good)
                 continue;
             Assert.True(superblock!.Label == "new" || crashAt == 0, $"crash at {crashAt}: {superblock.Label}");
-            using DevicePool pool = DevicePool.Open([memory.Attach("b")]);
+            using DevicePool pool = TestFormats.All.Open([memory.Attach("b")]);
             Assert.Equal(4, TestMaster.Replay(new(pool), pool).Records.Count);
         }
     }

@@ -1,6 +1,6 @@
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Xunit;
 
 namespace Famfs.Core.Tests.Log;

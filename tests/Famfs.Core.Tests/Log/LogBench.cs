@@ -1,6 +1,8 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Xunit;
@@ -30,7 +32,7 @@ internal sealed class LogBench
 
     public Superblock Superblock { get; }
 
-    public DevicePool OpenPool(string host) => DevicePool.Open([Memory.Attach(host)]);
+    public DevicePool OpenPool(string host) => TestFormats.All.Open([Memory.Attach(host)]);
 
     public TestMaster StartMaster(string host, int slot) => TestMaster.Start(OpenPool(host), slot, slot == 0 ? HostA : HostB);
 

@@ -1,6 +1,7 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
@@ -197,7 +198,7 @@ public sealed class LogHazardTests
         Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
         ulong applied = reader.Position.Sequence.Value;
         Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => master.PublishValues(200)).Reason);
-        Assert.True(master.Writer.Deposed);
+        Assert.Throws<FamfsException>(master.Writer.Check);
         TestMaster again = bench.StartMaster("a", 0);
         Assert.Equal(applied, (ulong)again.History.Records.Count);
         again.PublishValues(300);

@@ -1,7 +1,8 @@
 using Famfs.Core.Dax;
-using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Xunit;
@@ -113,7 +114,7 @@ public sealed class LogTests
         Assert.Equal(PollVerdict.Unsettled, LogBench.Drain(tailing, seen));
         FamfsException deposed = Assert.Throws<FamfsException>(() => first.PublishValues(100));
         Assert.Equal(ErrorReason.NotMaster, deposed.Reason);
-        Assert.True(first.Writer.Deposed);
+        Assert.Throws<FamfsException>(first.Writer.Check);
 
         // The unacknowledged record was in memory before the claimant looked, so it is part of the history.
         TestMaster second = TestMaster.Activate(claim, TestMaster.Replay(claim.Reader, bench.OpenPool("b")));
@@ -320,7 +321,7 @@ public sealed class LogTests
         DaxDevice device = bench.OpenPool("b").PrimaryDevice;
         ulong beats = 0;
         CancellationToken cancel = TestContext.Current.CancellationToken;
-        Task<MasterPlace> Hold(Action step) => MasterPlace.HoldAsync([device], "no such file", TimeSpan.FromSeconds(3), new SteppingClock(step), cancel);
+        Task<MaintenanceLock> Hold(Action step) => MaintenanceLock.HoldAsync([device], TestFormats.All, new("no such file", TimeSpan.FromSeconds(3), new SteppingClock(step)), cancel);
 
         FamfsException living = await Assert.ThrowsAsync<FamfsException>(() => Hold(() => master.Writer.Tick(++beats)));
         Assert.Equal((ErrorReason.Exists, "the master of slot 0 is running"), (living.Reason, living.Message[(living.Message.IndexOf(':', StringComparison.Ordinal) + 2)..]));

@@ -1,9 +1,10 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Operations;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.Fuse.Tests.Daemon;
@@ -26,7 +27,7 @@ public sealed class MountRegistrationTests : IDisposable
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
             FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using Replica replica = new(DevicePool.Open([DaxDevice.Open(path)]), _host.Host, default);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default);
         Assert.Null(replica.Bootstrap());
         HostTable table = new(replica.Pool);
         MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };

@@ -2,11 +2,13 @@ using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Famfs.Fuse.Session;
+using Famfs.TestSupport;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Xunit;
@@ -29,8 +31,8 @@ public sealed class ReplicaTests : IDisposable
             file.SetLength(64 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
             FileSystemFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
-        using DevicePool pool = DevicePool.Open([DaxDevice.Open(path)]);
-        using Replica replica = new(DevicePool.Open([DaxDevice.Open(path)]), host, default);
+        using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(path)]);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), host, default);
         Assert.Null(replica.Bootstrap());
         using KernelNotifier notifier = new(new MemoryTransport(), new KernelPresence(), replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
         ConcurrentQueue<ulong> acknowledged = new();

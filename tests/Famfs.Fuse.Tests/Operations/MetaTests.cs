@@ -3,6 +3,7 @@ using System.Text;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;

@@ -1,9 +1,9 @@
 using System.Text;
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
-using Famfs.Core.Format.Famfs2;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Famfs2.Codec;
 using Famfs.TestSupport.Dax;
 
 namespace Famfs.TestSupport.Famfs2;
@@ -127,7 +127,7 @@ public sealed class Famfs2Image
     }
 
     /// <summary>Opens it as a host does.</summary>
-    public DevicePool Open(string host = "a") => DevicePool.Open([Memory.Attach(host)]);
+    public DevicePool Open(string host = "a") => TestFormats.All.Open([Memory.Attach(host)]);
 
     /// <summary>The tree as text: one line per file and directory, in the order of inode numbers.</summary>
     public static List<string> Describe(InodeTree tree)

@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using Famfs.Core;
-using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.V1;
 using Google.Protobuf;
 

@@ -1,0 +1,100 @@
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.V1;
+
+namespace Famfs.Core.Log;
+
+/// <summary>
+/// One format of the media: the seam behind which all is that differs from format to format. It recognises devices, opens
+/// their pool, reads and writes the log as records of the native format, checks, makes, and says what it can express.
+/// Nothing beside it asks which format it is. Stateless; any thread.
+/// </summary>
+public abstract class MediaFormat
+{
+    /// <summary>Name, as users say it.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>What it can express.</summary>
+    public abstract FormatLimits Limits { get; }
+
+    /// <summary>Inode numbers of what the file system uses itself.</summary>
+    public abstract SystemInodes SystemInodes { get; }
+
+    /// <summary>What <see cref="Make"/> understands.</summary>
+    public abstract MkfsChoices MkfsChoices { get; }
+
+    /// <summary>Where this host keeps the uuid of its system, in a format that knows its writer by one; else null.</summary>
+    public virtual string? SystemUuidFile => null;
+
+    /// <summary>How file systems of this format become native; null: they do not.</summary>
+    public virtual IMigration? Migration => null;
+
+    /// <summary>The uuids in the superblock of a device, which alone is looked at; null when it is no sound one of this
+    /// format.</summary>
+    public abstract (Guid FileSystem, Guid Device)? ReadUuids(DaxDevice device);
+
+    /// <summary>Whether the device has a sound superblock of this format.</summary>
+    public bool Knows(DaxDevice device) => ReadUuids(device) is not null;
+
+    /// <summary>What a device says of its place; null when it has no sound superblock of this format.</summary>
+    public abstract DeviceClaim? Recognize(DaxDevice device);
+
+    /// <summary>The error that tells a user why a device is none of this format.</summary>
+    public abstract FamfsException Explain(DaxDevice device);
+
+    /// <summary>Indices of those claims, all of one file system of this format, that are of its first device: one, unless
+    /// nothing tells. May give claims without a log, when there is none with.</summary>
+    public abstract IReadOnlyList<int> FindFirst(IReadOnlyList<DeviceClaim> claims);
+
+    /// <summary>Makes a pool of open devices, which it owns from then on. One of them must be the first of a file system, the
+    /// others must belong to it. Otherwise throws and leaves them to the caller.</summary>
+    public abstract DevicePool Open(IReadOnlyList<DaxDevice> devices);
+
+    /// <summary>What a device is that is to be attached to <paramref name="pool"/>. Throws when it does not belong there.</summary>
+    public abstract DeviceIdentity Identify(DevicePool pool, DaxDevice device);
+
+    /// <summary>Writes the superblock of a device that is about to join, and gives the record that makes it join, without time
+    /// and request id. <paramref name="inode"/>: the next inode number.</summary>
+    public abstract PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock);
+
+    /// <summary>Reads the log of <paramref name="pool"/> from its start.</summary>
+    public abstract ILogReader OpenReader(DevicePool pool);
+
+    /// <summary>Number of the inode that the record behind <paramref name="last"/> makes. <paramref name="next"/>: the one
+    /// after the highest so far.</summary>
+    public virtual InodeNumber NextInode(LogSequence last, InodeNumber next) => next;
+
+    /// <summary>Takes the place of the master, or throws why not.</summary>
+    public abstract Task<MasterClaim> ClaimAsync(DevicePool pool, ClaimRequest request, CancellationToken cancel);
+
+    /// <summary>Number of bytes, from 0 on, of which a master of what is on the device may hold the lock on this host.</summary>
+    public abstract int CountMasterLocks(DaxDevice device);
+
+    /// <summary>For a tool that holds the locks of <see cref="CountMasterLocks"/>: throws when this device's file system has a
+    /// master elsewhere that lives, or may not be changed from here. <paramref name="isFirst"/>: it is the first device.</summary>
+    public abstract Task RequireNoMasterAsync(DaxDevice device, bool isFirst, MaintenanceRequest request, CancellationToken cancel);
+
+    /// <summary>For mkfs, which holds those locks: throws EXISTS when a master or a mount of what is on the device lives, as far
+    /// as the format shows it within <paramref name="watch"/>.</summary>
+    public abstract Task RequireIdleAsync(DaxDevice device, TimeSpan watch, TimeProvider clock, CancellationToken cancel);
+
+    /// <summary>Checks the superblock of one of <paramref name="devices"/>; false, without a word, when what is there, intact
+    /// or not, is not this format's.</summary>
+    public abstract bool CheckSuperblock(DaxDevice device, IReadOnlyList<DaxDevice> devices, CheckReport report);
+
+    /// <summary>Checks devices that do not open as a pool, for what can be made good before they do.</summary>
+    public virtual void CheckUnopened(IReadOnlyList<DaxDevice> devices, CheckReport report)
+    {
+    }
+
+    /// <summary>Begins the check of a pool.</summary>
+    public abstract LogCheck OpenCheck(DevicePool pool);
+
+    /// <summary>mkfs: the first device becomes device 0. Throws before any change when one cannot be used.</summary>
+    public abstract MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request);
+}
+
+/// <summary>A device that is about to join a pool.</summary>
+/// <param name="Identity">What it is.</param>
+/// <param name="Record">What makes it join.</param>
+public sealed record PreparedDevice(DeviceIdentity Identity, DeviceAdded Record);

@@ -1,0 +1,103 @@
+using System.Diagnostics.CodeAnalysis;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+
+namespace Famfs.Core.Log.Native;
+
+/// <summary>One entry of the host table as read: its index, its line, and whether it holds bytes that are no
+/// valid line (which counts as a holder of unknown identity: absence of a report is a hold).</summary>
+public readonly record struct HostEntry(int Index, HostLine? Line, bool Unreadable)
+{
+    /// <summary>Block of the host that owns the entry.</summary>
+    public int HostSlot => Index / MediaLayout.EntriesPerHost;
+}
+
+/// <summary>
+/// The host table on device 0 (SAFETY S11): reads every entry, writes the own one. In a format without one it has no entries.
+/// Not thread safe.
+/// </summary>
+public sealed class HostTable(DevicePool pool)
+{
+    private const int ReadChunkBytes = 256 * 1024;
+
+    private readonly DaxDevice _device = pool.PrimaryDevice;
+    private readonly Guid _fileSystem = pool.Primary.FileSystem;
+    private readonly long _start = (pool.Primary as Superblock)?.HostTableOffset ?? 0;
+    private readonly byte[] _chunk = new byte[ReadChunkBytes];
+
+    /// <summary>Number of entries.</summary>
+    public int EntryCount { get; } = (pool.Primary as Superblock)?.HostEntryCount ?? 0;
+
+    /// <summary>Number of hosts that the table has room for.</summary>
+    public int HostCapacity => EntryCount / MediaLayout.EntriesPerHost;
+
+    /// <summary>Invalidates and reads the entries in use.</summary>
+    public List<HostEntry> ReadInUse() => ReadRange(0, EntryCount);
+
+    /// <summary>Invalidates and reads the entries in use of the first <paramref name="hostSlots"/> hosts' blocks: of a
+    /// large table only what the log has granted.</summary>
+    public List<HostEntry> ReadInUse(int hostSlots) => ReadRange(0, (int)Math.Min(EntryCount, (long)hostSlots * MediaLayout.EntriesPerHost));
+
+    /// <summary>Invalidates and reads the entries in use of one host's block. Throws when the table, whose size mkfs chose,
+    /// has no such block, whoever named it.</summary>
+    public List<HostEntry> ReadBlock(int hostSlot) => (uint)hostSlot < (uint)HostCapacity
+        ? ReadRange(hostSlot * MediaLayout.EntriesPerHost, MediaLayout.EntriesPerHost)
+        : throw new FamfsException(V1.ErrorReason.MediaCorrupt, $"host slot {(uint)hostSlot} is beyond the host table, which has {HostCapacity}");
+
+    /// <summary>Takes an entry among the processes of this host, for as long as <paramref name="held"/> lives: two
+    /// mounts of one host that start at the same time must not find the same entry free. False while another
+    /// has it.</summary>
+    public bool TryLock(int entry, [NotNullWhen(true)] out IDisposable? held) => _device.TryLockByte(Term.SlotCount + entry, out held);
+
+    /// <summary>Writes a mount's own line: stored, written back, fenced, before it returns.</summary>
+    public void Write(int entry, HostLine line)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)entry, (uint)EntryCount, nameof(entry));
+        Span<byte> copy = stackalloc byte[HostLine.Size];
+        line.Format(copy, _fileSystem, entry);
+        long offset = OffsetOf(entry) + (line.Counter % 2 == 1 ? 0 : HostLine.Size);
+        _device.Write(offset, copy);
+        _device.WriteBack(offset, copy.Length);
+        _device.Fence();
+    }
+
+    private long OffsetOf(int entry) => _start + (long)entry * MediaLayout.HostEntryBytes;
+
+    private List<HostEntry> ReadRange(int first, int count)
+    {
+        List<HostEntry> entries = [];
+        while (count > 0)
+        {
+            int now = Math.Min(count, ReadChunkBytes / MediaLayout.HostEntryBytes);
+            Span<byte> bytes = _chunk.AsSpan(0, now * MediaLayout.HostEntryBytes);
+            _device.Invalidate(OffsetOf(first), bytes.Length);
+            _device.Read(OffsetOf(first), bytes);
+            if (bytes.ContainsAnyExcept((byte)0))
+            {
+                for (int i = 0; i < now; i++)
+                {
+                    ReadOnlySpan<byte> entry = bytes.Slice(i * MediaLayout.HostEntryBytes, MediaLayout.HostEntryBytes);
+                    if (Judge(entry, first + i) is { } used)
+                        entries.Add(used);
+                }
+            }
+            first += now;
+            count -= now;
+        }
+        return entries;
+    }
+
+    private HostEntry? Judge(ReadOnlySpan<byte> bytes, int entry)
+    {
+        if (!bytes.ContainsAnyExcept((byte)0))
+            return null;
+        HostLine? newest = null;
+        for (int copy = 0; copy < 2; copy++)
+        {
+            if (HostLine.TryParse(bytes[(copy * HostLine.Size)..], _fileSystem, entry, out HostLine? line)
+                && (newest is null || line!.Counter > newest.Counter))
+                newest = line;
+        }
+        return new(entry, newest, newest is null);
+    }
+}

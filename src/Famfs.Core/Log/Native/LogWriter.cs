@@ -1,0 +1,177 @@
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.V1;
+
+namespace Famfs.Core.Log.Native;
+
+/// <summary>
+/// Appends to the log as the master of one term. <see cref="Publish"/> is the commit order of the media:
+/// record bytes, write back, fence, tail, write back, fence, check the claims; only when it returns may
+/// anything be acknowledged (SAFETY S3). Deposition is final, and so is any failure once a store was made:
+/// readers may have applied a batch whose publishing failed here, so nothing else may ever take its place.
+/// It is remembered and thrown at every later call. One thread: the engine's.
+/// </summary>
+public sealed class LogWriter : ILogWriter, ISegmentedLog
+{
+    private readonly DevicePool _pool;
+    private readonly AnchorArea _anchors;
+    private readonly List<SegmentRef> _chain;
+    private ActiveAnchor _anchor;
+    private long _tail;
+    private ulong _segmentsStarted;
+    private FamfsException? _ended;
+
+    internal LogWriter(DevicePool pool, AnchorArea anchors, ActiveAnchor anchor, IEnumerable<SegmentRef> chain, ulong segmentsStarted)
+    {
+        _pool = pool;
+        _anchors = anchors;
+        _anchor = anchor;
+        _chain = [.. chain];
+        _tail = anchor.StartTail;
+        _segmentsStarted = segmentsStarted;
+        Position = new(pool.Primary.FileSystem, anchor.Generation, anchor.StartSequence, anchor.StartTerm);
+    }
+
+    /// <summary>The term.</summary>
+    public Term Term => _anchor.Term;
+
+    /// <summary>Last record that is published and checked.</summary>
+    public LogPosition Position { get; private set; }
+
+    /// <summary>Log offset behind it, bytes.</summary>
+    public long Tail => _tail;
+
+    /// <summary>Id of the segment being written.</summary>
+    public ulong SegmentId => _chain[^1].Id;
+
+    /// <summary>Segments of the generation.</summary>
+    public int SegmentCount => _chain.Count;
+
+    /// <summary>Seed of the frames' CRCs in the segment being written.</summary>
+    public uint Seed => Crc32C.Seed(Position.FileSystem, Position.Generation, SegmentId);
+
+    /// <inheritdoc/>
+    public SegmentSpace? Spare { get; internal init; }
+
+    /// <summary>Bytes that still fit in the segment being written.</summary>
+    public long RemainingBytes => _chain[^1].AbsoluteEnd - _tail;
+
+    /// <summary>Bytes the segment being written can hold in all.</summary>
+    public long SegmentCapacityBytes => _chain[^1].CapacityBytes;
+
+    /// <inheritdoc/>
+    public long RemainingRecords => long.MaxValue;
+
+    /// <inheritdoc/>
+    public ISegmentedLog Segments => this;
+
+    /// <summary>Publishes a batch and checks that nobody has taken over; an empty one only checks. Throws
+    /// NOT_MASTER when somebody has, MEDIA_CORRUPT when memory failed: then nothing of the batch may be
+    /// acknowledged or shown to anybody.</summary>
+    public void Publish(RecordBatch batch)
+    {
+        RequireMaster();
+        if (batch.Count == 0)
+        {
+            Check();
+            return;
+        }
+        if (batch.LengthBytes > RemainingBytes)
+            throw new InvalidOperationException($"batch of {batch.LengthBytes} bytes, segment has {RemainingBytes}");
+        if (!batch.Continues(Position.Sequence, Term, Seed))
+            throw new InvalidOperationException($"batch was not started behind {Position} in segment {SegmentId:x}");
+        SegmentRef segment = _chain[^1];
+        DaxDevice device = _pool.Require(segment.Device);
+        long place = segment.DeviceOffsetOf(_tail);
+        long tail = _tail + batch.LengthBytes;
+        EndOnFailure(() =>
+        {
+            device.Write(place, batch.Frames);
+            device.WriteBack(place, batch.LengthBytes);
+            // Readers on other hosts must find whole records below any tail they see.
+            device.Fence();
+            _anchors.WriteTail(_anchor, tail);
+            Check();
+        });
+        _tail = tail;
+        Position = Position with { Sequence = batch.Last, Term = Term };
+    }
+
+    /// <summary>Re-reads all claims (SAFETY S3); throws NOT_MASTER when a higher term is there, now and ever
+    /// after.</summary>
+    public void Check()
+    {
+        RequireMaster();
+        Term highest = _anchors.ReadHighestClaim();
+        if (highest <= Term)
+            return;
+        _ended = new(ErrorReason.NotMaster, $"term {Term} is over: term {highest} has taken over");
+        throw _ended;
+    }
+
+    /// <summary>Goes on in a reserved extent. The extent was given to this term by a published and checked
+    /// SegmentReserved record (SAFETY S7).</summary>
+    public void Advance(SegmentSpace extent)
+    {
+        RequireMaster();
+        SegmentRef sealedSegment = _chain[^1] with { SealedBytes = _tail - _chain[^1].AbsoluteStart };
+        EndOnFailure(() =>
+        {
+            SegmentRef next = WriteSegmentHeader(_pool, Position.FileSystem, Position.Generation, NextSegmentId(), Term, extent, _tail, Position.Sequence, sealedSegment);
+            _chain[^1] = sealedSegment;
+            _chain.Add(next);
+            // The anchor that names the segment precedes any tail inside it (SAFETY S6).
+            _anchor = _anchor with
+            {
+                Counter = _anchor.Counter + 1,
+                SegmentCount = (uint)_chain.Count,
+                Chain = NewestOf(_chain),
+            };
+            _anchors.WriteActive(_anchor);
+            Check();
+        });
+    }
+
+    /// <summary>Checks, then moves the heartbeat (SAFETY S4). Called by the engine's thread between batches.</summary>
+    public void Tick(ulong counter)
+    {
+        Check();
+        _anchors.WriteHeartbeat(Term.Slot, counter);
+    }
+
+    internal static SegmentRef WriteSegmentHeader(DevicePool pool, Guid fileSystem, ulong generation, ulong id, Term term, SegmentSpace extent, long absoluteStart, LogSequence previous, SegmentRef? predecessor)
+    {
+        SegmentRef segment = new(id, term, extent.Device, extent.Offset, extent.LengthBytes, absoluteStart, SegmentRef.Open);
+        byte[] block = new byte[MediaLayout.SegmentHeaderBytes];
+        new SegmentHeader(fileSystem, generation, segment, previous, predecessor).Format(block);
+        DaxDevice device = pool.Require(extent.Device);
+        device.Write(extent.Offset, block);
+        device.WriteBack(extent.Offset, block.Length);
+        device.Fence();
+        return segment;
+    }
+
+    internal static SegmentRef[] NewestOf(List<SegmentRef> chain) =>
+        [.. chain[Math.Max(0, chain.Count - MediaLayout.MaxChainInAnchor)..]];
+
+    private ulong NextSegmentId() => (Term.Value << 16) + ++_segmentsStarted;
+
+    private void EndOnFailure(Action publishing)
+    {
+        try
+        {
+            publishing();
+        }
+        catch (Exception error)
+        {
+            _ended ??= error as FamfsException ?? new(ErrorReason.MediaCorrupt, $"term {Term} ended itself: publishing behind {Position} failed: {error.Message}", error);
+            throw;
+        }
+    }
+
+    private void RequireMaster()
+    {
+        if (_ended is not null)
+            throw new FamfsException(_ended.Reason, _ended.Message, _ended);
+    }
+}
