@@ -2,6 +2,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
+using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.V1;
 
