@@ -28,7 +28,7 @@ RootCommand root = new("The metadata master of a famfs file system: owns allocat
 {
     devices, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver,
 };
-root.SetAction((parsed, cancel) => MasterHost.RunAsync(new()
+root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
     Formats = new MediaFormats([NativeFormat.Instance, Famfs2Format.Instance]),
     Devices = parsed.GetRequiredValue(devices),

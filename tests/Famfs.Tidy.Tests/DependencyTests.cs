@@ -4,7 +4,7 @@ using Xunit;
 
 namespace Famfs.Tidy.Tests;
 
-/// <summary>Who may use whom: projects, folders of Core and of the daemon, unsafe code, clocks. The tables here
+/// <summary>Who may use whom: projects, folders of Core and of the programs, unsafe code, clocks. The tables here
 /// are those of ARCHITECTURE.md.</summary>
 public sealed partial class DependencyTests
 {
@@ -31,6 +31,13 @@ public sealed partial class DependencyTests
         ["Famfs.Core/Namespace"] = ["Format"],
         ["Famfs.Core/Allocation"] = ["Format", "Namespace"],
         ["Famfs.Core/Check"] = ["Format", "Interop", "Dax", "Log", "Namespace", "Allocation"],
+        ["Famfs.Master/State"] = [],
+        ["Famfs.Master/Queries"] = ["State"],
+        ["Famfs.Master/Changes"] = ["State", "Queries"],
+        ["Famfs.Master/Engine"] = ["State", "Queries", "Changes"],
+        ["Famfs.Master/Holders"] = ["State", "Queries", "Changes", "Engine"],
+        ["Famfs.Master/Role"] = ["State"],
+        ["Famfs.Master/Rpc"] = ["State", "Queries", "Changes", "Engine", "Holders", "Role"],
         ["Famfs.Fuse/Protocol"] = [],
         ["Famfs.Fuse/Dialects"] = ["Protocol"],
         ["Famfs.Fuse/Operations"] = ["Protocol", "Dialects"],
@@ -55,9 +62,9 @@ public sealed partial class DependencyTests
     }
 
     [Fact]
-    public void Every_folder_of_Core_and_of_the_daemon_has_its_place()
+    public void Every_folder_of_Core_and_of_the_programs_has_its_place()
     {
-        foreach (string project in (string[])["Famfs.Core", "Famfs.Fuse"])
+        foreach (string project in (string[])["Famfs.Core", "Famfs.Master", "Famfs.Fuse"])
         {
             IEnumerable<string> folders = SourceTree.FindFiles("src/" + project, "*.cs").Select(f => f.Split('/')).Where(p => p.Length > 3).Select(p => p[2]).Distinct();
             Assert.Empty(folders.Except(Folders.Keys.Where(k => k.StartsWith(project + "/", StringComparison.Ordinal)).Select(k => k[(project.Length + 1)..])));
@@ -77,6 +84,16 @@ public sealed partial class DependencyTests
         foreach (string file in forbidden.Length > 0 ? files : [])
         {
             Match use = pattern.Match(SourceTree.ReadCode(file));
+            Assert.False(use.Success, $"{file} uses {use.Value}");
+        }
+    }
+
+    [Fact]
+    public void Changes_know_no_queue_no_thread_and_no_network()
+    {
+        foreach (string file in SourceTree.FindFiles("src/Famfs.Master/Changes", "*.cs"))
+        {
+            Match use = QueueOrThread().Match(SourceTree.ReadCode(file));
             Assert.False(use.Success, $"{file} uses {use.Value}");
         }
     }
@@ -116,7 +133,7 @@ public sealed partial class DependencyTests
         foreach (string file in SourceTree.FindFiles("src/Famfs.Core", "*.cs").Concat(SourceTree.FindFiles("src/Famfs.Master", "*.cs")))
         {
             // The one place of each program that composes it.
-            if (file == "src/Famfs.Master/MasterHost.cs")
+            if (file == "src/Famfs.Master/MasterProcess.cs")
                 continue;
             Match use = OwnClock().Match(SourceTree.ReadCode(file));
             Assert.False(use.Success, $"{file} uses {use.Value}");
@@ -147,6 +164,9 @@ public sealed partial class DependencyTests
 
     [GeneratedRegex(@"\b(DateTime(Offset)?\.(Utc)?Now|TimeProvider\.System|Stopwatch|Environment\.TickCount|Random\.Shared)")]
     private static partial Regex OwnClock();
+
+    [GeneratedRegex(@"\b(System\.(Net|Threading)\b|Grpc\.|Microsoft\.|Task\b|Thread\b|Lock\b|Interlocked|Channel|BlockingCollection|await\b)")]
+    private static partial Regex QueueOrThread();
 
     [GeneratedRegex(@"\[(DllImport|LibraryImport)\b|NativeLibrary\.|GetDelegateForFunctionPointer|\bunsafe\b")]
     private static partial Regex ForeignCall();

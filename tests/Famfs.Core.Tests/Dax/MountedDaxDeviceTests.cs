@@ -195,7 +195,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         using (DaxDevice made = DaxDevice.Open(file.Path))
         {
             fileSystem = FileSystemFormatter.Format([made], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
-            uuid = DevicePool.RequireSuperblock(made).Device;
+            uuid = NativeMedia.RequireSuperblock(made).Device;
         }
         _pieces.RootAttributes["user.famfs.dialect"] = "stock";
         _pieces.RootAttributes["user.famfs.uuid"] = fileSystem.ToString();

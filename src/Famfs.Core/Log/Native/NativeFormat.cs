@@ -18,7 +18,7 @@ public sealed class NativeFormat : MediaFormat
     public override string Name => "native";
 
     /// <inheritdoc/>
-    public override FormatLimits Limits { get; } = new() { IsComplete = true, HasTimes = true, HasTerms = true, HasHostTable = true };
+    public override FormatLimits Limits { get; } = new() { IsComplete = true, HasTimes = true, HasTerms = true, CountsFrameBytes = true, HasHostTable = true };
 
     /// <inheritdoc/>
     public override SystemInodes SystemInodes { get; } = new(new(MediaLayout.MetaInode), new(MediaLayout.StagedInode), new(MediaLayout.FirstSegmentInode));

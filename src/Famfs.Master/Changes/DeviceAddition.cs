@@ -1,0 +1,108 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
+using Famfs.Master.Queries;
+using Famfs.V1;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>Opens and checks a device that is to be zeroed before it is added, for its caller alone. It appends nothing. The reply
+/// is null when an equal request has added the device already.</summary>
+internal sealed class DevicePreparation(AddDeviceRequest request) : Change<DaxDevice?>
+{
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        if (context.State.Requests.TryFind(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
+            return Verdict.Done;
+        DeviceAddition.RequirePath(context, request);
+        DaxDevice device = DaxDevice.Open(request.Path);
+        try
+        {
+            DeviceAddition.RequireNotInPool(context, device);
+            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
+            Reply = device;
+            return Verdict.Done;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
+    }
+}
+
+/// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added.</summary>
+/// <param name="request">What is asked for.</param>
+/// <param name="zeroed">Of <see cref="DevicePreparation"/>, zeroed meanwhile; the pool's when this has succeeded, else the
+/// caller's (<see cref="DeviceQueries.IsInPool"/>).</param>
+internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? zeroed = null) : Change<AddDeviceReply>
+{
+    // A DeviceAdded record takes less: texts are cut to 200 characters at most.
+    private const int RecordBytes = 1024;
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        {
+            uint added = context.State.Replay.Devices.First(d => d.RequestId == request.RequestId).Index;
+            Reply = new() { Device = DeviceQueries.Describe(context.State, added), Position = Positions.ToMessage(trace, context.Position) };
+            return Verdict.Done;
+        }
+        RequirePath(context, request);
+        if (!context.HasRoomForGrowth(RecordBytes, out Verdict verdict))
+            return verdict;
+        DaxDevice device = zeroed ?? DaxDevice.Open(request.Path);
+        try
+        {
+            RequireNotInPool(context, device);
+            if (request.HasCoherent)
+                device.Coherent = request.Coherent;
+            DeviceIndex index = new((ushort)context.State.Replay.Devices.Length);
+            // The device's own superblock is written before the record: a crash in between leaves a device that is
+            // not in the pool and that --force formats again.
+            DevicePool pool = context.State.Pool;
+            (DeviceIdentity identity, DeviceAdded record) = pool.Format.PrepareDevice(pool, device, index, context.NextInode, request.Force, context.Clock);
+            record.TimeNs = context.NowNs;
+            record.RequestId = request.RequestId;
+            record.RequestDigest = id == Guid.Empty ? 0 : digest;
+            pool.Attach(device, identity);
+            context.Append(RecordType.DeviceAdded, record);
+            Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = Positions.ToMessage(context.Position) };
+            return Verdict.Done;
+        }
+        catch
+        {
+            if (zeroed is null && !DeviceQueries.IsInPool(context.State, device))
+                device.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Throws INVALID_ARGUMENT for a path that names no device, or a pool that takes no more.</summary>
+    public static void RequirePath(ChangeContext context, AddDeviceRequest request)
+    {
+        if (request.Path.Length == 0 || request.Path.Contains('\0', StringComparison.Ordinal))
+            throw new FamfsException(ErrorReason.BadRequest, "path of the device is empty or has a NUL character");
+        if (context.State.Replay.Devices.Length >= MediaLayout.MaxDevices)
+            throw new FamfsException(ErrorReason.BadRequest, $"the pool has {MediaLayout.MaxDevices} devices, which is the limit") { Limit = MediaLayout.MaxDevices };
+    }
+
+    /// <summary>Whatever force says, memory that is in the pool is not given to it again: by another path, or as a
+    /// device that is only missing on this host.</summary>
+    public static void RequireNotInPool(ChangeContext context, DaxDevice device)
+    {
+        DevicePool pool = context.State.Pool;
+        bool here = pool.Present.Any(i => pool.Require(i).MemoryIdentity == device.MemoryIdentity);
+        bool known = pool.Format.ReadUuids(device) is { } uuids
+            && context.State.Replay.Devices.Any(d => d.DeviceUuid.ToGuid("device_uuid") == uuids.Device);
+        if (here || known)
+            throw new FamfsException(ErrorReason.Exists, $"{device.Path}: is in the pool already") { Path = device.Path };
+    }
+}

@@ -1,0 +1,106 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+using Famfs.Master.Queries;
+using Famfs.Master.State;
+using Famfs.V1;
+using Google.Protobuf;
+using FileInfo = Famfs.V1.FileInfo;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>Makes a directory and, when asked, its missing parents.</summary>
+internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<MakeDirectoryReply>
+{
+    private const uint DefaultMode = 0x1ED; // 0755
+
+    // The owner must be able to go on into what it made.
+    private const uint ParentMode = 0xC0;
+
+    // A DirectoryMade record without its name takes less.
+    private const int RecordBytes = 128;
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        {
+            Reply = Repeat(context, trace);
+            return Verdict.Done;
+        }
+        List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: request.Parents);
+        context.State.Format.RequirePath(components, request.Path);
+        uint mode = Mode.Require(request.Mode, request.ModeSet, DefaultMode);
+        InodeNumber at = InodeNumber.Root;
+        int found = 0;
+        using (TreeScope scope = context.Reader.Tree.Enter())
+        {
+            while (found < components.Count && scope.TryLookup(at, components[found], out InodeAttributes child))
+            {
+                if (child.Kind != InodeKind.Directory && (found < components.Count - 1 || request.Parents))
+                    throw FileQueries.PathError(ErrorReason.NotADirectory, request.Path, components, found, "is not a directory");
+                at = child.Inode;
+                found++;
+            }
+            if (found == components.Count)
+            {
+                if (!request.Parents)
+                    throw new FamfsException(ErrorReason.Exists, $"{FileSystemPath.Show(request.Path)}: exists") { Path = FileSystemPath.Show(request.Path) };
+                Reply = Describe(context, scope, at);
+                Reply.Existed = true;
+                return Verdict.Done;
+            }
+        }
+        int missing = components.Count - found;
+        if (missing > 1 && !request.Parents)
+            throw FileQueries.PathError(ErrorReason.NotFound, request.Path, components, found, "does not exist");
+        if (!context.HasRoom(missing, components.Skip(found).Sum(c => (long)RecordBytes + c.Length), out Verdict verdict))
+            return verdict;
+        for (int i = found; i < components.Count; i++)
+        {
+            InodeNumber inode = context.NextInode;
+            bool last = i == components.Count - 1;
+            DirectoryMade record = new()
+            {
+                TimeNs = context.NowNs,
+                Inode = inode.Value,
+                Parent = at.Value,
+                Name = ByteString.CopyFrom(components[i]),
+                Mode = last ? mode : mode | ParentMode,
+                Uid = request.Uid,
+                Gid = request.Gid,
+            };
+            // The id goes into the record that completes the request; all of them are published at once.
+            if (last && id != Guid.Empty)
+            {
+                record.RequestId = request.RequestId;
+                record.RequestDigest = digest;
+            }
+            context.Append(RecordType.DirectoryMade, record);
+            at = inode;
+        }
+        using TreeScope after = context.Reader.Tree.Enter();
+        Reply = Describe(context, after, at);
+        return Verdict.Done;
+    }
+
+    private MakeDirectoryReply Describe(ChangeContext context, TreeScope scope, InodeNumber inode)
+    {
+        scope.TryGet(inode, out InodeAttributes attributes);
+        return new() { Directory = FileQueries.Describe(scope, attributes, request.Path, false), Position = Positions.ToMessage(context.Position) };
+    }
+
+    private MakeDirectoryReply Repeat(ChangeContext context, in RequestTrace trace)
+    {
+        if (trace.Type != RecordType.DirectoryMade)
+            throw RequestDigest.OtherKind(trace);
+        MakeDirectoryReply reply = new() { Position = Positions.ToMessage(trace, context.Position) };
+        using TreeScope scope = context.Reader.Tree.Enter();
+        reply.Directory = scope.TryGet(trace.Inode, out InodeAttributes attributes)
+            ? FileQueries.Describe(scope, attributes, request.Path, false)
+            : new FileInfo { Inode = trace.Inode.Value, State = InodeState.Deleted };
+        return reply;
+    }
+}

@@ -1,0 +1,55 @@
+using Famfs.Core;
+using Famfs.V1;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>All files of one bulk message. It may be decided over several batches; what was decided before one filled up, or
+/// while the space of a file is zeroed, is not decided again.</summary>
+internal sealed class FilesCreation : Change<CreateFilesReply>
+{
+    private readonly CreateFilesRequest _request;
+    private readonly FileCreation _file = new();
+    private bool _begun;
+
+    public FilesCreation(CreateFilesRequest request)
+    {
+        _request = request;
+        Reply = new();
+    }
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        while (Reply.Results.Count < _request.Files.Count)
+        {
+            CreateFileRequest file = _request.Files[Reply.Results.Count];
+            if (!_begun)
+                _file.Begin(file, _request.OmitMaps);
+            _begun = true;
+            try
+            {
+                if (file.Wait is { Kind: not WaitKind.None })
+                    throw new FamfsException(ErrorReason.BadRequest, "a file of a bulk request cannot wait; call Barrier after the stream");
+                Verdict verdict = _file.Decide(context);
+                if (verdict.Kind != VerdictKind.Done)
+                    return verdict;
+                Reply.Results.Add(new CreateFileResult { Reply = _file.Reply });
+            }
+            catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt)
+            {
+                Reply.Results.Add(new CreateFileResult { Error = ErrorDetails.Of(error) });
+            }
+            _begun = false;
+        }
+        return Verdict.Done;
+    }
+
+    /// <summary>What was decided before the log was full is published; the others are refused one by one.</summary>
+    public override bool GiveUp(ChangeContext context, FamfsException error)
+    {
+        _file.GiveUp(context, error);
+        while (Reply.Results.Count < _request.Files.Count)
+            Reply.Results.Add(new CreateFileResult { Error = ErrorDetails.Of(error) });
+        return true;
+    }
+}

@@ -1,0 +1,14 @@
+using Famfs.Master.Changes;
+
+namespace Famfs.Master.Engine;
+
+/// <summary>Where space is zeroed while the engine goes on. The engine's thread calls.</summary>
+internal interface ISpaceZeroing
+{
+    /// <summary>Takes space; calls <paramref name="zeroed"/> on a thread of its own when it is zeroed, or could not be
+    /// (<see cref="NewSpace.Failure"/>). That call may wait.</summary>
+    void Start(NewSpace space, Action zeroed);
+
+    /// <summary>Ends, and waits for its threads; what is not zeroed soon has failed.</summary>
+    void Stop();
+}

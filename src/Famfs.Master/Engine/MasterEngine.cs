@@ -1,0 +1,295 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
+using Famfs.Core;
+using Famfs.Core.Log;
+using Famfs.Master.Changes;
+using Famfs.Master.Queries;
+using Famfs.Master.State;
+using Famfs.V1;
+
+namespace Famfs.Master.Engine;
+
+/// <summary>
+/// THE single writer: one thread drains a queue of operations; what has gathered becomes one append, one
+/// flush, one publish, one check; then all of it is answered and brought to the feed. State is nothing but replay(log):
+/// each record is applied the moment it is appended, and nothing of it is shown before the check.
+/// <para>What operations decide is theirs; where space is zeroed, and who is subscribed, is not known here. Fields are touched by
+/// the engine's thread alone, but for the queue and what is marked.</para>
+/// </summary>
+internal sealed class MasterEngine : IAsyncDisposable
+{
+    /// <summary>Most operations that wait (chosen: 64 Ki × ~1 KiB bounds memory; callers beyond get OVERLOADED).</summary>
+    private const int MaxQueued = 65536;
+
+    /// <summary>Most operations of a batch (chosen: bounds the latency of the first).</summary>
+    private const int MaxBatchOperations = 4096;
+
+    private static readonly TimeSpan TickInterval = TimeSpan.FromMilliseconds(100);
+
+    private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
+    private readonly ILogWriter _writer;
+    private readonly IRecordFeed _feed;
+    private readonly ISpaceZeroing _zeroing;
+    private readonly TimeProvider _clock;
+    private readonly RecordBatch _batch = new();
+    private readonly ChangeContext _context;
+    private readonly SegmentSupply _segments;
+    private readonly Thread _thread;
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    // Operations of the batch at hand.
+    private readonly List<EngineOperation> _inFlight = [];
+
+    // Operations whose space is being zeroed, or that wait for such a one.
+    private readonly HashSet<EngineOperation> _aside = [];
+
+    // Operations that go on before any of the queue.
+    private readonly Queue<EngineOperation> _resumed = new();
+
+    // Any thread: set once, read by all.
+    private volatile Exception? _failure;
+
+    private ulong _ticks;
+
+    // The operation that begins the batch at hand: it is completed by the batch or, when that fails, by the end.
+    private EngineOperation? _next;
+
+    /// <summary>Takes over a recovered state; <see cref="Start"/> sets it to work.</summary>
+    public MasterEngine(MasterState state, ILogWriter writer, IRecordFeed feed, ISpaceZeroing zeroing, TimeProvider clock, Random random)
+    {
+        _writer = writer;
+        _feed = feed;
+        _zeroing = zeroing;
+        _clock = clock;
+        _context = new(state, _batch, clock, random);
+        _segments = new(writer.Segments, _context);
+        _thread = new(Run) { Name = "master-engine", IsBackground = true };
+    }
+
+    /// <summary>Ends when the engine stops; faulted when it was deposed or broke.</summary>
+    public Task Completion => _ended.Task;
+
+    /// <summary>The term.</summary>
+    public Term Term => _writer.Term;
+
+    /// <summary>Log bytes of this generation. Engine's thread.</summary>
+    public long LogBytes => _writer.Tail;
+
+    /// <summary>Segments of this generation. Engine's thread.</summary>
+    public int SegmentCount => _writer.Segments?.SegmentCount ?? 1;
+
+    /// <summary>Starts the thread; the first batch announces the term.</summary>
+    public void Start(TermStarted announcement)
+    {
+        announcement.TimeNs = _context.NowNs;
+        _queue.Add(new ChangeOperation<bool>(new TermStart(announcement), Caller.Master));
+        _thread.Start();
+    }
+
+    /// <summary>Queues a change; the task ends when it is published and checked. Errors as <see cref="Enqueue"/>, and the change's.
+    /// Any thread.</summary>
+    public Task<T> RunAsync<T>(Change<T> change, Caller caller)
+    {
+        ChangeOperation<T> operation = new(change, caller);
+        Enqueue(operation);
+        return operation.Task;
+    }
+
+    /// <summary>Queues a query; the task ends when the state that it saw is published and checked. Errors as
+    /// <see cref="Enqueue"/>, and the query's. Any thread.</summary>
+    public Task<T> QueryAsync<T>(Func<StateReader, T> query)
+    {
+        QueryOperation<T> operation = new(query);
+        Enqueue(operation);
+        return operation.Task;
+    }
+
+    /// <summary>Queues an operation. Any thread. Throws NOT_MASTER when the engine has ended, OVERLOADED when
+    /// the queue is full.</summary>
+    public void Enqueue(EngineOperation operation)
+    {
+        if (_failure is { } failure)
+            throw EndedError(failure);
+        try
+        {
+            if (!_queue.TryAdd(operation))
+                throw new FamfsException(ErrorReason.Overloaded, $"the master has {MaxQueued} requests waiting") { Limit = MaxQueued };
+        }
+        catch (InvalidOperationException)
+        {
+            throw EndedError(_failure ?? Stopping());
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _queue.CompleteAdding();
+        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
+        {
+            _context.Dispose();
+            _ended.TrySetResult();
+        }
+        await _ended.Task.ContinueWith(static _ => { }, TaskScheduler.Default).ConfigureAwait(false);
+        _queue.Dispose();
+    }
+
+    private static FamfsException EndedError(Exception failure) =>
+        new(ErrorReason.NotMaster, $"this is not the master any more: {failure.Message}", failure);
+
+    private static FamfsException Stopping() => new(ErrorReason.NotMaster, "the master is stopping");
+
+    private void Run()
+    {
+        try
+        {
+            using (_context)
+            {
+                long nextTick = 0;
+                while (!_queue.IsCompleted)
+                {
+                    if (TryTakeNext(out EngineOperation? first, TickInterval))
+                        RunBatches(first);
+                    if (_clock.GetTimestamp() >= nextTick)
+                    {
+                        _writer.Tick(++_ticks);
+                        nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
+                    }
+                }
+                EndAside(Stopping());
+                EndTerm();
+            }
+            _ended.TrySetResult();
+        }
+        catch (Exception error)
+        {
+            // Whatever broke the loop, the memory is the truth and this process is not its master any more.
+            _failure = error;
+            _queue.CompleteAdding();
+            foreach (EngineOperation operation in _inFlight)
+                operation.Complete(EndedError(error));
+            _next?.Complete(EndedError(error));
+            EndAside(error);
+            while (_queue.TryTake(out EngineOperation? left))
+                left.Complete(EndedError(error));
+            _feed.End(error);
+            _ended.TrySetException(error);
+        }
+    }
+
+    private void RunBatches(EngineOperation first)
+    {
+        long needed = 0;
+        _next = first;
+        while (_next is not null)
+            _next = RunBatch(_next, ref needed);
+    }
+
+    /// <summary>Runs one batch that begins with <paramref name="first"/>; gives an operation that must begin the
+    /// next one because it did not fit, and the bytes it needs.</summary>
+    private EngineOperation? RunBatch(EngineOperation first, ref long needed)
+    {
+        StartBatch(needed);
+        bool tried = needed > 0;
+        needed = 0;
+        EngineOperation? next = first;
+        while (next is not null)
+        {
+            _inFlight.Add(next);
+            _context.Caller = next.Caller;
+            Verdict verdict = next.Run(_context);
+            if (verdict.Kind != VerdictKind.Done)
+                _inFlight.RemoveAt(_inFlight.Count - 1); // what it has appended is published with this batch
+            if (verdict.Kind == VerdictKind.NextBatch)
+            {
+                // A batch that holds something makes room by being published; so does a segment in reserve, or one
+                // that will be reserved for what is needed.
+                if (_batch.Count > 0 || _segments.HasReserve || !tried)
+                    needed = verdict.Bytes;
+                else
+                    next.GiveUp(_context, new FamfsException(ErrorReason.LogFull, $"the log is full: {verdict.Bytes} bytes are needed and no device has space for another segment"));
+                break;
+            }
+            if (verdict.Kind != VerdictKind.Done)
+                PutAside(next, verdict);
+            next = _inFlight.Count < MaxBatchOperations && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
+        }
+        EndBatch();
+        return needed > 0 ? next : null;
+    }
+
+    private bool TryTakeNext([NotNullWhen(true)] out EngineOperation? next, TimeSpan patience)
+    {
+        if (!_resumed.TryDequeue(out next) && !_queue.TryTake(out next, patience))
+            return false;
+        if (_aside.Count > 0)
+            _aside.Remove(next);
+        return true;
+    }
+
+    private void PutAside(EngineOperation operation, in Verdict verdict)
+    {
+        _aside.Add(operation);
+        if (verdict.Kind == VerdictKind.Zero)
+            _zeroing.Start(verdict.Space!, () => GiveBack(operation));
+        else
+            verdict.Space!.Over += () => _resumed.Enqueue(operation);
+    }
+
+    // A zeroing thread: waits for room in the queue.
+    private void GiveBack(EngineOperation operation)
+    {
+        try
+        {
+            _queue.Add(operation);
+        }
+        catch (InvalidOperationException)
+        {
+            // The engine ends, and completes what is aside.
+        }
+    }
+
+    private void EndAside(Exception failure)
+    {
+        _zeroing.Stop();
+        foreach (EngineOperation waiting in _aside.Concat(_resumed))
+            waiting.Complete(EndedError(failure));
+        _aside.Clear();
+        _resumed.Clear();
+    }
+
+    private void StartBatch(long needed)
+    {
+        _segments.Advance(needed);
+        _context.Begin(Term, _writer.Seed, _segments.RoomBytes, _writer.RemainingRecords);
+        _segments.ReserveIfNeeded(needed);
+    }
+
+    private void EndBatch()
+    {
+        if (_batch.Count > 0)
+        {
+            _writer.Publish(_batch);
+            _feed.Publish(_batch, _writer.Position, _writer.SegmentId, _writer.Tail);
+        }
+        else
+        {
+            _writer.Check();
+        }
+        foreach (EngineOperation operation in _inFlight)
+            operation.Complete(null);
+        _inFlight.Clear();
+        _segments.Confirm();
+    }
+
+    private void EndTerm()
+    {
+        if (_context.State.Format.HasTerms)
+        {
+            StartBatch(0);
+            TermStart.AppendEnd(_context);
+            EndBatch();
+        }
+        _feed.End(new FamfsException(ErrorReason.NotMaster, "the master has stopped"));
+    }
+}

@@ -1,0 +1,58 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
+using Famfs.Master.State;
+using Famfs.V1;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Famfs.Master.Holders;
+
+/// <summary>Looks at the memory regularly: at the host table, for acknowledgements of hosts without a stream and for mounts that
+/// are gone; for devices that the log names and this host lacks.</summary>
+internal sealed class HostWatch(MasterEngine engine, MasterState state, MountRegistry mounts, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
+
+    // Owner: the watch's own loop.
+    private readonly HashSet<string> _gaps = [];
+    private string _lastProblem = "";
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using PeriodicTimer timer = new(Interval, clock);
+        while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
+        {
+            try
+            {
+                LookForDevices();
+                foreach (MountEnd end in mounts.Gone.FindEarlierBoots(mounts.Scan()))
+                {
+                    await engine.RunAsync(new MountGone(end), Caller.Master).ConfigureAwait(false);
+                    MasterLog.MountGone(log, end.Mount, end.Host);
+                }
+                IReadOnlyList<string> gaps = mounts.FindGaps();
+                foreach (string gap in gaps.Where(_gaps.Add))
+                    MasterLog.DialectGap(log, gap);
+                _gaps.IntersectWith(gaps);
+            }
+            catch (Exception error) when (error is not OperationCanceledException)
+            {
+                // A full log or a busy master today is looked at again next time; a deposed one ends by itself.
+                if (error.Message != _lastProblem)
+                    MasterLog.WatchFails(log, _lastProblem = error.Message);
+            }
+        }
+    }
+
+    private void LookForDevices()
+    {
+        DeviceSearchResult result = devices.Look(state.Pool, state.Replay.Devices);
+        foreach (DeviceIndex index in result.Attached)
+            MasterLog.DeviceAttached(log, index.Value, state.Pool.Require(index).Path);
+        foreach ((DeviceAdded device, string cause) in result.Missing)
+            MasterLog.DeviceMissing(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
+    }
+}

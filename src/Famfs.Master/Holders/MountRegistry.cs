@@ -1,0 +1,290 @@
+using Famfs.Core;
+using Famfs.Core.Allocation;
+using Famfs.Core.Format;
+using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
+using Famfs.Master.Queries;
+using Famfs.Master.State;
+using Famfs.V1;
+
+namespace Famfs.Master.Holders;
+
+/// <summary>
+/// Who has acknowledged what: fed by the Subscribe streams and by the lines in memory, asked by waits and
+/// Barrier. Silence removes nobody (SAFETY S12, S14). Guard: <c>_gate</c>; never held while calling out.
+/// </summary>
+internal sealed class MountRegistry(MasterState state, HostTable table, TimeProvider clock)
+{
+    /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
+    public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);
+
+    private readonly Lock _gate = new();
+    private readonly Lock _scanning = new();
+    private readonly Dictionary<Guid, MountView> _mounts = [];
+    private readonly List<Waiter> _waiters = [];
+    private int _unreadable;
+
+    /// <summary>Which mounts are gone.</summary>
+    public GoneMounts Gone { get; } = new(state, clock);
+
+    /// <summary>A stream said hello for a mount.</summary>
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version)
+    {
+        lock (_gate)
+        {
+            MountView view = Require(mount, host);
+            view.Boot = boot;
+            view.Streams++; // a mount that connects anew may do so before its last stream is known to be over
+            view.Dialect = dialect;
+            view.Version = version;
+            view.LastMovedTimestamp = clock.GetTimestamp();
+        }
+    }
+
+    /// <summary>A mount's stream ended.</summary>
+    public void Unsubscribed(Guid mount)
+    {
+        List<Waiter> done;
+        lock (_gate)
+        {
+            if (_mounts.TryGetValue(mount, out MountView? view))
+            {
+                view.Streams--;
+                if (view.Streams == 0 && !view.InTable)
+                    _mounts.Remove(mount);
+            }
+            done = TakeDone();
+        }
+        Complete(done);
+    }
+
+    /// <summary>A mount acknowledged a position: replayed, and its kernel notified.</summary>
+    public void Acknowledged(Guid mount, LogPosition position)
+    {
+        List<Waiter> done;
+        lock (_gate)
+        {
+            if (!_mounts.TryGetValue(mount, out MountView? view))
+                return;
+            view.LastMovedTimestamp = clock.GetTimestamp();
+            if (position.Sequence.Value > view.Acknowledged.Sequence.Value)
+                view.Acknowledged = position;
+            done = TakeDone();
+        }
+        Complete(done);
+    }
+
+    /// <summary>Reads the lines in memory of the hosts that are registered, and gives them. Called regularly, and before a
+    /// wait for all counts its mounts.</summary>
+    public IReadOnlyList<HostEntry> Scan()
+    {
+        List<Waiter> done;
+        List<HostEntry> entries;
+        lock (_scanning)
+        {
+            entries = table.ReadInUse(state.Replay.HostSlots);
+            lock (_gate)
+            {
+                Merge(entries);
+                done = TakeDone();
+            }
+        }
+        Complete(done);
+        return entries;
+    }
+
+    /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
+    /// acknowledged <paramref name="sequence"/>; gives their number.</summary>
+    public async Task<int> WaitAsync(LogSequence sequence, IReadOnlyList<Guid> mounts, CancellationToken cancel)
+    {
+        Waiter waiter = new(sequence, [.. mounts]);
+        lock (_gate)
+        {
+            if (IsDone(waiter))
+                return waiter.Counted;
+            _waiters.Add(waiter);
+        }
+        try
+        {
+            await waiter.Completion.Task.WaitAsync(cancel).ConfigureAwait(false);
+            return waiter.Counted;
+        }
+        finally
+        {
+            lock (_gate)
+                _waiters.Remove(waiter);
+        }
+    }
+
+    /// <summary>True when a line or a stream says that the mount is of that host.</summary>
+    public bool IsOf(Guid mount, Guid host)
+    {
+        lock (_gate)
+            return mount != Guid.Empty && _mounts.TryGetValue(mount, out MountView? view) && view.Host == host;
+    }
+
+    /// <summary>The mounts that a wait is short of; <see cref="Guid.Empty"/> for lines that cannot be read.</summary>
+    public HashSet<Guid> Missing(LogSequence sequence, IReadOnlyList<Guid> mounts)
+    {
+        lock (_gate)
+        {
+            Waiter waiter = new(sequence, mounts);
+            if (mounts.Count > 0)
+                return [.. mounts.Where(m => !_mounts.TryGetValue(m, out MountView? view) || !Reached(view, waiter))];
+            HashSet<Guid> missing = [.. _mounts.Values.Where(v => !Gone.IsGone(v) && !Reached(v, waiter)).Select(v => v.Mount)];
+            if (_unreadable > 0)
+                missing.Add(Guid.Empty);
+            return missing;
+        }
+    }
+
+    /// <summary>The mounts as they stand, copied.</summary>
+    public IReadOnlyList<HostStatus> Describe(LogPosition master)
+    {
+        lock (_gate)
+        {
+            List<HostStatus> list = [];
+            foreach (MountView view in _mounts.Values)
+            {
+                GoneEvidence? gone = Gone.Find(view);
+                ulong lag = master.Sequence.Value - Math.Min(master.Sequence.Value, view.Acknowledged.Sequence.Value);
+                TimeSpan silent = clock.GetElapsedTime(view.LastMovedTimestamp);
+                // Without a line, in a format without a host table, a mount that has everything has nothing to say: its stream is up, or it were not here.
+                bool isSilent = silent > SilentAfter && (view.InTable || lag > 0);
+                list.Add(new()
+                {
+                    HostId = view.Host.ToByteString(),
+                    Name = state.Replay.Hosts.TryGetValue(view.Host, out HostRecord? host) ? host.Name : "",
+                    MountId = view.Mount.ToByteString(),
+                    BootId = view.Boot.ToByteString(),
+                    State = gone is not null ? HostState.Gone : isSilent ? HostState.Silent : lag > 0 ? HostState.Lagging : HostState.Live,
+                    Evidence = gone ?? GoneEvidence.Unspecified,
+                    Position = Positions.ToMessage(view.Acknowledged),
+                    LagRecords = gone is not null ? 0 : lag,
+                    SilentMs = (ulong)silent.TotalMilliseconds,
+                    Subscribed = view.Streams > 0,
+                    Dialect = view.Dialect,
+                    Version = view.Version,
+                    HeldInodes = view.HeldExceptions,
+                });
+            }
+            return list;
+        }
+    }
+
+    /// <summary>The mounts whose kernels cannot map every file that may be made now, each as a sentence. A mount that is gone
+    /// counts no more; a silent one does.</summary>
+    public IReadOnlyList<string> FindGaps()
+    {
+        uint number = state.Replay.Policy.DialectFloor;
+        if (number > FmapLimits.All.Count)
+            return []; // a newer version's: nothing is created here
+        FmapLimits? floor = FmapLimits.OfFloor(number);
+        (int devices, long capacity) = (state.Replay.Devices.Length, state.Replay.CapacityBytes);
+        List<string> gaps = [];
+        lock (_gate)
+        {
+            foreach (MountView view in _mounts.Values)
+            {
+                if (!Gone.IsGone(view)
+                    && FmapLimits.All.FirstOrDefault(limits => limits.Dialect == view.Dialect)?.FindGap(floor, devices, capacity) is { } gap)
+                {
+                    string host = state.Replay.Hosts.TryGetValue(view.Host, out HostRecord? record) && record.Name.Length > 0 ? record.Name : view.Host.ToString();
+                    gaps.Add($"mount {view.Mount} of host {host} speaks dialect {view.Dialect} and cannot open all files that may be made: with the dialect floor {FmapLimits.NameOfFloor(number)} they may have {gap}");
+                }
+            }
+        }
+        gaps.Sort(StringComparer.Ordinal);
+        return gaps;
+    }
+
+    private void Merge(List<HostEntry> entries)
+    {
+        _unreadable = 0;
+        HashSet<Guid> seen = [];
+        foreach (HostEntry entry in entries)
+        {
+            if (entry.Line is not { } line)
+            {
+                _unreadable++;
+                continue;
+            }
+            seen.Add(line.Mount);
+            MountView view = Require(line.Mount, line.Host);
+            view.Boot = line.Boot;
+            view.InTable = true;
+            view.Ended = line.State == MountState.Ended;
+            view.HeldExceptions = (uint)line.Exceptions.Length;
+            if (view.Dialect.Length == 0)
+                view.Dialect = FmapLimits.NameOfDialect(line.Dialect);
+            if (view.LineCounter != line.Counter)
+            {
+                view.LineCounter = line.Counter;
+                view.LastMovedTimestamp = clock.GetTimestamp();
+            }
+            if (line.ReplayedSequence.Value > view.Acknowledged.Sequence.Value)
+                view.Acknowledged = new(state.FileSystem, line.Generation, line.ReplayedSequence, line.ReplayedTerm);
+        }
+        foreach (MountView view in _mounts.Values.Where(v => v.InTable && !seen.Contains(v.Mount)).ToList())
+        {
+            view.InTable = false;
+            if (view.Streams == 0)
+                _mounts.Remove(view.Mount);
+        }
+    }
+
+    private MountView Require(Guid mount, Guid host)
+    {
+        if (!_mounts.TryGetValue(mount, out MountView? view))
+            _mounts.Add(mount, view = new() { Mount = mount, Host = host, LastMovedTimestamp = clock.GetTimestamp() });
+        return view;
+    }
+
+    private bool IsDone(Waiter waiter)
+    {
+        waiter.Counted = 0;
+        if (waiter.Mounts.Count > 0)
+        {
+            foreach (Guid mount in waiter.Mounts)
+            {
+                if (!_mounts.TryGetValue(mount, out MountView? view) || !Reached(view, waiter))
+                    return false;
+                waiter.Counted++;
+            }
+            return true;
+        }
+        if (_unreadable > 0)
+            return false;
+        foreach (MountView view in _mounts.Values)
+        {
+            if (Gone.IsGone(view))
+                continue;
+            if (!Reached(view, waiter))
+                return false;
+            waiter.Counted++;
+        }
+        return true;
+    }
+
+    private static bool Reached(MountView view, Waiter waiter) => view.Acknowledged.Sequence.Value >= waiter.Sequence.Value;
+
+    private List<Waiter> TakeDone()
+    {
+        List<Waiter> done = _waiters.FindAll(IsDone);
+        _waiters.RemoveAll(done.Contains);
+        return done;
+    }
+
+    private static void Complete(List<Waiter> done)
+    {
+        foreach (Waiter waiter in done)
+            waiter.Completion.TrySetResult();
+    }
+
+    private sealed record Waiter(LogSequence Sequence, IReadOnlyCollection<Guid> Mounts)
+    {
+        public TaskCompletionSource Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public int Counted { get; set; }
+    }
+}

@@ -1,0 +1,34 @@
+using Famfs.Core;
+
+namespace Famfs.Master.Holders;
+
+/// <summary>One mount as the master sees it.</summary>
+internal sealed class MountView
+{
+    public required Guid Mount { get; init; }
+
+    /// <summary>The host that first named it.</summary>
+    public required Guid Host { get; init; }
+    public Guid Boot { get; set; }
+
+    /// <summary>Replayed there, and its kernel notified.</summary>
+    public LogPosition Acknowledged { get; set; }
+
+    /// <summary>When it was last heard of, by its stream or its line.</summary>
+    public long LastMovedTimestamp { get; set; }
+
+    /// <summary>Streams that are open for it.</summary>
+    public int Streams { get; set; }
+
+    /// <summary>It has a line in the host table.</summary>
+    public bool InTable { get; set; }
+
+    /// <summary>Its line says that it has ended in order.</summary>
+    public bool Ended { get; set; }
+    public ulong LineCounter { get; set; }
+    public string Dialect { get; set; } = "";
+    public string Version { get; set; } = "";
+
+    /// <summary>Deleted files that its line says it still holds.</summary>
+    public uint HeldExceptions { get; set; }
+}

@@ -1,0 +1,98 @@
+using System.Collections.Concurrent;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
+using Famfs.V1;
+
+namespace Famfs.Master.Holders;
+
+/// <summary>
+/// Zeroes the space of new files in a format that promises zeros, on threads of its own: the engine's thread has a heartbeat to
+/// keep and others' requests to answer. Only when the zeros are fenced does the change go on that publishes a record naming the
+/// space.
+/// </summary>
+internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
+{
+    /// <summary>Bytes between two looks at whether to go on (chosen: some tens of milliseconds).</summary>
+    private const long StepBytes = 64L << 20;
+
+    /// <summary>The same for a whole device, which nobody waits for but its caller.</summary>
+    private const long DeviceStepBytes = 1L << 30;
+
+    /// <summary>Chosen: a small file does not wait for one large one, and memory is not any faster with more.</summary>
+    private const int ThreadCount = 4;
+
+    private readonly BlockingCollection<(NewSpace Space, Action Zeroed)> _waiting = [];
+    private readonly List<Thread> _threads = [];
+
+    // Set by the engine's thread, read by the zeroing ones.
+    private volatile bool _stopping;
+
+    /// <summary>Zeroes a whole device, which may take minutes. Ends early when cancelled.</summary>
+    public static void ZeroDevice(DaxDevice device, CancellationToken cancel)
+    {
+        for (long at = 0; at < device.LengthBytes; at += DeviceStepBytes)
+        {
+            cancel.ThrowIfCancellationRequested();
+            device.Zero(at, Math.Min(DeviceStepBytes, device.LengthBytes - at));
+        }
+        device.Fence();
+    }
+
+    /// <inheritdoc/>
+    public void Start(NewSpace space, Action zeroed)
+    {
+        while (_threads.Count < ThreadCount)
+        {
+            Thread thread = new(Run) { Name = "zeroing", IsBackground = true };
+            _threads.Add(thread);
+            thread.Start();
+        }
+        _waiting.Add((space, zeroed));
+    }
+
+    /// <inheritdoc/>
+    public void Stop()
+    {
+        _stopping = true;
+        _waiting.CompleteAdding();
+        foreach (Thread thread in _threads)
+            thread.Join();
+        _waiting.Dispose();
+    }
+
+    private void Run()
+    {
+        foreach ((NewSpace space, Action zeroed) in _waiting.GetConsumingEnumerable())
+        {
+            try
+            {
+                Zero(space);
+            }
+            catch (Exception error)
+            {
+                // Nothing names the space yet: this file fails, and nothing else.
+                space.Failure = error as FamfsException ?? new FamfsException(ErrorReason.DeviceMissing, $"the space of the new file cannot be zeroed: {error.Message}", error);
+            }
+            zeroed();
+        }
+    }
+
+    private void Zero(NewSpace space)
+    {
+        foreach (MapExtent extent in space.Extents)
+        {
+            DaxDevice device = pool.Require(extent.Device);
+            for (long done = 0; done < extent.LengthBytes; done += StepBytes)
+            {
+                if (_stopping)
+                    throw new FamfsException(ErrorReason.NotMaster, "the master is stopping");
+                device.Zero(extent.OffsetBytes + done, Math.Min(StepBytes, extent.LengthBytes - done));
+            }
+            // Before any record that names it can be stored, by another thread.
+            device.Fence();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+using System.Text;
+using Famfs.Core;
+using Famfs.Core.Namespace;
+using Famfs.Master.State;
+using Famfs.V1;
+using FileInfo = Famfs.V1.FileInfo;
+
+namespace Famfs.Master.Queries;
+
+/// <summary>Files and directories, as they stand.</summary>
+internal static class FileQueries
+{
+    /// <summary>Finds an inode by path or, when that is null, by number. Throws NOT_FOUND, NOT_A_DIRECTORY or BAD_PATH.</summary>
+    public static InodeAttributes Find(StateReader reader, string? path, ulong inode)
+    {
+        if (path is not null)
+            return Walk(reader, path);
+        using TreeScope scope = reader.Tree.Enter();
+        return scope.TryGet(new(inode), out InodeAttributes found) && found.Kind is InodeKind.File or InodeKind.Directory or InodeKind.Symlink
+            ? found
+            : throw new FamfsException(ErrorReason.NotFound, $"inode {inode}: does not exist");
+    }
+
+    /// <summary>Describes an inode.</summary>
+    public static FileInfo Describe(StateReader reader, in InodeAttributes attributes, string path, bool withMap)
+    {
+        using TreeScope scope = reader.Tree.Enter();
+        return Describe(scope, attributes, path, withMap);
+    }
+
+    /// <summary>Describes an inode as it is seen in a scope.</summary>
+    public static FileInfo Describe(TreeScope scope, in InodeAttributes attributes, string path, bool withMap)
+    {
+        FileInfo info = new()
+        {
+            Inode = attributes.Inode.Value,
+            Path = path,
+            Kind = attributes.Kind switch { InodeKind.File => FileKind.File, InodeKind.Directory => FileKind.Directory, _ => FileKind.Symlink },
+            Mode = attributes.Mode,
+            Uid = attributes.Uid,
+            Gid = attributes.Gid,
+            SizeBytes = attributes.SizeBytes,
+            ModifyTimeNs = attributes.ModifyTimeNs,
+            State = (InodeState)attributes.Status,
+        };
+        if (attributes.Kind == InodeKind.Symlink && scope.TryGetSymlinkTarget(attributes.Inode, out ReadOnlySpan<byte> target))
+            info.SymlinkTarget = Encoding.UTF8.GetString(target);
+        if (withMap && attributes.Kind == InodeKind.File && scope.TryGetMap(attributes.Inode, out MapView map))
+        {
+            FileMap described = new() { ChunkBytes = map.ChunkBytes };
+            for (int i = 0; i < map.ExtentCount; i++)
+                described.Extents.Add(new Extent { Device = map[i].Device.Value, OffsetBytes = (ulong)map[i].OffsetBytes, LengthBytes = (ulong)map[i].LengthBytes });
+            info.Map = described;
+        }
+        return info;
+    }
+
+    /// <summary>Lists up to <paramref name="limit"/> entries of a directory after a cookie; gives where to go on.</summary>
+    public static (List<FileInfo> Entries, ulong Cookie, InodeNumber Hint) ListSome(StateReader reader, InodeNumber directory, ulong cookie, InodeNumber hint, int limit, bool withMaps)
+    {
+        List<FileInfo> entries = [];
+        using TreeScope scope = reader.Tree.Enter();
+        DirectoryEntries children = scope.List(directory, cookie, hint);
+        while (entries.Count < limit && children.MoveNext())
+        {
+            cookie = children.Cookie;
+            hint = children.Attributes.Inode;
+            entries.Add(Describe(scope, children.Attributes, Encoding.UTF8.GetString(children.Name), withMaps));
+        }
+        return (entries, cookie, hint);
+    }
+
+    /// <summary>The map of a file, with the devices that it names. Throws IS_A_DIRECTORY for what has none.</summary>
+    public static GetMapReply GetMap(StateReader reader, in InodeAttributes attributes, string path)
+    {
+        if (attributes.Kind != InodeKind.File)
+            throw new FamfsException(ErrorReason.IsADirectory, $"{FileSystemPath.Show(path)}: is not a regular file") { Path = FileSystemPath.Show(path) };
+        FileInfo info = Describe(reader, attributes, path, true);
+        GetMapReply reply = new() { Inode = info.Inode, SizeBytes = info.SizeBytes, Map = info.Map, Position = Positions.ToMessage(reader.Position) };
+        foreach (uint device in info.Map.Extents.Select(e => e.Device).Distinct())
+            reply.Devices.Add(DeviceQueries.Describe(reader.State, device));
+        return reply;
+    }
+
+    /// <summary>The directory that the last component is or will be in. Throws NOT_FOUND or NOT_A_DIRECTORY with the component
+    /// that is wrong.</summary>
+    public static InodeNumber RequireParent(StateReader reader, List<byte[]> components, string path)
+    {
+        InodeNumber at = InodeNumber.Root;
+        using TreeScope scope = reader.Tree.Enter();
+        for (int i = 0; i < components.Count - 1; i++)
+        {
+            if (!scope.TryLookup(at, components[i], out InodeAttributes child))
+                throw PathError(ErrorReason.NotFound, path, components, i, "does not exist");
+            if (child.Kind != InodeKind.Directory)
+                throw PathError(ErrorReason.NotADirectory, path, components, i, "is not a directory");
+            at = child.Inode;
+        }
+        return at;
+    }
+
+    /// <summary>An error of the component at <paramref name="index"/>.</summary>
+    public static FamfsException PathError(ErrorReason reason, string path, List<byte[]> components, int index, string what)
+    {
+        string part = FileSystemPath.Show(string.Join('/', components.Take(index + 1).Select(Encoding.UTF8.GetString)));
+        return new(reason, $"{part}: {what}") { Path = FileSystemPath.Show(path) };
+    }
+
+    /// <summary>The path of an inode by the names it has now.</summary>
+    public static string PathOf(TreeScope scope, InodeNumber inode)
+    {
+        List<string> parts = [];
+        while (inode != InodeNumber.Root && scope.TryGetName(inode, out InodeNumber parent, out ReadOnlySpan<byte> name) && parts.Count <= FileSystemPath.MaxPathBytes / 2)
+        {
+            parts.Add(Encoding.UTF8.GetString(name));
+            inode = parent;
+        }
+        parts.Reverse();
+        return string.Join('/', parts);
+    }
+
+    private static InodeAttributes Walk(StateReader reader, string path)
+    {
+        List<byte[]> components = FileSystemPath.Parse(path, allowRoot: true);
+        using TreeScope scope = reader.Tree.Enter();
+        scope.TryGet(InodeNumber.Root, out InodeAttributes at);
+        for (int i = 0; i < components.Count; i++)
+        {
+            if (at.Kind != InodeKind.Directory)
+                throw PathError(ErrorReason.NotADirectory, path, components, i - 1, "is not a directory");
+            if (!scope.TryLookup(at.Inode, components[i], out at))
+                throw PathError(ErrorReason.NotFound, path, components, i, "does not exist");
+        }
+        return at;
+    }
+}

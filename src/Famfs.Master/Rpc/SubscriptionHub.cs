@@ -1,0 +1,298 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Threading.Channels;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Master.Engine;
+using Famfs.Master.State;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.Master.Rpc;
+
+/// <summary>
+/// Hands published and checked records to the subscribers. The engine's thread only ever tries to put a
+/// block into a bounded queue: a slow host loses its queue, not the others' time, and catches up by reading
+/// the log (PROTOCOL, subscriber rule 3). Guard: <c>_gate</c>.
+/// </summary>
+internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecordFeed
+{
+    /// <summary>Most bytes that wait for one subscriber (chosen: twice the largest batch).</summary>
+    private const long MaxQueuedBytes = 2L * MediaLayout.MaxBatchBytes;
+
+    private readonly Lock _gate = new();
+    private readonly List<Subscription> _live = [];
+    private LogPosition _published = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
+    private long _publishedOffset;
+    private Exception? _ended;
+
+    /// <summary>Last record that may be shown. Any thread.</summary>
+    public LogPosition Published
+    {
+        get
+        {
+            lock (_gate)
+                return _published;
+        }
+    }
+
+    /// <summary>Streams that are up to date now. Any thread.</summary>
+    public int LiveCount
+    {
+        get
+        {
+            lock (_gate)
+                return _live.Count;
+        }
+    }
+
+    /// <summary>Sets where a recovered log ends.</summary>
+    public void Recovered(LogPosition position, long offset)
+    {
+        lock (_gate)
+        {
+            _published = position;
+            _publishedOffset = offset;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Publish(RecordBatch batch, LogPosition position, ulong segmentId, long tail)
+    {
+        lock (_gate)
+        {
+            index.Add(_published, _publishedOffset);
+            if (_live.Count > 0)
+            {
+                Records whole = new()
+                {
+                    FirstSequence = _published.Sequence.Value + 1,
+                    Generation = position.Generation,
+                    SegmentId = segmentId,
+                    EndOffset = (ulong)tail,
+                    Frames = ByteString.CopyFrom(batch.Frames),
+                };
+                foreach (Records part in Split(whole))
+                {
+                    SubscribeReply reply = new() { Records = part };
+                    LogPosition end = EndOf(part, position);
+                    _live.RemoveAll(subscription => !subscription.TryPush(reply, part.Frames.Length, end));
+                }
+            }
+            _published = position;
+            _publishedOffset = tail;
+        }
+    }
+
+    /// <summary>The master is over; every stream ends. Any thread.</summary>
+    public void End(Exception error)
+    {
+        lock (_gate)
+        {
+            _ended ??= error;
+            foreach (Subscription subscription in _live)
+                subscription.Drop();
+            _live.Clear();
+        }
+    }
+
+    /// <summary>Sends records behind <paramref name="from"/> until cancelled or the master ends: from memory
+    /// until it is up to date, then as they are published, and again from memory when it was too slow.</summary>
+    public async Task RunAsync(LogPosition from, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
+    {
+        LogPosition sent = from;
+        while (true)
+        {
+            Subscription? subscription = null;
+            try
+            {
+                (LogPosition before, long offset) = index.Find(sent.Sequence);
+                if (before.Sequence == sent.Sequence)
+                    RequireSameTerm(sent, before.Term);
+                ILogReader reader = pool.Format.OpenReader(pool);
+                reader.Resume(before, offset);
+                while (subscription is null)
+                {
+                    cancel.ThrowIfCancellationRequested();
+                    sent = await CatchUpAsync(reader, sent, send).ConfigureAwait(false);
+                    subscription = TryGoLive(sent);
+                }
+                while (await subscription.Queue.Reader.WaitToReadAsync(cancel).ConfigureAwait(false))
+                {
+                    while (subscription.TryTake(out SubscribeReply? reply, out int bytes, out LogPosition position))
+                    {
+                        await send(reply).ConfigureAwait(false);
+                        subscription.Sent(bytes);
+                        sent = position;
+                    }
+                }
+            }
+            finally
+            {
+                if (subscription is not null)
+                {
+                    lock (_gate)
+                        _live.Remove(subscription);
+                }
+            }
+        }
+    }
+
+    private Subscription? TryGoLive(LogPosition sent)
+    {
+        lock (_gate)
+        {
+            if (_ended is not null)
+                throw new FamfsException(ErrorReason.NotMaster, _ended.Message, _ended);
+            if (sent.Sequence != _published.Sequence)
+                return null;
+            Subscription subscription = new();
+            _live.Add(subscription);
+            return subscription;
+        }
+    }
+
+    /// <summary>Sends what the memory holds behind <paramref name="sent"/>, up to what the engine has
+    /// published; beyond that the engine's own check has not been made.</summary>
+    private async Task<LogPosition> CatchUpAsync(ILogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send)
+    {
+        while (sent.Sequence.Value < Published.Sequence.Value)
+        {
+            PollVerdict verdict = reader.Poll(out LogBlock block);
+            if (verdict == PollVerdict.Diverged)
+                throw new FamfsException(ErrorReason.StaleGeneration, $"position {sent} is not in this master's history");
+            if (verdict == PollVerdict.Unsettled)
+                throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
+            if (verdict == PollVerdict.UpToDate)
+                throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends before {Published}");
+            int skip = SkipUpTo(block, sent);
+            if (skip == block.Frames.Length)
+                continue;
+            Records rest = new()
+            {
+                FirstSequence = Math.Max(block.FirstSequence.Value, sent.Sequence.Value + 1),
+                Generation = block.Generation,
+                SegmentId = block.SegmentId,
+                EndOffset = (ulong)block.EndOffset,
+                Frames = ByteString.CopyFrom(block.Frames.Span[skip..]),
+            };
+            foreach (Records part in Split(rest))
+                await send(new SubscribeReply { Records = part }).ConfigureAwait(false);
+            sent = reader.Position;
+        }
+        return sent;
+    }
+
+    /// <summary>Parts that each fit a message. Where log offsets do not count bytes of frames, a block
+    /// stays whole, as its reader made it.</summary>
+    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= ReplyLimits.ElementBytes || !pool.Format.Limits.CountsFrameBytes
+        ? [whole]
+        : ReplyLimits.Split(whole);
+
+    /// <summary>Position after the last frame of <paramref name="records"/>.</summary>
+    private static LogPosition EndOf(Records records, LogPosition history)
+    {
+        ReadOnlySpan<byte> frames = records.Frames.Span;
+        RecordFrame last;
+        do
+        {
+            last = RecordFrame.ReadVerified(frames);
+            frames = frames[last.PaddedBytes..];
+        }
+        while (frames.Length > 0);
+        return history with { Sequence = last.Sequence, Term = last.Term };
+    }
+
+    private static int SkipUpTo(LogBlock block, LogPosition sent)
+    {
+        int skip = 0;
+        ReadOnlySpan<byte> frames = block.Frames.Span;
+        while (skip < frames.Length)
+        {
+            RecordFrame frame = RecordFrame.ReadVerified(frames[skip..]);
+            if (frame.Sequence.Value > sent.Sequence.Value)
+                break;
+            if (frame.Sequence == sent.Sequence)
+                RequireSameTerm(sent, frame.Term);
+            skip += frame.PaddedBytes;
+        }
+        return skip;
+    }
+
+    private static void RequireSameTerm(LogPosition sent, Term term)
+    {
+        if (sent.Sequence.Value != 0 && sent.Term != term)
+            throw new FamfsException(ErrorReason.StaleGeneration, $"position {sent} is not in this master's history: record {sent.Sequence} is of term {term}");
+    }
+
+    /// <summary>The queue of one stream that is up to date.</summary>
+    private sealed class Subscription
+    {
+        private readonly List<ByteString> _merged = []; // the stream's own task
+        private long _queuedBytes;
+
+        public Channel<(SubscribeReply Reply, int Bytes, LogPosition Position)> Queue { get; } =
+            Channel.CreateUnbounded<(SubscribeReply, int, LogPosition)>(new() { SingleReader = true, SingleWriter = true });
+
+        /// <summary>False: too much waits; the queue is closed and its reader catches up from memory.</summary>
+        public bool TryPush(SubscribeReply reply, int bytes, LogPosition position)
+        {
+            if (Interlocked.Add(ref _queuedBytes, bytes) > MaxQueuedBytes)
+            {
+                Queue.Writer.TryComplete();
+                return false;
+            }
+            return Queue.Writer.TryWrite((reply, bytes, position));
+        }
+
+        /// <summary>Everything that waits and can be one message: a host that is busy, or a connection that is, costs fewer of
+        /// them. Frames of one segment only, whose id is in their checksums.</summary>
+        public bool TryTake([NotNullWhen(true)] out SubscribeReply? reply, out int bytes, out LogPosition position)
+        {
+            if (!Queue.Reader.TryRead(out (SubscribeReply Reply, int Bytes, LogPosition Position) first))
+            {
+                (reply, bytes, position) = (null, 0, default);
+                return false;
+            }
+            (reply, bytes, position) = first;
+            _merged.Clear();
+            Records last = reply.Records;
+            while (Queue.Reader.TryPeek(out (SubscribeReply Reply, int Bytes, LogPosition Position) next)
+                && next.Reply.Records.SegmentId == last.SegmentId && next.Reply.Records.Generation == last.Generation
+                && bytes + next.Bytes <= ReplyLimits.ElementBytes && Queue.Reader.TryRead(out next))
+            {
+                _merged.Add(next.Reply.Records.Frames);
+                bytes += next.Bytes;
+                (last, position) = (next.Reply.Records, next.Position);
+            }
+            if (_merged.Count > 0)
+                reply = new() { Records = Merge(first.Reply.Records, last.EndOffset, bytes) };
+            return true;
+        }
+
+        // What was queued is shared by all subscribers and stays as it is.
+        private Records Merge(Records first, ulong endOffset, int bytes)
+        {
+            byte[] frames = new byte[bytes];
+            first.Frames.CopyTo(frames, 0);
+            int at = first.Frames.Length;
+            foreach (ByteString more in _merged)
+            {
+                more.CopyTo(frames, at);
+                at += more.Length;
+            }
+            return new()
+            {
+                FirstSequence = first.FirstSequence,
+                Generation = first.Generation,
+                SegmentId = first.SegmentId,
+                EndOffset = endOffset,
+                Frames = UnsafeByteOperations.UnsafeWrap(frames),
+            };
+        }
+
+        public void Sent(int bytes) => Interlocked.Add(ref _queuedBytes, -bytes);
+
+        public void Drop() => Queue.Writer.TryComplete();
+    }
+}

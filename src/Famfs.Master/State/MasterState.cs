@@ -1,0 +1,122 @@
+using Famfs.Core;
+using Famfs.Core.Allocation;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+
+namespace Famfs.Master.State;
+
+/// <summary>What a master knows: the state replayed from the log, and the free space and the request ids that follow from
+/// it. All of it can be had again by reading the log. Owned by the engine's thread once it runs, but for what
+/// <see cref="ReplayState"/> marks as readable by any thread.</summary>
+internal sealed class MasterState : IReplayObserver, IDisposable
+{
+    private readonly TimeProvider _clock;
+    private bool _live;
+
+    public MasterState(DevicePool pool, TimeProvider clock, Random random)
+    {
+        _clock = clock;
+        Pool = pool;
+        Format = new(pool);
+        Allocator = new ExtentAllocator(pool.UnitBytes);
+        Requests = new(clock);
+        Replay = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), RandomKey(random), this);
+    }
+
+    /// <summary>The devices. Any thread.</summary>
+    public DevicePool Pool { get; }
+
+    /// <summary>What the media format can express. Any thread.</summary>
+    public FormatRules Format { get; }
+
+    /// <summary>The replayed log.</summary>
+    public ReplayState Replay { get; }
+
+    /// <summary>Free space.</summary>
+    public ExtentAllocator Allocator { get; }
+
+    /// <summary>Known request ids.</summary>
+    public RecentRequests Requests { get; }
+
+    /// <summary>Uuid of the file system. Any thread.</summary>
+    public Guid FileSystem => Pool.Primary.FileSystem;
+
+    /// <summary>Number of the inode that the next record makes.</summary>
+    public InodeNumber NextInode => Format.NextInode(Replay);
+
+    /// <summary>Whether the log says that a mount of a host can touch memory no more. Any thread.</summary>
+    public bool IsGone(Guid host, Guid mount) => FindGone(host, mount) is not null;
+
+    /// <summary>What the log says of the end of a mount, or null. Any thread.</summary>
+    public GoneRecord? FindGone(Guid host, Guid mount) => Replay.Gone.TryGetValue(mount, out GoneRecord record) ? record : null;
+
+    /// <summary>Key of the name hash: random, so that nobody can choose names that collide.</summary>
+    public static UInt128 RandomKey(Random random) => new((ulong)random.NextInt64(), (ulong)random.NextInt64());
+
+    /// <summary>From now on whoever appends a record has allocated what it takes.</summary>
+    public void GoLive()
+    {
+        // Last: it may overlap what any other record takes.
+        foreach (MapExtent extent in Replay.WithheldExtents)
+            Allocator.ReserveRest(extent);
+        _live = true;
+    }
+
+    /// <inheritdoc/>
+    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void InodeChanged(InodeNumber inode)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void FileDeleted(InodeNumber inode)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+    {
+        if (_live)
+            return;
+        foreach (MapExtent extent in extents)
+        {
+            if (!Allocator.TryReserve(extent))
+                throw new FamfsException(ErrorReason.MediaCorrupt, $"inode {inode}: extent {extent.OffsetBytes}+{extent.LengthBytes} of device {extent.Device} is in use by another inode");
+        }
+    }
+
+    /// <inheritdoc/>
+    public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+    {
+        foreach (MapExtent extent in extents)
+            Allocator.Free(extent);
+    }
+
+    /// <inheritdoc/>
+    public void DeviceAdded(DeviceAdded device)
+    {
+        DeviceIndex index = new((ushort)device.Index);
+        Allocator.AddDevice(index, (long)device.LengthBytes);
+        // Replay takes the superblock's unit as it takes every extent; a live master takes only what it has allocated itself.
+        if (_live && !Allocator.TryReserve(new(index, 0, MediaLayout.UnitBytes)))
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"device {index}: its superblock is in use by another inode");
+    }
+
+    // A format without times keeps no request ids either: what is seen here is made now.
+    /// <inheritdoc/>
+    public void RequestSeen(in RequestTrace request) =>
+        Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 });
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Replay.Dispose();
+        Pool.Dispose();
+    }
+}

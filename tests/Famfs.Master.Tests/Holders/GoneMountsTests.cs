@@ -1,0 +1,69 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log.Native;
+using Famfs.Master.Holders;
+using Famfs.Master.State;
+using Famfs.TestSupport;
+using Xunit;
+
+namespace Famfs.Master.Tests.Holders;
+
+public sealed class GoneMountsTests : IDisposable
+{
+    private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-watch-").FullName;
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void Line_is_of_an_earlier_boot_only_when_one_of_another_boot_was_seen_to_move()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        using MasterState state = new(TestFormats.All.Open([DaxDevice.Open(path)]), TimeProvider.System, new Random(1));
+        SteppingClock clock = new();
+        HostTable table = new(state.Pool);
+        HostLine first = Line();
+        HostLine second = Line();
+        table.Write(0, first);
+        table.Write(1, second);
+        GoneMounts gone = new(state, clock);
+
+        // Both have stood still for ever, and are seen one moment apart: when the first has been looked at for the
+        // lease, the second has not yet.
+        clock.Step = 1;
+        Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
+        clock.Step = 0;
+        clock.Now = clock.First + (long)(Lease.TotalSeconds * clock.TimestampFrequency);
+        Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
+
+        table.Write(1, second with { Counter = 2 });
+        Assert.Equal([first.Mount], gone.FindEarlierBoots(table.ReadInUse()).Select(end => end.Mount));
+    }
+
+    private HostLine Line() => new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+
+    /// <summary>Steps at each look.</summary>
+    private sealed class SteppingClock : TimeProvider
+    {
+        public long Now { get; set; } = 1000;
+
+        public long Step { get; set; }
+
+        public long First { get; private set; }
+
+        public override long GetTimestamp()
+        {
+            Now += Step;
+            if (Step > 0 && First == 0)
+                First = Now;
+            return Now;
+        }
+    }
+}

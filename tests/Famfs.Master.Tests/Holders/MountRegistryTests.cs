@@ -1,0 +1,134 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Master.Holders;
+using Famfs.Master.State;
+using Famfs.TestSupport;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Master.Tests.Holders;
+
+public sealed class MountRegistryTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-mounts-").FullName;
+    private readonly DevicePool _pool;
+    private readonly MasterState _state;
+    private readonly MountRegistry _mounts;
+    private readonly HostTable _table;
+    private readonly SettableClock _clock = new();
+
+    public MountRegistryTests()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            FileSystemFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
+        _pool = TestFormats.All.Open([DaxDevice.Open(path)]);
+        _table = new(_pool);
+        _state = new(_pool, _clock, new Random(1));
+        _mounts = new(_state, _table, _clock);
+        Apply(RecordType.FileSystemCreated, new FileSystemCreated { FileSystemUuid = _pool.Primary.FileSystem.ToByteString(), UnitBytes = MediaLayout.UnitBytes, RootInode = 1, Generation = _pool.Primary.Generation, RootMode = 0x1ED, HostTableInode = 4, HostTable = new() { OffsetBytes = 2 << 20, LengthBytes = 2 << 20 } });
+        Apply(RecordType.DeviceAdded, new DeviceAdded { Index = 0, LengthBytes = 16 << 20, SuperblockInode = 3 });
+        Apply(RecordType.HostRegistered, new HostRegistered { HostId = Guid.NewGuid().ToByteString(), HostSlot = 0 });
+    }
+
+    public void Dispose()
+    {
+        _state.Dispose();
+        Directory.Delete(_directory, recursive: true);
+    }
+
+    [Fact]
+    public void A_mount_that_connects_anew_stays_subscribed_when_its_older_stream_ends_later()
+    {
+        (Guid mount, Guid host) = (Guid.NewGuid(), Guid.NewGuid());
+        _mounts.Subscribed(mount, host, Guid.NewGuid(), "stock", "1");
+        _mounts.Subscribed(mount, host, Guid.NewGuid(), "stock", "1");
+        _mounts.Unsubscribed(mount);
+        Assert.True(_mounts.IsOf(mount, host));
+        _mounts.Unsubscribed(mount);
+        Assert.False(_mounts.IsOf(mount, host));
+    }
+
+    [Fact]
+    public async Task A_wait_for_all_counts_the_lines_of_granted_slots_with_and_without_a_stream()
+    {
+        HostLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        _table.Write(MediaLayout.EntriesPerHost, line); // of host slot 1
+        _mounts.Scan();
+        Assert.Equal(0, await _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken));
+        Apply(RecordType.HostRegistered, new HostRegistered { HostId = line.Host.ToByteString(), HostSlot = 1 });
+        Assert.Single(_mounts.Scan());
+        Task<int> waiting = _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken);
+        Assert.Equal([line.Mount], _mounts.Missing(new(5), []));
+        Assert.False(waiting.IsCompleted);
+        _table.Write(MediaLayout.EntriesPerHost, line with { Counter = 2, ReplayedSequence = new(5) });
+        _mounts.Scan();
+        Assert.Equal(1, await waiting.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public void A_lines_dialect_is_known_without_a_stream_and_a_mount_that_cannot_map_all_is_named()
+    {
+        HostLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3 };
+        _table.Write(0, line);
+        _table.Write(1, line with { Mount = Guid.NewGuid(), Dialect = 0 });
+        _mounts.Scan();
+        Assert.Equal(["B", "stock"], _mounts.Describe(default).Select(h => h.Dialect).Order());
+
+        // One device and no floor, or a floor that it can do: nothing to say.
+        Assert.Empty(_mounts.FindGaps());
+        Apply(RecordType.PolicySet, new PolicySet { DialectFloor = 1 });
+        Assert.Empty(_mounts.FindGaps());
+
+        Apply(RecordType.PolicySet, new PolicySet { DialectFloor = 4 });
+        string gap = Assert.Single(_mounts.FindGaps());
+        Assert.Contains($"mount {line.Mount} of host {line.Host} speaks dialect B", gap, StringComparison.Ordinal);
+        Assert.Contains("floor D they may have space on devices from index 24 on", gap, StringComparison.Ordinal);
+        Apply(RecordType.PolicySet, new PolicySet { DialectFloor = 99 });
+        Assert.Empty(_mounts.FindGaps());
+
+        Apply(RecordType.PolicySet, new PolicySet { DialectFloor = 4 });
+        _table.Write(0, line with { Counter = 2, State = MountState.Ended });
+        _mounts.Scan();
+        Assert.Empty(_mounts.FindGaps());
+    }
+
+    [Fact]
+    public void A_mount_without_a_line_is_silent_only_while_it_is_behind()
+    {
+        LogPosition master = new(_pool.Primary.FileSystem, 0, new(5), default);
+        (Guid subscribed, Guid line) = (Guid.NewGuid(), Guid.NewGuid());
+        _mounts.Subscribed(subscribed, Guid.NewGuid(), Guid.NewGuid(), "stock", "1");
+        _table.Write(0, new HostLine { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = line, ReplayedSequence = new(5) });
+        _mounts.Scan();
+        HostState Of(Guid mount) => Assert.Single(_mounts.Describe(master), h => h.MountId.ToGuid("mount") == mount).State;
+        Assert.Equal((HostState.Lagging, HostState.Live), (Of(subscribed), Of(line)));
+        _clock.Now += MountRegistry.SilentAfter + TimeSpan.FromSeconds(1);
+        Assert.Equal((HostState.Silent, HostState.Silent), (Of(subscribed), Of(line)));
+        _mounts.Acknowledged(subscribed, master);
+        _clock.Now += MountRegistry.SilentAfter + TimeSpan.FromSeconds(1);
+        Assert.Equal(HostState.Live, Of(subscribed));
+    }
+
+    private sealed class SettableClock : TimeProvider
+    {
+        public TimeSpan Now { get; set; }
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public override long GetTimestamp() => Now.Ticks;
+    }
+
+    private void Apply(RecordType type, Google.Protobuf.IMessage payload)
+    {
+        RecordBatch batch = new();
+        batch.Start(_state.Replay.Position.Sequence, new(64), seed: 0);
+        batch.Add(type, payload);
+        _state.Replay.ApplyFrames(batch.Frames);
+    }
+}

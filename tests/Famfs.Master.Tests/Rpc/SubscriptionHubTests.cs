@@ -1,0 +1,97 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
+using Famfs.Master.Role;
+using Famfs.TestSupport;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Master.Tests.Rpc;
+
+public sealed class SubscriptionHubTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-hub-").FullName;
+    private readonly string _path;
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public SubscriptionHubTests()
+    {
+        _path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(_path))
+            file.SetLength(64L << 30);
+        using DaxDevice device = DaxDevice.Open(_path);
+        FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+    }
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task A_busy_subscriber_gets_what_has_gathered_in_few_messages_that_each_replay()
+    {
+        // Several segments' worth: 2 MiB each at first.
+        const int Files = 20_000;
+        await using RunningMaster master = new(await Recovery.RunAsync(
+            TestFormats.All.Open([DaxDevice.Open(_path)]), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+        LogPosition start = new(master.State.Pool.Primary.FileSystem, master.State.Pool.Primary.Generation, default, default);
+        using ReplayState state = new(start, default);
+        TaskCompletionSource gate = new();
+        using CancellationTokenSource over = new();
+        int messages = 0;
+        HashSet<ulong> segments = [];
+        Task running = master.Hub.RunAsync(start, async reply =>
+        {
+            await Volatile.Read(ref gate).Task.WaitAsync(over.Token);
+            Records records = reply.Records;
+            Assert.Equal(state.Position.Sequence.Value + 1, records.FirstSequence);
+            ReadOnlyMemory<byte> frames = records.Frames.Memory;
+            uint seed = Crc32C.Seed(master.State.Pool.Primary.FileSystem, records.Generation, records.SegmentId);
+            while (!frames.IsEmpty)
+                frames = frames[ApplyOne(state, frames.Span, seed)..];
+            segments.Add(records.SegmentId);
+            messages++;
+        }, over.Token);
+        gate.SetResult();
+        await WaitAsync(() => master.Hub.LiveCount == 1, running);
+        messages = 0;
+        Volatile.Write(ref gate, new(TaskCreationOptions.RunContinuationsAsynchronously));
+        for (int done = 0; done < Files;)
+        {
+            List<Task> some = [];
+            for (int i = 0; i < 50; i++, done++)
+            {
+                string path = $"a-name-that-takes-some-room-in-the-log-{done:D60}";
+                some.Add(master.CreateAsync(new() { Path = path, SizeBytes = 1 }));
+            }
+            await Task.WhenAll(some);
+        }
+        gate.SetResult();
+        LogPosition end = await master.PositionAsync();
+        await WaitAsync(() => state.Position.Sequence == end.Sequence, running);
+        await over.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+        Assert.Equal(Files, state.Tree.FileCount);
+        Assert.True(segments.Count > 1, $"{segments.Count} segment");
+        Assert.True(messages is >= 2 and < 10, $"{messages} messages for {Files / 50} batches or more");
+    }
+
+    private static int ApplyOne(ReplayState state, ReadOnlySpan<byte> frames, uint seed)
+    {
+        Assert.Equal(FrameVerdict.Good, RecordFrame.Parse(frames, seed, out RecordFrame frame));
+        state.Apply(frame);
+        return frame.PaddedBytes;
+    }
+
+    private static async Task WaitAsync(Func<bool> condition, Task running)
+    {
+        using CancellationTokenSource patience = new(TimeSpan.FromMinutes(2));
+        while (!condition())
+        {
+            // A subscription that has ended brings nothing more; why it did is the result.
+            if (running.IsCompleted)
+                await running;
+            await Task.Delay(1, patience.Token);
+        }
+    }
+}

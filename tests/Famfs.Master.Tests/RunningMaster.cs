@@ -1,0 +1,70 @@
+using Famfs.Core;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
+using Famfs.Master.Holders;
+using Famfs.Master.Queries;
+using Famfs.Master.Role;
+using Famfs.Master.Rpc;
+using Famfs.Master.State;
+using Famfs.V1;
+using FileInfo = Famfs.V1.FileInfo;
+
+namespace Famfs.Master.Tests;
+
+/// <summary>An engine on a recovered pool, until it is disposed of; without gRPC.</summary>
+internal sealed class RunningMaster : IAsyncDisposable
+{
+    private readonly Recovery.Result _recovered;
+
+    /// <summary>Starts. <paramref name="addressLength"/>: a long address makes restarts take their share of the log.</summary>
+    public RunningMaster(Recovery.Result recovered, int addressLength = 1000)
+    {
+        _recovered = recovered;
+        Hub = new(State.Pool, recovered.Index);
+        Hub.Recovered(State.Replay.Position, recovered.Writer.Tail);
+        Engine = new(State, recovered.Writer, Hub, new SpaceZeroing(State.Pool), TimeProvider.System, new Random(1));
+        Engine.Start(new TermStarted { Address = new string('a', addressLength) });
+    }
+
+    public SubscriptionHub Hub { get; }
+
+    public MasterEngine Engine { get; }
+
+    public MasterState State => _recovered.State;
+
+    public Task<T> RunAsync<T>(Change<T> change) => Engine.RunAsync(change, Caller.Unknown);
+
+    public Task<T> DecideAsync<T>(Func<ChangeContext, T> decide) => RunAsync(new TestChange<T>(decide));
+
+    public Task<LogPosition> PositionAsync() => Engine.QueryAsync(reader => reader.Position);
+
+    public Task<long> FreeBytesAsync() => Engine.QueryAsync(reader => reader.State.Allocator.FreeBytes);
+
+    public Task<long> DirectoryCountAsync() => Engine.QueryAsync(reader => (long)reader.State.Replay.Tree.DirectoryCount);
+
+    public Task<FileInfo> DescribeAsync(string path) => Engine.QueryAsync(reader => FileQueries.Describe(reader, FileQueries.Find(reader, path, 0), path, withMap: true));
+
+    public Task<SetPolicyReply> SetPolicyAsync(SetPolicyRequest request) => RunAsync(new PolicyChange(request));
+
+    public Task<CreateFileReply> CreateAsync(CreateFileRequest request) => RunAsync(new FileCreation(request));
+
+    public async Task<FileInfo> MakeDirectoryAsync(string path, bool parents = false) =>
+        (await RunAsync(new DirectoryCreation(new() { Path = path, Parents = parents }))).Directory;
+
+    public async ValueTask DisposeAsync()
+    {
+        await Engine.DisposeAsync();
+        _recovered.Claim.Dispose();
+        _recovered.State.Dispose();
+    }
+}
+
+/// <summary>A change that a test makes up.</summary>
+internal sealed class TestChange<T>(Func<ChangeContext, T> decide) : Change<T>
+{
+    public override Verdict Decide(ChangeContext context)
+    {
+        Reply = decide(context);
+        return Verdict.Done;
+    }
+}
