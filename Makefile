@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native demo test test-native test-kernel format clean
+.PHONY: all build publish native pack demo test test-native test-kernel format clean
 
 all: build
 
@@ -19,6 +19,9 @@ native: ## the same as native programs in artifacts/native, which need no .NET o
 	rm -rf $(NATIVE)
 	for p in Cli Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release --use-current-runtime -p:PublishAot=true $(if $(shell command -v clang),,-p:CppCompilerAndLinker=gcc) -o $(NATIVE) --nologo -v q || exit 1; done
 	rm -f $(NATIVE)/Famfs.* $(NATIVE)/*.xml
+
+pack: ## the client library and what it stands on as packages in artifacts/packages
+	for p in Core Famfs2 Client; do $(DOTNET) pack src/Famfs.$$p -c $(CONFIGURATION) -o artifacts/packages --nologo -v q || exit 1; done
 
 demo: publish ## the main job, end to end, on this machine
 	deploy/demo.sh $(OUT)

@@ -140,7 +140,7 @@ internal sealed class CliContext(CliEnvironment environment)
             FamfsClient client = ClientOf(parsed, Split(address));
             // The mount has met its own master; the environment's may serve another file system.
             if (own is null)
-                await RequireFileSystemAsync(client, mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+                await client.RequireFileSystemAsync(mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
             return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
         if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
@@ -177,15 +177,6 @@ internal sealed class CliContext(CliEnvironment environment)
             WaitChoice.Mount => new() { Kind = WaitKind.Mount, MountId = target.Mount!.RequireMountId().ToByteString() },
             _ => new() { Kind = WaitKind.None },
         };
-    }
-
-    /// <summary>Throws WRONG_FILESYSTEM when the master is one of another file system.</summary>
-    public static async Task RequireFileSystemAsync(FamfsClient client, Guid fileSystem, TimeSpan timeout, CancellationToken cancel)
-    {
-        GetStatusReply status = await client.GetStatusAsync(timeout, cancel).ConfigureAwait(false);
-        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
-        if (served != fileSystem)
-            throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {client.CurrentAddress} is one of file system {served}, not {fileSystem}");
     }
 
     /// <summary>Prints one JSON document.</summary>

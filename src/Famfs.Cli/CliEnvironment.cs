@@ -31,6 +31,9 @@ public sealed record CliEnvironment
     /// <summary>Directory of this executable: other programs of famfs are looked for beside it first.</summary>
     public string ProgramDirectory { get; init; } = AppContext.BaseDirectory;
 
+    /// <summary>Path of another program of famfs; throws NOT_FOUND when it is neither beside this one nor in PATH.</summary>
+    public string RequireProgram(string name) => ProgramFinder.Require(name, ProgramDirectory, Variable("PATH"));
+
     /// <summary>That of the running process.</summary>
     public static CliEnvironment OfProcess() => new()
     {

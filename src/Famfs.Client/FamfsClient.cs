@@ -128,6 +128,15 @@ public sealed class FamfsClient : IDisposable
     public Task<GetStatusReply> GetStatusAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
         UnaryAsync(static (m, r, o) => m.GetStatusAsync(r, o), new GetStatusRequest(), timeout, cancel);
 
+    /// <summary>Throws WRONG_FILESYSTEM when the master is one of another file system.</summary>
+    public async Task RequireFileSystemAsync(Guid fileSystem, TimeSpan? timeout = null, CancellationToken cancel = default)
+    {
+        GetStatusReply status = await GetStatusAsync(timeout, cancel).ConfigureAwait(false);
+        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
+        if (served != fileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {CurrentAddress} is one of file system {served}, not {fileSystem}");
+    }
+
     /// <summary>State of every mount.</summary>
     public Task<ListHostsReply> ListHostsAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
         UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), new ListHostsRequest(), timeout, cancel);

@@ -195,7 +195,7 @@ internal static class DoctorCommand
         string program;
         try
         {
-            program = ProgramFinder.Require(environment, ProgramName);
+            program = environment.RequireProgram(ProgramName);
         }
         catch (FamfsException error)
         {

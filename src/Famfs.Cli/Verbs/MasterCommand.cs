@@ -19,7 +19,7 @@ internal static class MasterCommand
 
     public static ExitCode Run(CliContext context, string[] arguments)
     {
-        ProgramStart.Replace(ProgramFinder.Require(context.Environment, ProgramName), arguments);
+        ProgramStart.Replace(context.Environment.RequireProgram(ProgramName), arguments);
         return ExitCode.Failed;
     }
 }

@@ -1,0 +1,221 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Interop;
+using Famfs.Core.Log;
+using Famfs.V1;
+
+namespace Famfs.Client;
+
+/// <summary>What is to be mounted, and how.</summary>
+public sealed record MountOptions
+{
+    /// <summary>The file system's devices on this host: paths, patterns like <c>/dev/dax*</c>, directories. One at least is
+    /// its first device, or leads to it.</summary>
+    public required IReadOnlyList<string> Devices { get; init; }
+
+    /// <summary>An existing directory that no famfs is mounted on.</summary>
+    public required string MountPoint { get; init; }
+
+    /// <summary>Addresses of masters; when empty, the last one that the log names.</summary>
+    public IReadOnlyList<string> Masters { get; init; } = [];
+
+    /// <summary>PEM file of the authorities that an <c>https</c> master's certificate must come from; null: those of this
+    /// host.</summary>
+    public string? CaFile { get; init; }
+
+    /// <summary>PEM file of the certificate to show to a master that asks for one, or null.</summary>
+    public string? CertificateFile { get; init; }
+
+    /// <summary>PEM file of its private key, or null.</summary>
+    public string? KeyFile { get; init; }
+
+    /// <summary>Generation of the famfs kernel to speak: A, B0, B, D, or stock to use none; null: the daemon finds out.</summary>
+    public string? Dialect { get; init; }
+
+    /// <summary>Directory with this host's identity; null: <c>$FAMFS_STATE_DIR</c>, else /var/lib/famfs.</summary>
+    public string? HostState { get; init; }
+
+    /// <summary>More arguments for <c>famfsd</c>, as it takes them.</summary>
+    public IReadOnlyList<string> DaemonArguments { get; init; } = [];
+
+    /// <summary>File that the daemon's output is appended to; null: one in the directory of the host's identity.</summary>
+    public string? LogPath { get; init; }
+
+    /// <summary>How long to wait for the mount.</summary>
+    public TimeSpan Timeout { get; init; } = FamfsClientOptions.DefaultTimeout;
+
+    /// <summary>Where <c>famfsd</c> is looked for first: the directory of this program unless said otherwise.</summary>
+    public string ProgramDirectory { get; init; } = AppContext.BaseDirectory;
+
+    /// <summary>Where it is looked for next: directories with colons between them, those of PATH unless said otherwise.</summary>
+    public string? SearchPath { get; init; } = Environment.GetEnvironmentVariable("PATH");
+
+    /// <summary>The kernel's table of mounts.</summary>
+    public string MountTablePath { get; init; } = MountEntry.TablePath;
+
+    /// <summary>The drivers of dax devices.</summary>
+    public DaxBinding DaxBinding { get; init; } = new();
+
+    /// <summary>Clock of the time-out.</summary>
+    public TimeProvider Clock { get; init; } = TimeProvider.System;
+}
+
+/// <summary>A mount that answers.</summary>
+/// <param name="Mount">The mount.</param>
+/// <param name="DaemonProcessId">Process of its daemon.</param>
+/// <param name="LogPath">File with the daemon's output.</param>
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath);
+
+/// <summary>
+/// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
+/// starts <c>famfsd</c>, which outlives this program, and waits until the mount answers. famfsd gets <c>MOUNTPOINT
+/// --device DEVICE… [--master ADDRESS]… [--dialect D] [--ca-file FILE …] --host-state DIR ARGUMENT…</c>.
+/// <para>Errors are <see cref="FamfsException"/>: NOT_FOUND without such a directory, device or program; EXISTS where a
+/// famfs is mounted, or about to be; those of devices that are no file system; WRONG_FILESYSTEM when the master serves
+/// another one; TIMEOUT, after which the daemon goes on trying; without a reason when the daemon ended.</para>
+/// </summary>
+public static class Mounting
+{
+    private const string ProgramName = "famfsd";
+    private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
+
+    // Chosen: far above what an answer takes; a master that is down refuses at once.
+    private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(10);
+
+    /// <summary>Starts the daemon and returns when the mount answers.</summary>
+    public static async Task<StartedMount> StartAsync(MountOptions options, CancellationToken cancel = default)
+    {
+        using Plan plan = await PrepareAsync(options, cancel).ConfigureAwait(false);
+        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, $"famfsd{plan.MountPoint.Replace('/', '-')}.log");
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
+        DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
+        FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
+        return new(mount, daemon.ProcessId, logPath);
+    }
+
+    /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>
+    public static async Task BecomeAsync(MountOptions options, CancellationToken cancel = default)
+    {
+        using Plan plan = await PrepareAsync(options, cancel).ConfigureAwait(false);
+        ProgramStart.Replace(plan.Program, plan.Arguments);
+    }
+
+    private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
+    {
+        string mountPoint = Path.GetFullPath(options.MountPoint);
+        if (!Directory.Exists(mountPoint))
+            throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
+        RequireNotMounted(options, mountPoint);
+        // Two at once would both find nothing there and mount one over the other.
+        IDisposable turn = DirectoryTurn.TryTake(mountPoint)
+            ?? throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: another famfs mount is at work there") { Path = mountPoint };
+        try
+        {
+            RequireNotMounted(options, mountPoint);
+            string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
+            await RequireSoundAsync(options, cancel).ConfigureAwait(false);
+            string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
+            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state));
+        }
+        catch
+        {
+            turn.Dispose();
+            throw;
+        }
+    }
+
+    private static List<string> ArgumentsOf(MountOptions options, string mountPoint, string state)
+    {
+        List<string> arguments = [mountPoint];
+        foreach (string device in options.Devices)
+            arguments.AddRange(["--device", Path.GetFullPath(device)]);
+        foreach (string master in options.Masters)
+            arguments.AddRange(["--master", master]);
+        if (options.Dialect is { } dialect)
+            arguments.AddRange(["--dialect", dialect]);
+        foreach ((string option, string? file) in ((string, string?)[])[("--ca-file", options.CaFile), ("--certificate-file", options.CertificateFile), ("--key-file", options.KeyFile)])
+        {
+            if (file is not null)
+                arguments.AddRange([option, Path.GetFullPath(file)]);
+        }
+        arguments.AddRange(["--host-state", state, .. options.DaemonArguments]);
+        return arguments;
+    }
+
+    private static void RequireNotMounted(MountOptions options, string mountPoint)
+    {
+        if (FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint))
+            throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
+    }
+
+    private static async Task RequireSoundAsync(MountOptions options, CancellationToken cancel)
+    {
+        // What the kernel holds for its famfs, only the daemon can look at.
+        DeviceSearch search = new(options.Devices, KnownFormats.All, options.Clock);
+        DaxBinding binding = options.DaxBinding;
+        if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
+            return;
+        Guid fileSystem;
+        using (DevicePool pool = search.Open(readOnly: true))
+            fileSystem = pool.Primary.FileSystem;
+        if (options.Masters.Count == 0)
+            return;
+        // Each address once: mounting needs no master.
+        ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
+        using FamfsClient client = new(new FamfsClientOptions { Addresses = options.Masters, MaxAttempts = options.Masters.Count, Tls = tls, Clock = options.Clock });
+        try
+        {
+            await client.RequireFileSystemAsync(fileSystem, s_greeting, cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
+        {
+            // The daemon finds it when it is there.
+        }
+    }
+
+    private static async Task<FamfsMount> WaitUntilMountedAsync(MountOptions options, DetachedProgram daemon, string mountPoint, string logPath, CancellationToken cancel)
+    {
+        long start = options.Clock.GetTimestamp();
+        Task<FamfsMount?>? asking = null;
+        while (true)
+        {
+            if (daemon.ReadExitCode() is { } code)
+                throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath)}") { Path = mountPoint };
+            // Asked from another thread: a daemon that hangs must not take this program with it.
+            asking ??= Task.Run(() => FindAnswering(options.MountTablePath, mountPoint), cancel);
+            if (asking.IsCompleted)
+            {
+                if (await asking.ConfigureAwait(false) is { } mount)
+                    return mount;
+                asking = null;
+            }
+            if (options.Clock.GetElapsedTime(start) > options.Timeout)
+                throw new FamfsException(ErrorReason.Timeout, $"{mountPoint}: not mounted within {options.Timeout.TotalSeconds:0.###} s; {ProgramName} (process {daemon.ProcessId}) goes on trying, its output is in {logPath}") { Path = mountPoint };
+            await Task.Delay(s_poll, options.Clock, cancel).ConfigureAwait(false);
+        }
+    }
+
+    private static FamfsMount? FindAnswering(string tablePath, string mountPoint)
+    {
+        FamfsMount? mount = FamfsMount.FindAll(tablePath).FirstOrDefault(m => m.MountPoint == mountPoint);
+        return mount?.ReadAttribute("user.famfs.uuid") is null ? null : mount;
+    }
+
+    private static string LastLine(string logPath)
+    {
+        try
+        {
+            return File.ReadLines(logPath).LastOrDefault(l => l.Length != 0) ?? $"it said nothing; see {logPath}";
+        }
+        catch (IOException)
+        {
+            return $"see {logPath}";
+        }
+    }
+
+    /// <summary>A daemon that can be started; holds the turn at its mount point until it is disposed.</summary>
+    private sealed record Plan(IDisposable Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments) : IDisposable
+    {
+        public void Dispose() => Turn.Dispose();
+    }
+}
