@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Sockets;
 using Famfs.Core;
 using Famfs.V1;
@@ -115,6 +116,27 @@ internal sealed class MasterConnections : IDisposable
         return path.StartsWith("//", StringComparison.Ordinal) ? path[2..] : path;
     }
 
+    private static async ValueTask<Stream> ConnectAsync(EndPoint place, CancellationToken cancel)
+    {
+        Socket socket = place is UnixDomainSocketEndPoint
+            ? new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)
+            : new(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        try
+        {
+            await socket.ConnectAsync(place, cancel).ConfigureAwait(false);
+            return new NetworkStream(socket, ownsSocket: true);
+        }
+        catch (Exception error)
+        {
+            socket.Dispose();
+            // The words for a socket file that is not there are those of a wrong network address. The innermost error is
+            // the one that is told.
+            if (place is UnixDomainSocketEndPoint && error is SocketException { SocketErrorCode: SocketError.AddressNotAvailable })
+                throw new IOException("No such socket");
+            throw;
+        }
+    }
+
     private MasterEndpoint Open(string address)
     {
         if (_channels.TryGetValue(address, out (GrpcChannel Channel, MasterEndpoint Endpoint) known))
@@ -135,28 +157,10 @@ internal sealed class MasterConnections : IDisposable
             InitialHttp2StreamWindowSize = 1 << 20,
             SslOptions = _options.Tls.CreateOptions(),
         };
-        if (unix)
-        {
-            UnixDomainSocketEndPoint place = new(SocketPathOf(address));
-            handler.ConnectCallback = async (_, cancel) =>
-            {
-                Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                try
-                {
-                    await socket.ConnectAsync(place, cancel).ConfigureAwait(false);
-                    return new NetworkStream(socket, ownsSocket: true);
-                }
-                catch (Exception error)
-                {
-                    socket.Dispose();
-                    // The words for a socket file that is not there are those of a wrong network address. The innermost error is
-                    // the one that is told.
-                    if (error is SocketException { SocketErrorCode: SocketError.AddressNotAvailable })
-                        throw new IOException("No such socket");
-                    throw;
-                }
-            };
-        }
+        // One way to connect for both kinds of address. With a callback the channel does no connecting of its own, whose errors
+        // would hide the cause.
+        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(SocketPathOf(address)) : null;
+        handler.ConnectCallback = (context, cancel) => ConnectAsync(socketFile ?? context.DnsEndPoint, cancel);
         GrpcChannel channel = GrpcChannel.ForAddress(unix ? "http://localhost" : address, new GrpcChannelOptions
         {
             HttpHandler = handler,

@@ -24,11 +24,25 @@ internal static class RpcErrors
                 || (error.StatusCode == StatusCode.Unavailable && detail.Reason == ErrorReason.Unspecified);
             return new(ToException(detail, error), repeatable, false, detail.RetryAfterMs);
         }
-        string message = error.Status.Detail.Length == 0 ? error.StatusCode.ToString() : OneLine(error.Status.Detail);
-        // Neither side's certificates change by asking again.
-        if (error.StatusCode == StatusCode.Unavailable && IsUntrusted(error.Status.DebugException))
-            return Final(ErrorReason.NotMaster, $"no master that can be trusted answers at {address}: {message}", error);
-        return error.StatusCode switch
+        StatusCode code = error.StatusCode;
+        string message = error.Status.Detail.Length == 0 ? code.ToString() : OneLine(error.Status.Detail);
+        // The library did not get as far as an answer. It calls some of these failures INTERNAL, and hides the cause in them.
+        if (Find<HttpRequestException>(error.Status.DebugException) is { } request)
+        {
+            message = OneLine(Innermost(request).Message);
+            // Neither side's certificates change by asking again.
+            if (request.HttpRequestError == HttpRequestError.SecureConnectionError || Find<AuthenticationException>(request) is not null)
+                return Final(ErrorReason.NotMaster, $"no master that can be trusted answers at {address}: {message}", error);
+            if (code == StatusCode.Internal)
+                code = StatusCode.Unavailable;
+        }
+        else if (code is StatusCode.Unavailable or StatusCode.Internal && Find<IOException>(error.Status.DebugException) is { } broken)
+        {
+            // The connection broke within the call.
+            code = StatusCode.Unavailable;
+            message = OneLine(Innermost(broken).Message);
+        }
+        return code switch
         {
             StatusCode.Unavailable => new(new(ErrorReason.NotMaster, NoAnswer(address) + message, error), true, true, 0),
             StatusCode.DeadlineExceeded => Final(ErrorReason.Timeout, $"{address} did not answer in time", error),
@@ -83,11 +97,19 @@ internal static class RpcErrors
 
     private static string NoAnswer(string addresses) => $"no master answers at {addresses}: ";
 
-    private static bool IsUntrusted(Exception? error)
+    private static T? Find<T>(Exception? error)
+        where T : Exception
     {
-        while (error is not null and not AuthenticationException)
+        while (error is not null and not T)
             error = error.InnerException;
-        return error is not null;
+        return (T?)error;
+    }
+
+    private static Exception Innermost(Exception error)
+    {
+        while (error.InnerException is { } inner)
+            error = inner;
+        return error;
     }
 
     private static CallFailure Final(ErrorReason reason, string message, Exception inner) => new(new(reason, message, inner), false, false, 0);

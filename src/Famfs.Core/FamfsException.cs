@@ -26,6 +26,9 @@ public sealed class FamfsException : Exception
     /// <summary>For NOT_MASTER: where the master is, when known.</summary>
     public string MasterAddress { get; init; } = "";
 
-    /// <summary>For TIMEOUT of a wait: the mounts that have not acknowledged.</summary>
+    /// <summary>For TIMEOUT of a wait: mounts that have not acknowledged, the first of them when there are many.</summary>
     public IReadOnlyList<HostStatus> Lagging { get; init; } = [];
+
+    /// <summary>For TIMEOUT of a wait: how many mounts have not acknowledged.</summary>
+    public int LaggingCount { get; init; }
 }

@@ -7,8 +7,11 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Master.Rpc;
 using Famfs.V1;
+using Grpc.AspNetCore.Server.Model;
 using Grpc.HealthCheck;
+using Grpc.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -95,8 +98,15 @@ internal static class MasterHost
             foreach (Action<KestrelServerOptions> endpoint in endpoints)
                 endpoint(kestrel);
         });
+        // A host that does not read holds up the end of its stream; then its connection is cut.
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5));
         builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = 16 << 20);
+        // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
+        Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
+        builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
         builder.Services.AddGrpcReflection();
+        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<MasterMethods>()
+            .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(engine).AddSingleton(operations).AddSingleton(hub)
@@ -104,7 +114,7 @@ internal static class MasterHost
         builder.Services.AddHostedService(services => new HostWatch(engine, operations, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
-        app.MapGrpcService<MasterService>();
+        app.MapGrpcService<MasterMethods>();
         app.MapGrpcService<HealthServiceImpl>();
         app.MapGrpcReflectionService();
         ILogger log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Famfs.Master");

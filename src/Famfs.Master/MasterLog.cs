@@ -26,6 +26,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Path} is not used: the log does not have this device; an addition that did not finish can be repeated with --force")]
     public static partial void UnknownDevice(ILogger logger, string path);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "a message of {Method} could not be parsed: {Cause} ({Total} such messages since the start)")]
+    public static partial void Malformed(ILogger logger, string method, string cause, long total);
+
     [LoggerMessage(Level = LogLevel.Error, Message = "master ends: {Cause}")]
     public static partial void Ends(ILogger logger, string cause);
 }

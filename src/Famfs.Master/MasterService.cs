@@ -6,6 +6,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Master.Rpc;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
@@ -36,22 +37,28 @@ internal sealed class MasterService(
     {
         // Results go back in the order of the requests while later ones are being decided.
         Channel<BulkCreate> decided = Channel.CreateBounded<BulkCreate>(BulkAhead);
-        Task answering = AnswerAsync(decided.Reader, responseStream, context);
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
+        Task answering = AnswerAsync(decided.Reader, responseStream, ending);
         try
         {
-            await foreach (CreateFilesRequest request in requestStream.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+            await foreach (CreateFilesRequest request in requestStream.ReadAllAsync(ending.Token).ConfigureAwait(false))
             {
                 if (request.Files.Count > MaxBulkFiles)
                     throw new FamfsException(ErrorReason.BadRequest, $"{request.Files.Count} files in one message, the limit is {MaxBulkFiles}") { Limit = MaxBulkFiles };
                 BulkCreate bulk = new(request, operations);
                 engine.Enqueue(bulk);
-                await decided.Writer.WriteAsync(bulk, context.CancellationToken).ConfigureAwait(false);
+                await decided.Writer.WriteAsync(bulk, ending.Token).ConfigureAwait(false);
             }
             decided.Writer.Complete();
         }
         catch (Exception error)
         {
-            decided.Writer.TryComplete(error);
+            // What was decided before is still answered. Nothing writes to the call after this method has ended.
+            decided.Writer.TryComplete();
+            await answering.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            // An answer that failed ended the reading, too, and says why.
+            if (answering.IsFaulted && error is OperationCanceledException)
+                await answering.ConfigureAwait(false);
             throw;
         }
         await answering.ConfigureAwait(false);
@@ -84,7 +91,7 @@ internal sealed class MasterService(
         if (start.Kind != InodeKind.Directory)
         {
             FileInfo single = await engine.RunAsync(_ => operations.Describe(start, request.Path, request.WithMaps)).ConfigureAwait(false);
-            await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }).ConfigureAwait(false);
+            await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }, context.CancellationToken).ConfigureAwait(false);
             return true;
         }
         Queue<(InodeNumber Inode, string Path)> directories = new([(start.Inode, "")]);
@@ -105,7 +112,8 @@ internal sealed class MasterService(
                     if (request.Recursive && entry.Kind == FileKind.Directory)
                         directories.Enqueue((new(entry.Inode), entry.Path));
                 }
-                await responseStream.WriteAsync(new ListDirectoryReply { Entries = { entries } }).ConfigureAwait(false);
+                foreach (Range part in ReplyLimits.Split(entries))
+                    await responseStream.WriteAsync(new ListDirectoryReply { Entries = { entries.Take(part) } }, context.CancellationToken).ConfigureAwait(false);
             }
             while (entries.Count == ListChunk);
         }
@@ -163,7 +171,7 @@ internal sealed class MasterService(
         GuardAsync(() => engine.RunAsync(e =>
         {
             SetPolicyReply reply = operations.SetPolicy(request);
-            reply.Warnings.AddRange(mounts.FindGaps(e.State));
+            reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps(e.State)));
             return reply;
         }));
 
@@ -196,7 +204,7 @@ internal sealed class MasterService(
             DialectFloor = FmapLimits.NameOfFloor(e.State.Policy.DialectFloor),
         };
         reply.Warnings.AddRange(e.Format.Limits);
-        reply.Warnings.AddRange(mounts.FindGaps(e.State));
+        reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps(e.State)));
         for (uint i = 0; i < e.State.Devices.Length; i++)
         {
             DeviceInfo device = DescribeDevice(i);
@@ -234,7 +242,7 @@ internal sealed class MasterService(
         if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
             throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
         Hello hello = requestStream.Current.Hello;
-        LogPosition from = await WelcomeAsync(hello, responseStream).ConfigureAwait(false);
+        LogPosition from = await WelcomeAsync(hello, responseStream, context.CancellationToken).ConfigureAwait(false);
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
         if (mount != Guid.Empty)
@@ -243,11 +251,11 @@ internal sealed class MasterService(
         Task acknowledging = ReadAcksAsync(requestStream, mount, ended);
         try
         {
-            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply)), ended.Token).ConfigureAwait(false);
+            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply, ended.Token)), ended.Token).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
-            await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
+            await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }, context.CancellationToken).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
@@ -304,7 +312,7 @@ internal sealed class MasterService(
             }
         }, context.CancellationToken);
         await foreach (CheckReply reply in replies.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
-            await responseStream.WriteAsync(reply).ConfigureAwait(false);
+            await responseStream.WriteAsync(reply, context.CancellationToken).ConfigureAwait(false);
         await checking.ConfigureAwait(false);
         return true;
     });
@@ -349,10 +357,26 @@ internal sealed class MasterService(
             throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence}@{position.Term} is not in this master's history, which ends at {end}");
     }
 
-    private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, ServerCallContext context)
+    /// <summary>Answers what was decided, in order. An answer that cannot be given ends the reading of requests, too.</summary>
+    private static async Task AnswerAsync(ChannelReader<BulkCreate> decided, IServerStreamWriter<CreateFilesReply> responses, CancellationTokenSource ending)
     {
-        await foreach (BulkCreate bulk in decided.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
-            await responses.WriteAsync(await bulk.Task.ConfigureAwait(false)).ConfigureAwait(false);
+        try
+        {
+            await foreach (BulkCreate bulk in decided.ReadAllAsync(ending.Token).ConfigureAwait(false))
+            {
+                CreateFilesReply all = await bulk.Task.ConfigureAwait(false);
+                foreach (Range part in ReplyLimits.Split(all.Results))
+                {
+                    CreateFilesReply reply = part.Start.Value == 0 && part.End.Value == all.Results.Count ? all : new() { Results = { all.Results.Take(part) } };
+                    await responses.WriteAsync(reply, ending.Token).ConfigureAwait(false);
+                }
+            }
+        }
+        catch
+        {
+            await ending.CancelAsync().ConfigureAwait(false);
+            throw;
+        }
     }
 
     private bool IsGone(Guid mount) => engine.State.Gone.ContainsKey(mount);
@@ -402,8 +426,10 @@ internal sealed class MasterService(
         {
             HashSet<Guid> missing = mounts.Missing(sequence, named, IsGone);
             LogPosition position = hub.Published;
-            List<HostStatus> lagging = [.. mounts.Describe(position, engine.State).Where(h => missing.Contains(h.MountId.ToGuid("mount id")))];
-            throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", missing.Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}"))}") { Lagging = lagging };
+            List<HostStatus> lagging = [.. mounts.Describe(position, engine.State).Where(h => missing.Contains(h.MountId.ToGuid("mount id"))).Take(ReplyLimits.ListedItems)];
+            IEnumerable<string> some = missing.Take(ReplyLimits.ListedItems).Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}");
+            string others = missing.Count > ReplyLimits.ListedItems ? $" and {missing.Count - ReplyLimits.ListedItems} others" : "";
+            throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", some)}{others}") { Lagging = lagging, LaggingCount = missing.Count };
         }
     }
 
@@ -424,7 +450,7 @@ internal sealed class MasterService(
         };
     }
 
-    private async Task<LogPosition> WelcomeAsync(Hello hello, IServerStreamWriter<SubscribeReply> responses)
+    private async Task<LogPosition> WelcomeAsync(Hello hello, IServerStreamWriter<SubscribeReply> responses, CancellationToken cancel)
     {
         Guid host = hello.HostId.ToGuid("host_id");
         Guid mount = hello.MountId.ToGuid("mount_id");
@@ -467,7 +493,7 @@ internal sealed class MasterService(
                 MasterId = info.Master.ToByteString(),
                 Address = info.Address,
             },
-        }).ConfigureAwait(false);
+        }, cancel).ConfigureAwait(false);
         return position with { Sequence = new(at.Sequence), Term = new(at.Term) };
     }
 

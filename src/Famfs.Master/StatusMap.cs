@@ -1,3 +1,4 @@
+using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.V1;
@@ -11,6 +12,12 @@ internal static class StatusMap
 {
     /// <summary>Trailer that carries the serialized <see cref="ErrorDetail"/>.</summary>
     public const string DetailTrailer = "famfs-error-bin";
+
+    // Text and trailer travel as metadata, of which libraries take 8 KiB. What is sent: the text percent-encoded, the detail
+    // in base64 (4/3 of its bytes); the rest is for the names and for what the server adds.
+    private const int MaxTextBytes = 1024;
+    private const int MaxDetailBytes = 4608;
+    private const int MaxNameBytes = 128;
 
     /// <summary>The status of a reason.</summary>
     public static StatusCode CodeOf(ErrorReason reason) => reason switch
@@ -35,6 +42,7 @@ internal static class StatusMap
         FamfsException famfs => new()
         {
             Lagging = { famfs.Lagging },
+            LaggingCount = (uint)famfs.LaggingCount,
             Reason = famfs.Reason,
             Message = famfs.Message,
             Path = famfs.Path,
@@ -52,7 +60,45 @@ internal static class StatusMap
             return already;
         if (error is OperationCanceledException)
             return new(new Status(StatusCode.Cancelled, "the call was cancelled"));
-        ErrorDetail detail = DetailOf(error);
+        ErrorDetail detail = Trim(DetailOf(error));
         return new(new Status(CodeOf(detail.Reason), detail.Message), new Metadata { { DetailTrailer, detail.ToByteArray() } });
+    }
+
+    /// <summary>Makes a detail small enough for a trailer, whatever a caller, a host or the size of the cluster put into it.</summary>
+    private static ErrorDetail Trim(ErrorDetail detail)
+    {
+        detail.Message = Cut(detail.Message, MaxTextBytes);
+        foreach (HostStatus host in detail.Lagging)
+        {
+            host.Name = Cut(host.Name, MaxNameBytes);
+            host.Dialect = Cut(host.Dialect, MaxNameBytes);
+            host.Version = Cut(host.Version, MaxNameBytes);
+        }
+        while (detail.Lagging.Count > 0 && detail.CalculateSize() > MaxDetailBytes)
+            detail.Lagging.RemoveAt(detail.Lagging.Count - 1);
+        // The caller knows which path it sent; half a path would be another one.
+        if (detail.CalculateSize() > MaxDetailBytes)
+            detail.Path = "";
+        return detail;
+    }
+
+    /// <summary>At most <paramref name="bytes"/> bytes of <paramref name="text"/> when percent-encoded as gRPC does it: three for each
+    /// byte of UTF-8 that is not printable ASCII.</summary>
+    private static string Cut(string text, int bytes)
+    {
+        const string Ellipsis = "...";
+        int used = 0;
+        int fits = 0;
+        int at = 0;
+        foreach (Rune rune in text.EnumerateRunes())
+        {
+            used += rune.Value is >= 0x20 and <= 0x7e and not '%' ? 1 : 3 * rune.Utf8SequenceLength;
+            at += rune.Utf16SequenceLength;
+            if (used <= bytes - Ellipsis.Length)
+                fits = at;
+            if (used > bytes)
+                return string.Concat(text.AsSpan(0, Math.Min(fits, text.Length)), Ellipsis);
+        }
+        return text;
     }
 }

@@ -5,6 +5,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Famfs2;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Master.Rpc;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -64,18 +65,20 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
             index.Add(_published, _publishedOffset);
             if (_live.Count > 0)
             {
-                SubscribeReply reply = new()
+                Records whole = new()
                 {
-                    Records = new()
-                    {
-                        FirstSequence = _published.Sequence.Value + 1,
-                        Generation = position.Generation,
-                        SegmentId = segmentId,
-                        EndOffset = (ulong)tail,
-                        Frames = ByteString.CopyFrom(batch.Frames),
-                    },
+                    FirstSequence = _published.Sequence.Value + 1,
+                    Generation = position.Generation,
+                    SegmentId = segmentId,
+                    EndOffset = (ulong)tail,
+                    Frames = ByteString.CopyFrom(batch.Frames),
                 };
-                _live.RemoveAll(subscription => !subscription.TryPush(reply, batch.LengthBytes, position));
+                foreach (Records part in Split(whole))
+                {
+                    SubscribeReply reply = new() { Records = part };
+                    LogPosition end = EndOf(part, position);
+                    _live.RemoveAll(subscription => !subscription.TryPush(reply, part.Frames.Length, end));
+                }
             }
             _published = position;
             _publishedOffset = tail;
@@ -166,20 +169,39 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
             int skip = SkipUpTo(block, sent);
             if (skip == block.Frames.Length)
                 continue;
-            await send(new SubscribeReply
+            Records rest = new()
             {
-                Records = new()
-                {
-                    FirstSequence = Math.Max(block.FirstSequence.Value, sent.Sequence.Value + 1),
-                    Generation = block.Generation,
-                    SegmentId = block.SegmentId,
-                    EndOffset = (ulong)block.EndOffset,
-                    Frames = ByteString.CopyFrom(block.Frames.Span[skip..]),
-                },
-            }).ConfigureAwait(false);
+                FirstSequence = Math.Max(block.FirstSequence.Value, sent.Sequence.Value + 1),
+                Generation = block.Generation,
+                SegmentId = block.SegmentId,
+                EndOffset = (ulong)block.EndOffset,
+                Frames = ByteString.CopyFrom(block.Frames.Span[skip..]),
+            };
+            foreach (Records part in Split(rest))
+                await send(new SubscribeReply { Records = part }).ConfigureAwait(false);
             sent = reader.Position;
         }
         return sent;
+    }
+
+    /// <summary>Parts that each fit a message. Log offsets count bytes of frames on the native format only; a block of
+    /// another stays whole, as its reader made it.</summary>
+    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= ReplyLimits.ElementBytes || pool.Format != FileSystemFormat.Native
+        ? [whole]
+        : ReplyLimits.Split(whole);
+
+    /// <summary>Position after the last frame of <paramref name="records"/>.</summary>
+    private static LogPosition EndOf(Records records, LogPosition history)
+    {
+        ReadOnlySpan<byte> frames = records.Frames.Span;
+        RecordFrame last;
+        do
+        {
+            last = RecordFrame.ReadVerified(frames);
+            frames = frames[last.PaddedBytes..];
+        }
+        while (frames.Length > 0);
+        return history with { Sequence = last.Sequence, Term = last.Term };
     }
 
     private static int SkipUpTo(LogBlock block, LogPosition sent)
@@ -238,7 +260,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index)
             Records last = reply.Records;
             while (Queue.Reader.TryPeek(out (SubscribeReply Reply, int Bytes, LogPosition Position) next)
                 && next.Reply.Records.SegmentId == last.SegmentId && next.Reply.Records.Generation == last.Generation
-                && bytes + next.Bytes <= MediaLayout.MaxBatchBytes && Queue.Reader.TryRead(out next))
+                && bytes + next.Bytes <= ReplyLimits.ElementBytes && Queue.Reader.TryRead(out next))
             {
                 _merged.Add(next.Reply.Records.Frames);
                 bytes += next.Bytes;

@@ -10,7 +10,7 @@ namespace Famfs.Tidy.Tests;
 /// <summary>What nothing is called, what nothing keeps, what no file names.</summary>
 public sealed partial class TreeTests
 {
-    private static readonly string[] Assemblies = ["Famfs.Core", "Famfs.Grpc", "Famfs.Client", "famfs-master", "famfsd"];
+    private static readonly string[] Assemblies = ["Famfs.Core", "Famfs.Client", "famfs-master", "famfsd"];
 
     /// <summary>Where packages and images come from is the machine's business. In two parts, as this file is
     /// looked at, too.</summary>
@@ -50,10 +50,9 @@ public sealed partial class TreeTests
     [Fact]
     public void Nothing_is_named_after_nothing()
     {
-        // Famfs.Grpc has the names of the official packages.
-        foreach (Type type in Types().Where(t => t.Assembly.GetName().Name != "Famfs.Grpc"))
+        foreach (Type type in Types())
             Assert.False(VagueName().IsMatch(type.Name), type.FullName);
-        foreach (string file in SourceTree.FindFiles("src").Concat(SourceTree.FindFiles("tests")).Concat(SourceTree.FindFiles("bench")).Where(f => !f.StartsWith("src/Famfs.Grpc/", StringComparison.Ordinal)))
+        foreach (string file in SourceTree.FindFiles("src").Concat(SourceTree.FindFiles("tests")).Concat(SourceTree.FindFiles("bench")))
             Assert.DoesNotContain(file.Split('/'), part => VagueName().IsMatch(part.Split('.')[0]));
     }
 
@@ -91,7 +90,7 @@ public sealed partial class TreeTests
 
     private static IEnumerable<Type> Types() => Assemblies.Select(Assembly.Load).SelectMany(a => a.GetTypes())
         // Generated from protos/, or by the compiler.
-        .Where(t => !IsGenerated(t) && (t.Namespace ?? "") is not ("Famfs.V1" or "Grpc.Health.V1" or "Grpc.Reflection.V1" or "Grpc.Reflection.V1Alpha"));
+        .Where(t => !IsGenerated(t) && (t.Namespace ?? "") != "Famfs.V1");
 
     private static bool IsGenerated(Type type) =>
         type.IsDefined(typeof(CompilerGeneratedAttribute)) || type.Name.StartsWith('<') || (type.DeclaringType is { } outer && IsGenerated(outer));

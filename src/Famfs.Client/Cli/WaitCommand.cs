@@ -31,7 +31,7 @@ internal static class WaitCommand
             }
             catch (FamfsException e) when (e.Reason == ErrorReason.Timeout && FamfsClient.DetailOf(e) is { Lagging.Count: > 0 } detail)
             {
-                throw new FamfsException(e.Reason, $"{e.Message}: {string.Join(", ", detail.Lagging.Select(h => $"{LsCommand.Printable(h.Name)} ({JsonShapes.Word(h.State)}, {h.LagRecords} behind)"))}", e);
+                throw new FamfsException(e.Reason, $"{e.Message}: {string.Join(", ", detail.Lagging.Select(h => $"{LsCommand.Printable(h.Name)} ({JsonShapes.Word(h.State)}, {h.LagRecords} behind)"))}{(detail.LaggingCount > detail.Lagging.Count ? $" and {detail.LaggingCount - detail.Lagging.Count} others" : "")}", e);
             }
             if (context.IsJson(parsed))
             {
