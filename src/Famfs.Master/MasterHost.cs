@@ -87,7 +87,9 @@ internal static class MasterHost
         });
         builder.WebHost.UseKestrelHttpsConfiguration();
         // A start that fails is said in one line, by the caller.
-        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
+        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
+            // A stack trace for each caller that breaks off; what a call of ours means is logged by ourselves.
+            .AddFilter("Grpc", LogLevel.None);
         builder.Logging.AddSimpleConsole(console => console.SingleLine = true);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {

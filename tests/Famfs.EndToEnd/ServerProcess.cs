@@ -13,12 +13,12 @@ internal sealed class ServerProcess : IDisposable
     private readonly StringBuilder _output = new();
     private readonly string _name;
 
-    public ServerProcess(string program, IEnumerable<string> arguments, Dictionary<string, string>? environment = null)
+    public ServerProcess(string program, IEnumerable<string> arguments, Dictionary<string, string>? environment = null, bool redirectInput = false)
     {
         _name = Path.GetFileName(program);
         _process = new()
         {
-            StartInfo = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true },
+            StartInfo = new(program, arguments) { RedirectStandardInput = redirectInput, RedirectStandardOutput = true, RedirectStandardError = true },
         };
         foreach ((string name, string value) in environment ?? [])
             _process.StartInfo.Environment[name] = value;

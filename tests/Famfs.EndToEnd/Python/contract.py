@@ -1,0 +1,250 @@
+"""Calls a master through grpcio, knowing nothing of its interface but what server reflection tells.
+
+argv: target, file of the authority's certificate or "-", scenarios. Prints "name ok" or "name: what went wrong" for each
+scenario; exits with 1 if any went wrong. Messages have the limits that grpcio has by default: 4 MiB received.
+"""
+import os
+import sys
+import time
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+PATIENCE = 120
+MASTER = "famfs.v1.Master"
+
+
+def message_class(pool, name):
+    descriptor = pool.FindMessageTypeByName(name)
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+
+
+def reflection_messages():
+    """The few fields of grpc.reflection.v1 that are needed here."""
+    file = descriptor_pb2.FileDescriptorProto(name="reflection.proto", package="grpc.reflection.v1", syntax="proto3")
+    text, octets, message = 9, 12, 11
+    one, many = 1, 3
+
+    def add(name, *fields):
+        entry = file.message_type.add(name=name)
+        for number, (label, kind, field, of) in fields:
+            entry.field.add(name=field, number=number, label=label, type=kind, type_name=of and ".grpc.reflection.v1." + of)
+
+    add("ServerReflectionRequest", (4, (one, text, "file_containing_symbol", None)), (7, (one, text, "list_services", None)))
+    add("FileDescriptorResponse", (1, (many, octets, "file_descriptor_proto", None)))
+    add("ServiceResponse", (1, (one, text, "name", None)))
+    add("ListServiceResponse", (1, (many, message, "service", "ServiceResponse")))
+    add("ServerReflectionResponse", (4, (one, message, "files", "FileDescriptorResponse")), (6, (one, message, "services", "ListServiceResponse")))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return [message_class(pool, "grpc.reflection.v1." + name) for name in ("ServerReflectionRequest", "ServerReflectionResponse")]
+
+
+class Api:
+    """Every method of the services that the server lists, by name."""
+
+    def __init__(self, channel):
+        request, response = reflection_messages()
+        info = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=request.SerializeToString, response_deserializer=response.FromString)
+        listed = next(info(iter([request(list_services="*")]), timeout=PATIENCE))
+        self.services = [service.name for service in listed.services.service]
+        self.pool = descriptor_pool.DescriptorPool()
+        files = {}
+        for service in self.services:
+            reply = next(info(iter([request(file_containing_symbol=service)]), timeout=PATIENCE))
+            for one in reply.files.file_descriptor_proto:
+                file = descriptor_pb2.FileDescriptorProto.FromString(one)
+                files[file.name] = file
+        while files:
+            ready = [f for f in files.values() if not any(d in files for d in f.dependency)]
+            for file in ready:
+                self.pool.Add(files.pop(file.name))
+        self.channel = channel
+
+    def new(self, name, **fields):
+        return message_class(self.pool, name)(**fields)
+
+    def method(self, service, name):
+        method = self.pool.FindServiceByName(service).methods_by_name[name]
+        proto = descriptor_pb2.MethodDescriptorProto()
+        method.CopyToProto(proto)
+        kinds = {(False, False): "unary_unary", (False, True): "unary_stream", (True, False): "stream_unary", (True, True): "stream_stream"}
+        make = getattr(self.channel, kinds[proto.client_streaming, proto.server_streaming])
+        return make(
+            f"/{service}/{name}",
+            request_serializer=message_class(self.pool, method.input_type.full_name).SerializeToString,
+            response_deserializer=message_class(self.pool, method.output_type.full_name).FromString)
+
+
+def uuid7():
+    now = time.time_ns() // 1_000_000
+    raw = bytearray(now.to_bytes(6, "big") + os.urandom(10))
+    raw[6] = raw[6] & 0x0F | 0x70
+    raw[8] = raw[8] & 0x3F | 0x80
+    return bytes(raw)
+
+
+def failing(call):
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error
+    raise AssertionError("no error")
+
+
+def reflection(api):
+    assert MASTER in api.services and "grpc.health.v1.Health" in api.services, api.services
+    status = api.method(MASTER, "GetStatus")(api.new("famfs.v1.GetStatusRequest"), timeout=PATIENCE)
+    assert len(status.file_system_uuid) == 16 and status.format == "native", status
+
+
+def health(api):
+    check = api.method("grpc.health.v1.Health", "Check")
+    for service in ("", MASTER):
+        assert check(api.new("grpc.health.v1.HealthCheckRequest", service=service), timeout=PATIENCE).status == 1, service
+    watch = api.method("grpc.health.v1.Health", "Watch")(api.new("grpc.health.v1.HealthCheckRequest", service=MASTER), timeout=PATIENCE)
+    assert next(watch).status == 1
+    watch.cancel()
+
+
+def detail(api):
+    create = api.method(MASTER, "CreateFile")
+    request = api.new("famfs.v1.CreateFileRequest", request_id=uuid7(), path="detail", size_bytes=1)
+    first = create(request, timeout=PATIENCE)
+    assert create(request, timeout=PATIENCE).file.inode == first.file.inode, "a repeated id made a second file"
+    request.request_id = uuid7()
+    error = failing(lambda: create(request, timeout=PATIENCE))
+    assert error.code() == grpc.StatusCode.ALREADY_EXISTS, error
+    trailer = dict(error.trailing_metadata())["famfs-error-bin"]
+    assert api.new("famfs.v1.ErrorDetail").FromString(trailer).path == "detail", trailer
+
+
+def long_path(api):
+    """As long as an error can make itself: every byte of the path is sent as three in the text."""
+    path = "/".join(["ä" * 127] * 16)[:2040]
+    error = failing(lambda: api.method(MASTER, "CreateFile")(api.new("famfs.v1.CreateFileRequest", path=path, size_bytes=1), timeout=PATIENCE))
+    assert error.code() == grpc.StatusCode.NOT_FOUND, error
+    assert sent_bytes(error) < 8192, sent_bytes(error)
+
+
+def timeout_of_many(api):
+    """A wait for 400 mounts, none of which is there."""
+    request = api.new("famfs.v1.BarrierRequest", mount_ids=[os.urandom(16) for _ in range(400)])
+    error = failing(lambda: api.method(MASTER, "Barrier")(request, timeout=2))
+    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and "384 others" in error.details(), error
+    assert api.new("famfs.v1.ErrorDetail").FromString(dict(error.trailing_metadata())["famfs-error-bin"]).lagging_count == 400
+    assert sent_bytes(error) < 8192, sent_bytes(error)
+
+
+def sent_bytes(error):
+    text = sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in error.details().encode())
+    return text + sum(len(key) + (len(value) + 2) // 3 * 4 if key.endswith("-bin") else len(key) + len(value) for key, value in error.trailing_metadata())
+
+
+def malformed(api):
+    """A length that goes beyond the message, again and again, in a unary call and in a stream."""
+    unary = api.channel.unary_unary(f"/{MASTER}/CreateFile")
+    stream = api.channel.stream_stream(f"/{MASTER}/Subscribe")
+    for i in range(50):
+        bad = bytes([0x42, 0xFF, 0xFF, 0xFF, 0xFF, 0x07])
+        error = failing(lambda: unary(bad, timeout=PATIENCE) if i % 2 else list(stream(iter([bad]), timeout=PATIENCE)))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "cannot be parsed" in error.details(), error
+
+
+def bulk(api):
+    """One message of 65,536 files near the limit of 16 MiB; its results take several times what a client takes at once."""
+    prefix = "d" * 200
+    files = [api.new("famfs.v1.CreateFileRequest", path=f"{prefix}{i:06}", size_bytes=1, request_id=uuid7()) for i in range(65536)]
+    request = api.new("famfs.v1.CreateFilesRequest", files=files)
+    assert 14 << 20 < request.ByteSize() < 16 << 20, request.ByteSize()
+    replies = list(api.method(MASTER, "CreateFiles")(iter([request]), timeout=PATIENCE))
+    results = [result for reply in replies for result in reply.results]
+    assert [result.reply.file.path for result in results] == [file.path for file in files], len(results)
+    assert max(reply.ByteSize() for reply in replies) <= 1 << 20
+    listed = list(api.method(MASTER, "ListDirectory")(api.new("famfs.v1.ListDirectoryRequest", with_maps=True), timeout=PATIENCE))
+    assert sum(len(part.entries) for part in listed) >= 65536
+    assert max(part.ByteSize() for part in listed) <= 1 << 20
+    records = api.method(MASTER, "Subscribe")(iter([api.new("famfs.v1.SubscribeRequest", hello=api.new("famfs.v1.Hello"))]), timeout=PATIENCE)
+    end = next(records).welcome.position.sequence
+    last = 0
+    for reply in records:
+        assert reply.ByteSize() <= 1 << 20 and reply.records.first_sequence == last + 1, (reply.ByteSize(), reply.records.first_sequence, last)
+        last = count_records(reply.records.frames, last)
+        if last >= end:
+            break
+    records.cancel()
+
+
+def count_records(frames, last):
+    at = 0
+    while at < len(frames):
+        length = int.from_bytes(frames[at:at + 4], "little")
+        last += 1
+        assert int.from_bytes(frames[at + 8:at + 16], "little") == last
+        at += (length + 7) // 8 * 8
+    return last
+
+
+def too_large(api):
+    request = api.new("famfs.v1.CreateFilesRequest", files=[api.new("famfs.v1.CreateFileRequest", path="x" * (17 << 20))])
+    error = failing(lambda: list(api.method(MASTER, "CreateFiles")(iter([request]), timeout=PATIENCE)))
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
+
+
+def cancelled_stream(api):
+    status = api.method(MASTER, "GetStatus")
+    hello = api.new("famfs.v1.SubscribeRequest", hello=api.new("famfs.v1.Hello"))
+
+    def requests():
+        yield hello
+        while True:
+            time.sleep(PATIENCE)
+
+    records = api.method(MASTER, "Subscribe")(requests())
+    next(records)
+    wait("a subscriber", lambda: status(api.new("famfs.v1.GetStatusRequest"), timeout=PATIENCE).subscriber_count == 1)
+    records.cancel()
+    wait("its end", lambda: status(api.new("famfs.v1.GetStatusRequest"), timeout=PATIENCE).subscriber_count == 0)
+
+
+def deaf(api):
+    """Subscribes, says so, and never reads. The caller stops the master, and then this process."""
+    records = api.method(MASTER, "Subscribe")(iter([api.new("famfs.v1.SubscribeRequest", hello=api.new("famfs.v1.Hello"))]))
+    next(records)
+    print("subscribed", flush=True)
+    sys.stdin.read()
+
+
+def wait(what, condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def main():
+    target, authority, *names = sys.argv[1:]
+    if authority == "-":
+        channel = grpc.insecure_channel(target)
+    else:
+        with open(authority, "rb") as file:
+            channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(file.read()))
+    bad = 0
+    api = Api(channel)
+    for name in names:
+        try:
+            globals()[name](api)
+            print(name, "ok", flush=True)
+        except Exception as error:  # every scenario is to be tried
+            bad = 1
+            print(f"{name}: {type(error).__name__} {error}", flush=True)
+    channel.close()
+    # Threads of streams that were cancelled sleep on.
+    os._exit(bad)
+
+
+main()
