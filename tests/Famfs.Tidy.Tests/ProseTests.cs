@@ -39,7 +39,7 @@ public sealed partial class ProseTests
     private static readonly Regex s_notPlain = new($@"(?<![\w-])({string.Join('|', PlainWords.Keys)})(?![\w-])", RegexOptions.IgnoreCase);
 
     /// <summary>Documents that do not keep the rule yet, with the findings that each may have. It only shrinks.</summary>
-    private static readonly Dictionary<string, int> Exceptions = new() { ["ARCHITECTURE.md"] = 999 };
+    private static readonly Dictionary<string, int> Exceptions = new() { ["ARCHITECTURE.md"] = 63 };
 
     public static TheoryData<string> Documents =>
         [.. new[] { "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md" }.Concat(Directory.EnumerateFiles(Path.Combine(SourceTree.Root, "docs"), "*.md").Select(f => Path.GetRelativePath(SourceTree.Root, f))).Order(StringComparer.Ordinal)];
@@ -62,7 +62,7 @@ public sealed partial class ProseTests
     [InlineData("```\na b c d e f g h i j k l m n o p q r s t u v w x y z\n```", "")]
     [InlineData("| a | b c d e f g h i j k l m n o p q |\n|---|---|", "1: a cell of 16 words")]
     [InlineData("a\nIt Says so, as `says` and essays do not.", "2: 'Says': reports, states")]
-    [InlineData("[a b c d e f g h i j k l m](n.md) o p q r s t u v w x y z", "1: a sentence of 26 words")]
+    [InlineData("[a b c d e f g h i j k l m](x.md) n o p q r s t u v w x y z", "1: a sentence of 26 words")]
     public void What_is_counted(string text, string expected) => Assert.Equal(expected, string.Join(";", Judge(text)));
 
     [Fact]
