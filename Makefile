@@ -13,12 +13,11 @@ build: ## everything, warnings are errors
 	$(DOTNET) build Famfs.sln -c $(CONFIGURATION) --nologo -v q
 
 publish: ## famfs, famfsd and famfs-master side by side in artifacts/bin
-	for p in Client Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release -o $(OUT) --nologo -v q || exit 1; done
+	for p in Cli Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release -o $(OUT) --nologo -v q || exit 1; done
 
 native: ## the same as native programs in artifacts/native, which need no .NET on the host; needs gcc (or clang) and zlib1g-dev
 	rm -rf $(NATIVE)
-	for p in Client Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release --use-current-runtime -p:PublishAot=true $(if $(shell command -v clang),,-p:CppCompilerAndLinker=gcc) -o $(NATIVE) --nologo -v q || exit 1; done
-	mv $(NATIVE)/Famfs.Client $(NATIVE)/famfs
+	for p in Cli Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release --use-current-runtime -p:PublishAot=true $(if $(shell command -v clang),,-p:CppCompilerAndLinker=gcc) -o $(NATIVE) --nologo -v q || exit 1; done
 	rm -f $(NATIVE)/Famfs.* $(NATIVE)/*.xml
 
 demo: publish ## the main job, end to end, on this machine

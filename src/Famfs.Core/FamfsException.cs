@@ -4,7 +4,7 @@ namespace Famfs.Core;
 
 /// <summary>An error of the domain: the reason that every layer understands, with the thing and the
 /// limit it is about. Translated to a gRPC status in Famfs.Master/StatusMap, to an errno in
-/// Famfs.Fuse/Operations/ErrnoTable and to an exit code in Famfs.Client/Cli/ExitCode, nowhere else.</summary>
+/// Famfs.Fuse/Operations/ErrnoTable and to an exit code in Famfs.Cli/ExitCode, nowhere else.</summary>
 public sealed class FamfsException : Exception
 {
     /// <summary>Makes an error whose <see cref="Exception.Message"/> is one line.</summary>

@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using Famfs.Client.Cli;
+using Famfs.CommandLine;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;

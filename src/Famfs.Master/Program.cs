@@ -1,5 +1,5 @@
 using System.CommandLine;
-using Famfs.Client.Cli;
+using Famfs.CommandLine;
 using Famfs.Core.Famfs2;
 using Famfs.Master;
 

@@ -17,6 +17,7 @@ internal static class StatusMap
     // in base64 (4/3 of its bytes); the rest is for the names and for what the server adds.
     private const int MaxTextBytes = 1024;
     private const int MaxDetailBytes = 4608;
+    private const int MaxPathBytes = 3072;
     private const int MaxNameBytes = 128;
 
     /// <summary>The status of a reason.</summary>
@@ -74,11 +75,11 @@ internal static class StatusMap
             host.Dialect = Cut(host.Dialect, MaxNameBytes);
             host.Version = Cut(host.Version, MaxNameBytes);
         }
+        // The caller knows which path it sent; half a path would be another one.
+        if (Encoding.UTF8.GetByteCount(detail.Path) > MaxPathBytes)
+            detail.Path = "";
         while (detail.Lagging.Count > 0 && detail.CalculateSize() > MaxDetailBytes)
             detail.Lagging.RemoveAt(detail.Lagging.Count - 1);
-        // The caller knows which path it sent; half a path would be another one.
-        if (detail.CalculateSize() > MaxDetailBytes)
-            detail.Path = "";
         return detail;
     }
 

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
+using Famfs.ScriptedMaster;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
@@ -19,7 +20,7 @@ public sealed class FamfsClientTests
             CreateFile = (request, _) =>
             {
                 ids.Enqueue(request.RequestId);
-                return ids.Count < 4 ? throw new RpcException(new Status(StatusCode.Unavailable, "starting")) : Reply(request);
+                return ids.Count < 4 ? throw new RpcException(new Status(StatusCode.Unavailable, "starting")) : FakeMaster.Reply(request);
             },
         });
         using FamfsClient client = ClientOf(master.Address);
@@ -42,7 +43,7 @@ public sealed class FamfsClientTests
             CreateFile = (request, _) =>
             {
                 ids.Enqueue(request.RequestId);
-                return Reply(request);
+                return FakeMaster.Reply(request);
             },
         });
         using FamfsClient client = ClientOf(master.Address);
@@ -64,7 +65,7 @@ public sealed class FamfsClientTests
             CreateFile = (request, _) =>
             {
                 seen = request.RequestId;
-                return Reply(request);
+                return FakeMaster.Reply(request);
             },
         });
         using FamfsClient client = ClientOf(master.Address);
@@ -84,7 +85,7 @@ public sealed class FamfsClientTests
             CreateFile = (request, _) =>
             {
                 ids.Enqueue(request.RequestId);
-                return Reply(request);
+                return FakeMaster.Reply(request);
             },
         });
         await using FakeMaster standby = await FakeMaster.StartAsync(new()
@@ -107,7 +108,7 @@ public sealed class FamfsClientTests
     [Fact]
     public async Task The_next_address_is_tried_when_nobody_answers_at_the_first()
     {
-        await using FakeMaster master = await FakeMaster.StartAsync(new() { CreateFile = (request, _) => Reply(request) });
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { CreateFile = (request, _) => FakeMaster.Reply(request) });
         using FamfsClient client = ClientOf("unix:/nowhere/at/all", master.Address);
 
         CreateFileReply reply = await client.CreateFileAsync(new CreateFileRequest { Path = "a" }, s_long, TestContext.Current.CancellationToken);
@@ -118,7 +119,7 @@ public sealed class FamfsClientTests
     [Fact]
     public async Task A_deposed_master_that_knows_no_other_is_left_for_the_next_address()
     {
-        await using FakeMaster master = await FakeMaster.StartAsync(new() { CreateFile = (request, _) => Reply(request) });
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { CreateFile = (request, _) => FakeMaster.Reply(request) });
         await using FakeMaster deposed = await FakeMaster.StartAsync(new()
         {
             CreateFile = (_, _) => throw FakeMaster.Error(StatusCode.FailedPrecondition, new() { Reason = ErrorReason.NotMaster }),
@@ -329,7 +330,7 @@ public sealed class FamfsClientTests
         {
             CreateFile = (request, _) => ++calls == 1
                 ? throw FakeMaster.Error(StatusCode.FailedPrecondition, new() { Reason = ErrorReason.NotMaster, MasterAddress = "not an address" })
-                : Reply(request),
+                : FakeMaster.Reply(request),
         });
         using FamfsClient client = ClientOf(master.Address);
 
@@ -368,9 +369,6 @@ public sealed class FamfsClientTests
 
     internal static FamfsClient ClientOf(params string[] addresses) =>
         new(new FamfsClientOptions { Addresses = addresses, RetryDelay = TimeSpan.FromMilliseconds(1), MaxRetryDelay = TimeSpan.FromMilliseconds(20) });
-
-    internal static Task<CreateFileReply> Reply(CreateFileRequest request) =>
-        Task.FromResult(new CreateFileReply { File = new V1.FileInfo { Path = request.Path, SizeBytes = request.SizeBytes, Inode = 16, Kind = FileKind.File } });
 
     private static CallRetries RetriesOf(out MasterConnections connections)
     {

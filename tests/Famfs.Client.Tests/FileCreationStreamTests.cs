@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
+using Famfs.ScriptedMaster;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;

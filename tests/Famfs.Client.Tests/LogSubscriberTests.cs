@@ -2,6 +2,7 @@ using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.ScriptedMaster;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;

@@ -158,7 +158,7 @@ internal sealed class Cluster : IDisposable
     {
         // It finds the other two where an installed one finds them: beside itself or in PATH.
         string programs = string.Join(':', Path.GetDirectoryName(Program("Famfs.Fuse", "famfsd")), Path.GetDirectoryName(Program("Famfs.Master", "famfs-master")), Environment.GetEnvironmentVariable("PATH"));
-        return new(Program("Famfs.Client", "famfs"), arguments, new(environment) { ["PATH"] = programs });
+        return new(Program("Famfs.Cli", "famfs"), arguments, new(environment) { ["PATH"] = programs });
     }
 
     /// <summary>Checks the memory itself.</summary>

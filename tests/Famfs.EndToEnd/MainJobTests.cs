@@ -150,7 +150,7 @@ public sealed class MainJobTests
     }
 
     [Theory]
-    [InlineData("Famfs.Client", "famfs")]
+    [InlineData("Famfs.Cli", "famfs")]
     [InlineData("Famfs.Master", "famfs-master")]
     [InlineData("Famfs.Fuse", "famfsd")]
     public void Each_program_says_its_version_and_its_options(string project, string name)

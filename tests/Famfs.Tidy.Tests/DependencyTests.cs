@@ -11,9 +11,11 @@ public sealed partial class DependencyTests
     private static readonly Dictionary<string, string[]> Projects = new()
     {
         ["Famfs.Core"] = [],
-        ["Famfs.Master"] = ["Famfs.Core"],
+        ["Famfs.CommandLine"] = [],
+        ["Famfs.Master"] = ["Famfs.CommandLine", "Famfs.Core"],
         ["Famfs.Client"] = ["Famfs.Core"],
-        ["Famfs.Fuse"] = ["Famfs.Core", "Famfs.Client"],
+        ["Famfs.Cli"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],
+        ["Famfs.Fuse"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],
     };
 
     /// <summary>Each folder with all that it may use, of its own project. Files beside the folders are the words

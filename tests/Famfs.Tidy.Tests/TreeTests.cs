@@ -10,7 +10,7 @@ namespace Famfs.Tidy.Tests;
 /// <summary>What nothing is called, what nothing keeps, what no file names.</summary>
 public sealed partial class TreeTests
 {
-    private static readonly string[] Assemblies = ["Famfs.Core", "Famfs.Client", "famfs-master", "famfsd"];
+    private static readonly string[] Assemblies = ["Famfs.Core", "Famfs.Client", "Famfs.CommandLine", "famfs", "famfs-master", "famfsd"];
 
     /// <summary>Where packages and images come from is the machine's business. In two parts, as this file is
     /// looked at, too.</summary>

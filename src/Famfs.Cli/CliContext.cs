@@ -1,0 +1,255 @@
+using System.CommandLine;
+using System.Text;
+using System.Text.Json;
+using Famfs.Client;
+using Famfs.CommandLine;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.V1;
+
+namespace Famfs.Cli;
+
+/// <summary>Options that every verb takes.</summary>
+internal sealed class GlobalOptions
+{
+    public const string MasterVariable = "FAMFS_MASTER";
+
+    public Option<string[]> Master { get; } = new("--master")
+    {
+        Description = $"Address of the master (http://host:port, https://host:port or unix:/path, several with commas); paths are then relative to the file system's root. Also {MasterVariable}.",
+        HelpName = "ADDRESS",
+        Recursive = true,
+        AllowMultipleArgumentsPerToken = false,
+    };
+
+    public Option<string?> CaFile { get; } = File("--ca-file", $"PEM file of the authorities that an https master's certificate must come from; those of this host when not said. Also {ClientTls.CaFileVariable}");
+
+    public Option<string?> CertificateFile { get; } = File("--certificate-file", $"PEM file of the certificate to show to a master that asks for one. Also {ClientTls.CertificateFileVariable}");
+
+    public Option<string?> KeyFile { get; } = File("--key-file", $"PEM file of its private key. Also {ClientTls.KeyFileVariable}");
+
+    public Option<string> Output { get; } = new("--output", "-o")
+    {
+        Description = "text or json",
+        HelpName = "text|json",
+        Recursive = true,
+        DefaultValueFactory = _ => "text",
+    };
+
+    public Option<TimeSpan> Timeout { get; } = Duration("--timeout", "How long to try, and to wait: 30, 1.5, 500ms, 2m; 30 seconds when not said");
+
+    public GlobalOptions()
+    {
+        CommandLineFault.RequireOneOf(Output, " (an option of a mount goes behind --: famfs mount … MOUNTPOINT -- -o ro)", "text", "json");
+        Timeout.Recursive = true;
+    }
+
+    private static Option<string?> File(string name, string description) => new(name) { Description = description, HelpName = "FILE", Recursive = true };
+
+    /// <summary>An option that is a time.</summary>
+    public static Option<TimeSpan> Duration(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "TIME",
+        CustomParser = result =>
+        {
+            if (QuantityText.TryParseDuration(result.Tokens[0].Value, out TimeSpan time, out string error))
+                return time;
+            result.AddError($"{name}: {error}");
+            return default;
+        },
+    };
+}
+
+/// <summary>What one verb works on: a path of a file system, and how to reach its master.</summary>
+/// <param name="Client">Reaches the master. Owned by the context.</param>
+/// <param name="Path">From the root, without a leading slash; the root is empty.</param>
+/// <param name="Shown">As the user wrote it.</param>
+/// <param name="Mount">The local mount, when there is one.</param>
+/// <param name="LocalPath">The path through it.</param>
+internal sealed record CliTarget(FamfsClient Client, string Path, string Shown, FamfsMount? Mount, string? LocalPath)
+{
+    /// <summary>The path through the mount; throws BAD_REQUEST without one.</summary>
+    public string RequireLocalPath(string what) => LocalPath
+        ?? throw new FamfsException(ErrorReason.BadRequest, $"{Shown}: {what} needs a path on a mount") { Path = Shown };
+
+    /// <summary>The path through a mount that can be written through; throws READ_ONLY before a file is made that nobody
+    /// here could fill.</summary>
+    public string RequireWritablePath(string what)
+    {
+        string path = RequireLocalPath(what);
+        return Mount!.IsReadOnly ? throw new FamfsException(ErrorReason.ReadOnly, $"{Mount.MountPoint}: is mounted read-only; {what} needs a mount to write through") { Path = Mount.MountPoint } : path;
+    }
+}
+
+/// <summary>One run of the command: its streams, what was given to it, and the verbs' common work.</summary>
+internal sealed class CliContext(CliEnvironment environment)
+{
+    private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
+
+    private readonly Dictionary<string, FamfsClient> _clients = [];
+
+    public CliEnvironment Environment { get; } = environment;
+
+    public GlobalOptions Options { get; } = new();
+
+    /// <summary>Arguments behind <c>--</c> of <c>famfs mount</c>.</summary>
+    public IReadOnlyList<string> PassThrough { get; set; } = [];
+
+    public TextWriter Out => Environment.Out;
+
+    /// <summary>The files of TLS by name: option, else environment, else null.</summary>
+    public (string? Ca, string? Certificate, string? Key) TlsFilesOf(ParseResult parsed) => (
+        parsed.GetValue(Options.CaFile) ?? Environment.Variable(ClientTls.CaFileVariable),
+        parsed.GetValue(Options.CertificateFile) ?? Environment.Variable(ClientTls.CertificateFileVariable),
+        parsed.GetValue(Options.KeyFile) ?? Environment.Variable(ClientTls.KeyFileVariable));
+
+    /// <summary>Trust and identity of this run; throws BAD_REQUEST for files that cannot be used.</summary>
+    public ClientTls TlsOf(ParseResult parsed)
+    {
+        (string? ca, string? certificate, string? key) = TlsFilesOf(parsed);
+        return ClientTls.Load(ca, certificate, key);
+    }
+
+    public bool IsJson(ParseResult parsed) => parsed.GetValue(Options.Output) == "json";
+
+    public TimeSpan TimeoutOf(ParseResult parsed) =>
+        parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
+
+    /// <summary>--timeout was given on the command line.</summary>
+    public bool IsTimeoutGiven(ParseResult parsed) => parsed.GetResult(Options.Timeout) is { Implicit: false };
+
+    /// <summary>--master was given on the command line.</summary>
+    public bool IsMasterGiven(ParseResult parsed) => GivenMasters(parsed).Length > 0;
+
+    /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
+    public string[] MastersOf(ParseResult parsed) =>
+        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
+
+    /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
+    /// with the environment's master a path from the root.</summary>
+    public async Task<CliTarget> ResolveAsync(ParseResult parsed, string path, CancellationToken cancel)
+    {
+        if (GivenMasters(parsed) is { Length: > 0 } given)
+            return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
+        if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
+        {
+            string? own = mount.ReadMasterAddress();
+            string address = own ?? Environment.Variable(GlobalOptions.MasterVariable)
+                ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            FamfsClient client = ClientOf(parsed, Split(address));
+            // The mount has met its own master; the environment's may serve another file system.
+            if (own is null)
+                await RequireFileSystemAsync(client, mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
+        }
+        if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
+            return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
+        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
+    }
+
+    /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
+    /// only mount there is.</summary>
+    public async Task<CliTarget> ResolveFileSystemAsync(ParseResult parsed, string? path, CancellationToken cancel)
+    {
+        if (path is not null)
+            return await ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
+        string[] masters = MastersOf(parsed);
+        if (masters.Length > 0)
+            return new(ClientOf(parsed, masters), "", "/", null, null);
+        IReadOnlyList<FamfsMount> mounts = FamfsMount.FindAll(Environment.MountTablePath);
+        return mounts.Count switch
+        {
+            1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel).ConfigureAwait(false),
+            0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {GlobalOptions.MasterVariable}"),
+            _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
+        };
+    }
+
+    /// <summary>Who a mutation waits for: what was asked, else the local mount when the path is on one.</summary>
+    public static Wait WaitOf(CliTarget target, WaitChoice choice)
+    {
+        WaitChoice meant = choice != WaitChoice.Default ? choice : target.Mount is null ? WaitChoice.None : WaitChoice.Mount;
+        return meant switch
+        {
+            WaitChoice.All => new() { Kind = WaitKind.All },
+            WaitChoice.Mount when target.Mount is null => throw new FamfsException(ErrorReason.BadRequest, $"{target.Shown}: --wait mount needs a path on a mount") { Path = target.Shown },
+            WaitChoice.Mount => new() { Kind = WaitKind.Mount, MountId = target.Mount!.RequireMountId().ToByteString() },
+            _ => new() { Kind = WaitKind.None },
+        };
+    }
+
+    /// <summary>Throws WRONG_FILESYSTEM when the master is one of another file system.</summary>
+    public static async Task RequireFileSystemAsync(FamfsClient client, Guid fileSystem, TimeSpan timeout, CancellationToken cancel)
+    {
+        GetStatusReply status = await client.GetStatusAsync(timeout, cancel).ConfigureAwait(false);
+        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
+        if (served != fileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {client.CurrentAddress} is one of file system {served}, not {fileSystem}");
+    }
+
+    /// <summary>Prints one JSON document.</summary>
+    public void WriteJson(Action<Utf8JsonWriter> write)
+    {
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+            write(json);
+        Out.WriteLine(Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length));
+    }
+
+    /// <summary>Prints rows under each other, columns aligned, the numeric ones to the right.</summary>
+    public void WriteTable(IReadOnlyList<string> head, IEnumerable<IReadOnlyList<string>> rows, params int[] rightAligned)
+    {
+        List<IReadOnlyList<string>> all = [head, .. rows];
+        int[] widths = [.. head.Select((_, column) => all.Max(row => row[column].Length))];
+        foreach (IReadOnlyList<string> row in all)
+        {
+            StringBuilder line = new();
+            for (int i = 0; i < row.Count; i++)
+            {
+                string cell = rightAligned.Contains(i) ? row[i].PadLeft(widths[i]) : i == row.Count - 1 ? row[i] : row[i].PadRight(widths[i]);
+                line.Append(i == 0 ? "" : "  ").Append(cell);
+            }
+            Out.WriteLine(line.ToString().TrimEnd());
+        }
+    }
+
+    /// <summary>A mount serves before it has found its master: that may come in a moment.</summary>
+    private async Task<string> WaitForMasterAsync(FamfsMount mount, TimeSpan timeout, CancellationToken cancel)
+    {
+        long start = Environment.Clock.GetTimestamp();
+        while (Environment.Clock.GetElapsedTime(start) < timeout)
+        {
+            await Task.Delay(s_poll, Environment.Clock, cancel).ConfigureAwait(false);
+            if (mount.ReadMasterAddress() is { } address)
+                return address;
+        }
+        throw new FamfsException(ErrorReason.NotMaster, $"{mount.MountPoint}: the mount found no master within {timeout.TotalSeconds:0.###} s; use --master") { Path = mount.MountPoint };
+    }
+
+    private static string FromRoot(string path) => path is "/" or "." ? "" : path.TrimStart('/').TrimEnd('/');
+
+    private string[] GivenMasters(ParseResult parsed) => [.. (parsed.GetValue(Options.Master) ?? []).SelectMany(Split)];
+
+    private static string[] Split(string? addresses) => (addresses ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+
+    private FamfsClient ClientOf(ParseResult parsed, string[] addresses)
+    {
+        string key = string.Join(',', addresses);
+        if (!_clients.TryGetValue(key, out FamfsClient? client))
+        {
+            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Tls = TlsOf(parsed), Clock = Environment.Clock });
+            _clients.Add(key, client);
+        }
+        return client;
+    }
+}
+
+/// <summary>The choices of --wait.</summary>
+internal enum WaitChoice
+{
+    Default,
+    None,
+    Mount,
+    All,
+}

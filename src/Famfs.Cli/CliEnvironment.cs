@@ -1,0 +1,38 @@
+using Famfs.Client;
+
+namespace Famfs.Cli;
+
+/// <summary>What the command gets from the process it runs in.</summary>
+public sealed record CliEnvironment
+{
+    public required TextWriter Out { get; init; }
+    public required TextWriter Error { get; init; }
+
+    /// <summary>Environment variables.</summary>
+    public required Func<string, string?> Variable { get; init; }
+
+    /// <summary>Standard output is a terminal: progress is drawn.</summary>
+    public bool IsTerminal { get; init; }
+    public TimeProvider Clock { get; init; } = TimeProvider.System;
+
+    /// <summary>The kernel's table of mounts.</summary>
+    public string MountTablePath { get; init; } = MountEntry.TablePath;
+
+    /// <summary>Where processes can be looked at.</summary>
+    public string ProcPath { get; init; } = "/proc";
+
+    /// <summary>The drivers of dax devices.</summary>
+    public Famfs.Core.Dax.DaxBinding DaxBinding { get; init; } = new();
+
+    /// <summary>Directory of this executable: other programs of famfs are looked for beside it first.</summary>
+    public string ProgramDirectory { get; init; } = AppContext.BaseDirectory;
+
+    /// <summary>That of the running process.</summary>
+    public static CliEnvironment OfProcess() => new()
+    {
+        Out = Console.Out,
+        Error = Console.Error,
+        Variable = Environment.GetEnvironmentVariable,
+        IsTerminal = !Console.IsOutputRedirected,
+    };
+}

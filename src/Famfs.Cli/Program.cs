@@ -1,0 +1,3 @@
+using Famfs.Cli;
+
+return (int)await FamfsCommand.RunAsync(args, CliEnvironment.OfProcess()).ConfigureAwait(false);

@@ -1,0 +1,48 @@
+using System.CommandLine;
+using System.Globalization;
+using Famfs.V1;
+
+namespace Famfs.Cli.Verbs;
+
+/// <summary><c>famfs df</c>: space, per device and in all.</summary>
+internal static class DfCommand
+{
+    public static Command Build(CliContext context)
+    {
+        Argument<string?> path = CliOptions.OptionalPath();
+        Command command = new("df", "Show space") { path };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
+            GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            if (context.IsJson(parsed))
+            {
+                context.WriteJson(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteString("file_system_uuid", JsonShapes.Uuid(status.FileSystemUuid));
+                    json.WriteNumber("capacity_bytes", status.CapacityBytes);
+                    json.WriteNumber("free_bytes", status.FreeBytes);
+                    json.WriteNumber("largest_free_bytes", status.LargestFreeBytes);
+                    json.WriteNumber("pending_reclaim_bytes", status.PendingReclaimBytes);
+                    json.WriteDevices("devices", status.Devices);
+                    json.WriteEndObject();
+                });
+                return (int)ExitCode.Ok;
+            }
+            List<IReadOnlyList<string>> rows = [.. status.Devices.Select(d => (IReadOnlyList<string>)
+                [d.Index.ToString(CultureInfo.InvariantCulture), .. Space(d.LengthBytes, d.FreeBytes, d.LargestFreeBytes), d.Path.Length == 0 ? $"{d.Name} (missing at the master)" : d.Path])];
+            rows.Add(["all", .. Space(status.CapacityBytes, status.FreeBytes, status.LargestFreeBytes), JsonShapes.Uuid(status.FileSystemUuid)]);
+            context.WriteTable(["DEVICE", "SIZE", "USED", "FREE", "LARGEST", "USE%", "PATH"], rows, 1, 2, 3, 4, 5);
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static string[] Space(ulong size, ulong free, ulong largest)
+    {
+        ulong used = size - Math.Min(free, size);
+        return [QuantityText.FormatSize(size), QuantityText.FormatSize(used), QuantityText.FormatSize(free), QuantityText.FormatSize(largest),
+            size == 0 ? "-" : string.Create(CultureInfo.InvariantCulture, $"{100.0 * used / size:0}%")];
+    }
+}

@@ -1,0 +1,78 @@
+using System.CommandLine;
+using System.Globalization;
+using Famfs.Client;
+using Famfs.V1;
+
+namespace Famfs.Cli.Verbs;
+
+/// <summary><c>famfs status</c>: the file system and its master.</summary>
+internal static class StatusCommand
+{
+    public static Command Build(CliContext context)
+    {
+        Argument<string?> path = CliOptions.OptionalPath();
+        Command command = new("status", "Show the state of a file system and its master") { path };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
+            GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            // The mount is looked at also when the master is named by its address: the mount may know no other.
+            if (parsed.GetValue(path) is { } local && FamfsMount.Find(local, out _, context.Environment.MountTablePath) is { } mount && mount.ReadDamage() is { } damage)
+                status.Warnings.Add($"{mount.MountPoint} is read-only: {damage}");
+            if (context.IsJson(parsed))
+                context.WriteJson(json => Write(json, status));
+            else
+                Print(context.Out, status);
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static void Write(System.Text.Json.Utf8JsonWriter json, GetStatusReply status)
+    {
+        json.WriteStartObject();
+        json.WriteString("file_system_uuid", JsonShapes.Uuid(status.FileSystemUuid));
+        json.WriteString("label", status.Label);
+        json.WriteString("format", status.Format);
+        json.WritePosition("position", status.Position);
+        json.WriteNumber("slot", status.Slot);
+        json.WriteString("master_id", JsonShapes.Uuid(status.MasterId));
+        json.WriteString("host_id", JsonShapes.Uuid(status.HostId));
+        json.WriteString("address", status.Address);
+        json.WriteString("version", status.Version);
+        json.WriteNumber("capacity_bytes", status.CapacityBytes);
+        json.WriteNumber("free_bytes", status.FreeBytes);
+        json.WriteNumber("largest_free_bytes", status.LargestFreeBytes);
+        json.WriteNumber("file_count", status.FileCount);
+        json.WriteNumber("directory_count", status.DirectoryCount);
+        json.WriteNumber("pending_reclaim_bytes", status.PendingReclaimBytes);
+        json.WriteNumber("log_bytes", status.LogBytes);
+        json.WriteNumber("log_reserved_bytes", status.LogReservedBytes);
+        json.WriteNumber("segment_count", status.SegmentCount);
+        json.WriteNumber("uptime_ms", status.UptimeMs);
+        json.WriteNumber("host_count", status.HostCount);
+        json.WriteNumber("subscriber_count", status.SubscriberCount);
+        json.WriteString("reclaim", JsonShapes.Word(status.Reclaim));
+        json.WriteString("dialect_floor", status.DialectFloor);
+        json.WriteDevices("devices", status.Devices);
+        json.WriteStartArray("warnings");
+        foreach (string warning in status.Warnings)
+            json.WriteStringValue(warning);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void Print(TextWriter output, GetStatusReply status)
+    {
+        CultureInfo invariant = CultureInfo.InvariantCulture;
+        output.WriteLine(string.Create(invariant, $"file system  {JsonShapes.Uuid(status.FileSystemUuid)}{(status.Label.Length == 0 ? "" : $" '{status.Label}'")}, {status.Format}"));
+        output.WriteLine(string.Create(invariant, $"master       {status.Address}, slot {status.Slot}, version {status.Version}, up {TimeSpan.FromSeconds(status.UptimeMs / 1000):c}"));
+        output.WriteLine(string.Create(invariant, $"position     {JsonShapes.Text(status.Position)}"));
+        output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}, largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, awaiting release {QuantityText.FormatSize(status.PendingReclaimBytes)}"));
+        output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));
+        output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
+        output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
+        foreach (string warning in status.Warnings)
+            output.WriteLine($"warning      {warning}");
+    }
+}

@@ -1,0 +1,46 @@
+using System.CommandLine;
+using Famfs.Client;
+using Famfs.Core;
+using Famfs.Core.Interop;
+using Famfs.V1;
+
+namespace Famfs.Cli.Verbs;
+
+/// <summary><c>famfs umount MOUNTPOINT</c>. A mount whose daemon died is taken away even when busy: nobody can
+/// use it any more.</summary>
+internal static class UmountCommand
+{
+    public static Command Build(CliContext context)
+    {
+        Argument<string> place = new("MOUNTPOINT") { Description = "Where it is mounted" };
+        Option<bool> force = new("--force", "-f") { Description = "Detach it now even when it is busy; its memory stays held until its users are gone" };
+        Command command = new("umount", "Unmount a file system") { place, force };
+        command.SetAction(parsed =>
+        {
+            // Not resolved through the file system: a mount without daemon cannot be looked at.
+            string given = Path.GetFullPath(parsed.GetValue(place)!);
+            string mountPoint = given.Length > 1 ? given.TrimEnd('/') : given;
+            MountEntry entry = MountEntry.ReadTable(context.Environment.MountTablePath).LastOrDefault(e => e.MountPoint == mountPoint)
+                ?? throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: nothing is mounted there") { Path = mountPoint };
+            if (entry.FileSystemType != FamfsMount.FileSystemType)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{mountPoint}: is a mount of type {entry.FileSystemType}, not {FamfsMount.FileSystemType}") { Path = mountPoint };
+            int errno = MountCalls.Unmount(mountPoint, lazily: false);
+            if (errno == Errno.EBUSY)
+            {
+                if (!parsed.GetValue(force) && !IsOrphan(mountPoint))
+                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy; end its users, or detach it with --force") { Path = mountPoint };
+                errno = MountCalls.Unmount(mountPoint, lazily: true);
+            }
+            if (errno != 0)
+                throw PathErrors.Of(mountPoint, errno);
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static bool IsOrphan(string mountPoint)
+    {
+        _ = PathAttributes.Resolve(Path.Combine(mountPoint, "."), out int errno);
+        return errno == PathErrors.ENOTCONN;
+    }
+}

@@ -1,3 +1,0 @@
-using Famfs.Client.Cli;
-
-return (int)await FamfsCommand.RunAsync(args, CliEnvironment.OfProcess()).ConfigureAwait(false);

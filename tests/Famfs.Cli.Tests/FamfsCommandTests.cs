@@ -1,0 +1,454 @@
+using System.Text.Json;
+using Famfs.Cli.Verbs;
+using Famfs.Client;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.ScriptedMaster;
+using Famfs.V1;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Famfs.Cli.Tests;
+
+public sealed class FamfsCommandTests : IDisposable
+{
+    private static readonly Guid s_uuid = Guid.Parse("0d2f9c1a-5a0e-4c57-9d3e-0123456789ab");
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-cli-test-").FullName;
+
+    [Theory]
+    [InlineData("", "a command is missing; see famfs --help")]
+    [InlineData("nonsense", "nonsense")]
+    [InlineData("creat a", "--size is missing; see famfs creat --help")]
+    [InlineData("creat a --size", "--size: its value is missing")]
+    [InlineData("creat --size 1", "PATH is missing; see famfs creat --help")]
+    [InlineData("creat a --size 1 --uid joe", "--uid: 'joe' is not a whole number from 0 to 4294967295")]
+    [InlineData("creat a --size 1 --device -1", "--device: '-1' is not a whole number from 0 to 4294967295")]
+    [InlineData("creat a b --size 1", "b: unknown command or argument; see famfs creat --help")]
+    [InlineData("status --mastre x", "--mastre: unknown option; see famfs status --help")]
+    [InlineData("cp -a a b", "-a: unknown option; see famfs cp --help")]
+    [InlineData("mkfs --lable x", "--lable: unknown option; see famfs mkfs --help")]
+    [InlineData("mkfs --max-hosts many x", "--max-hosts: 'many' is not a whole number")]
+    [InlineData("mkfs --format famfs x", "--format: 'famfs' is not native or famfs-2")]
+    [InlineData("mount -o ro /x /y", "goes behind --")]
+    [InlineData("ls -- -x", "-x: not on a famfs mount")]
+    [InlineData("mkfs --label -x", "DEVICE is missing")]
+    [InlineData("creat a --size 0", "at least 1 byte")]
+    [InlineData("creat a --size -1", "at least 1 byte")]
+    [InlineData("creat a --size 8388608T", "2^63 - 1")]
+    [InlineData("creat a --size 1 --mode 9", "octal")]
+    [InlineData("creat a --size 1 --wait soon", "none, mount or all")]
+    [InlineData("creat a --size 1 --interleave 0", "--interleave")]
+    [InlineData("creat a --size 1 --interleave 2:3M", "power of two")]
+    [InlineData("creat a --size 1 --interleave 2:2M:1", "--interleave")]
+    [InlineData("creat a --size 1 --contiguous --interleave 2 --master unix:/x", "exclude")]
+    [InlineData("creat a --size 1 --randomize --master unix:/x", "needs a path on a mount")]
+    [InlineData("creat a --size 1 --wait mount --master unix:/x", "needs a path on a mount")]
+    [InlineData("creat a --size 1 --master nonsense", "not an address")]
+    [InlineData("creat a --size 1", "not on a famfs mount")]
+    [InlineData("cp a", "SOURCE… DESTINATION is missing")]
+    [InlineData("cp a b", "not on a famfs mount")]
+    [InlineData("cp a b --master unix:/x", "needs a path on a mount")]
+    [InlineData("ls -o yaml", "yaml")]
+    [InlineData("ls --timeout 0", "at least 1 ms")]
+    [InlineData("status", "no famfs is mounted here")]
+    [InlineData("wait --position 1 --master unix:/x", "GENERATION:SEQUENCE@TERM")]
+    [InlineData("wait --mount x --master unix:/x", "not a uuid")]
+    [InlineData("mkfs", "DEVICE is missing; see famfs mkfs --help")]
+    [InlineData("mount /x", "DEVICE… MOUNTPOINT is missing")]
+    [InlineData("mount --dialect C /x /y", "--dialect C: must be auto, A, B0, B, D, stock")]
+    [InlineData("log", "a command is missing; see famfs log --help")]
+    public async Task A_wrong_command_line_is_one_line_and_exit_code_2(string line, string text)
+    {
+        (ExitCode code, string output, string error) = await RunAsync(line);
+
+        Assert.Equal(ExitCode.Usage, code);
+        Assert.StartsWith("famfs: ", error, StringComparison.Ordinal);
+        Assert.Contains(text, error, StringComparison.Ordinal);
+        Assert.Single(error.TrimEnd('\n').Split('\n'));
+        Assert.Empty(output);
+    }
+
+    [Theory]
+    [InlineData(StatusCode.NotFound, ErrorReason.NotFound, ExitCode.NotFound)]
+    [InlineData(StatusCode.AlreadyExists, ErrorReason.ExistsDifferent, ExitCode.Exists)]
+    [InlineData(StatusCode.ResourceExhausted, ErrorReason.NoSpace, ExitCode.NoSpace)]
+    [InlineData(StatusCode.PermissionDenied, ErrorReason.HostGone, ExitCode.NotPermitted)]
+    [InlineData(StatusCode.Unimplemented, ErrorReason.NotSupportedByFormat, ExitCode.NotSupported)]
+    [InlineData(StatusCode.DataLoss, ErrorReason.MediaCorrupt, ExitCode.BadMedia)]
+    public async Task The_masters_error_is_the_commands(StatusCode status, ErrorReason reason, ExitCode expected)
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (_, _) => throw FakeMaster.Error(status, new() { Reason = reason, Path = "a/b", Message = "the cause" }),
+        });
+
+        (ExitCode code, string output, string error) = await RunAsync($"stat /a/b --master {master.Address}");
+
+        Assert.Equal(expected, code);
+        Assert.Equal("famfs: a/b: the cause\n", error);
+        Assert.Empty(output);
+    }
+
+    [Fact]
+    public void Every_reason_has_the_exit_code_that_scripts_know()
+    {
+        Dictionary<ErrorReason, int> table = new()
+        {
+            [ErrorReason.Unspecified] = 1,
+            [ErrorReason.Exists] = 4,
+            [ErrorReason.ExistsDifferent] = 4,
+            [ErrorReason.NotFound] = 3,
+            [ErrorReason.NotADirectory] = 1,
+            [ErrorReason.IsADirectory] = 1,
+            [ErrorReason.NotEmpty] = 1,
+            [ErrorReason.NoSpace] = 5,
+            [ErrorReason.LogFull] = 5,
+            [ErrorReason.Quota] = 5,
+            [ErrorReason.BadPath] = 2,
+            [ErrorReason.BadSize] = 2,
+            [ErrorReason.BadLayout] = 2,
+            [ErrorReason.BadRequest] = 2,
+            [ErrorReason.NotSupportedByFormat] = 10,
+            [ErrorReason.NotMaster] = 6,
+            [ErrorReason.StaleGeneration] = 1,
+            [ErrorReason.WrongFilesystem] = 7,
+            [ErrorReason.HostGone] = 8,
+            [ErrorReason.HostConflict] = 8,
+            [ErrorReason.RequestExpired] = 1,
+            [ErrorReason.DeviceMissing] = 7,
+            [ErrorReason.MediaCorrupt] = 7,
+            [ErrorReason.Timeout] = 9,
+            [ErrorReason.Overloaded] = 1,
+            [ErrorReason.NotImplemented] = 10,
+            [ErrorReason.ReadOnly] = 8,
+        };
+        foreach (ErrorReason reason in Enum.GetValues<ErrorReason>())
+            Assert.Equal(table[reason], (int)ExitCodes.Of(reason));
+    }
+
+    [Fact]
+    public async Task Without_a_master_the_exit_code_is_6()
+    {
+        (ExitCode code, _, string error) = await RunAsync("status --master unix:/nowhere/at/all --timeout 3");
+
+        Assert.Equal(ExitCode.MasterUnreachable, code);
+        Assert.Equal("famfs: no master answers at unix:/nowhere/at/all within 3 s: No such socket\n", error);
+    }
+
+    [Fact]
+    public async Task Creat_sends_what_the_options_say()
+    {
+        CreateFileRequest? seen = null;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFile = (request, _) =>
+            {
+                seen = request;
+                return FakeMaster.Reply(request);
+            },
+        });
+
+        (ExitCode code, string output, _) = await RunAsync($"creat /a/b --size 6M --mode 600 --uid 7 --gid 8 --interleave 3:4M --device 1 --device 2 --if-same --wait all --master {master.Address}");
+
+        Assert.Equal(ExitCode.Ok, code);
+        Assert.Equal("/a/b: inode 16, 6291456 bytes\n", output);
+        CreateFileRequest expected = new()
+        {
+            RequestId = seen!.RequestId,
+            Path = "a/b",
+            SizeBytes = 6291456,
+            Mode = 384,
+            ModeSet = true,
+            Uid = 7,
+            Gid = 8,
+            Layout = new() { Kind = LayoutKind.Interleaved, Strips = 3, ChunkBytes = 4194304, Devices = { 1, 2 } },
+            IfExists = IfExists.OpenIfSame,
+            Wait = new() { Kind = WaitKind.All },
+        };
+        Assert.Equal(expected, seen);
+    }
+
+    [Fact]
+    public async Task The_environments_master_serves_when_no_other_is_named()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { CreateFile = (request, _) => FakeMaster.Reply(request) });
+
+        (ExitCode code, _, string error) = await RunAsync("creat /a --size 1", master.Address);
+
+        Assert.True(code == ExitCode.Ok, error);
+    }
+
+    [Fact]
+    public async Task Ls_is_sorted_and_shows_no_control_characters()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            ListDirectory = async (request, stream) =>
+            {
+                Assert.Equal(("d", true), (request.Path, request.Recursive));
+                await stream.WriteAsync(new() { Entries = { new V1.FileInfo { Path = "z", Kind = FileKind.File, Mode = 420, SizeBytes = 5 }, new V1.FileInfo { Path = "a\u001b[2J", Kind = FileKind.Directory, Mode = 493 } } });
+            },
+        });
+
+        (ExitCode code, string output, _) = await RunAsync($"ls -R d/ --master {master.Address}");
+        (_, string longOutput, _) = await RunAsync($"ls -l -R d --master {master.Address}");
+
+        Assert.Equal(ExitCode.Ok, code);
+        Assert.Equal("a\\x1b[2J/\nz\n", output);
+        Assert.Contains("-0644", longOutput, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Getmap_as_text_is_the_attribute_of_a_mount()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
+
+        (_, string output, _) = await RunAsync($"getmap a --master {master.Address}");
+
+        Assert.Equal("size 100 chunk 0\n1 2097152 2097152\n", output);
+    }
+
+    [Fact]
+    public async Task Policy_shows_the_dialect_floor_and_sets_it()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
+
+        Assert.Equal((ExitCode.Ok, "dialect floor  none\n", ""), await RunAsync($"policy --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  B0\n", ""), await RunAsync($"policy --dialect-floor B0 --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  D\n", "famfs: warning: mount m speaks dialect B\n"), await RunAsync($"policy --dialect-floor D --master {master.Address}"));
+        Assert.Contains("dialect floor none", (await RunAsync($"status --master {master.Address}")).Output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("stat a", "file,position")]
+    [InlineData("getmap a", "devices,inode,map,position,size_bytes")]
+    [InlineData("df", "capacity_bytes,devices,file_system_uuid,free_bytes,largest_free_bytes,pending_reclaim_bytes")]
+    [InlineData("status", "address,capacity_bytes,devices,dialect_floor,directory_count,file_count,file_system_uuid,format,free_bytes,host_count,host_id,label,largest_free_bytes,log_bytes,log_reserved_bytes,master_id,pending_reclaim_bytes,position,reclaim,segment_count,slot,subscriber_count,uptime_ms,version,warnings")]
+    [InlineData("policy", "dialect_floor")]
+    [InlineData("policy --dialect-floor B", "dialect_floor")]
+    [InlineData("hosts", "hosts,position")]
+    [InlineData("devices list", "devices")]
+    [InlineData("devices add /dev/x", "device,position")]
+    [InlineData("wait", "mount_count,position")]
+    [InlineData("wait --position 1:2@64", "mount_count,position")]
+    [InlineData("mkdir -p a/b", "directory,existed,position,waited")]
+    [InlineData("rm -r a b", "position,waited")]
+    [InlineData("mv a b", "position,waited")]
+    public async Task Json_output_is_one_document_of_a_frozen_shape_and_text_is_for_people(string line, string keys)
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
+
+        (ExitCode code, string json, string error) = await RunAsync($"{line} -o json --master {master.Address}");
+        (ExitCode textCode, string text, string textError) = await RunAsync($"{line} --master {master.Address}");
+
+        Assert.True(code == ExitCode.Ok, error);
+        Assert.True(textCode == ExitCode.Ok, textError);
+        using JsonDocument document = JsonDocument.Parse(json);
+        Assert.Equal(keys, string.Join(',', document.RootElement.EnumerateObject().Select(p => p.Name).Order(StringComparer.Ordinal)));
+        Assert.DoesNotContain("{", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_wait_that_times_out_names_who_lags()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (_, _) => throw FakeMaster.Error(StatusCode.DeadlineExceeded, new()
+            {
+                Reason = ErrorReason.Timeout,
+                Message = "1 of 2 mounts has not acknowledged",
+                Lagging = { new HostStatus { Name = "slow", State = HostState.Lagging, LagRecords = 12 } },
+            }),
+        });
+
+        (ExitCode code, _, string error) = await RunAsync($"wait --master {master.Address}");
+
+        Assert.Equal(ExitCode.Timeout, code);
+        Assert.Equal("famfs: 1 of 2 mounts has not acknowledged: slow (lagging, 12 behind)\n", error);
+    }
+
+    [Fact]
+    public async Task Mkfs_makes_a_file_system_whose_log_can_be_dumped()
+    {
+        string device = MakeDevice();
+
+        (ExitCode made, string json, string error) = await RunAsync($"mkfs {device} --label hello --host-state {_directory}/state -o json");
+        (ExitCode again, _, string refused) = await RunAsync($"mkfs {device} --host-state {_directory}/state");
+        (ExitCode dumped, string text, _) = await RunAsync($"log dump {device}");
+        (_, string records, _) = await RunAsync($"log dump {device} -o json");
+
+        Assert.True(made == ExitCode.Ok, error);
+        using JsonDocument document = JsonDocument.Parse(json);
+        Assert.Equal("hello", document.RootElement.GetProperty("label").GetString());
+        Assert.Equal(ExitCode.Exists, again);
+        Assert.Contains("use --force", refused, StringComparison.Ordinal);
+        Assert.Equal(ExitCode.Ok, dumped);
+        Assert.StartsWith("1 term 64 file_system_created {", text, StringComparison.Ordinal);
+        using JsonDocument log = JsonDocument.Parse(records);
+        Assert.Equal(["file_system_created", "device_added", "master_slot_granted", "term_ended"], log.RootElement.GetProperty("records").EnumerateArray().Select(r => r.GetProperty("type").GetString()));
+        Assert.Equal(JsonValueKind.Null, log.RootElement.GetProperty("error").ValueKind);
+    }
+
+    [Fact]
+    public async Task A_dump_of_a_damaged_log_shows_what_is_good_and_fails()
+    {
+        string device = MakeDevice();
+        await RunAsync($"mkfs {device} --max-hosts 1 --host-state {_directory}/state");
+        using (FileStream file = File.OpenWrite(device))
+        {
+            // Device 0: superblock unit, one unit of host table, the first segment with its header.
+            file.Seek(2 * MediaLayout.UnitBytes + MediaLayout.SegmentHeaderBytes + RecordFrame.HeaderBytes + 3, SeekOrigin.Begin);
+            file.Write([0xFF, 0xFE]);
+        }
+
+        (ExitCode code, string output, string error) = await RunAsync($"log dump {device} -o json");
+
+        Assert.Equal(ExitCode.BadMedia, code);
+        Assert.Contains("checksum is wrong", error, StringComparison.Ordinal);
+        using JsonDocument document = JsonDocument.Parse(output);
+        Assert.Contains("checksum is wrong", document.RootElement.GetProperty("error").GetString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("mkfs /nowhere/device", ExitCode.NotFound)]
+    [InlineData("log dump /nowhere/device", ExitCode.NotFound)]
+    [InlineData("umount /nowhere/mounted", ExitCode.NotFound)]
+    [InlineData("verify /nowhere/file", ExitCode.NotFound)]
+    [InlineData("mount /dev/null /nowhere/mountpoint", ExitCode.NotFound)]
+    [InlineData("mount /dev/null /tmp", ExitCode.NotFound)] // famfsd is not beside this test
+    [InlineData("master --device x", ExitCode.NotFound)]
+    public async Task What_is_not_there_is_named(string line, ExitCode expected)
+    {
+        (ExitCode code, _, string error) = await RunAsync(line);
+
+        Assert.Equal(expected, code);
+        Assert.StartsWith("famfs: ", error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("mount /dev/null /nowhere/mountpoint -- -o ro")]
+    [InlineData("-o json mount /dev/null /nowhere/mountpoint -- -o ro")]
+    [InlineData("--master unix:/x mount /dev/null /nowhere/mountpoint -- --workers 2")]
+    public async Task What_is_behind_two_dashes_of_mount_is_the_daemons_wherever_the_verb_is(string line)
+    {
+        (ExitCode code, _, string error) = await RunAsync(line);
+
+        Assert.Equal((ExitCode.NotFound, "famfs: /nowhere/mountpoint: no such directory to mount on\n"), (code, error));
+    }
+
+    [Fact]
+    public async Task A_mount_of_another_type_is_not_unmounted()
+    {
+        string table = Path.Combine(_directory, "mounts");
+        File.WriteAllText(table, "10 1 0:40 / /mnt rw - tmpfs tmpfs rw\n");
+
+        (ExitCode code, _, string error) = await RunAsync("umount /mnt/", table: table);
+
+        Assert.Equal(ExitCode.BadMedia, code);
+        Assert.Contains("tmpfs", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Mount_gives_the_daemon_its_arguments_and_tells_what_it_said_when_it_ends()
+    {
+        string program = Path.Combine(_directory, "famfsd");
+        File.WriteAllText(program, "#!/bin/sh\necho \"$@\" >&2\nexit 3\n");
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(program, (UnixFileMode)493);
+        Directory.CreateDirectory(Path.Combine(_directory, "mnt"));
+
+        string device = MakeDevice();
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {device} --host-state {_directory}/state")).Code);
+
+        (ExitCode code, _, string error) = await RunAsync($"mount {device} {_directory}/nothing* {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -- --workers 2", programs: _directory);
+
+        Assert.Equal(ExitCode.Failed, code);
+        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device {device} --device {_directory}/nothing* --master unix:/m1 --master unix:/m2 --host-state {_directory}/state --workers 2", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Help_names_the_command_famfs()
+    {
+        (ExitCode code, string output, _) = await RunAsync("--help");
+
+        Assert.Equal(ExitCode.Ok, code);
+        Assert.Contains("famfs [command]", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Content_of_a_seed_is_verified_and_a_changed_byte_is_named()
+    {
+        string path = Path.Combine(_directory, "file");
+        File.WriteAllBytes(path, new byte[(3 << 20) + 5]);
+        PatternContent.Write(path, (3 << 20) + 5, 42, TestContext.Current.CancellationToken);
+
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"verify {path} --seed 42")).Code);
+        (ExitCode otherSeed, _, string first) = await RunAsync($"verify {path} --seed 43");
+        Assert.Equal(ExitCode.Failed, otherSeed);
+        Assert.Contains("byte 0 ", first, StringComparison.Ordinal);
+        using (FileStream file = File.Open(path, FileMode.Open))
+        {
+            file.Seek((2 << 20) + 3, SeekOrigin.Begin);
+            int was = file.ReadByte();
+            file.Seek(-1, SeekOrigin.Current);
+            file.WriteByte((byte)(was ^ 1));
+        }
+        (ExitCode changed, _, string error) = await RunAsync($"verify {path} --seed 42");
+        Assert.Equal(ExitCode.Failed, changed);
+        Assert.Contains("byte 2097155 ", error, StringComparison.Ordinal);
+    }
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    private static Task<IMessage> AnswerAsync(IMessage request, ServerCallContext context)
+    {
+        ByteString uuid = s_uuid.ToByteString();
+        Position position = new() { FileSystemUuid = uuid, Generation = 1, Sequence = 9, Term = 64 };
+        DeviceInfo device = new() { Index = 1, DeviceUuid = uuid, LengthBytes = 1 << 30, FreeBytes = 1 << 29, Name = "d", Path = "/dev/d" };
+        FileMap map = new() { Extents = { new Extent { Device = 1, OffsetBytes = 2097152, LengthBytes = 2097152 } } };
+        V1.FileInfo file = new() { Inode = 20, Path = "a", Kind = FileKind.File, Mode = 420, SizeBytes = 100, Map = map };
+        return Task.FromResult<IMessage>(request switch
+        {
+            GetFileRequest => new GetFileReply { File = file, Position = position },
+            GetMapRequest => new GetMapReply { Inode = 20, SizeBytes = 100, Map = map, Devices = { device }, Position = position },
+            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
+            ListHostsRequest => new ListHostsReply { Hosts = { new HostStatus { HostId = uuid, Name = "h", MountId = uuid, State = HostState.Live, Position = position } }, Position = position },
+            ListDevicesRequest => new ListDevicesReply { Devices = { device } },
+            AddDeviceRequest => new AddDeviceReply { Device = device, Position = position },
+            SetPolicyRequest policy => new SetPolicyReply { DialectFloor = policy.DialectFloor, Position = position, Warnings = { (string[])(policy.DialectFloor == "D" ? ["mount m speaks dialect B"] : []) } },
+            BarrierRequest barrier => new BarrierReply { MountCount = 2, Position = barrier.Position ?? position },
+            MakeDirectoryRequest make => new MakeDirectoryReply { Directory = new() { Path = make.Path, Kind = FileKind.Directory }, Position = position },
+            RemoveRequest or RenameRequest => new MutationReply { Position = position },
+            _ => throw new InvalidOperationException(request.Descriptor.Name),
+        });
+    }
+
+    private string MakeDevice()
+    {
+        string device = Path.Combine(_directory, "device");
+        using FileStream file = File.Create(device);
+        file.SetLength(32L << 20);
+        return device;
+    }
+
+    private async Task<(ExitCode Code, string Output, string Error)> RunAsync(string line, string? master = null, string? table = null, string? programs = null)
+    {
+        if (table is null)
+        {
+            table = Path.Combine(_directory, "no-mounts");
+            File.WriteAllText(table, "1 0 8:1 / / rw - ext4 /dev/sda rw\n");
+        }
+        using StringWriter output = new() { NewLine = "\n" };
+        using StringWriter error = new() { NewLine = "\n" };
+        CliEnvironment environment = new()
+        {
+            Out = output,
+            Error = error,
+            Variable = name => name == "FAMFS_MASTER" ? master : null,
+            MountTablePath = table,
+            ProgramDirectory = programs ?? "/nowhere",
+        };
+        ExitCode code = await FamfsCommand.RunAsync(line.Split(' ', StringSplitOptions.RemoveEmptyEntries), environment, TestContext.Current.CancellationToken);
+        return (code, output.ToString(), error.ToString());
+    }
+}
