@@ -63,6 +63,43 @@ public sealed partial class DocumentTests
         }
     }
 
+    [Fact]
+    public void The_exit_codes_of_README_are_those_of_the_command()
+    {
+        string source = SourceTree.Read(SourceTree.FindFiles("src", "ExitCode.cs").Single());
+        Assert.Equal(EnumValue().Matches(source).Select(m => m.Groups[1].Value), FirstCells("README.md", "| code | meaning |"));
+    }
+
+    [Fact]
+    public void Every_error_reason_has_its_row_in_the_protocol()
+    {
+        IEnumerable<string> declared = ReasonName().Matches(SourceTree.Read("protos/famfs/v1/api.proto")).Select(m => m.Groups[1].Value).Where(r => r != "UNSPECIFIED");
+        IEnumerable<string> told = FirstCells("docs/protocol.md", "| reason | status |").SelectMany(c => UpperWord().Matches(c)).Select(m => m.Value);
+        Assert.Equal(declared.Order(), told.Order());
+    }
+
+    [Fact]
+    public void Every_verb_is_in_the_operations()
+    {
+        string spans = string.Join(' ', CodeSpan().Matches(SourceTree.Read("docs/operations.md")).Select(m => m.Groups[1].Value));
+        IEnumerable<string> files = SourceTree.FindFiles("src", "*Command.cs").Where(f => f.Contains("Cli/", StringComparison.Ordinal));
+        IEnumerable<string> verbs = files.SelectMany(f => Verb().Matches(SourceTree.Read(f))).Select(m => m.Groups[1].Value).ToHashSet();
+        Assert.Contains("creat", verbs);
+        Assert.All(verbs, v => Assert.Matches($@"(?<![\w-]){v}(?![\w-])", spans));
+    }
+
+    [Fact]
+    public void Every_decision_is_in_the_index()
+    {
+        string index = SourceTree.Read("docs/decisions/README.md");
+        Assert.All(SourceTree.FindFiles("docs/decisions", "0*.md"), f => Assert.Contains($"({Path.GetFileName(f)})", index, StringComparison.Ordinal));
+    }
+
+    /// <summary>The first cells of the table that begins with <paramref name="head"/>.</summary>
+    private static IEnumerable<string> FirstCells(string document, string head) => SourceTree.Read(document).Split('\n')
+        .SkipWhile(line => !line.StartsWith(head, StringComparison.Ordinal)).Skip(2).TakeWhile(line => line.StartsWith('|'))
+        .Select(line => line.Split('|')[1].Trim());
+
     private static IEnumerable<string> Headings(string document) =>
         Heading().Matches(SourceTree.Read(document)).Select(m => NotInAnchor().Replace(m.Groups[1].Value.Trim().ToLowerInvariant(), "").Replace(' ', '-'));
 
@@ -71,6 +108,18 @@ public sealed partial class DocumentTests
 
     [GeneratedRegex("`([^`]+)`")]
     private static partial Regex CodeSpan();
+
+    [GeneratedRegex(@"^    \w+ = (\d+),", RegexOptions.Multiline)]
+    private static partial Regex EnumValue();
+
+    [GeneratedRegex(@"ERROR_REASON_(\w+) = ")]
+    private static partial Regex ReasonName();
+
+    [GeneratedRegex(@"(?<!\w)[A-Z][A-Z_]+(?!\w)")]
+    private static partial Regex UpperWord();
+
+    [GeneratedRegex("""new\("([a-z][a-z-]*)",""")]
+    private static partial Regex Verb();
 
     [GeneratedRegex(@"^[A-Z]\w+(/[A-Z]\w+)+(\.\w+)*$")]
     private static partial Regex SourcePath();
