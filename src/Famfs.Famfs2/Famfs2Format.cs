@@ -60,6 +60,17 @@ public sealed class Famfs2Format : MediaFormat
         Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) == SuperblockVerdict.Good ? (superblock!.FileSystem, superblock.Device) : null;
 
     /// <inheritdoc/>
+    public override bool IsNamedBy(DaxDevice device)
+    {
+        if (device.LengthBytes < MediaLayout.UnitBytes)
+            return false;
+        byte[] block = new byte[SuperblockHead.Size];
+        device.Invalidate(0, block.Length);
+        device.Read(0, block);
+        return SuperblockHead.TryParse(block, out SuperblockHead head) && head is { Version: Famfs2Layout.Version, Major: Famfs2Layout.Major };
+    }
+
+    /// <inheritdoc/>
     public override DeviceClaim? Recognize(DaxDevice device) =>
         Famfs2Media.ReadSuperblock(device, out Famfs2Superblock? superblock, out _) == SuperblockVerdict.Good ? ReadClaim(device, superblock!) : null;
 

@@ -5,6 +5,8 @@ using Famfs.Core.Log.Native;
 using Famfs.Famfs2;
 using Famfs.Master;
 
+MediaFormats formats = new([NativeFormat.Instance, Famfs2Format.Instance]);
+MediaFormat withSystem = formats.WithSystemUuid!;
 Option<string[]> devices = new("--device", "-d")
 {
     Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
@@ -21,8 +23,8 @@ Option<string?> keyFile = new("--key-file") { Description = "PEM file of its pri
 Option<string?> clientCaFile = new("--client-ca-file") { Description = "PEM file of authorities: at https addresses only callers with a certificate from one of them are served" };
 Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen)" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
-Option<string> systemUuid = new("--system-uuid-file") { Description = "famfs-2: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => Famfs2Format.Instance.SystemUuidFile };
-Option<bool> takeOver = new("--take-over") { Description = "replace a master that is running elsewhere; famfs-2: adopt the file system of another system" };
+Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSystem.Name}: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => withSystem.SystemUuidFile! };
+Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
 
 RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
 {
@@ -30,7 +32,7 @@ RootCommand root = new("The metadata master of a famfs file system: owns allocat
 };
 root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
-    Formats = new MediaFormats([NativeFormat.Instance, Famfs2Format.Instance]),
+    Formats = formats,
     Devices = parsed.GetRequiredValue(devices),
     Listen = parsed.GetRequiredValue(listen),
     CertificateFile = parsed.GetValue(certificateFile),

@@ -45,6 +45,17 @@ public sealed partial class DependencyTests
         ["Famfs.Fuse/Daemon"] = ["Protocol", "Dialects", "Operations", "Session"],
     };
 
+    /// <summary>Files beside <c>Famfs.Famfs2</c> that may name its format, each with its reason. The list only shrinks.</summary>
+    private static readonly Dictionary<string, string> NamesFamfs2 = new()
+    {
+        ["src/Famfs.Client/Famfs.Client.csproj"] = "references the project of the format",
+        ["src/Famfs.Client/KnownFormats.cs"] = "registers the format for library, command and daemon",
+        ["src/Famfs.Master/Famfs.Master.csproj"] = "references the project of the format",
+        ["src/Famfs.Master/Program.cs"] = "registers the format for the master",
+        ["protos/famfs/v1/api.proto"] = "says which names a reply may have for the format",
+        ["protos/famfs/v1/log.proto"] = "says whose entries a frozen type of record stands for",
+    };
+
     public static TheoryData<string> FolderNames => [.. Folders.Keys];
 
     [Fact]
@@ -111,6 +122,21 @@ public sealed partial class DependencyTests
     }
 
     [Fact]
+    public void The_seam_of_the_formats_names_none_of_them()
+    {
+        foreach (string file in SourceTree.FindFiles("src/Famfs.Core/Log", "*.cs").Where(f => !f.StartsWith("src/Famfs.Core/Log/Native/", StringComparison.Ordinal)))
+            Assert.DoesNotContain("Native", SourceTree.ReadCode(file), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void One_project_and_who_registers_it_name_famfs_2()
+    {
+        string[] naming = [.. SourceTree.FindFiles("src").Concat(SourceTree.FindFiles("protos"))
+            .Where(f => !f.StartsWith("src/Famfs.Famfs2/", StringComparison.Ordinal) && Famfs2Name().IsMatch(SourceTree.Read(f))).Order(StringComparer.Ordinal)];
+        Assert.Equal(NamesFamfs2.Keys.Order(StringComparer.Ordinal), naming);
+    }
+
+    [Fact]
     public void What_answers_the_kernel_does_not_know_the_client()
     {
         foreach (string file in ((string[])["Protocol", "Dialects", "Operations"]).SelectMany(f => SourceTree.FindFiles("src/Famfs.Fuse/" + f, "*.cs")))
@@ -142,7 +168,7 @@ public sealed partial class DependencyTests
     [Fact]
     public void Clock_and_chance_are_given_to_Core_and_master()
     {
-        foreach (string file in SourceTree.FindFiles("src/Famfs.Core", "*.cs").Concat(SourceTree.FindFiles("src/Famfs.Master", "*.cs")))
+        foreach (string file in SourceTree.FindFiles("src/Famfs.Core", "*.cs").Concat(SourceTree.FindFiles("src/Famfs.Famfs2", "*.cs")).Concat(SourceTree.FindFiles("src/Famfs.Master", "*.cs")))
         {
             // The one place of each program that composes it.
             if (file == "src/Famfs.Master/MasterProcess.cs")
@@ -167,6 +193,10 @@ public sealed partial class DependencyTests
     private static IEnumerable<string> SourcesOf(string project, string folder) => folder.Length > 0
         ? SourceTree.FindFiles($"src/{project}/{folder}", "*.cs")
         : SourceTree.FindFiles("src/" + project, "*.cs").Where(f => f.Split('/').Length == 3);
+
+    // In code, strings and comments.
+    [GeneratedRegex("famfs-?2", RegexOptions.IgnoreCase)]
+    private static partial Regex Famfs2Name();
 
     [GeneratedRegex(@"^namespace ([\w.]+)", RegexOptions.Multiline)]
     private static partial Regex NamespaceName();

@@ -36,6 +36,10 @@ public abstract class MediaFormat
     /// <summary>Whether the device has a sound superblock of this format.</summary>
     public bool Knows(DaxDevice device) => ReadUuids(device) is not null;
 
+    /// <summary>Whether a device says that it is of this format, by the part of its superblock that all formats share. What else
+    /// is in it may be wrong, and is this format's to complain of.</summary>
+    public virtual bool IsNamedBy(DaxDevice device) => Knows(device);
+
     /// <summary>What a device says of its place; null when it has no sound superblock of this format.</summary>
     public abstract DeviceClaim? Recognize(DaxDevice device);
 

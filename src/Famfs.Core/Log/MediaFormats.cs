@@ -86,7 +86,7 @@ public sealed class MediaFormats
         // Another format's devices beside a first device of the default one are what is wrong, and not the other way round.
         if (devices.Any(d => Default.Recognize(d)?.HasLog == true))
             return Default;
-        return All.Skip(1).FirstOrDefault(f => devices.Any(f.Knows)) ?? Default;
+        return All.Skip(1).FirstOrDefault(f => devices.Any(f.IsNamedBy)) ?? Default;
     }
 
     private static HashSet<DeviceClaim> FindFirst(IReadOnlyList<DeviceClaim> claims)

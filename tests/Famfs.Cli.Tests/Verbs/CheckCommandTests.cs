@@ -4,6 +4,7 @@ using Famfs.Cli.Verbs;
 using Famfs.Core.Dax;
 using Famfs.Famfs2;
 using Famfs.Famfs2.Codec;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.Cli.Tests.Verbs;
@@ -187,7 +188,7 @@ public sealed class CheckCommandTests : IDisposable
     private async Task<string> RequireAsync(int code, params string[] arguments)
     {
         using StringWriter output = new();
-        ExitCode exit = await FamfsCommand.RunAsync(arguments, new() { Out = output, Error = output, Variable = _ => null }, TestContext.Current.CancellationToken);
+        ExitCode exit = await FamfsCommand.RunAsync(arguments, new() { Formats = TestFormats.All, Out = output, Error = output, Variable = _ => null }, TestContext.Current.CancellationToken);
         Assert.True(code == (int)exit, $"{string.Join(' ', arguments)} exited with {(int)exit}: {output}");
         return output.ToString();
     }

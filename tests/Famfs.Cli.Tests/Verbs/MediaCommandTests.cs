@@ -204,7 +204,7 @@ public sealed class MediaCommandTests : IDisposable
     private static async Task<string> RequireAsync(int code, params string[] arguments)
     {
         using StringWriter output = new();
-        ExitCode exit = await FamfsCommand.RunAsync(arguments, new() { Out = output, Error = output, Variable = _ => null }, TestContext.Current.CancellationToken);
+        ExitCode exit = await FamfsCommand.RunAsync(arguments, new() { Formats = TestFormats.All, Out = output, Error = output, Variable = _ => null }, TestContext.Current.CancellationToken);
         Assert.True(code == (int)exit, $"{string.Join(' ', arguments)} exited with {(int)exit}: {output}");
         return output.ToString();
     }

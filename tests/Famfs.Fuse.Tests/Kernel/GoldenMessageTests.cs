@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
 using Famfs.Core;
-using Famfs.Core.Tests.Format;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Protocol;
+using Famfs.TestSupport;
 using Xunit;
 
 namespace Famfs.Fuse.Tests.Kernel;
