@@ -7,7 +7,7 @@ namespace Famfs.Core.Log.Native;
 internal sealed class NativeMasterClaim : MasterClaim
 {
     /// <summary>How long heartbeats are watched before a start (chosen: ten times their interval).</summary>
-    private static readonly TimeSpan DetectionWindow = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan HeartbeatWatch = TimeSpan.FromSeconds(1);
 
     private readonly Mastership _mastership;
     private readonly Guid _host;
@@ -35,7 +35,7 @@ internal sealed class NativeMasterClaim : MasterClaim
         {
             if (!request.TakeOver && !ended)
             {
-                int? living = await Mastership.DetectLiveMasterAsync(pool, slot, DetectionWindow, request.Clock, cancel).ConfigureAwait(false);
+                int? living = await Mastership.DetectLiveMasterAsync(pool, slot, HeartbeatWatch, request.Clock, cancel).ConfigureAwait(false);
                 if (living is not null)
                 {
                     throw new FamfsException(ErrorReason.NotMaster,
