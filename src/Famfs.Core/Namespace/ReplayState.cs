@@ -80,6 +80,13 @@ public sealed class ReplayState : IDisposable
     /// <summary>Mounts that are gone, by mount id. Any thread.</summary>
     public ImmutableDictionary<Guid, GoneRecord> Gone => _tables.Gone;
 
+    /// <summary>What the log says of the end of a mount, or null. Any thread.</summary>
+    /// <param name="host">The mount's host.</param>
+    /// <param name="mount">The mount.</param>
+    /// <param name="replayed">The last record that the mount is known to have replayed. A record that ends all mounts of a host
+    /// is about those which had not replayed it: a later one replays it before its first open.</param>
+    public GoneRecord? FindGone(Guid host, Guid mount, LogSequence replayed) => _tables.Gone.TryGetValue(mount, out GoneRecord record) ? record : null;
+
     /// <summary>The latest start of a term, and whether it has ended. Any thread.</summary>
     public TermStarted? LastTermStarted => _tables.LastTermStarted;
 
