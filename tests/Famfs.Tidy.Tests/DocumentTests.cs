@@ -88,6 +88,17 @@ public sealed partial class DocumentTests
         Assert.All(verbs, v => Assert.Matches($@"(?<![\w-]){v}(?![\w-])", spans));
     }
 
+    /// <summary>A rule that leads nowhere is not checked by anybody.</summary>
+    [Fact]
+    public void Types_that_the_safety_rules_name_are_there()
+    {
+        HashSet<string> declared = [.. SourceTree.FindFiles("src", "*.cs").SelectMany(f => TypeName().Matches(SourceTree.Read(f)))
+            .Concat(SourceTree.FindFiles("protos", "*.proto").SelectMany(f => TypeName().Matches(SourceTree.Read(f)))).Select(m => m.Groups[1].Value)];
+        IEnumerable<string> named = CodeSpan().Matches(SourceTree.Read("docs/safety.md")).Select(m => m.Groups[1].Value).Where(n => TypeSpan().IsMatch(n)).Select(n => n.Split('.')[0]);
+        Assert.Contains("LogWriter", named);
+        Assert.Empty(named.Except(declared));
+    }
+
     [Fact]
     public void Every_decision_is_in_the_index()
     {
@@ -111,6 +122,12 @@ public sealed partial class DocumentTests
 
     [GeneratedRegex(@"^    \w+ = (\d+),", RegexOptions.Multiline)]
     private static partial Regex EnumValue();
+
+    [GeneratedRegex(@"\b(?:class|struct|record|interface|enum|message) ([A-Z]\w*)")]
+    private static partial Regex TypeName();
+
+    [GeneratedRegex(@"^[A-Z][a-z]\w*(\.\w+)*$")]
+    private static partial Regex TypeSpan();
 
     [GeneratedRegex(@"ERROR_REASON_(\w+) = ")]
     private static partial Regex ReasonName();

@@ -52,7 +52,7 @@ public sealed class KernelDevicesTests
         done.Cancel();
         foreach (Thread reader in readers)
             reader.Join();
-        Assert.Equal(("", 64), (wrong, push.Wrong, push.Count));
+        Assert.Equal(("", "", 64), (wrong, push.Wrong, push.Count));
     }
 
     [Fact]
