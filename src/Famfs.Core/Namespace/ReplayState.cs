@@ -14,7 +14,7 @@ public readonly record struct Reservation(InodeNumber Inode, Term Term, Immutabl
 /// <summary>A host in the log: where its lines are and how it is called.</summary>
 public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString MachineDigest);
 
-/// <summary>A mount that is proved unable to touch memory any more.</summary>
+/// <summary>A mount that is proved unable to touch memory any more; without a mount id every mount of the host.</summary>
 public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evidence, string Detail);
 
 /// <summary>
@@ -26,6 +26,9 @@ public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evi
 public sealed class ReplayState : IDisposable
 {
     private readonly IReplayObserver? _observer;
+
+    // Its own from the start: however many others read the tree, a record is applied.
+    private readonly TreeReader _reader;
     private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
     private readonly List<MapExtent> _withheld = [];
 
@@ -41,6 +44,7 @@ public sealed class ReplayState : IDisposable
     {
         Position = start;
         Tree = new InodeTree(hashKey);
+        _reader = Tree.RegisterReader();
         _observer = observer;
     }
 
@@ -77,8 +81,22 @@ public sealed class ReplayState : IDisposable
     /// <summary>Term of the last <c>TermStarted</c>; none before the first. Any thread.</summary>
     public Term LastStartedTerm => _tables.LastStartedTerm;
 
-    /// <summary>Mounts that are gone, by mount id. Any thread.</summary>
+    /// <summary>Mounts that records name as gone, by mount id; <see cref="FindGone"/> knows those that go with their host too. Any
+    /// thread.</summary>
     public ImmutableDictionary<Guid, GoneRecord> Gone => _tables.Gone;
+
+    /// <summary>What the log says of the end of a mount, or null. Any thread.</summary>
+    /// <param name="host">The mount's host.</param>
+    /// <param name="mount">The mount.</param>
+    /// <param name="replayed">The last record that the mount is known to have replayed. A record that ends all mounts of a host
+    /// is about those which had not replayed it: a later one replays it before its first open.</param>
+    public GoneRecord? FindGone(Guid host, Guid mount, LogSequence replayed)
+    {
+        Tables tables = _tables;
+        if (tables.Gone.TryGetValue(mount, out GoneRecord record))
+            return record;
+        return tables.GoneHosts.TryGetValue(host, out (LogSequence Sequence, GoneRecord Record) all) && replayed.Value < all.Sequence.Value ? all.Record : null;
+    }
 
     /// <summary>The latest start of a term, and whether it has ended. Any thread.</summary>
     public TermStarted? LastTermStarted => _tables.LastTermStarted;
@@ -157,7 +175,8 @@ public sealed class ReplayState : IDisposable
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}) cannot be decoded", error);
         }
-        catch (FamfsException error) when (error.Reason is not (ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat))
+        // What this process is short of says nothing about the log.
+        catch (FamfsException error) when (error.Reason is not (ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat or ErrorReason.Overloaded))
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
@@ -169,7 +188,11 @@ public sealed class ReplayState : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => Tree.Dispose();
+    public void Dispose()
+    {
+        _reader.Dispose();
+        Tree.Dispose();
+    }
 
     private void Dispatch(in RecordFrame frame)
     {
@@ -205,7 +228,7 @@ public sealed class ReplayState : IDisposable
                 ApplyHostRegistered(HostRegistered.Parser.ParseFrom(frame.Payload), frame);
                 break;
             case RecordType.HostGone:
-                ApplyHostGone(HostGone.Parser.ParseFrom(frame.Payload));
+                ApplyHostGone(HostGone.Parser.ParseFrom(frame.Payload), frame.Sequence);
                 break;
             case RecordType.SymlinkMade:
                 ApplySymlinkMade(SymlinkMade.Parser.ParseFrom(frame.Payload), frame);
@@ -343,10 +366,12 @@ public sealed class ReplayState : IDisposable
         Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
-    private void ApplyHostGone(HostGone r)
+    private void ApplyHostGone(HostGone r, LogSequence sequence)
     {
         GoneRecord gone = new(r.HostId.ToGuid("host id"), r.MountId.ToGuid("mount id"), r.Evidence, r.Detail);
-        _tables = _tables with { Gone = _tables.Gone.SetItem(gone.Mount, gone) };
+        _tables = gone.Mount == Guid.Empty
+            ? _tables with { GoneHosts = _tables.GoneHosts.SetItem(gone.Host, (sequence, gone)) }
+            : _tables with { Gone = _tables.Gone.SetItem(gone.Mount, gone) };
     }
 
     private void ApplySymlinkMade(SymlinkMade r, in RecordFrame frame)
@@ -439,8 +464,7 @@ public sealed class ReplayState : IDisposable
     private int CopyExtents(InodeNumber inode, out long bytes)
     {
         bytes = 0;
-        using TreeReader reader = Tree.RegisterReader();
-        using TreeScope scope = reader.Enter();
+        using TreeScope scope = _reader.Enter();
         if (!scope.TryGetMap(inode, out MapView map))
             return 0;
         for (int i = 0; i < map.ExtentCount; i++)
@@ -531,6 +555,9 @@ public sealed class ReplayState : IDisposable
         public ImmutableArray<Reservation> Reservations { get; init; } = [];
         public Term LastStartedTerm { get; init; }
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
+
+        /// <summary>Hosts of which every mount was gone, with the record that says so.</summary>
+        public ImmutableDictionary<Guid, (LogSequence Sequence, GoneRecord Record)> GoneHosts { get; init; } = ImmutableDictionary<Guid, (LogSequence, GoneRecord)>.Empty;
         public ImmutableArray<(LogSequence First, Term Term)> TermStarts { get; init; } = [];
         public TermStarted? LastTermStarted { get; init; }
         public bool TermHasEnded { get; init; }

@@ -44,7 +44,7 @@ internal sealed class MountAdmission(MountClaim claim, int hostCapacity, IReadOn
             return Verdict.Done;
         if (claim.Host.Host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
-        if (context.State.IsGone(claim.Host.Host, claim.Mount))
+        if (context.State.IsGone(claim.Host.Host, claim.Mount, new(claim.Position.Sequence)))
             throw new FamfsException(ErrorReason.HostGone, $"mount {claim.Mount} was declared gone; mount anew");
         if (!context.State.Format.HasHostTable)
             return Verdict.Done;

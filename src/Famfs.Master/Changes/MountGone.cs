@@ -26,7 +26,7 @@ internal sealed class MountGone(MountEnd end) : Change<bool>
     public static Verdict Append(ChangeContext context, in MountEnd end, out bool recorded)
     {
         recorded = false;
-        if (!context.State.Format.HasHostTable || context.State.IsGone(end.Host, end.Mount))
+        if (!context.State.Format.HasHostTable || context.State.IsGone(end.Host, end.Mount, new(ulong.MaxValue)))
             return Verdict.Done;
         if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
             return verdict;

@@ -24,7 +24,9 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
     /// <summary>How it is known that a mount is gone; null: it counts. Any thread.</summary>
     public GoneEvidence? Find(MountView mount)
     {
-        if (state.FindGone(mount.Host, mount.Mount) is { } record)
+        // A mount with a stream has been admitted: what ended all mounts of its host was before it.
+        LogSequence replayed = mount.Streams > 0 ? new(ulong.MaxValue) : mount.Acknowledged.Sequence;
+        if (state.FindGone(mount.Host, mount.Mount, replayed) is { } record)
             return record.Evidence;
         return mount.Ended ? GoneEvidence.CleanUnmount : null;
     }
@@ -63,7 +65,7 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
         List<MountEnd> gone = [];
         foreach (HostLine line in lines)
         {
-            if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount) is not null || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
+            if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
                 continue;
             // The boot whose line moves is the one the host is in.
             bool bootedAnew = lines.Any(other => other.Host == line.Host && other.Boot != line.Boot && other.State == MountState.Live

@@ -47,10 +47,10 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     public InodeNumber NextInode => Format.NextInode(Replay);
 
     /// <summary>Whether the log says that a mount of a host can touch memory no more. Any thread.</summary>
-    public bool IsGone(Guid host, Guid mount) => FindGone(host, mount) is not null;
+    public bool IsGone(Guid host, Guid mount, LogSequence replayed) => FindGone(host, mount, replayed) is not null;
 
-    /// <summary>What the log says of the end of a mount, or null. Any thread.</summary>
-    public GoneRecord? FindGone(Guid host, Guid mount) => Replay.Gone.TryGetValue(mount, out GoneRecord record) ? record : null;
+    /// <inheritdoc cref="ReplayState.FindGone"/>
+    public GoneRecord? FindGone(Guid host, Guid mount, LogSequence replayed) => Replay.FindGone(host, mount, replayed);
 
     /// <summary>Key of the name hash: random, so that nobody can choose names that collide.</summary>
     public static UInt128 RandomKey(Random random) => new((ulong)random.NextInt64(), (ulong)random.NextInt64());
