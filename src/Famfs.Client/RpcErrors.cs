@@ -76,6 +76,8 @@ internal static class RpcErrors
         Path = detail.Path,
         Limit = detail.Limit,
         MasterAddress = detail.MasterAddress,
+        Lagging = detail.Lagging,
+        LaggingCount = (int)Math.Min(detail.LaggingCount, int.MaxValue),
     };
 
     /// <summary>The detail in a failed call's trailers; null when there is none or it cannot be read.</summary>

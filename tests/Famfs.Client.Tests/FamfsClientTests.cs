@@ -205,7 +205,7 @@ public sealed class FamfsClientTests
             CreateFile = (request, _) =>
             {
                 calls++;
-                throw FakeMaster.Error(StatusCode.ResourceExhausted, new() { Reason = ErrorReason.NoSpace, Path = request.Path, Limit = 4096, Message = "a: no run of that size" });
+                throw FakeMaster.Error(StatusCode.ResourceExhausted, new() { Reason = ErrorReason.NoSpace, Path = request.Path, Limit = 4096, Message = "a: no run of that size", Lagging = { new HostStatus { Name = "slow" } }, LaggingCount = 17 });
             },
         });
         using FamfsClient client = ClientOf(master.Address);
@@ -213,6 +213,7 @@ public sealed class FamfsClientTests
         FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => client.CreateFileAsync(new CreateFileRequest { Path = "a" }, s_long, TestContext.Current.CancellationToken));
 
         Assert.Equal((ErrorReason.NoSpace, "a", 4096UL, "a: no run of that size"), (e.Reason, e.Path, e.Limit, e.Message));
+        Assert.Equal(("slow", 17), (Assert.Single(e.Lagging).Name, e.LaggingCount));
         Assert.Equal(4096UL, FamfsClient.DetailOf(e)!.Limit);
         Assert.Equal(1, calls);
     }
