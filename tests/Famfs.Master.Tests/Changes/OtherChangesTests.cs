@@ -75,7 +75,7 @@ public sealed class OtherChangesTests
         Assert.Equal([RecordType.HostRegistered, RecordType.HostGone], on.Types());
         Assert.False(on.Decide(new MountGone(end)));
         Assert.True(on.Decide(new MountGone(end with { Mount = Guid.NewGuid() })));
-        Assert.Equal(GoneEvidence.CleanUnmount, on.State.FindGone(end.Host, end.Mount)!.Value.Evidence);
+        Assert.Equal(GoneEvidence.CleanUnmount, on.State.FindGone(end.Host, end.Mount, default)!.Value.Evidence);
         Assert.Equal(ErrorReason.HostGone, on.Refuse(new MountAdmission(new(host, end.Mount, new()), 64, [])).Reason);
     }
 
