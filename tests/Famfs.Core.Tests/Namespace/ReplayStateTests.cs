@@ -25,6 +25,8 @@ public sealed class ReplayStateTests : IDisposable
             Generation = 1,
             UnitBytes = MediaLayout.UnitBytes,
             RootInode = MediaLayout.RootInode,
+            HostTableInode = 99,
+            HostTable = new() { OffsetBytes = 32UL * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes },
         });
         Apply(RecordType.DeviceAdded, new DeviceAdded { LengthBytes = 64L * MediaLayout.UnitBytes, DeviceUuid = Guid.NewGuid().ToByteString(), SuperblockInode = 100 });
     }
