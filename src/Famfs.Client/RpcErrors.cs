@@ -42,6 +42,12 @@ internal static class RpcErrors
             code = StatusCode.Unavailable;
             message = OneLine(Innermost(broken).Message);
         }
+        else if (code == StatusCode.Cancelled)
+        {
+            // The caller did not: that is asked before. A connection was not made in time, or the other side gave up the call.
+            code = StatusCode.Unavailable;
+            message = error.Status.DebugException is { } cause ? OneLine(Innermost(cause).Message) : "the call was cancelled by the other side";
+        }
         return code switch
         {
             StatusCode.Unavailable => new(new(ErrorReason.NotMaster, NoAnswer(address) + message, error), true, true, 0),

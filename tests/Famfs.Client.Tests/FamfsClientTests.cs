@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
 using Famfs.Core;
 using Famfs.ScriptedMaster;
 using Famfs.V1;
@@ -216,6 +218,37 @@ public sealed class FamfsClientTests
         Assert.Equal(("slow", 17), (Assert.Single(e.Lagging).Name, e.LaggingCount));
         Assert.Equal(4096UL, FamfsClient.DetailOf(e)!.Limit);
         Assert.Equal(1, calls);
+    }
+
+    [Fact]
+    public async Task A_connection_that_is_not_made_in_time_is_tried_again()
+    {
+        // Nobody accepts, and the queue is full: the kernel drops what asks for a connection.
+        using Socket deaf = new(SocketType.Stream, ProtocolType.Tcp);
+        deaf.Bind(new IPEndPoint(IPAddress.IPv6Loopback, 0));
+        deaf.Listen(1);
+        List<Socket> waiting = [];
+        try
+        {
+            for (int i = 0; i < 8; i++)
+            {
+                waiting.Add(new(SocketType.Stream, ProtocolType.Tcp));
+                _ = waiting[^1].ConnectAsync(deaf.LocalEndPoint!, TestContext.Current.CancellationToken).AsTask().ContinueWith(t => t.Exception, TaskScheduler.Default);
+            }
+            using FamfsClient client = new(new FamfsClientOptions
+            {
+                Addresses = [$"http://[::1]:{((IPEndPoint)deaf.LocalEndPoint!).Port}"],
+                Timeout = TimeSpan.FromSeconds(3),
+                ConnectTimeout = TimeSpan.FromMilliseconds(200),
+            });
+            FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => client.GetStatusAsync(cancel: TestContext.Current.CancellationToken));
+            Assert.Equal(ErrorReason.NotMaster, e.Reason);
+            Assert.Contains("within 3 s", e.Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            waiting.ForEach(s => s.Dispose());
+        }
     }
 
     [Fact]
