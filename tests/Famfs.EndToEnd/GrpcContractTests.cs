@@ -42,7 +42,7 @@ public sealed class GrpcContractTests
     {
         RequireGrpcio();
         using Served served = new(transport);
-        served.RunPython("bulk");
+        served.RunPython("bulk", "bad_ack");
     }
 
     [Fact]

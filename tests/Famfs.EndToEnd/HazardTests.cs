@@ -107,9 +107,9 @@ public sealed class HazardTests
         Assert.Empty(cluster.Check().Findings);
     }
 
-    private static List<HostLine> Lines(Cluster cluster)
+    private static List<MountLine> Lines(Cluster cluster)
     {
         using DevicePool pool = TestFormats.All.Open([.. cluster.Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
-        return [.. new HostTable(pool).ReadInUse().Select(e => e.Line).OfType<HostLine>()];
+        return [.. new MountLineTable(pool).ReadInUse().Select(e => e.Line).OfType<MountLine>()];
     }
 }

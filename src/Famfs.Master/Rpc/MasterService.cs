@@ -208,7 +208,8 @@ internal sealed class MasterService(
         Task acknowledging = ReadAcksAsync(requestStream, mount, ended);
         try
         {
-            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply, ended.Token)), ended.Token).ConfigureAwait(false);
+            // A write that is cancelled resets the call, and no status could follow: one that has begun ends.
+            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply, context.CancellationToken)), ended.Token).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
@@ -395,6 +396,8 @@ internal sealed class MasterService(
         return position with { Sequence = new(at.Sequence), Term = new(at.Term) };
     }
 
+    /// <summary>Counts acknowledgements until the caller's side of the stream is closed or <paramref name="ended"/>. What is wrong
+    /// with one ends the subscription; a caller that closes its side has no more to say, and goes on listening.</summary>
     private async Task ReadAcksAsync(IAsyncStreamReader<SubscribeRequest> requests, Guid mount, CancellationTokenSource ended)
     {
         try
@@ -414,9 +417,10 @@ internal sealed class MasterService(
         {
             // The stream is over from our side.
         }
-        finally
+        catch
         {
             await ended.CancelAsync().ConfigureAwait(false);
+            throw;
         }
     }
 }

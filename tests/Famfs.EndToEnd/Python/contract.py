@@ -176,7 +176,16 @@ def bulk(api):
         last = count_records(reply.records.frames, last)
         if last >= end:
             break
+    assert last >= end, f"the subscription ended at record {last} of {end}, because its caller has no acknowledgements to send"
     records.cancel()
+
+
+def bad_ack(api):
+    """What is wrong with an acknowledgement is told, also while a long log is on its way."""
+    hello = api.new("famfs.v1.SubscribeRequest", hello=api.new("famfs.v1.Hello"))
+    ack = api.new("famfs.v1.SubscribeRequest", ack=api.new("famfs.v1.Ack", position=api.new("famfs.v1.Position", sequence=1 << 60)))
+    error = failing(lambda: list(api.method(MASTER, "Subscribe")(iter([hello, ack]), timeout=PATIENCE)))
+    assert error.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN), error
 
 
 def count_records(frames, last):
