@@ -22,8 +22,8 @@ internal sealed class Famfs2Check(DevicePool pool, Famfs2LogReader reader) : Log
     public override void CheckEntries(CheckReport report)
     {
         foreach (Famfs2Finding finding in reader.Translator.Findings)
-            report.Add(finding.Code, $"entry {finding.Index}", finding.Cause + (finding.PassedOver ? "; it has no effect" : ""), finding.PassedOver ? FindingSeverity.Error : FindingSeverity.Warning);
-        AddUnlisted(reader.Translator.PassedOverCount, "entries have no effect", FindingSeverity.Error);
+            report.Add(finding.Code, $"entry {finding.Index}", finding.Cause + (finding.Ignored ? "; it has no effect" : ""), finding.Ignored ? FindingSeverity.Error : FindingSeverity.Warning);
+        AddUnlisted(reader.Translator.IgnoredCount, "entries have no effect", FindingSeverity.Error);
         AddUnlisted(reader.Translator.RemarkCount, "remarks on entries", FindingSeverity.Warning);
 
         void AddUnlisted(long found, string what, FindingSeverity severity)
@@ -51,6 +51,6 @@ internal sealed class Famfs2Check(DevicePool pool, Famfs2LogReader reader) : Log
         byte[] block = new byte[SuperblockHead.Size];
         device.Invalidate(0, block.Length);
         device.Read(0, block);
-        return Superblock.LooksLikeOtherMajor(block);
+        return NativeSuperblock.LooksLikeOtherMajor(block);
     }
 }

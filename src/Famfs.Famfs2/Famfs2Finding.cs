@@ -4,5 +4,5 @@ namespace Famfs.Famfs2;
 /// <param name="Index">Of the entry.</param>
 /// <param name="Code">Stable name of the kind.</param>
 /// <param name="Cause">One line.</param>
-/// <param name="PassedOver">True: the entry has no effect. False: it was applied all the same.</param>
-public readonly record struct Famfs2Finding(ulong Index, string Code, string Cause, bool PassedOver);
+/// <param name="Ignored">True: the entry has no effect. False: it was applied all the same.</param>
+public readonly record struct Famfs2Finding(ulong Index, string Code, string Cause, bool Ignored);

@@ -76,7 +76,7 @@ public sealed class Famfs2Format : MediaFormat
 
     /// <inheritdoc/>
     public override FamfsException Explain(DaxDevice device) =>
-        Superblock.ErrorOf(Famfs2Media.ReadSuperblock(device, out _, out string cause), device.Path, cause);
+        NativeSuperblock.ErrorOf(Famfs2Media.ReadSuperblock(device, out _, out string cause), device.Path, cause);
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> FindFirst(IReadOnlyList<DeviceClaim> claims) => Famfs2Claim.FindFirst([.. claims.Cast<Famfs2Claim>()]);
@@ -121,7 +121,7 @@ public sealed class Famfs2Format : MediaFormat
         Famfs2Superblock superblock = Require(device);
         Famfs2Superblock primary = SuperblockOf(pool);
         Famfs2Media.ReadHeader(pool.PrimaryDevice, primary, out Famfs2LogHeader header, out _);
-        Famfs2DeviceTable table = Famfs2Media.ReadDeviceTable(pool.PrimaryDevice, primary, header.Settled);
+        Famfs2DeviceTable table = Famfs2Media.ReadDeviceTable(pool.PrimaryDevice, primary, header.ConfirmedEntries);
         if (table.Find(superblock.Device) is not { } known)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: device {superblock.Device} was never added to file system {primary.FileSystem}") { Path = device.Path };
         if (device.LengthBytes < table.LengthOf(known.Value))
@@ -212,7 +212,7 @@ public sealed class Famfs2Format : MediaFormat
             FileSystem = superblock.FileSystem,
             Device = superblock.Device,
             Superblock = superblock,
-            Log = hasLog ? Famfs2Media.ReadDeviceTable(device, superblock, header.Settled) : null,
+            Log = hasLog ? Famfs2Media.ReadDeviceTable(device, superblock, header.ConfirmedEntries) : null,
         };
     }
 
@@ -221,7 +221,7 @@ public sealed class Famfs2Format : MediaFormat
         {
             SuperblockVerdict.Good => superblock!,
             SuperblockVerdict.Damaged => throw Famfs2Media.Corrupt(device, cause),
-            SuperblockVerdict.Unsupported => throw Superblock.ErrorOf(SuperblockVerdict.Unsupported, device.Path, cause),
+            SuperblockVerdict.Unsupported => throw NativeSuperblock.ErrorOf(SuperblockVerdict.Unsupported, device.Path, cause),
             _ => throw new FamfsException(ErrorReason.WrongFilesystem, $"{device.Path}: {cause}; other devices given are of a famfs-2 file system") { Path = device.Path },
         };
 }

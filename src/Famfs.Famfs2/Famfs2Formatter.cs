@@ -67,16 +67,16 @@ public static class Famfs2Formatter
             throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };
         if (!Famfs2Layout.IsLogLength(logLengthBytes))
             throw new FamfsException(ErrorReason.BadRequest, $"log length {logLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} to {Famfs2Layout.MaxLogBytes} bytes") { Limit = (ulong)Famfs2Layout.MinLogBytes };
-        FileSystemFormatter.RequireDistinct(devices);
-        FileSystemFormatter.RequireUsable(devices[0], Famfs2Layout.LogOffset + logLengthBytes + MediaLayout.UnitBytes, force);
+        NativeFormatter.RequireDistinct(devices);
+        NativeFormatter.RequireUsable(devices[0], Famfs2Layout.LogOffset + logLengthBytes + MediaLayout.UnitBytes, force);
         foreach (DaxDevice device in devices.Skip(1))
-            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
+            NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
     }
 
     /// <summary>Prepares one further device; the entry that makes it part of the pool is the master's to write.</summary>
     public static Famfs2Superblock FormatFurther(DaxDevice device, Famfs2Superblock primary, bool force)
     {
-        FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
+        NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
         Famfs2Superblock superblock = SuperblockOf(device, primary.FileSystem, primary.System, primary.LogLengthBytes, further: true) with { UnitBytes = primary.UnitBytes };
         device.Zero(0, MediaLayout.UnitBytes);
         device.Fence();

@@ -35,7 +35,7 @@ internal static class Famfs2LogCheck
             return;
         ulong room = header.LastIndex + 1;
 
-        (ulong? firstBad, bool goodBehind) = Scan(device, header.Settled, findings);
+        (ulong? firstBad, bool goodBehind) = Scan(device, header.ConfirmedEntries, findings);
         if (firstBad is { } bad)
         {
             if (!goodBehind && verdict == Famfs2HeaderVerdict.Good)
@@ -50,7 +50,7 @@ internal static class Famfs2LogCheck
             if (firstBad is null)
             {
                 ulong end = Math.Min(Math.Max(header.NextIndex, header.NextSequence), room);
-                (ulong? firstBadBehind, bool goodBehindBad) = Scan(device, end, null, header.Settled);
+                (ulong? firstBadBehind, bool goodBehindBad) = Scan(device, end, null, header.ConfirmedEntries);
                 ulong settled = firstBadBehind ?? end;
                 // A good entry that one of the counters covers would be dropped, and written over by the next.
                 if (!goodBehindBad)

@@ -73,7 +73,7 @@ public sealed class Famfs2LogReader : ILogReader
         if (Famfs2Media.ReadHeader(_device, Famfs2Format.SuperblockOf(_pool), out Famfs2LogHeader header, out string cause) == Famfs2HeaderVerdict.Damaged)
             throw Famfs2Media.Corrupt(_device, cause);
         ulong wanted = Famfs2Translator.EntriesUpTo(Position.Sequence);
-        if (wanted > header.Settled)
+        if (wanted > header.ConfirmedEntries)
             return PollVerdict.Diverged;
         while (Translator.NextIndex < wanted)
             TranslateChunk(wanted);
@@ -83,12 +83,12 @@ public sealed class Famfs2LogReader : ILogReader
             Translator.AddPrologue(_batch);
             return Give(out block, skip: (int)Position.Sequence.Value);
         }
-        if (wanted == header.Settled)
+        if (wanted == header.ConfirmedEntries)
         {
             CaughtUp = true;
             return PollVerdict.UpToDate;
         }
-        TranslateChunk(header.Settled);
+        TranslateChunk(header.ConfirmedEntries);
         return Give(out block, skip: 0);
     }
 

@@ -41,7 +41,7 @@ public sealed class Famfs2Migration : IMigration
         DevicePool pool = s_formats.Open(devices);
         // A mount goes on with the inode numbers of famfs-2, and its files' memory may be given to others from now on.
         foreach (DaxDevice device in devices)
-            FileSystemFormatter.RequireAlone(device);
+            NativeFormatter.RequireAlone(device);
         if (pool.Format == NativeFormat.Instance)
             return Complete(pool);
         if (pool.UnitBytes != MediaLayout.UnitBytes)
@@ -53,14 +53,14 @@ public sealed class Famfs2Migration : IMigration
         MapExtent hostTable = source.Take(MediaLayout.UnitBytes);
         MapExtent segment = source.Take(segmentBytes);
         Guid mkfsHost = host();
-        List<Superblock> superblocks = MakeSuperblocks(pool, source, mkfsHost, timeNs, hostTable, segment);
+        List<NativeSuperblock> superblocks = MakeSuperblocks(pool, source, mkfsHost, timeNs, hostTable, segment);
         List<DaxDevice> ordered = [.. superblocks.Select(s => pool.Require(s.Index))];
 
         DaxDevice first = ordered[0];
         first.Zero(MediaLayout.SuperblockBytes, MediaLayout.UnitBytes - MediaLayout.SuperblockBytes);
         first.Zero(hostTable.OffsetBytes, hostTable.LengthBytes);
         first.Zero(segment.OffsetBytes, segment.LengthBytes);
-        FileSystemFormatter.WriteFirstTerm(ordered, superblocks, new() { Host = mkfsHost, Clock = clock }, timeNs, MakeRecords(source, timeNs));
+        NativeFormatter.WriteFirstTerm(ordered, superblocks, new() { Host = mkfsHost, Clock = clock }, timeNs, MakeRecords(source, timeNs));
         for (int i = 0; i < ordered.Count; i++)
         {
             byte[] block = Format(superblocks[i]);
@@ -73,10 +73,10 @@ public sealed class Famfs2Migration : IMigration
     }
 
     /// <summary>Makes one device native. Everything that the native superblock names is in memory.</summary>
-    private static void Flip(DaxDevice device, Superblock superblock)
+    private static void Flip(DaxDevice device, NativeSuperblock superblock)
     {
         byte[] block = Format(superblock);
-        device.WriteWord(VersionOffset, Superblock.NativeVersion);
+        device.WriteWord(VersionOffset, NativeSuperblock.NativeVersion);
         device.WriteBack(VersionOffset, sizeof(ulong));
         // Other lines of the block must not land before this one: they would damage what is famfs-2 still.
         device.Fence();
@@ -92,7 +92,7 @@ public sealed class Famfs2Migration : IMigration
             byte[] block = new byte[MediaLayout.SuperblockBytes];
             device.Invalidate(0, block.Length);
             device.Read(0, block);
-            if (Superblock.Parse(block, out _, out _) == SuperblockVerdict.Good)
+            if (NativeSuperblock.Parse(block, out _, out _) == SuperblockVerdict.Good)
                 continue;
             Flip(device, NativeMedia.FindUnfinished(device) ?? NativeMedia.RequireSuperblock(device));
             changed = true;
@@ -102,9 +102,9 @@ public sealed class Famfs2Migration : IMigration
             : throw new FamfsException(ErrorReason.Exists, $"{pool.PrimaryDevice.Path}: is a file system of the native format") { Path = pool.PrimaryDevice.Path };
     }
 
-    private static List<Superblock> MakeSuperblocks(DevicePool pool, Source source, Guid host, long timeNs, MapExtent hostTable, MapExtent segment)
+    private static List<NativeSuperblock> MakeSuperblocks(DevicePool pool, Source source, Guid host, long timeNs, MapExtent hostTable, MapExtent segment)
     {
-        List<Superblock> superblocks = [];
+        List<NativeSuperblock> superblocks = [];
         foreach (DeviceAdded device in source.Devices)
         {
             DeviceIndex index = new((ushort)device.Index);
@@ -170,7 +170,7 @@ public sealed class Famfs2Migration : IMigration
         return records;
     }
 
-    private static byte[] Format(Superblock superblock)
+    private static byte[] Format(NativeSuperblock superblock)
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         superblock.Format(block);
@@ -218,7 +218,7 @@ public sealed class Famfs2Migration : IMigration
             }
             if (Famfs2Media.ReadHeader(pool.PrimaryDevice, Famfs2Format.SuperblockOf(pool), out _, out string cause) != Famfs2HeaderVerdict.Good)
                 throw Famfs2Media.Corrupt(pool.PrimaryDevice, cause);
-            if (reader.Translator.Findings.FirstOrDefault(f => f.PassedOver) is { Cause: not null } finding)
+            if (reader.Translator.Findings.FirstOrDefault(f => f.Ignored) is { Cause: not null } finding)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"{pool.PrimaryDevice.Path}: entry {finding.Index} cannot be carried over: {finding.Cause}; see `famfs check`") { Path = pool.PrimaryDevice.Path };
             foreach (DeviceAdded device in source.Devices)
                 pool.Require(new((ushort)device.Index));

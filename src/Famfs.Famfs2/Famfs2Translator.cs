@@ -64,7 +64,7 @@ public sealed class Famfs2Translator
     public IReadOnlyList<Famfs2Finding> Findings => _findings;
 
     /// <summary>Entries so far that have no effect.</summary>
-    public long PassedOverCount { get; private set; }
+    public long IgnoredCount { get; private set; }
 
     /// <summary>Findings so far about entries that were applied all the same.</summary>
     public long RemarkCount { get; private set; }
@@ -112,10 +112,10 @@ public sealed class Famfs2Translator
         if (refusal is { } why)
         {
             finding = Find(why.Code, why.Cause, passedOver: true);
-            EntryPassedOver record = new() { Index = NextIndex, EntryType = (uint)entry.Type, Code = why.Code, Cause = why.Cause };
+            EntryIgnored record = new() { Index = NextIndex, EntryType = (uint)entry.Type, Code = why.Code, Cause = why.Cause };
             if (entry.Type == Famfs2EntryType.File)
-                record.Extents.AddRange(FindWithheld(Famfs2File.Parse(entry)));
-            batch.Add(RecordType.EntryPassedOver, record, FrameFlags.Skippable);
+                record.Extents.AddRange(FindExcluded(Famfs2File.Parse(entry)));
+            batch.Add(RecordType.EntryIgnored, record, FrameFlags.Skippable);
         }
         NextIndex++;
         return finding;
@@ -188,7 +188,7 @@ public sealed class Famfs2Translator
     private Famfs2Finding Find(string code, string cause, bool passedOver)
     {
         Famfs2Finding finding = new(NextIndex, code, cause, passedOver);
-        if (passedOver ? PassedOverCount++ < MaxFindings : RemarkCount++ < MaxFindings)
+        if (passedOver ? IgnoredCount++ < MaxFindings : RemarkCount++ < MaxFindings)
             _findings.Add(finding);
         return finding;
     }
@@ -346,7 +346,7 @@ public sealed class Famfs2Translator
 
     /// <summary>The units that a file names, as far as the pool has them: to existing tools they are that file's, whatever
     /// else is wrong with it.</summary>
-    private IEnumerable<Extent> FindWithheld(Famfs2File file)
+    private IEnumerable<Extent> FindExcluded(Famfs2File file)
     {
         ulong unit = (ulong)_superblock.UnitBytes;
         foreach (Famfs2Extent extent in file.Extents)

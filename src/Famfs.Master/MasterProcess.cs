@@ -67,7 +67,7 @@ internal static class MasterProcess
         MasterState state = recovered.State;
         hub.Recovered(state.Replay.Position, recovered.Writer.Tail);
         MasterEngine engine = new(state, recovered.Writer, hub, new SpaceZeroing(pool), clock, Random.Shared);
-        HostTable table = new(pool);
+        MountLineTable table = new(pool);
         MountRegistry mounts = new(state, table, clock);
         MasterInfo info = new(recovered.Claim.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
 

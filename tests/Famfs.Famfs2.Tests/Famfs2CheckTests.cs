@@ -549,7 +549,7 @@ public sealed class Famfs2CheckTests : IDisposable
     private static FakeSharedMemory[] Native()
     {
         FakeSharedMemory[] memories = [new(8L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "first" }, new(4L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "second" }];
-        FileSystemFormatter.Format([.. memories.Select(m => m.Attach("a"))], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
+        NativeFormatter.Format([.. memories.Select(m => m.Attach("a"))], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
         foreach (FakeSharedMemory memory in memories)
             memory.Settle();
         return memories;

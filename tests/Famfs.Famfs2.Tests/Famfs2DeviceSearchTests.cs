@@ -136,7 +136,7 @@ public sealed class Famfs2DeviceSearchTests : IDisposable
             MakeBlank(name);
             devices.Add(DaxDevice.Open(PathOf(name)));
         }
-        FileSystemFormatter.Format(devices, new() { Host = Guid.NewGuid(), Clock = TimeProvider.System, FileSystem = fileSystem, MaxHosts = 1 });
+        NativeFormatter.Format(devices, new() { Host = Guid.NewGuid(), Clock = TimeProvider.System, FileSystem = fileSystem, MaxHosts = 1 });
         devices.ForEach(d => d.Dispose());
     }
 

@@ -85,7 +85,7 @@ public sealed class Famfs2HarmTests
         Famfs2Replay replay = Famfs2Replay.Of(pool);
         Assert.Null(replay.Error);
         Famfs2Finding finding = Assert.Single(replay.Findings);
-        Assert.Equal((2UL, s_entries[name].Code, true), (finding.Index, finding.Code, finding.PassedOver));
+        Assert.Equal((2UL, s_entries[name].Code, true), (finding.Index, finding.Code, finding.Ignored));
         Assert.DoesNotContain('\n', finding.Cause);
         // The inode number of what follows is its own: 2 + index.
         Assert.Equal([.. Good(), "5 after 0644 0:0 1 chunk 0 0:41943040+2097152"], replay.Tree);
@@ -148,7 +148,7 @@ public sealed class Famfs2HarmTests
         image.Directory("y", 0x41ED);
         using DevicePool pool = image.Open();
         Famfs2Replay replay = Famfs2Replay.Of(pool);
-        Assert.Equal([("mode", false), ("mode", false)], replay.Findings.Select(f => (f.Code, f.PassedOver)));
+        Assert.Equal([("mode", false), ("mode", false)], replay.Findings.Select(f => (f.Code, f.Ignored)));
         Assert.Equal([("mode", "entry 2", FindingSeverity.Warning), ("mode", "entry 3", FindingSeverity.Warning)], FileSystemCheck.Run(pool).Findings.Select(f => (f.Code, f.Where, f.Severity)));
         Assert.Equal([.. Good(), "4 x 0644 0:0 1 chunk 0 0:20971520+2097152", "5 y 0755 0:0"], replay.Tree);
         // Nor do records have them, which go to streams, exports and migration.

@@ -210,7 +210,7 @@ public sealed class Famfs2LogReaderTests
     {
         Famfs2Image image = new();
         byte[] native = new byte[MediaLayout.SuperblockBytes];
-        new Superblock
+        new NativeSuperblock
         {
             FileSystem = image.Superblock.FileSystem,
             Device = image.Superblock.Device,

@@ -38,8 +38,8 @@ public sealed class Famfs2MigrationTests
         using DevicePool pool = TestFormats.All.Open([.. memories.Select(m => m.Attach("master"))]);
         TestMaster master = TestMaster.Start(pool, 0, s_host);
         Assert.Equal(new Term(128), master.Writer.Term);
-        Assert.Equal(Unit / MediaLayout.HostEntryBytes, new HostTable(pool).EntryCount);
-        Assert.Empty(new HostTable(pool).ReadInUse());
+        Assert.Equal(Unit / MediaLayout.HostEntryBytes, new MountLineTable(pool).EntryCount);
+        Assert.Empty(new MountLineTable(pool).ReadInUse());
         // The old log's place is slot 0's to write segments to, and nobody else's.
         Assert.Contains(master.History.SpacesOf(0), s => s.Offset == Famfs2Layout.LogOffset && s.LengthBytes == Famfs2Layout.MinLogBytes);
         Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => Migrate(memories)).Reason);

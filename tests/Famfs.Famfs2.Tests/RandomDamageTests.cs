@@ -86,7 +86,7 @@ public sealed class RandomDamageTests : IDisposable
             for (int i = Famfs2Image.FirstFreeUnit; i < Units - 3; i++)
                 image.Add(Famfs2Image.File($"d/f{i}", 1, Famfs2Image.Extent(i)));
             Famfs2Format.Instance.Migration.Run([image.Memory.Attach("m")], () => new("aaaaaaaa-1111-4111-8111-111111111111"), TimeProvider.System);
-            NativeMedia.ReadSuperblock(image.Memory.Attach("m"), out Superblock? superblock, out _);
+            NativeMedia.ReadSuperblock(image.Memory.Attach("m"), out NativeSuperblock? superblock, out _);
             image.Memory.Settle();
             List<string> sound = Replay(image) ?? throw new InvalidOperationException($"seed {seed}: cannot be read");
             byte[] whole = BytesOf(image.Memory);

@@ -109,7 +109,7 @@ internal sealed class LogSimulation
     {
         using (DaxDevice device = _memory.Attach(HostName(0)))
         {
-            FileSystemFormatter.Format([device], new() { Host = HostId(0), Clock = new FrozenClock(), FileSystem = new("5eed5eed-1111-4111-8111-111111111111"), MaxHosts = 1 });
+            NativeFormatter.Format([device], new() { Host = HostId(0), Clock = new FrozenClock(), FileSystem = new("5eed5eed-1111-4111-8111-111111111111"), MaxHosts = 1 });
         }
         using DevicePool pool = OpenPool(HostName(0));
         TestMaster first = TestMaster.Start(pool, 0, HostId(0), HostId(100));
@@ -203,7 +203,7 @@ internal sealed class LogSimulation
                     break;
                 case PollVerdict.Diverged:
                     throw new InvalidOperationException($"P1 broken: {process.Name} at {position} is told that its past is another one");
-                case PollVerdict.Unsettled:
+                case PollVerdict.TakeoverPending:
                     _unsettled++;
                     _scheduler.Yield();
                     break;

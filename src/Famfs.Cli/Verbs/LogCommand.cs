@@ -152,7 +152,7 @@ internal static class LogCommand
         RecordType.SnapshotInode => SnapshotInode.Parser,
         RecordType.SnapshotRequest => SnapshotRequest.Parser,
         RecordType.SnapshotEnd => SnapshotEnd.Parser,
-        RecordType.EntryPassedOver => EntryPassedOver.Parser,
+        RecordType.EntryIgnored => EntryIgnored.Parser,
         RecordType.Unspecified => null,
         _ => null,
     };

@@ -46,7 +46,7 @@ internal static class LogImportCommand
                         json.WriteNumber("symlinks", result.Symlinks);
                         json.WriteNumber("extended_attributes", result.Attributes);
                         json.WriteNumber("left_out", result.LeftOut);
-                        json.WriteNumber("left_out_entries", result.PassedOver);
+                        json.WriteNumber("left_out_entries", result.Ignored);
                         json.WriteNumber("left_out_hosts", result.Hosts);
                         json.WriteNumber("left_out_master_slots", result.MasterSlots);
                         json.WriteEndObject();
@@ -58,7 +58,7 @@ internal static class LogImportCommand
                     (long Count, string What)[] leftOut =
                     [
                         (result.LeftOut, "staged or deleted file(s): nobody holds them any more"),
-                        (result.PassedOver, "entries of another format that mean nothing here: read what existing tools saw there before new files are made, which may get that space"),
+                        (result.Ignored, "entries of another format that mean nothing here: read what existing tools saw there before new files are made, which may get that space"),
                         (result.Hosts, "registered host(s): each registers again when it mounts"),
                         (result.MasterSlots, "master slot(s) of other hosts: ask again with `famfs master-slot` there"),
                     ];

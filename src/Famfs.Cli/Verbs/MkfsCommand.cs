@@ -56,7 +56,7 @@ internal static class MkfsCommand
                     opened.Add(MappedDaxDevice.Open(path));
                 }
                 // One that is given twice would be in its own way.
-                FileSystemFormatter.RequireDistinct(opened);
+                NativeFormatter.RequireDistinct(opened);
                 foreach (DaxDevice device in opened)
                 {
                     LockAgainstOthers(device, formats, held);

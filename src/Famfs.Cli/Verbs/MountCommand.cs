@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Famfs.Client;
+using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
 

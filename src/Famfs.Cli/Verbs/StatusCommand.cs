@@ -68,7 +68,7 @@ internal static class StatusCommand
         output.WriteLine(string.Create(invariant, $"file system  {JsonShapes.Uuid(status.FileSystemUuid)}{(status.Label.Length == 0 ? "" : $" '{status.Label}'")}, {status.Format}"));
         output.WriteLine(string.Create(invariant, $"master       {status.Address}, slot {status.Slot}, version {status.Version}, up {TimeSpan.FromSeconds(status.UptimeMs / 1000):c}"));
         output.WriteLine(string.Create(invariant, $"position     {JsonShapes.Text(status.Position)}"));
-        output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}, largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, awaiting release {QuantityText.FormatSize(status.PendingReclaimBytes)}"));
+        output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}, largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, pending reclaim {QuantityText.FormatSize(status.PendingReclaimBytes)}"));
         output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));
         output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
         output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));

@@ -232,7 +232,7 @@ public sealed class FileSystemCheck : IReplayObserver
 
     private void CheckHosts(DevicePool pool, ReplayState state)
     {
-        HostTable table = new(pool);
+        MountLineTable table = new(pool);
         foreach (HostRecord host in state.Hosts.Values)
         {
             if ((uint)host.Slot >= (uint)table.HostCapacity)

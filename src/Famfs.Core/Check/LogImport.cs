@@ -27,10 +27,10 @@ public static class LogImport
     /// <param name="LeftOut">Inodes that were staged or deleted and are not carried over.</param>
     /// <param name="Hosts">Hosts that were registered, and are not: they register anew.</param>
     /// <param name="MasterSlots">Hosts besides that of mkfs that had a master slot, and have none.</param>
-    public sealed record Result(Superblock Superblock, long Files, long Directories, long Symlinks, long Attributes, long LeftOut, long Hosts, long MasterSlots)
+    public sealed record Result(NativeSuperblock Superblock, long Files, long Directories, long Symlinks, long Attributes, long LeftOut, long Hosts, long MasterSlots)
     {
         /// <summary>Entries of another format that had no effect.</summary>
-        public long PassedOver { get; init; }
+        public long Ignored { get; init; }
     }
 
     /// <summary>Imports <paramref name="state"/>, which an exported log was replayed to, onto <paramref name="devices"/>:
@@ -51,12 +51,12 @@ public static class LogImport
         long logBytes = MediaLayout.SegmentHeaderBytes + (2L * MediaLayout.MaxRecordBytes) + ((devices.Count + 8) * 1024L)
             + records.Sum(r => (long)RecordBatch.FrameBytes(r.Payload.Length));
         // Existing tools had files there, which somebody may still want to read; no place for this file system's own things.
-        foreach (MapExtent extent in state.WithheldExtents)
+        foreach (MapExtent extent in state.ExcludedExtents)
             space.ReserveRest(extent);
         MapExtent hostTable = Take(space, MediaLayout.UnitBytes);
         MapExtent segment = Take(space, (logBytes + MediaLayout.UnitBytes - 1) / MediaLayout.UnitBytes * MediaLayout.UnitBytes);
 
-        List<Superblock> superblocks = [];
+        List<NativeSuperblock> superblocks = [];
         foreach (DeviceAdded device in state.Devices)
         {
             bool primary = device.Index == 0;
@@ -86,10 +86,10 @@ public static class LogImport
         devices[0].Zero(hostTable.OffsetBytes, hostTable.LengthBytes);
         devices[0].Zero(segment.OffsetBytes, segment.LengthBytes);
         for (int i = devices.Count - 1; i >= 1; i--)
-            FileSystemFormatter.WriteSuperblock(devices[i], superblocks[i]);
-        FileSystemFormatter.WriteFirstTerm(devices, superblocks, options with { RootMode = state.FileSystem!.RootMode, RootUid = state.FileSystem.RootUid, RootGid = state.FileSystem.RootGid }, timeNs, records);
-        FileSystemFormatter.WriteSuperblock(devices[0], superblocks[0]);
-        return counted with { Superblock = superblocks[0], PassedOver = state.PassedOverCount };
+            NativeFormatter.WriteSuperblock(devices[i], superblocks[i]);
+        NativeFormatter.WriteFirstTerm(devices, superblocks, options with { RootMode = state.FileSystem!.RootMode, RootUid = state.FileSystem.RootUid, RootGid = state.FileSystem.RootGid }, timeNs, records);
+        NativeFormatter.WriteSuperblock(devices[0], superblocks[0]);
+        return counted with { Superblock = superblocks[0], Ignored = state.IgnoredCount };
     }
 
     private static void RequireUsable(IReadOnlyList<DaxDevice> devices, ReplayState state, bool force)
@@ -110,7 +110,7 @@ public static class LogImport
             int own = NativeMedia.FindDeviceUuid(devices[i]) is { } uuid ? state.Devices.ToList().FindIndex(d => d.DeviceUuid.ToGuid("device uuid") == uuid) : -1;
             if (own >= 0 && own != i)
                 throw new FamfsException(ErrorReason.BadRequest, $"{devices[i].Path}: is device {own} of the exported log, and given as device {i}; give all of them, in the order of their indices") { Path = devices[i].Path };
-            FileSystemFormatter.RequireUsable(devices[i], MediaLayout.UnitBytes, force);
+            NativeFormatter.RequireUsable(devices[i], MediaLayout.UnitBytes, force);
         }
     }
 

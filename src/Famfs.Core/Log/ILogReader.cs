@@ -11,7 +11,7 @@ public enum PollVerdict
 
     /// <summary>A higher term is claimed and not active yet: what follows is not settled, so nothing may be
     /// applied until it is.</summary>
-    Unsettled,
+    TakeoverPending,
 
     /// <summary>What this reader has applied is not in the history of the current master: resync.</summary>
     Diverged,

@@ -106,7 +106,7 @@ internal sealed class MetaDirectory : IDevicePieces
     public string DescribeAbsence(DeviceIndex device, long offset) => string.Create(CultureInfo.InvariantCulture,
         $"no file of {_directory} covers offset {offset} of device {device}; the daemon of mount {_mountPoint} did not learn of it within {Patience.TotalSeconds} s: is it running and following the log?");
 
-    private MountedDaxDevice OpenThrough(DeviceIndex index, Guid uuid, Guid fileSystem)
+    private PiecewiseDaxDevice OpenThrough(DeviceIndex index, Guid uuid, Guid fileSystem)
     {
         string path = System.IO.Path.Combine(_directory, MetaNames.OfSuperblock(index));
         using MappedDaxDevice unit = MappedDaxDevice.OpenFile(path, path, readOnly: true, coherent: false);
@@ -114,7 +114,7 @@ internal sealed class MetaDirectory : IDevicePieces
         if (claim.Identity is not { } identity)
             throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{path}: a superblock of format {claim.Format.Name} does not say which device it is of; name the devices") { Path = path };
         return identity.Index == index && identity.Device == uuid && identity.FileSystem == fileSystem
-            ? new MountedDaxDevice(path, index, identity.DeviceLengthBytes, identity.Coherent, _readOnly, this)
+            ? new PiecewiseDaxDevice(path, index, identity.DeviceLengthBytes, identity.Coherent, _readOnly, this)
             : throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {identity.Index} ({identity.Device}) of file system {identity.FileSystem}, the mount says {index} ({uuid}) of {fileSystem}") { Path = path };
     }
 

@@ -20,7 +20,8 @@ namespace Famfs.Core.Namespace;
 /// </code>
 /// Every word is written by the writer thread only. NextWord and PreviousWord also change, by a single
 /// 8-byte store that keeps their other half, when a neighbour comes or goes; that needs no new version,
-/// because no reader combines a sibling number with another field of the same record.
+/// because no reader combines a sibling number with another field of the same record. Of a deleted file, which has
+/// no siblings, they lead to the files deleted next and before.
 /// </summary>
 [StructLayout(LayoutKind.Sequential, Size = SizeBytes)]
 internal struct InodeRecord

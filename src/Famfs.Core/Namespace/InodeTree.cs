@@ -45,6 +45,11 @@ public sealed unsafe class InodeTree : IDisposable
     private long _directories;
     private long _inodes;
     private ulong _root;
+
+    // Writer thread: both ends of the list of deleted files, which uses the words that link siblings.
+    private ulong _firstDeleted;
+    private ulong _lastDeleted;
+    private long _deleted;
     private bool _disposed;
 
     /// <summary>Makes an empty tree. <paramref name="hashKey"/>: random and secret, so that nobody can choose
@@ -67,6 +72,9 @@ public sealed unsafe class InodeTree : IDisposable
 
     /// <summary>Inodes of every kind and status.</summary>
     public long InodeCount => Volatile.Read(ref _inodes);
+
+    /// <summary>Files that have lost their name and are not reclaimed.</summary>
+    public long DeletedCount => Volatile.Read(ref _deleted);
 
     /// <summary>Bytes taken from the operating system: regions of 1 MiB, tables, large blocks. What is not yet
     /// touched of them is not resident.</summary>
@@ -389,8 +397,33 @@ public sealed unsafe class InodeTree : IDisposable
         InodeRecord* record = Require(inode);
         if (StatusOf(record) != InodeStatus.Zeroing)
             throw Corrupt($"inode {inode} is reclaimed but was not zeroed");
+        ulong next = record->NextWord >> InodeWords.LowBits;
+        ulong previous = record->PreviousWord >> InodeWords.LowBits;
+        if (previous == 0)
+            _firstDeleted = next;
+        else
+            SetNext(Find(previous), next);
+        if (next == 0)
+            _lastDeleted = previous;
+        else
+            SetPrevious(Find(next), previous);
+        Count(ref _deleted, -1);
         Vanish(record, inode.Value);
     }
+
+    /// <summary>Writer: every file that is deleted or being zeroed, the one deleted first comes first. The tree may be changed
+    /// after the walk, not during it.</summary>
+    public IEnumerable<InodeNumber> EnumerateDeleted()
+    {
+        for (ulong inode = _firstDeleted; inode != 0; inode = NextOf(inode))
+            yield return new(inode);
+    }
+
+    private ulong NextOf(ulong inode) => Find(inode)->NextWord >> InodeWords.LowBits;
+
+    private static void SetNext(InodeRecord* record, ulong next) => Volatile.Write(ref record->NextWord, InodeWords.Word(next, record->NextWord));
+
+    private static void SetPrevious(InodeRecord* record, ulong previous) => record->PreviousWord = InodeWords.Word(previous, FlagsOf(record));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal InodeRecord* Find(ulong inode)
@@ -614,8 +647,7 @@ public sealed unsafe class InodeTree : IDisposable
         }
         else
         {
-            InodeRecord* before = Find(last);
-            Volatile.Write(ref before->NextWord, InodeWords.Word(inode, before->NextWord));
+            SetNext(Find(last), inode);
         }
     }
 
@@ -633,8 +665,7 @@ public sealed unsafe class InodeTree : IDisposable
         }
         else
         {
-            InodeRecord* before = Find(previous);
-            Volatile.Write(ref before->NextWord, InodeWords.Word(next, before->NextWord));
+            SetNext(Find(previous), next);
         }
 
         if (next == 0)
@@ -643,8 +674,7 @@ public sealed unsafe class InodeTree : IDisposable
         }
         else
         {
-            InodeRecord* after = Find(next);
-            after->PreviousWord = InodeWords.Word(previous, FlagsOf(after));
+            SetPrevious(Find(next), previous);
         }
     }
 
@@ -745,9 +775,15 @@ public sealed unsafe class InodeTree : IDisposable
         record->NameWord = 0;
         record->ParentWord = 0;
         record->NextWord = 0;
-        record->PreviousWord = InodeWords.Flags(kind, InodeStatus.Deleted, InodeWords.ModeOf(flags), InodeWords.ShapeOf(flags));
+        record->PreviousWord = InodeWords.Word(_lastDeleted, InodeWords.Flags(kind, InodeStatus.Deleted, InodeWords.ModeOf(flags), InodeWords.ShapeOf(flags)));
         Apply(record, change, extras);
         InodeVersion.End(record);
+        if (_lastDeleted == 0)
+            _firstDeleted = inode;
+        else
+            SetNext(Find(_lastDeleted), inode);
+        _lastDeleted = inode;
+        Count(ref _deleted, 1);
         Retire(change);
         if (name != 0)
             RetireBytes(name);

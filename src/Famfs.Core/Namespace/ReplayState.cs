@@ -30,7 +30,7 @@ public sealed class ReplayState : IDisposable
     // Its own from the start: however many others read the tree, a record is applied.
     private readonly TreeReader _reader;
     private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
-    private readonly List<MapExtent> _withheld = [];
+    private readonly List<MapExtent> _excluded = [];
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -129,11 +129,11 @@ public sealed class ReplayState : IDisposable
     public InodeNumber NextInode { get; private set; } = new(MediaLayout.FirstFreeInode);
 
     /// <summary>Entries of another format that have no effect. Owner's thread.</summary>
-    public long PassedOverCount { get; private set; }
+    public long IgnoredCount { get; private set; }
 
     /// <summary>Extents of files in such entries, which may overlap anything. Existing tools see those files, so
     /// what is free of this space is not given away. Owner's thread.</summary>
-    public IReadOnlyList<MapExtent> WithheldExtents => _withheld;
+    public IReadOnlyList<MapExtent> ExcludedExtents => _excluded;
 
     /// <summary>Highest term of any record. Owner's thread.</summary>
     public Term HighestTerm { get; private set; }
@@ -254,8 +254,8 @@ public sealed class ReplayState : IDisposable
             case RecordType.PolicySet:
                 ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload), frame);
                 break;
-            case RecordType.EntryPassedOver:
-                ApplyEntryPassedOver(EntryPassedOver.Parser.ParseFrom(frame.Payload));
+            case RecordType.EntryIgnored:
+                ApplyEntryIgnored(EntryIgnored.Parser.ParseFrom(frame.Payload));
                 break;
             default:
                 if ((frame.Flags & FrameFlags.Skippable) == 0)
@@ -264,10 +264,10 @@ public sealed class ReplayState : IDisposable
         }
     }
 
-    private void ApplyEntryPassedOver(EntryPassedOver r)
+    private void ApplyEntryIgnored(EntryIgnored r)
     {
-        _withheld.AddRange([.. r.Extents.Select(RequireExtent)]);
-        PassedOverCount++;
+        _excluded.AddRange([.. r.Extents.Select(RequireExtent)]);
+        IgnoredCount++;
     }
 
     private void ApplyFileCreated(in RecordFrame frame)
@@ -287,10 +287,10 @@ public sealed class ReplayState : IDisposable
         {
             Tree.CreateFile(inode, Inode(r.Parent.Value), r.Name, r.Mode, r.Uid, r.Gid, r.SizeBytes, r.ChunkBytes, extents, r.TimeNs);
         }
-        Took(inode, extents, bytes);
+        OnExtentsTaken(inode, extents, bytes);
         if (!r.Staged)
-            Linked(Inode(r.Parent.Value), r.Name);
-        Saw(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
+            OnLinked(Inode(r.Parent.Value), r.Name);
+        OnRequest(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
     }
 
     private void ApplyDirectoryMade(in RecordFrame frame)
@@ -300,8 +300,8 @@ public sealed class ReplayState : IDisposable
         InodeNumber inode = Inode(r.Inode.Value);
         Tree.MakeDirectory(inode, Inode(r.Parent.Value), r.Name, r.Mode, r.Uid, r.Gid, r.TimeNs);
         NextAfter(inode);
-        Linked(Inode(r.Parent.Value), r.Name);
-        Saw(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
+        OnLinked(Inode(r.Parent.Value), r.Name);
+        OnRequest(frame, r.RequestId, r.RequestDigest, r.TimeNs, inode);
     }
 
     private void ApplyFileSystemCreated(FileSystemCreated r)
@@ -333,7 +333,7 @@ public sealed class ReplayState : IDisposable
             if (created.HostTable is not null || created.Generation != 0)
                 MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
     private void ApplyMasterSlotGranted(MasterSlotGranted r, in RecordFrame frame)
@@ -347,7 +347,7 @@ public sealed class ReplayState : IDisposable
             MasterSlots = _tables.MasterSlots.Add((int)r.Slot, r.HostId.ToGuid("host id")),
             Segments = _tables.Segments.Add(new(Inode(r.SegmentInode), (int)r.Slot, default, extent)),
         };
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
     private void ApplySegmentReserved(SegmentReserved r, in RecordFrame frame)
@@ -363,7 +363,7 @@ public sealed class ReplayState : IDisposable
         if (host.Host == Guid.Empty || _tables.Hosts.Values.Any(h => h.Slot == host.Slot && h.Host != host.Host))
             throw Contradiction($"host slot {host.Slot} is given twice", null);
         _tables = _tables with { Hosts = _tables.Hosts.SetItem(host.Host, host), HostSlots = Math.Max(_tables.HostSlots, host.Slot + 1) };
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
     private void ApplyHostGone(HostGone r, LogSequence sequence)
@@ -379,26 +379,26 @@ public sealed class ReplayState : IDisposable
         InodeNumber inode = Inode(r.Inode);
         Tree.MakeSymlink(inode, Inode(r.Parent), r.Name.Span, r.Target.Span, r.Uid, r.Gid, r.TimeNs);
         NextAfter(inode);
-        Linked(Inode(r.Parent), r.Name.Span);
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+        OnLinked(Inode(r.Parent), r.Name.Span);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
     }
 
     private void ApplyFilePublished(FilePublished r, in RecordFrame frame)
     {
         Tree.Publish(Inode(r.Inode), Inode(r.Parent), r.Name.Span, new(r.ReplacedInode), r.TimeNs);
         Replaced(new(r.ReplacedInode));
-        Linked(Inode(r.Parent), r.Name.Span);
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
+        OnLinked(Inode(r.Parent), r.Name.Span);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
     }
 
     private void ApplyRenamed(Renamed r, in RecordFrame frame)
     {
         Tree.Rename(Inode(r.Inode), Inode(r.NewParent), r.NewName.Span, new(r.ReplacedInode), r.TimeNs);
         Replaced(new(r.ReplacedInode));
-        Linked(Inode(r.OldParent), r.OldName.Span);
-        Linked(Inode(r.NewParent), r.NewName.Span);
+        OnLinked(Inode(r.OldParent), r.OldName.Span);
+        OnLinked(Inode(r.NewParent), r.NewName.Span);
         _observer?.InodeChanged(Inode(r.Inode));
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
     }
 
     private void ApplyAttributesSet(AttributesSet r, in RecordFrame frame)
@@ -415,15 +415,15 @@ public sealed class ReplayState : IDisposable
                 Tree.SetExtendedAttribute(inode, attribute.Name.Span, attribute.Value.Span);
         }
         _observer?.InodeChanged(inode);
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
     }
 
     private void ApplyDeleted(Deleted r, in RecordFrame frame)
     {
         InodeNumber inode = Inode(r.Inode);
         Tree.Delete(inode, r.TimeNs, Replaced);
-        Linked(Inode(r.Parent), r.Name.Span);
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+        OnLinked(Inode(r.Parent), r.Name.Span);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
     }
 
     private void ApplyZeroingStarted(InodeNumber inode, Term term)
@@ -448,7 +448,7 @@ public sealed class ReplayState : IDisposable
         PolicySet policy = _tables.Policy.Clone();
         policy.MergeFrom(r);
         _tables = _tables with { Policy = policy };
-        Saw(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 
     /// <summary>A file lost its name and now waits for its holders.</summary>
@@ -479,17 +479,17 @@ public sealed class ReplayState : IDisposable
     {
         ReadOnlySpan<MapExtent> extents = [extent];
         Tree.MakeSystem(inode, timeNs, 0, extents);
-        Took(inode, extents, extent.LengthBytes);
+        OnExtentsTaken(inode, extents, extent.LengthBytes);
     }
 
-    private void Took(InodeNumber inode, ReadOnlySpan<MapExtent> extents, long bytes)
+    private void OnExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents, long bytes)
     {
         NextAfter(inode);
         Volatile.Write(ref _usedBytes, _usedBytes + bytes);
         _observer?.ExtentsTaken(inode, extents);
     }
 
-    private void Linked(InodeNumber parent, ReadOnlySpan<byte> name)
+    private void OnLinked(InodeNumber parent, ReadOnlySpan<byte> name)
     {
         if (_observer is null)
             return;
@@ -503,7 +503,7 @@ public sealed class ReplayState : IDisposable
             NextInode = new(inode.Value + 1);
     }
 
-    private void Saw(in RecordFrame frame, ReadOnlySpan<byte> requestId, ulong digest, long timeNs, InodeNumber inode)
+    private void OnRequest(in RecordFrame frame, ReadOnlySpan<byte> requestId, ulong digest, long timeNs, InodeNumber inode)
     {
         if (_observer is not null && requestId.Length == 16)
             _observer.RequestSeen(new(new Guid(requestId, bigEndian: true), digest, timeNs, frame.Type, inode, frame.Sequence, frame.Term));

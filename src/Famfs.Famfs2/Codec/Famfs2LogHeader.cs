@@ -45,7 +45,7 @@ public readonly record struct Famfs2LogHeader(long LengthBytes, ulong NextSequen
     public ulong LastIndex => Famfs2Layout.LastIndexOf(LengthBytes);
 
     /// <summary>Entries that both counters vouch for.</summary>
-    public ulong Settled => Math.Min(Math.Min(NextSequence, NextIndex), LastIndex + 1);
+    public ulong ConfirmedEntries => Math.Min(Math.Min(NextSequence, NextIndex), LastIndex + 1);
 
     /// <summary>Fills the first <see cref="Size"/> bytes of <paramref name="block"/>.</summary>
     public void Format(Span<byte> block)

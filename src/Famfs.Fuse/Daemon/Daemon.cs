@@ -77,8 +77,8 @@ internal sealed class Daemon
         FamfsException? damage = replica.Bootstrap();
         if (damage is not null)
             DaemonLog.ReadOnly(log, damage.Message);
-        if (replica.State.PassedOverCount is > 0 and long ignored)
-            DaemonLog.PassedOver(log, ignored);
+        if (replica.State.IgnoredCount is > 0 and long ignored)
+            DaemonLog.Ignored(log, ignored);
         foreach (string path in replica.Pool.KeepOnly(replica.State.Devices))
             DaemonLog.UnknownDevice(log, path);
         return damage;

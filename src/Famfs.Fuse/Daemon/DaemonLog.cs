@@ -18,7 +18,7 @@ internal static partial class DaemonLog
     public static partial void NoHostTable(ILogger logger);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} entries of the log have no effect here, though other tools may show files for them; `famfs check` says why")]
-    public static partial void PassedOver(ILogger logger, long count);
+    public static partial void Ignored(ILogger logger, long count);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "mounting read-only with what comes before the damage: {Cause}")]
     public static partial void ReadOnly(ILogger logger, string cause);

@@ -1,4 +1,5 @@
 using Famfs.Core.Allocation;
+using Famfs.Core.Dialects;
 using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Dialects;

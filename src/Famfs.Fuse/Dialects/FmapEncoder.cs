@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
+using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Namespace;

@@ -122,7 +122,7 @@ internal sealed class KernelHeldMemory(
         ? $"the mount{(_mount is null ? "" : $" at {_mount.MountPointPath}")} is not there (any more)"
         : $"no replayed record gives the space at offset {offset} of device {device} to the log";
 
-    private MountedDaxDevice NewDevice(string path, DeviceIdentity device) =>
+    private PiecewiseDaxDevice NewDevice(string path, DeviceIdentity device) =>
         new(path, device.Index, device.DeviceLengthBytes, device.Coherent, readOnly: false, this);
 
     /// <summary>Finds out, each through a private mount that ends at once, which of the devices bound for the kernel's famfs are wanted;
@@ -188,7 +188,7 @@ internal sealed class KernelHeldMemory(
             KernelHeldDevices.RetryWhileHeld(() => KernelDevices.Add(path, identity.DeviceLengthBytes, identity.Index));
             _givenLate[path] = identity;
         }
-        MountedDaxDevice device = NewDevice(path, identity);
+        PiecewiseDaxDevice device = NewDevice(path, identity);
         try
         {
             KernelHeldDevices.RetryWhileHeld(() => device.Invalidate(0, DaxDevice.LineBytes));

@@ -33,7 +33,7 @@ internal sealed class GoneMounts : IDisposable
         new(stateDirectory, fileSystem, MountReceipt.Leave(stateDirectory, fileSystem, host.Boot, mount, connection), FuseConnections.Open(connection));
 
     /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone.</summary>
-    public static bool IsOver(HostLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null;
+    public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null;
 
     /// <summary>Older mounts of this boot whose superblock is gone.</summary>
     public IReadOnlyList<OlderMount> FindOlder()

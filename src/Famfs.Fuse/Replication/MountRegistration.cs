@@ -19,8 +19,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
 
-    private HostTable _table = new(replica.Pool);
-    private HostLine? _line;
+    private MountLineTable _table = new(replica.Pool);
+    private MountLine? _line;
     private int _entry = -1;
 
     // The entry's lock on this host. What it keeps apart are daemons that look for an entry; once the line is written,
@@ -103,7 +103,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>A line was written, so one is to be ended.</summary>
     public bool HasLine => _line is not null;
 
-    private void Write(HostLine line)
+    private void Write(MountLine line)
     {
         LogPosition acknowledged = replica.Gate.Acknowledged;
         line = line with

@@ -1,3 +1,4 @@
+using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;

@@ -23,7 +23,7 @@ internal sealed class DevicePreparation(AddDeviceRequest request) : Change<DaxDe
         try
         {
             DeviceAddition.RequireNotInPool(context, device);
-            FileSystemFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
+            NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
             Reply = device;
             return Verdict.Done;
         }

@@ -53,8 +53,8 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
     /// while their host has booted anew. To be called regularly.</summary>
     public List<MountEnd> FindEarlierBoots(IReadOnlyList<HostEntry> entries)
     {
-        List<HostLine> lines = [.. entries.Select(e => e.Line).OfType<HostLine>()];
-        foreach (HostLine line in lines)
+        List<MountLine> lines = [.. entries.Select(e => e.Line).OfType<MountLine>()];
+        foreach (MountLine line in lines)
         {
             // A line that is seen for the first time may have stood still for long.
             if (!_seen.TryGetValue(line.Mount, out (ulong Counter, long Since, bool Moved) known))
@@ -63,7 +63,7 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
                 _seen[line.Mount] = (line.Counter, clock.GetTimestamp(), true);
         }
         List<MountEnd> gone = [];
-        foreach (HostLine line in lines)
+        foreach (MountLine line in lines)
         {
             if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
                 continue;

@@ -1,3 +1,4 @@
+using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;
@@ -13,7 +14,7 @@ namespace Famfs.Master.Holders;
 /// Who has acknowledged what: fed by the Subscribe streams and by the lines in memory, asked by waits and
 /// Barrier. Silence removes nobody (SAFETY S12, S14). Guard: <c>_gate</c>; never held while calling out.
 /// </summary>
-internal sealed class MountRegistry(MasterState state, HostTable table, TimeProvider clock)
+internal sealed class MountRegistry(MasterState state, MountLineTable table, TimeProvider clock)
 {
     /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
     public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);

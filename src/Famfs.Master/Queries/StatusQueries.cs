@@ -1,4 +1,5 @@
 using Famfs.Core.Allocation;
+using Famfs.Core.Dialects;
 using Famfs.Core.Format;
 using Famfs.Master.State;
 using Famfs.V1;

@@ -55,7 +55,7 @@ internal static class Recovery
                     break;
                 case PollVerdict.UpToDate:
                     return;
-                case PollVerdict.Unsettled:
+                case PollVerdict.TakeoverPending:
                     throw new FamfsException(ErrorReason.NotMaster, "another master is taking over at this moment");
                 default:
                     throw new FamfsException(ErrorReason.StaleGeneration, "the log was rewritten while it was read");

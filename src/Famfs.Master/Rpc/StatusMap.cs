@@ -81,7 +81,7 @@ internal static class StatusMap
             if (used <= bytes - Ellipsis.Length)
                 fits = at;
             if (used > bytes)
-                return string.Concat(text.AsSpan(0, Math.Min(fits, text.Length)), Ellipsis);
+                return string.Concat(text.AsSpan(0, fits), Ellipsis);
         }
         return text;
     }

@@ -161,7 +161,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
             PollVerdict verdict = reader.Poll(out LogBlock block);
             if (verdict == PollVerdict.Diverged)
                 throw new FamfsException(ErrorReason.StaleGeneration, $"position {sent} is not in this master's history");
-            if (verdict == PollVerdict.Unsettled)
+            if (verdict == PollVerdict.TakeoverPending)
                 throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
             if (verdict == PollVerdict.UpToDate)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends before {Published}");

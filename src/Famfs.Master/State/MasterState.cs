@@ -59,7 +59,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     public void GoLive()
     {
         // Last: it may overlap what any other record takes.
-        foreach (MapExtent extent in Replay.WithheldExtents)
+        foreach (MapExtent extent in Replay.ExcludedExtents)
             Allocator.ReserveRest(extent);
         _live = true;
     }

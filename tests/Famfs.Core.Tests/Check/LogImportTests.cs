@@ -25,7 +25,7 @@ public sealed class LogImportTests : IDisposable
     public void Everything_that_is_published_comes_through_and_what_does_not_is_counted()
     {
         using DaxDevice lost = NewDevice("lost");
-        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System, Label = "kept" });
+        NativeSuperblock superblock = NativeFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System, Label = "kept" });
         using ReplayState before = Read(lost);
         long unit = MediaLayout.UnitBytes;
         Guid[] hosts = [Guid.NewGuid(), Guid.NewGuid()];
@@ -59,7 +59,7 @@ public sealed class LogImportTests : IDisposable
     public void A_file_older_than_a_further_device_gets_a_number_beside_that_devices_superblock()
     {
         using DaxDevice lost = NewDevice("lost");
-        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
+        NativeSuperblock superblock = NativeFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
         using ReplayState before = Read(lost);
         ulong inode = before.NextInode.Value;
         Guid second = Guid.NewGuid();
@@ -83,7 +83,7 @@ public sealed class LogImportTests : IDisposable
     public void A_log_that_contradicts_itself_is_refused_and_the_device_stays_as_it_is(string what)
     {
         using DaxDevice lost = NewDevice("lost");
-        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
+        NativeSuperblock superblock = NativeFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
         using ReplayState before = Read(lost);
         ulong inode = before.NextInode.Value;
         MapExtent extent = new(new(0), 40L << 20, 2L << 20);
@@ -106,18 +106,18 @@ public sealed class LogImportTests : IDisposable
     public void Nothing_of_the_new_file_system_lies_where_existing_tools_had_a_file()
     {
         using DaxDevice lost = NewDevice("lost");
-        Superblock superblock = FileSystemFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
+        NativeSuperblock superblock = NativeFormatter.Format([lost], new() { Host = Host, Clock = TimeProvider.System });
         using ReplayState before = Read(lost);
         ulong unit = MediaLayout.UnitBytes;
         Append(before, superblock,
             (RecordType.FileCreated, File(100, before.NextInode.Value, 1, "f", new(new(0), 2L << 20, 2L << 20))),
-            (RecordType.EntryPassedOver, new EntryPassedOver { Extents = { new Extent { OffsetBytes = unit, LengthBytes = 3 * unit }, new Extent { OffsetBytes = 5 * unit, LengthBytes = 20 * unit } } }));
+            (RecordType.EntryIgnored, new EntryIgnored { Extents = { new Extent { OffsetBytes = unit, LengthBytes = 3 * unit }, new Extent { OffsetBytes = 5 * unit, LengthBytes = 20 * unit } } }));
         using DaxDevice blank = NewDevice("blank");
         byte[] theirs = new byte[24 * unit];
         theirs.AsSpan().Fill(0x5A);
         blank.Write((long)unit, theirs);
         LogImport.Result result = LogImport.Run([blank], before, new() { Host = Host, Clock = TimeProvider.System, Force = true });
-        Assert.Equal(1, result.PassedOver);
+        Assert.Equal(1, result.Ignored);
         byte[] kept = new byte[24 * unit];
         blank.Read((long)unit, kept);
         Assert.False(kept.AsSpan(0, (int)(3 * unit)).ContainsAnyExcept((byte)0x5A));
@@ -128,7 +128,7 @@ public sealed class LogImportTests : IDisposable
     public void A_device_that_a_pool_of_this_host_uses_is_not_imported_onto()
     {
         using DaxDevice made = NewDevice("made");
-        FileSystemFormatter.Format([made], new() { Host = Host, Clock = TimeProvider.System });
+        NativeFormatter.Format([made], new() { Host = Host, Clock = TimeProvider.System });
         using ReplayState before = Read(made);
         using DevicePool user = TestFormats.All.Open([DaxDevice.Open(made.Path)]);
         using DaxDevice again = DaxDevice.Open(made.Path);
@@ -156,7 +156,7 @@ public sealed class LogImportTests : IDisposable
         return set;
     }
 
-    private static void Append(ReplayState state, Superblock superblock, params (RecordType Type, IMessage Payload)[] records)
+    private static void Append(ReplayState state, NativeSuperblock superblock, params (RecordType Type, IMessage Payload)[] records)
     {
         RecordBatch batch = new();
         batch.Start(state.Position.Sequence, state.Position.Term, Crc32C.Seed(superblock.FileSystem, state.Position.Generation, 0));

@@ -108,23 +108,23 @@ public sealed class AnchorRulesTests
     [Fact]
     public void Host_lines_out_of_range_are_rejected_and_too_many_exceptions_are_refused()
     {
-        foreach (HostLine broken in new[]
+        foreach (MountLine broken in new[]
         {
             NativeSamples.Line with { Counter = 0 },
             NativeSamples.Line with { State = MountState.Free },
             NativeSamples.Line with { State = (MountState)3 },
         })
         {
-            byte[] block = new byte[HostLine.Size];
+            byte[] block = new byte[MountLine.Size];
             broken.Format(block, NativeSamples.FileSystem, NativeSamples.HostEntry);
-            Assert.False(HostLine.TryParse(block, NativeSamples.FileSystem, NativeSamples.HostEntry, out _));
+            Assert.False(MountLine.TryParse(block, NativeSamples.FileSystem, NativeSamples.HostEntry, out _));
         }
-        HostLine full = NativeSamples.Line with { Exceptions = [.. Enumerable.Range(1, HostLine.MaxExceptions).Select(i => new InodeNumber((ulong)i))] };
-        byte[] bytes = new byte[HostLine.Size];
+        MountLine full = NativeSamples.Line with { Exceptions = [.. Enumerable.Range(1, MountLine.MaxExceptions).Select(i => new InodeNumber((ulong)i))] };
+        byte[] bytes = new byte[MountLine.Size];
         full.Format(bytes, NativeSamples.FileSystem, NativeSamples.HostEntry);
-        Assert.True(HostLine.TryParse(bytes, NativeSamples.FileSystem, NativeSamples.HostEntry, out HostLine? read));
+        Assert.True(MountLine.TryParse(bytes, NativeSamples.FileSystem, NativeSamples.HostEntry, out MountLine? read));
         NativeSamples.RequireEqual(full, read);
-        HostLine tooMany = full with { Exceptions = [.. full.Exceptions, new(17)] };
+        MountLine tooMany = full with { Exceptions = [.. full.Exceptions, new(17)] };
         Assert.ThrowsAny<ArgumentException>(() => tooMany.Format(bytes, NativeSamples.FileSystem, NativeSamples.HostEntry));
     }
 }

@@ -118,8 +118,8 @@ public sealed class NativeFormatTests
         Assert.False(ActiveAnchor.TryParse(active, NativeSamples.FileSystem, NativeSamples.Slot + 1, out _));
         Assert.False(ActiveAnchor.TryParse(active, NativeSamples.Host, NativeSamples.Slot, out _));
         byte[] line = Sample("host-line").Format();
-        Assert.False(HostLine.TryParse(line, NativeSamples.FileSystem, NativeSamples.HostEntry + 1, out _));
-        Assert.False(HostLine.TryParse(line, NativeSamples.Host, NativeSamples.HostEntry, out _));
+        Assert.False(MountLine.TryParse(line, NativeSamples.FileSystem, NativeSamples.HostEntry + 1, out _));
+        Assert.False(MountLine.TryParse(line, NativeSamples.Host, NativeSamples.HostEntry, out _));
         byte[] frame = Sample("record-frame").Format();
         foreach (uint seed in new[]
         {

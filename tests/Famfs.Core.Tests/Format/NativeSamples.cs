@@ -23,7 +23,7 @@ internal static class NativeSamples
     public static readonly Guid Master = new("c0ffee00-1234-4abc-9def-0123456789ab");
     public static readonly Term Term = new(3 * 64 + Slot);
 
-    public static readonly Superblock Primary = new()
+    public static readonly NativeSuperblock Primary = new()
     {
         FileSystem = FileSystem,
         Device = Device,
@@ -41,7 +41,7 @@ internal static class NativeSamples
         FirstSegmentLengthBytes = MediaLayout.UnitBytes,
     };
 
-    public static readonly Superblock Further = new()
+    public static readonly NativeSuperblock Further = new()
     {
         FileSystem = FileSystem,
         Device = new("20213243-5465-7687-98a9-bacbdcedfe0f"),
@@ -76,7 +76,7 @@ internal static class NativeSamples
 
     public static readonly SegmentHeader Header = new(FileSystem, Generation, OpenOne, new(0x1234567890), Sealed);
 
-    public static readonly HostLine Line = new()
+    public static readonly MountLine Line = new()
     {
         Counter = 0x0807060504030201,
         State = MountState.Live,
@@ -108,7 +108,7 @@ internal static class NativeSamples
         new("segment-header", 4096, Header, () => Block(4096, Header.Format),
             b => SegmentHeader.TryParse(b, out SegmentHeader? header) ? header : null),
         new("host-line", 256, Line, () => Block(256, b => Line.Format(b, FileSystem, HostEntry)),
-            b => HostLine.TryParse(b, FileSystem, HostEntry, out HostLine? line) ? line : null),
+            b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
         new("record-frame", 48, Convert.ToHexString(Payload), FormatFrame, ParseFrame),
     ];
 
@@ -122,8 +122,8 @@ internal static class NativeSamples
                 Assert.Equal(anchor.Chain, other.Chain);
                 Assert.Equal(anchor, other with { Chain = anchor.Chain });
                 break;
-            case HostLine line:
-                HostLine otherLine = Assert.IsType<HostLine>(actual);
+            case MountLine line:
+                MountLine otherLine = Assert.IsType<MountLine>(actual);
                 Assert.Equal(line.Exceptions, otherLine.Exceptions);
                 Assert.Equal(line, otherLine with { Exceptions = line.Exceptions });
                 break;
@@ -145,7 +145,7 @@ internal static class NativeSamples
     }
 
     private static object? ParseSuperblock(byte[] bytes) =>
-        Superblock.Parse(bytes, out Superblock? superblock, out _) == SuperblockVerdict.Good ? superblock : null;
+        NativeSuperblock.Parse(bytes, out NativeSuperblock? superblock, out _) == SuperblockVerdict.Good ? superblock : null;
 
     private static byte[] FormatFrame()
     {

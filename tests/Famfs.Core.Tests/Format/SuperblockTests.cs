@@ -31,7 +31,7 @@ public sealed class SuperblockTests
     [Fact]
     public void A_feature_for_writers_makes_it_read_only()
     {
-        Assert.Equal(SuperblockVerdict.Good, Superblock.Parse(Format(NativeSamples.Primary with { ReadOnlyCompatibleFeatures = 4 }), out Superblock? superblock, out _));
+        Assert.Equal(SuperblockVerdict.Good, NativeSuperblock.Parse(Format(NativeSamples.Primary with { ReadOnlyCompatibleFeatures = 4 }), out NativeSuperblock? superblock, out _));
         Assert.True(superblock!.ReadOnly);
         Assert.False(NativeSamples.Primary.ReadOnly);
     }
@@ -51,8 +51,8 @@ public sealed class SuperblockTests
     [Fact]
     public void Fields_out_of_range_are_damage()
     {
-        Superblock good = NativeSamples.Primary;
-        foreach (Superblock bad in new[]
+        NativeSuperblock good = NativeSamples.Primary;
+        foreach (NativeSuperblock bad in new[]
         {
             good with { FileSystem = Guid.Empty },
             good with { Device = Guid.Empty },
@@ -81,7 +81,7 @@ public sealed class SuperblockTests
     public void Names_are_cut_at_a_character_to_fit()
     {
         byte[] block = Format(NativeSamples.Primary with { Label = new string('ä', 40), DeviceName = new string('x', 100) });
-        Assert.Equal(SuperblockVerdict.Good, Superblock.Parse(block, out Superblock? read, out _));
+        Assert.Equal(SuperblockVerdict.Good, NativeSuperblock.Parse(block, out NativeSuperblock? read, out _));
         Assert.Equal(new string('ä', 31), read!.Label);
         Assert.Equal(new string('x', 63), read.DeviceName);
     }
@@ -94,14 +94,14 @@ public sealed class SuperblockTests
     [InlineData(SuperblockVerdict.Damaged, ErrorReason.MediaCorrupt)]
     public void Every_verdict_has_its_error(SuperblockVerdict verdict, ErrorReason reason)
     {
-        FamfsException error = Superblock.ErrorOf(verdict, "/dev/dax9.9", "cause");
+        FamfsException error = NativeSuperblock.ErrorOf(verdict, "/dev/dax9.9", "cause");
         Assert.Equal(reason, error.Reason);
         Assert.Contains("/dev/dax9.9", error.Message, StringComparison.Ordinal);
     }
 
-    private static SuperblockVerdict Parse(byte[] block) => Superblock.Parse(block, out _, out _);
+    private static SuperblockVerdict Parse(byte[] block) => NativeSuperblock.Parse(block, out _, out _);
 
-    private static byte[] Format(Superblock superblock)
+    private static byte[] Format(NativeSuperblock superblock)
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         superblock.Format(block);

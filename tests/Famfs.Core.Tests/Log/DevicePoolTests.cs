@@ -17,8 +17,8 @@ public sealed class DevicePoolTests
     public DevicePoolTests()
     {
         FormatOptions options = new() { Host = LogBench.HostA, Clock = TimeProvider.System, MaxHosts = 1 };
-        FileSystemFormatter.Format([.. _memories.Select(m => m.Attach("m"))], options);
-        FileSystemFormatter.Format([_foreign.Attach("m")], options with { FileSystem = Guid.NewGuid() });
+        NativeFormatter.Format([.. _memories.Select(m => m.Attach("m"))], options);
+        NativeFormatter.Format([_foreign.Attach("m")], options with { FileSystem = Guid.NewGuid() });
         foreach (FakeSharedMemory memory in (FakeSharedMemory[])[.. _memories, _foreign])
             memory.Settle();
     }

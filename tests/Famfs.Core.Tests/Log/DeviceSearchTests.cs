@@ -182,7 +182,7 @@ public sealed class DeviceSearchTests : IDisposable
     {
         MakeBlank(name);
         using DaxDevice device = DaxDevice.Open(PathOf(name));
-        Superblock made = FileSystemFormatter.FormatFurther(device, NativeFormat.SuperblockOf(pool), new(index), force: false, TimeProvider.System);
+        NativeSuperblock made = NativeFormatter.FormatFurther(device, NativeFormat.SuperblockOf(pool), new(index), force: false, TimeProvider.System);
         return new() { Index = index, DeviceUuid = made.Device.ToByteString() };
     }
 
@@ -194,7 +194,7 @@ public sealed class DeviceSearchTests : IDisposable
             MakeBlank(name);
             devices.Add(DaxDevice.Open(PathOf(name)));
         }
-        FileSystemFormatter.Format(devices, new() { Host = Guid.NewGuid(), Clock = TimeProvider.System, FileSystem = fileSystem, MaxHosts = 1 });
+        NativeFormatter.Format(devices, new() { Host = Guid.NewGuid(), Clock = TimeProvider.System, FileSystem = fileSystem, MaxHosts = 1 });
         devices.ForEach(d => d.Dispose());
     }
 

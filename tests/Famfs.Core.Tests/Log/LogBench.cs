@@ -19,7 +19,7 @@ internal sealed class LogBench
     {
         Memory = new(64L * MediaLayout.UnitBytes, seed, coherent) { AccidentOneIn = accidentOneIn };
         using DaxDevice device = Memory.Attach("mkfs");
-        Superblock = FileSystemFormatter.Format([device], new()
+        Superblock = NativeFormatter.Format([device], new()
         {
             Host = HostA,
             Clock = TimeProvider.System,
@@ -30,7 +30,7 @@ internal sealed class LogBench
 
     public FakeSharedMemory Memory { get; }
 
-    public Superblock Superblock { get; }
+    public NativeSuperblock Superblock { get; }
 
     public DevicePool OpenPool(string host) => TestFormats.All.Open([Memory.Attach(host)]);
 

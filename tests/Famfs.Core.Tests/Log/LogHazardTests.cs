@@ -66,7 +66,7 @@ public sealed class LogHazardTests
             bench.Memory.WriteMemory(place, new byte[64]);
             Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
         });
-        Assert.Equal(PollVerdict.Unsettled, reader.Poll(out _));
+        Assert.Equal(PollVerdict.TakeoverPending, reader.Poll(out _));
     }
 
     /// <summary>A reader is stopped between its look at the claims and at the tail; in between, somebody takes
@@ -91,7 +91,7 @@ public sealed class LogHazardTests
             Assert.Throws<FamfsException>(() => first.PublishValues(100));
         });
         PollVerdict polled = reader.Poll(out _);
-        Assert.Equal(PollVerdict.Unsettled, polled);
+        Assert.Equal(PollVerdict.TakeoverPending, polled);
         Assert.Equal((ulong)before, reader.Position.Sequence.Value);
         TestMaster second = TestMaster.Activate(claim!, replayed!);
         second.PublishValues(700);
@@ -114,7 +114,7 @@ public sealed class LogHazardTests
             again = bench.StartMaster("a", 0);
             again.PublishValues(8);
         });
-        Assert.Equal(PollVerdict.Unsettled, reader.Poll(out _));
+        Assert.Equal(PollVerdict.TakeoverPending, reader.Poll(out _));
         Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
         LogBench.RequireSame(again!.History, seen);
         Assert.True(again.Writer.Term > first.Writer.Term);

@@ -111,7 +111,7 @@ public sealed class LogTests
         ulong before = first.Writer.Position.Sequence.Value;
 
         Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
-        Assert.Equal(PollVerdict.Unsettled, LogBench.Drain(tailing, seen));
+        Assert.Equal(PollVerdict.TakeoverPending, LogBench.Drain(tailing, seen));
         FamfsException deposed = Assert.Throws<FamfsException>(() => first.PublishValues(100));
         Assert.Equal(ErrorReason.NotMaster, deposed.Reason);
         Assert.Throws<FamfsException>(first.Writer.Check);

@@ -125,6 +125,7 @@ public sealed class InodeTreeModelTests
                     _tree.StartZeroing(new InodeNumber(node.Number));
                 _tree.Reclaim(new InodeNumber(node.Number));
                 _model.Nodes.Remove(node.Number);
+                _model.Deleted.Remove(node.Number);
             }
         }
 
@@ -408,6 +409,7 @@ public sealed class InodeTreeModelTests
             {
                 _tree.Reclaim(new(node.Number));
                 _model.Nodes.Remove(node.Number);
+                _model.Deleted.Remove(node.Number);
             }
             else
             {
@@ -483,6 +485,7 @@ public sealed class InodeTreeModelTests
             node.Name = null;
             node.Parent = 0;
             node.Status = InodeStatus.Deleted;
+            _model.Deleted.Add(node.Number);
             node.Owner = default;
             node.Change = _time;
             return true;

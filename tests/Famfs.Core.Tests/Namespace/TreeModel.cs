@@ -10,6 +10,9 @@ internal sealed class TreeModel
 {
     public readonly SortedDictionary<ulong, Node> Nodes = [];
 
+    /// <summary>Deleted files and those being zeroed, in the order of their deletion.</summary>
+    public readonly List<ulong> Deleted = [];
+
     /// <summary>Applies to both; the model decides whether the tree must refuse.</summary>
     public sealed class Node
     {
@@ -93,6 +96,8 @@ internal sealed class TreeModel
 
         Assert.False(scope.TryGetNext(new InodeNumber(after), out _));
         Assert.Equal(Nodes.Count, tree.InodeCount);
+        Assert.Equal(Deleted, tree.EnumerateDeleted().Select(inode => inode.Value));
+        Assert.Equal(Deleted.Count, tree.DeletedCount);
         Assert.Equal(Nodes.Values.Count(node => node.Kind == InodeKind.File && node.Status == InodeStatus.Published), tree.FileCount);
         Assert.Equal(Nodes.Values.Count(node => node.Kind == InodeKind.Directory), tree.DirectoryCount);
     }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Numerics;
 using Famfs.Core.Allocation;
+using Famfs.Core.Dialects;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Protocol;
 using Xunit;

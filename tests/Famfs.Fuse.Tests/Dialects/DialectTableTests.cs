@@ -1,4 +1,5 @@
 using Famfs.Core.Allocation;
+using Famfs.Core.Dialects;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;

@@ -60,7 +60,7 @@ public sealed class GoneMountsTests : IDisposable
     public void A_mount_is_over_when_its_line_or_the_log_says_so()
     {
         using ReplayState state = new(new(_fileSystem, 1, default, default), default);
-        HostLine line = new() { Counter = 1, Host = _host.Host, Boot = _host.Boot, Mount = Guid.NewGuid(), State = MountState.Live };
+        MountLine line = new() { Counter = 1, Host = _host.Host, Boot = _host.Boot, Mount = Guid.NewGuid(), State = MountState.Live };
         Assert.False(GoneMounts.IsOver(line, state));
         Assert.True(GoneMounts.IsOver(line with { State = MountState.Ended }, state));
     }

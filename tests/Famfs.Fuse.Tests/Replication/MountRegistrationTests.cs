@@ -26,16 +26,16 @@ public sealed class MountRegistrationTests : IDisposable
         using (FileStream file = File.Create(path))
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
-            FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
         using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default);
         Assert.Null(replica.Bootstrap());
-        HostTable table = new(replica.Pool);
+        MountLineTable table = new(replica.Pool);
         MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };
         Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
 
         registration.Advance();
 
-        HostLine line = Assert.Single(table.ReadBlock(0)).Line!;
+        MountLine line = Assert.Single(table.ReadBlock(0)).Line!;
         Assert.Equal((dialect, MountState.Live, OpenVerdict.Open), (line.Dialect, line.State, registration.Admit(InodeNumber.Root)));
         registration.End(replica.Pool);
         line = Assert.Single(table.ReadBlock(0)).Line!;

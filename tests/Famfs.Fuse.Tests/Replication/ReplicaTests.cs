@@ -30,7 +30,7 @@ public sealed class ReplicaTests : IDisposable
         using (FileStream file = File.Create(path))
             file.SetLength(64 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
-            FileSystemFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
+            NativeFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
         using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(path)]);
         using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), host, default);
         Assert.Null(replica.Bootstrap());
@@ -51,7 +51,7 @@ public sealed class ReplicaTests : IDisposable
         // The line in memory acknowledges too, and the same.
         MountRegistration registration = new(replica, new(host, Guid.NewGuid(), new byte[32], "test"), Guid.NewGuid()) { GrantedSlot = 0 };
         registration.Advance();
-        Assert.Equal(before, Assert.Single(new HostTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence.Value);
+        Assert.Equal(before, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence.Value);
 
         // A look that began before the devices had joined says nothing about them.
         replica.Gate.DevicesLookedFor(early);

@@ -26,7 +26,7 @@ internal sealed class Deciding : IDisposable
         if (famfs2)
             Famfs2Formatter.Format(memory, new() { System = Guid.NewGuid() });
         else
-            FileSystemFormatter.Format(memory, new() { Host = Host, Clock = Clock });
+            NativeFormatter.Format(memory, new() { Host = Host, Clock = Clock });
         DevicePool pool = TestFormats.All.Open(memory);
         State = new(pool, Clock, new Random(1));
         Recovery.Replay(pool.Format.OpenReader(pool), State.Replay, new LogIndex());

@@ -1,3 +1,4 @@
+using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Check;
@@ -30,7 +31,7 @@ public sealed class MasterEngineTests : IDisposable
                 file.SetLength(128L << 20);
             devices.Add(DaxDevice.Open(path));
         }
-        FileSystemFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System });
+        NativeFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System });
         devices.ForEach(d => d.Dispose());
     }
 
@@ -146,7 +147,7 @@ public sealed class MasterEngineTests : IDisposable
                 file.SetLength(i is 0 or 24 ? 16L << 20 : 4L << 20);
             devices.Add(DaxDevice.Open(path));
         }
-        FileSystemFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System, MaxHosts = 1 });
+        NativeFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System, MaxHosts = 1 });
         devices.ForEach(d => d.Dispose());
         await using RunningMaster master = await StartAsync([.. Directory.GetFiles(directory).Order(StringComparer.Ordinal)]);
         foreach ((string floor, int beyond) in ((string, int)[])[("B", 0), ("none", 1)])

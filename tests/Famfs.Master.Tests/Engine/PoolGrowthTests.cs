@@ -240,7 +240,7 @@ public sealed class PoolGrowthTests : IDisposable
         foreach (int size in mebibytes)
             _paths.Add(MakeFile($"device{_paths.Count}", size));
         List<DaxDevice> devices = [.. _paths.Select(p => DaxDevice.Open(p))];
-        FileSystemFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System });
+        NativeFormatter.Format(devices, new() { Host = _host.Host, Clock = TimeProvider.System });
         devices.ForEach(d => d.Dispose());
     }
 

@@ -25,12 +25,12 @@ public sealed class GoneMountsTests : IDisposable
         using (FileStream file = File.Create(path))
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
-            FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
         using MasterState state = new(TestFormats.All.Open([DaxDevice.Open(path)]), TimeProvider.System, new Random(1));
         SteppingClock clock = new();
-        HostTable table = new(state.Pool);
-        HostLine first = Line();
-        HostLine second = Line();
+        MountLineTable table = new(state.Pool);
+        MountLine first = Line();
+        MountLine second = Line();
         table.Write(0, first);
         table.Write(1, second);
         GoneMounts gone = new(state, clock);
@@ -47,7 +47,7 @@ public sealed class GoneMountsTests : IDisposable
         Assert.Equal([first.Mount], gone.FindEarlierBoots(table.ReadInUse()).Select(end => end.Mount));
     }
 
-    private HostLine Line() => new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+    private MountLine Line() => new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
 
     /// <summary>Steps at each look.</summary>
     private sealed class SteppingClock : TimeProvider

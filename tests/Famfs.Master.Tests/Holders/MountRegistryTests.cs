@@ -17,7 +17,7 @@ public sealed class MountRegistryTests : IDisposable
     private readonly DevicePool _pool;
     private readonly MasterState _state;
     private readonly MountRegistry _mounts;
-    private readonly HostTable _table;
+    private readonly MountLineTable _table;
     private readonly SettableClock _clock = new();
 
     public MountRegistryTests()
@@ -26,7 +26,7 @@ public sealed class MountRegistryTests : IDisposable
         using (FileStream file = File.Create(path))
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
-            FileSystemFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
+            NativeFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
         _pool = TestFormats.All.Open([DaxDevice.Open(path)]);
         _table = new(_pool);
         _state = new(_pool, _clock, new Random(1));
@@ -57,7 +57,7 @@ public sealed class MountRegistryTests : IDisposable
     [Fact]
     public async Task A_wait_for_all_counts_the_lines_of_granted_slots_with_and_without_a_stream()
     {
-        HostLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
         _table.Write(MediaLayout.EntriesPerHost, line); // of host slot 1
         _mounts.Scan();
         Assert.Equal(0, await _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken));
@@ -74,7 +74,7 @@ public sealed class MountRegistryTests : IDisposable
     [Fact]
     public void A_lines_dialect_is_known_without_a_stream_and_a_mount_that_cannot_map_all_is_named()
     {
-        HostLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3 };
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3 };
         _table.Write(0, line);
         _table.Write(1, line with { Mount = Guid.NewGuid(), Dialect = 0 });
         _mounts.Scan();
@@ -104,7 +104,7 @@ public sealed class MountRegistryTests : IDisposable
         LogPosition master = new(_pool.Primary.FileSystem, 0, new(5), default);
         (Guid subscribed, Guid line) = (Guid.NewGuid(), Guid.NewGuid());
         _mounts.Subscribed(subscribed, Guid.NewGuid(), Guid.NewGuid(), "stock", "1");
-        _table.Write(0, new HostLine { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = line, ReplayedSequence = new(5) });
+        _table.Write(0, new MountLine { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = line, ReplayedSequence = new(5) });
         _mounts.Scan();
         HostState Of(Guid mount) => Assert.Single(_mounts.Describe(master), h => h.MountId.ToGuid("mount") == mount).State;
         Assert.Equal((HostState.Lagging, HostState.Live), (Of(subscribed), Of(line)));

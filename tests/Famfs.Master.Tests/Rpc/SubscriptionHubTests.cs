@@ -22,7 +22,7 @@ public sealed class SubscriptionHubTests : IDisposable
         using (FileStream file = File.Create(_path))
             file.SetLength(64L << 30);
         using DaxDevice device = DaxDevice.Open(_path);
-        FileSystemFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
     }
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);

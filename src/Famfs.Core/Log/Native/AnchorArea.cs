@@ -130,7 +130,7 @@ public sealed class AnchorArea
 
     /// <summary>Makes sure that the tail which was read is in memory and not only in this host's cache, where a
     /// master on this host has stored it and not written it back yet: a claimant elsewhere must find it.</summary>
-    public void LandTail(ActiveAnchor anchor) => _device.Invalidate(OffsetOf(anchor.Term.Slot) + TailOffset, DaxDevice.LineBytes);
+    public void WriteBackTail(ActiveAnchor anchor) => _device.Invalidate(OffsetOf(anchor.Term.Slot) + TailOffset, DaxDevice.LineBytes);
 
     /// <summary>Invalidates and reads the heartbeat counter of a slot.</summary>
     public ulong ReadHeartbeat(int slot)

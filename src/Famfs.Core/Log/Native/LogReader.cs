@@ -82,7 +82,7 @@ public sealed class LogReader : ILogReader
         {
             // A deposed master's slot may be written anew while somebody still reads what it left.
             block = default;
-            return PollVerdict.Unsettled;
+            return PollVerdict.TakeoverPending;
         }
     }
 
@@ -103,7 +103,7 @@ public sealed class LogReader : ILogReader
         }
 
         if (ReadTail() is not { } tail)
-            return PollVerdict.Unsettled;
+            return PollVerdict.TakeoverPending;
         if (Offset > tail)
             return PollVerdict.Diverged;
         if (Offset == tail)
@@ -111,10 +111,10 @@ public sealed class LogReader : ILogReader
         int read = ReadFrames(tail, out SegmentRef segment, out int count, out LogPosition last);
 
         // Only now is it known that no one had started to take over when the tail was in memory.
-        _anchors.LandTail(_anchor!);
+        _anchors.WriteBackTail(_anchor!);
         Term after = _anchors.ReadHighestClaim();
         if (after > _anchor!.Term && after != _own)
-            return PollVerdict.Unsettled;
+            return PollVerdict.TakeoverPending;
         block = new(_buffer.AsMemory(0, read), count, Position.Sequence.Next, Position.Generation, segment.Id, Offset + read);
         Position = last;
         Offset += read;
@@ -135,7 +135,7 @@ public sealed class LogReader : ILogReader
                 // An active term is claimed first, and claims stay.
                 if (slot.Active is not null && slot.Active.Term > _anchors.ReadHighestClaim())
                     throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: the claim of active term {slot.Active.Term} is gone; run `famfs check`") { Path = _pool.PrimaryDevice.Path };
-                return PollVerdict.Unsettled;
+                return PollVerdict.TakeoverPending;
             }
             active = slot.Active;
         }
@@ -154,7 +154,7 @@ public sealed class LogReader : ILogReader
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: no anchor slot is active: mkfs did not finish");
         }
         if (_anchor is not null && active.Term < _anchor.Term)
-            return PollVerdict.Unsettled;
+            return PollVerdict.TakeoverPending;
         SegmentRef[] chain = LoadChain(active);
         if (Offset > 0 && !IsInHistory(active))
             return PollVerdict.Diverged;

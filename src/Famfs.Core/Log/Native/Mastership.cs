@@ -125,7 +125,7 @@ public sealed class Mastership
         AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         Term term = Term.After(default, 0);
         anchors.WriteClaim(0, term, master, host, pool.Primary.Generation);
-        Superblock primary = NativeFormat.SuperblockOf(pool);
+        NativeSuperblock primary = NativeFormat.SuperblockOf(pool);
         SegmentSpace space = new(new(0), primary.FirstSegmentOffset, primary.FirstSegmentLengthBytes);
         SegmentRef first = LogWriter.WriteSegmentHeader(pool, pool.Primary.FileSystem, pool.Primary.Generation, (term.Value << 16) + 1, term, space, 0, default, null);
         ActiveAnchor anchor = new()

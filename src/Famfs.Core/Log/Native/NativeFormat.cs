@@ -27,16 +27,16 @@ public sealed class NativeFormat : MediaFormat
     public override MkfsChoices MkfsChoices => MkfsChoices.Label | MkfsChoices.MaxHosts | MkfsChoices.Host;
 
     /// <summary>The superblock of device 0 of a native pool.</summary>
-    public static Superblock SuperblockOf(DevicePool pool) =>
-        pool.Primary as Superblock ?? throw new ArgumentException($"file system {pool.Primary.FileSystem} is of format {pool.Format.Name}", nameof(pool));
+    public static NativeSuperblock SuperblockOf(DevicePool pool) =>
+        pool.Primary as NativeSuperblock ?? throw new ArgumentException($"file system {pool.Primary.FileSystem} is of format {pool.Format.Name}", nameof(pool));
 
     /// <inheritdoc/>
     public override (Guid FileSystem, Guid Device)? ReadUuids(DaxDevice device) =>
-        NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Good ? (superblock!.FileSystem, superblock.Device) : null;
+        NativeMedia.ReadSuperblock(device, out NativeSuperblock? superblock, out _) == SuperblockVerdict.Good ? (superblock!.FileSystem, superblock.Device) : null;
 
     /// <inheritdoc/>
     public override DeviceClaim? Recognize(DaxDevice device) =>
-        NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _) != SuperblockVerdict.Good ? null : new()
+        NativeMedia.ReadSuperblock(device, out NativeSuperblock? superblock, out _) != SuperblockVerdict.Good ? null : new()
         {
             Format = this,
             Path = device.Path,
@@ -48,7 +48,7 @@ public sealed class NativeFormat : MediaFormat
 
     /// <inheritdoc/>
     public override FamfsException Explain(DaxDevice device) =>
-        Superblock.ErrorOf(NativeMedia.ReadSuperblock(device, out _, out string cause), device.Path, cause);
+        NativeSuperblock.ErrorOf(NativeMedia.ReadSuperblock(device, out _, out string cause), device.Path, cause);
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> FindFirst(IReadOnlyList<DeviceClaim> claims) =>
@@ -57,13 +57,13 @@ public sealed class NativeFormat : MediaFormat
     /// <inheritdoc/>
     public override DevicePool Open(IReadOnlyList<DaxDevice> devices)
     {
-        Superblock? primary = null;
+        NativeSuperblock? primary = null;
         DaxDevice? primaryDevice = null;
         foreach (DaxDevice device in devices)
         {
             if (NativeMedia.FindUnfinished(device) is not null)
                 continue;
-            Superblock superblock = NativeMedia.RequireSuperblock(device);
+            NativeSuperblock superblock = NativeMedia.RequireSuperblock(device);
             if (!superblock.IsPrimary)
                 continue;
             if (primary is not null)
@@ -85,7 +85,7 @@ public sealed class NativeFormat : MediaFormat
     /// <inheritdoc/>
     public override PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock)
     {
-        Superblock superblock = FileSystemFormatter.FormatFurther(device, SuperblockOf(pool), index, force, clock);
+        NativeSuperblock superblock = NativeFormatter.FormatFurther(device, SuperblockOf(pool), index, force, clock);
         return new(superblock, new()
         {
             Index = index.Value,
@@ -124,7 +124,7 @@ public sealed class NativeFormat : MediaFormat
             return;
         // The pool is not disposed: the device is the caller's.
         DevicePool pool = Open([device]);
-        HostTable table = new(pool);
+        MountLineTable table = new(pool);
         Dictionary<int, ulong> before = Counters(table);
         if (await Mastership.DetectLiveMasterAsync(pool, -1, watch, clock, cancel).ConfigureAwait(false) is { } slot)
             throw new FamfsException(ErrorReason.Exists, $"{device.Path}: the master of slot {slot} of its file system is running") { Path = device.Path };
@@ -159,15 +159,15 @@ public sealed class NativeFormat : MediaFormat
             Force = request.Force,
             Zero = request.Zero,
         };
-        FileSystemFormatter.RequireUsable(devices, options);
+        NativeFormatter.RequireUsable(devices, options);
         Guid host = request.Host();
-        Superblock made = FileSystemFormatter.Format(devices, options with { Host = host });
+        NativeSuperblock made = NativeFormatter.Format(devices, options with { Host = host });
         return new(made.FileSystem, MediaLayout.UnitBytes) { Facts = [("label", made.Label), ("host_id", host)] };
     }
 
     private static bool IsPrimary(DaxDevice device) =>
-        NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Good && superblock!.IsPrimary;
+        NativeMedia.ReadSuperblock(device, out NativeSuperblock? superblock, out _) == SuperblockVerdict.Good && superblock!.IsPrimary;
 
-    private static Dictionary<int, ulong> Counters(HostTable table) =>
+    private static Dictionary<int, ulong> Counters(MountLineTable table) =>
         table.ReadInUse().Where(e => e.Line is not null).ToDictionary(e => e.Index, e => e.Line!.Counter);
 }

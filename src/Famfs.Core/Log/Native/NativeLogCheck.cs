@@ -35,15 +35,15 @@ internal sealed class NativeLogCheck(DevicePool pool) : LogCheck(new LogReader(p
         byte[][] copies = [new byte[MediaLayout.SuperblockBytes], new byte[MediaLayout.SuperblockBytes]];
         long[] offsets = [0, MediaLayout.SuperblockCopyOffset];
         SuperblockVerdict[] verdicts = new SuperblockVerdict[2];
-        Superblock?[] parsed = new Superblock?[2];
+        NativeSuperblock?[] parsed = new NativeSuperblock?[2];
         string[] causes = ["", ""];
         for (int i = 0; i < 2; i++)
         {
             device.Invalidate(offsets[i], copies[i].Length);
             device.Read(offsets[i], copies[i]);
-            verdicts[i] = Superblock.Parse(copies[i], out parsed[i], out causes[i]);
+            verdicts[i] = NativeSuperblock.Parse(copies[i], out parsed[i], out causes[i]);
         }
-        if (verdicts[0] == SuperblockVerdict.OtherMajor || Superblock.LooksLikeOtherMajor(copies[0]))
+        if (verdicts[0] == SuperblockVerdict.OtherMajor || NativeSuperblock.LooksLikeOtherMajor(copies[0]))
             return false;
         if (verdicts[0] == SuperblockVerdict.Good)
         {
@@ -53,7 +53,7 @@ internal sealed class NativeLogCheck(DevicePool pool) : LogCheck(new LogReader(p
                 report.Repairs.Add(new("superblock-copy", device, offsets[1], copies[0], "the second copy of the superblock is written from the first"));
             }
         }
-        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Good && Superblock.IsCopyOf(parsed[1]!, copies[0]))
+        else if (verdicts[0] == SuperblockVerdict.Damaged && verdicts[1] == SuperblockVerdict.Good && NativeSuperblock.IsCopyOf(parsed[1]!, copies[0]))
         {
             report.Add("superblock", $"{device.Path} at 0", causes[0]);
             report.Repairs.Add(new("superblock", device, 0, copies[1], "the superblock is written from its second copy"));
@@ -66,5 +66,5 @@ internal sealed class NativeLogCheck(DevicePool pool) : LogCheck(new LogReader(p
     }
 
     private static bool IsPrimaryOf(DaxDevice device, Guid fileSystem) =>
-        NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _) == SuperblockVerdict.Good && superblock!.IsPrimary && superblock.FileSystem == fileSystem;
+        NativeMedia.ReadSuperblock(device, out NativeSuperblock? superblock, out _) == SuperblockVerdict.Good && superblock!.IsPrimary && superblock.FileSystem == fileSystem;
 }

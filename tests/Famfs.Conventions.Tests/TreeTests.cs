@@ -5,7 +5,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Xunit;
 
-namespace Famfs.Tidy.Tests;
+namespace Famfs.Conventions.Tests;
 
 /// <summary>What nothing is called, what nothing keeps, what no file names.</summary>
 public sealed partial class TreeTests
@@ -69,7 +69,7 @@ public sealed partial class TreeTests
     [Fact]
     public void Every_skip_says_what_is_missing()
     {
-        foreach (string file in SourceTree.FindFiles("tests", "*.cs").Where(f => !f.Contains("/Famfs.Tidy.Tests/", StringComparison.Ordinal)))
+        foreach (string file in SourceTree.FindFiles("tests", "*.cs").Where(f => !f.Contains("/Famfs.Conventions.Tests/", StringComparison.Ordinal)))
         {
             string text = SourceTree.Read(file);
             foreach (Match skip in SkipCall().Matches(text))

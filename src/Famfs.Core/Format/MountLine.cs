@@ -30,7 +30,7 @@ public enum MountState : uint
 ///  252   4  CRC-32C of [0, 252), seeded with (file system, 2, entry)
 /// </code>
 /// </summary>
-public sealed record HostLine
+public sealed record MountLine
 {
     /// <summary>Bytes of one copy.</summary>
     public const int Size = 256;
@@ -74,7 +74,7 @@ public sealed record HostLine
         w.U32(252, ~Crc32C.Append(Crc32C.Seed(fileSystem, 2, (ulong)entry), block[..252]));
     }
 
-    public static bool TryParse(ReadOnlySpan<byte> block, Guid fileSystem, int entry, out HostLine? line)
+    public static bool TryParse(ReadOnlySpan<byte> block, Guid fileSystem, int entry, out MountLine? line)
     {
         line = null;
         block = block[..Size];
@@ -85,7 +85,7 @@ public sealed record HostLine
         InodeNumber[] exceptions = new InodeNumber[r.U32(12)];
         for (int i = 0; i < exceptions.Length; i++)
             exceptions[i] = new(r.U64(112 + i * 8));
-        HostLine parsed = new()
+        MountLine parsed = new()
         {
             Counter = r.U64(0),
             State = (MountState)r.U32(8),

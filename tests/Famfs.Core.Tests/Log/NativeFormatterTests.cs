@@ -10,7 +10,7 @@ using Xunit;
 
 namespace Famfs.Core.Tests.Log;
 
-public sealed class FileSystemFormatterTests
+public sealed class NativeFormatterTests
 {
     private const int Unit = MediaLayout.UnitBytes;
 
@@ -28,7 +28,7 @@ public sealed class FileSystemFormatterTests
         if (what == "not blank")
             memories[1].WriteMemory(1000, noise.AsSpan(0, 1));
         if (what == "a device is of a file system")
-            FileSystemFormatter.Format([memories[1].Attach("m")], Options());
+            NativeFormatter.Format([memories[1].Attach("m")], Options());
         DaxDevice[] devices = [memories[0].Attach("a"), memories[1].Attach("a")];
         FormatOptions options = what switch
         {
@@ -45,7 +45,7 @@ public sealed class FileSystemFormatterTests
         memories[0].Settle();
         memories[1].Settle();
         byte[][] before = [.. memories.Select(Bytes)];
-        FamfsException error = Assert.Throws<FamfsException>(() => FileSystemFormatter.Format(devices, options));
+        FamfsException error = Assert.Throws<FamfsException>(() => NativeFormatter.Format(devices, options));
         Assert.DoesNotContain('\n', error.Message);
         for (int i = 0; i < memories.Length; i++)
         {
@@ -60,7 +60,7 @@ public sealed class FileSystemFormatterTests
         FakeSharedMemory memory = Memory(16);
         for (int i = 0; i < 3; i++)
         {
-            FileSystemFormatter.Format([memory.Attach("a")], Options() with { Force = true });
+            NativeFormatter.Format([memory.Attach("a")], Options() with { Force = true });
             using DevicePool pool = TestFormats.All.Open([memory.Attach("b")]);
             LogReader reader = new(pool);
             LogHistory history = TestMaster.Replay(reader, pool);
@@ -69,14 +69,14 @@ public sealed class FileSystemFormatterTests
             Assert.Equal(128UL, master.Writer.Term.Value);
             master.PublishValues(1, 2, 3);
         }
-        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => FileSystemFormatter.Format([memory.Attach("a")], Options())).Reason);
+        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => NativeFormatter.Format([memory.Attach("a")], Options())).Reason);
     }
 
     [Fact]
     public void Many_devices_belong_to_one_file_system_in_their_order()
     {
         FakeSharedMemory[] memories = [Memory(8), Memory(4), Memory(2)];
-        Superblock made = FileSystemFormatter.Format([.. memories.Select(m => m.Attach("a"))], Options() with { Label = "three" });
+        NativeSuperblock made = NativeFormatter.Format([.. memories.Select(m => m.Attach("a"))], Options() with { Label = "three" });
         using DevicePool pool = TestFormats.All.Open([memories[2].Attach("b"), memories[0].Attach("b"), memories[1].Attach("b")]);
         Assert.Equal([0, 1, 2], pool.Present.Select(i => (int)i.Value));
         Assert.Equal(made, pool.Primary);
@@ -92,7 +92,7 @@ public sealed class FileSystemFormatterTests
         FakeSharedMemory[] memories = [Memory(8), Memory(4)];
         foreach (FakeSharedMemory memory in memories)
             memory.WriteMemory(memory.LengthBytes - 5000, Enumerable.Repeat((byte)7, 5000).ToArray());
-        FileSystemFormatter.Format([.. memories.Select(m => m.Attach("a"))], Options() with { Zero = true });
+        NativeFormatter.Format([.. memories.Select(m => m.Attach("a"))], Options() with { Zero = true });
         foreach (FakeSharedMemory memory in memories)
             Assert.False(Bytes(memory).AsSpan((int)memory.LengthBytes - Unit).ContainsAnyExcept((byte)0));
     }
@@ -106,7 +106,7 @@ public sealed class FileSystemFormatterTests
         for (int crashAt = 0; !finished; crashAt += crashAt < 40 ? 1 : 17)
         {
             FakeSharedMemory memory = new(8L * Unit, seed + crashAt);
-            FileSystemFormatter.Format([memory.Attach("a")], Options() with { Label = "old" });
+            NativeFormatter.Format([memory.Attach("a")], Options() with { Label = "old" });
             memory.Settle();
             int left = crashAt;
             memory.BeforeAccess = (_, operation, _) =>
@@ -116,7 +116,7 @@ public sealed class FileSystemFormatterTests
             };
             try
             {
-                FileSystemFormatter.Format([memory.Attach("a")], Options() with { Label = "new", Force = true });
+                NativeFormatter.Format([memory.Attach("a")], Options() with { Label = "new", Force = true });
                 finished = true;
             }
             catch (FakeHostCrashedException)
@@ -124,7 +124,7 @@ public sealed class FileSystemFormatterTests
             }
             memory.BeforeAccess = null;
             using DaxDevice device = memory.Attach("b");
-            SuperblockVerdict verdict = NativeMedia.ReadSuperblock(device, out Superblock? superblock, out _);
+            SuperblockVerdict verdict = NativeMedia.ReadSuperblock(device, out NativeSuperblock? superblock, out _);
             if (verdict != SuperblockVerdict.Good)
                 continue;
             Assert.True(superblock!.Label == "new" || crashAt == 0, $"crash at {crashAt}: {superblock.Label}");
@@ -138,12 +138,12 @@ public sealed class FileSystemFormatterTests
     {
         LogBench bench = new();
         FakeSharedMemory more = Memory(3);
-        Superblock superblock = FileSystemFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(1), force: false, TimeProvider.System);
+        NativeSuperblock superblock = NativeFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(1), force: false, TimeProvider.System);
         Assert.Equal(bench.Superblock.FileSystem, superblock.FileSystem);
         using DevicePool pool = bench.OpenPool("b");
         Assert.Equal(new DeviceIndex(1), pool.Attach(more.Attach("b")));
         Assert.Equal(superblock.Device, pool.FindUuid(new(1)));
-        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => FileSystemFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(2), force: false, TimeProvider.System)).Reason);
+        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => NativeFormatter.FormatFurther(more.Attach("a"), bench.Superblock, new(2), force: false, TimeProvider.System)).Reason);
     }
 
     private static FakeSharedMemory Memory(int units) => new((long)units * Unit, 1) { Name = $"dax{units}" };

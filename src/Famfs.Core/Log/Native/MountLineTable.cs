@@ -6,7 +6,7 @@ namespace Famfs.Core.Log.Native;
 
 /// <summary>One entry of the host table as read: its index, its line, and whether it holds bytes that are no
 /// valid line (which counts as a holder of unknown identity: absence of a report is a hold).</summary>
-public readonly record struct HostEntry(int Index, HostLine? Line, bool Unreadable)
+public readonly record struct HostEntry(int Index, MountLine? Line, bool Unreadable)
 {
     /// <summary>Block of the host that owns the entry.</summary>
     public int HostSlot => Index / MediaLayout.EntriesPerHost;
@@ -16,17 +16,17 @@ public readonly record struct HostEntry(int Index, HostLine? Line, bool Unreadab
 /// The host table on device 0 (SAFETY S11): reads every entry, writes the own one. In a format without one it has no entries.
 /// Not thread safe.
 /// </summary>
-public sealed class HostTable(DevicePool pool)
+public sealed class MountLineTable(DevicePool pool)
 {
     private const int ReadChunkBytes = 256 * 1024;
 
     private readonly DaxDevice _device = pool.PrimaryDevice;
     private readonly Guid _fileSystem = pool.Primary.FileSystem;
-    private readonly long _start = (pool.Primary as Superblock)?.HostTableOffset ?? 0;
+    private readonly long _start = (pool.Primary as NativeSuperblock)?.HostTableOffset ?? 0;
     private readonly byte[] _chunk = new byte[ReadChunkBytes];
 
     /// <summary>Number of entries.</summary>
-    public int EntryCount { get; } = (pool.Primary as Superblock)?.HostEntryCount ?? 0;
+    public int EntryCount { get; } = (pool.Primary as NativeSuperblock)?.HostEntryCount ?? 0;
 
     /// <summary>Number of hosts that the table has room for.</summary>
     public int HostCapacity => EntryCount / MediaLayout.EntriesPerHost;
@@ -50,12 +50,12 @@ public sealed class HostTable(DevicePool pool)
     public bool TryLock(int entry, [NotNullWhen(true)] out IDisposable? held) => _device.TryLockByte(Term.SlotCount + entry, out held);
 
     /// <summary>Writes a mount's own line: stored, written back, fenced, before it returns.</summary>
-    public void Write(int entry, HostLine line)
+    public void Write(int entry, MountLine line)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)entry, (uint)EntryCount, nameof(entry));
-        Span<byte> copy = stackalloc byte[HostLine.Size];
+        Span<byte> copy = stackalloc byte[MountLine.Size];
         line.Format(copy, _fileSystem, entry);
-        long offset = OffsetOf(entry) + (line.Counter % 2 == 1 ? 0 : HostLine.Size);
+        long offset = OffsetOf(entry) + (line.Counter % 2 == 1 ? 0 : MountLine.Size);
         _device.Write(offset, copy);
         _device.WriteBack(offset, copy.Length);
         _device.Fence();
@@ -91,10 +91,10 @@ public sealed class HostTable(DevicePool pool)
     {
         if (!bytes.ContainsAnyExcept((byte)0))
             return null;
-        HostLine? newest = null;
+        MountLine? newest = null;
         for (int copy = 0; copy < 2; copy++)
         {
-            if (HostLine.TryParse(bytes[(copy * HostLine.Size)..], _fileSystem, entry, out HostLine? line)
+            if (MountLine.TryParse(bytes[(copy * MountLine.Size)..], _fileSystem, entry, out MountLine? line)
                 && (newest is null || line!.Counter > newest.Counter))
                 newest = line;
         }

@@ -1,7 +1,7 @@
 using System.Text.RegularExpressions;
 using Xunit;
 
-namespace Famfs.Tidy.Tests;
+namespace Famfs.Conventions.Tests;
 
 /// <summary>What can be counted of the rule for prose: a stranger understands each sentence at first reading.
 /// Decision records are excluded, they are not rewritten.</summary>

@@ -1,8 +1,9 @@
 using System.Globalization;
+using Famfs.Core.Allocation;
 using Famfs.Core.Format;
 using Famfs.V1;
 
-namespace Famfs.Core.Allocation;
+namespace Famfs.Core.Dialects;
 
 /// <summary>
 /// Which maps a generation of the famfs kernel takes. The daemon checks every map against those of its kernel;

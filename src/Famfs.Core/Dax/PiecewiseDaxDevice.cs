@@ -26,7 +26,7 @@ public interface IDevicePieces
 /// and mapped at its first use; what no file covers cannot be reached, and is never a file's data.
 /// <para>Threads: as any device; but not from a thread that serves the mount, because opening a piece asks it.</para>
 /// </summary>
-public sealed class MountedDaxDevice : DaxDevice
+public sealed class PiecewiseDaxDevice : DaxDevice
 {
     private readonly DeviceIndex _index;
     private readonly IDevicePieces _source;
@@ -44,7 +44,7 @@ public sealed class MountedDaxDevice : DaxDevice
     /// <param name="coherent">As its superblock declares (SAFETY S18).</param>
     /// <param name="readOnly">For loads only.</param>
     /// <param name="source">Knows the pieces.</param>
-    public MountedDaxDevice(string path, DeviceIndex index, long lengthBytes, bool coherent, bool readOnly, IDevicePieces source)
+    public PiecewiseDaxDevice(string path, DeviceIndex index, long lengthBytes, bool coherent, bool readOnly, IDevicePieces source)
     {
         Path = path;
         _index = index;

@@ -2,7 +2,7 @@ using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Xunit;
 
-namespace Famfs.Tidy.Tests;
+namespace Famfs.Conventions.Tests;
 
 /// <summary>Who may use whom: projects, folders of Core and of the programs, unsafe code, clocks. The tables here
 /// are those of ARCHITECTURE.md.</summary>
@@ -30,6 +30,7 @@ public sealed partial class DependencyTests
         ["Famfs.Core/Log"] = ["Format", "Interop", "Dax"],
         ["Famfs.Core/Namespace"] = ["Format"],
         ["Famfs.Core/Allocation"] = ["Format", "Namespace"],
+        ["Famfs.Core/Dialects"] = ["Format", "Allocation"],
         ["Famfs.Core/Check"] = ["Format", "Interop", "Dax", "Log", "Namespace", "Allocation"],
         ["Famfs.Master/State"] = [],
         ["Famfs.Master/Queries"] = ["State"],

@@ -32,18 +32,18 @@ public sealed record FormatOptions
 /// written wipes the old superblocks and the last one is the new superblock of device 0, so that a crash in
 /// between leaves devices that are recognised as unformatted.
 /// </summary>
-public static class FileSystemFormatter
+public static class NativeFormatter
 {
     private const int MaxHostsLimit = 65536;
 
     /// <summary>Formats <paramref name="devices"/>: the first becomes device 0. Throws before any change when
     /// one cannot be used.</summary>
-    public static Superblock Format(IReadOnlyList<DaxDevice> devices, FormatOptions options)
+    public static NativeSuperblock Format(IReadOnlyList<DaxDevice> devices, FormatOptions options)
     {
         RequireUsable(devices, options);
         long hostTableBytes = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         long createdNs = NowNs(options.Clock);
-        List<Superblock> superblocks = [];
+        List<NativeSuperblock> superblocks = [];
         for (int i = 0; i < devices.Count; i++)
         {
             bool primary = i == 0;
@@ -72,7 +72,7 @@ public static class FileSystemFormatter
         devices[0].Zero(MediaLayout.HostTableOffset, hostTableBytes + MediaLayout.UnitBytes);
         if (options.Zero)
         {
-            foreach ((DaxDevice device, Superblock superblock) in devices.Zip(superblocks))
+            foreach ((DaxDevice device, NativeSuperblock superblock) in devices.Zip(superblocks))
             {
                 long start = superblock.IsPrimary ? superblock.FirstSegmentOffset + superblock.FirstSegmentLengthBytes : MediaLayout.UnitBytes;
                 device.Zero(start, superblock.DeviceLengthBytes - start);
@@ -87,10 +87,10 @@ public static class FileSystemFormatter
 
     /// <summary>Prepares one further device for AddDevice; the record that makes it part of the pool is the
     /// master's to write.</summary>
-    public static Superblock FormatFurther(DaxDevice device, Superblock primary, DeviceIndex index, bool force, TimeProvider clock)
+    public static NativeSuperblock FormatFurther(DaxDevice device, NativeSuperblock primary, DeviceIndex index, bool force, TimeProvider clock)
     {
         RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
-        Superblock superblock = new()
+        NativeSuperblock superblock = new()
         {
             FileSystem = primary.FileSystem,
             Device = Guid.NewGuid(),
@@ -125,8 +125,8 @@ public static class FileSystemFormatter
             throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };
         if (options.MaxHosts is < 1 or > MaxHostsLimit)
             throw new FamfsException(ErrorReason.BadRequest, $"the number of hosts must be 1 to {MaxHostsLimit}, not {options.MaxHosts}") { Limit = MaxHostsLimit };
-        if (Encoding.UTF8.GetByteCount(options.Label) > Superblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
-            throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {Superblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = Superblock.MaxTextBytes };
+        if (Encoding.UTF8.GetByteCount(options.Label) > NativeSuperblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
+            throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {NativeSuperblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = NativeSuperblock.MaxTextBytes };
         RequireDistinct(devices);
         long hostTable = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         RequireUsable(devices[0], MediaLayout.HostTableOffset + hostTable + (2L * MediaLayout.UnitBytes), options.Force);
@@ -140,7 +140,7 @@ public static class FileSystemFormatter
     {
         if (device.LengthBytes < minBytes)
             throw new FamfsException(ErrorReason.BadSize, $"{device.Path}: has {device.LengthBytes} bytes, at least {minBytes} are needed") { Path = device.Path, Limit = (ulong)minBytes };
-        SuperblockVerdict verdict = NativeMedia.ReadSuperblock(device, out Superblock? found, out string cause);
+        SuperblockVerdict verdict = NativeMedia.ReadSuperblock(device, out NativeSuperblock? found, out string cause);
         if (verdict == SuperblockVerdict.Blank || force)
         {
             RequireAlone(device);
@@ -159,7 +159,7 @@ public static class FileSystemFormatter
 
     /// <summary>Writes the first term of a new file system, on zeroed anchors: the records that every log begins with, then
     /// <paramref name="more"/>.</summary>
-    public static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs, IReadOnlyList<(RecordType Type, byte[] Payload)>? more = null)
+    public static void WriteFirstTerm(IReadOnlyList<DaxDevice> devices, IReadOnlyList<NativeSuperblock> superblocks, FormatOptions options, long createdNs, IReadOnlyList<(RecordType Type, byte[] Payload)>? more = null)
     {
         // The pool would read the superblock that is written last, so this one exists in memory only.
         DevicePool pool = DevicePool.OfFormatted(NativeFormat.Instance, devices, superblocks, MediaLayout.UnitBytes);
@@ -181,9 +181,9 @@ public static class FileSystemFormatter
         writer.Publish(batch);
     }
 
-    private static void AddFirstRecords(RecordBatch batch, IReadOnlyList<Superblock> superblocks, FormatOptions options, long createdNs)
+    private static void AddFirstRecords(RecordBatch batch, IReadOnlyList<NativeSuperblock> superblocks, FormatOptions options, long createdNs)
     {
-        Superblock primary = superblocks[0];
+        NativeSuperblock primary = superblocks[0];
         batch.Add(RecordType.FileSystemCreated, new FileSystemCreated
         {
             TimeNs = createdNs,
@@ -224,7 +224,7 @@ public static class FileSystemFormatter
     }
 
     /// <summary>Writes both copies, the second one first.</summary>
-    internal static void WriteSuperblock(DaxDevice device, Superblock superblock)
+    internal static void WriteSuperblock(DaxDevice device, NativeSuperblock superblock)
     {
         byte[] block = new byte[MediaLayout.SuperblockBytes];
         superblock.Format(block);

@@ -1,8 +1,9 @@
 using Famfs.Core.Allocation;
+using Famfs.Core.Dialects;
 using Famfs.V1;
 using Xunit;
 
-namespace Famfs.Core.Tests.Allocation;
+namespace Famfs.Core.Tests.Dialects;
 
 public sealed class FmapLimitsTests
 {

@@ -82,10 +82,10 @@ public sealed class MountedDeviceConformance : DaxDeviceConformance
         _pieces.Dispose();
     }
 
-    protected override DaxDevice Open(string hostName) => new MountedDaxDevice("mounted", new(0), Length, coherent: true, readOnly: false, _pieces);
+    protected override DaxDevice Open(string hostName) => new PiecewiseDaxDevice("mounted", new(0), Length, coherent: true, readOnly: false, _pieces);
 }
 
-public sealed class MountedDaxDeviceTests : IDisposable
+public sealed class PiecewiseDaxDeviceTests : IDisposable
 {
     private const long Unit = MediaLayout.UnitBytes;
 
@@ -96,7 +96,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
     [Fact]
     public void A_piece_is_looked_for_at_its_first_use_and_once()
     {
-        using MountedDaxDevice device = new("m", new(1), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        using PiecewiseDaxDevice device = new("m", new(1), 100 * Unit, coherent: true, readOnly: false, _pieces);
         _pieces.Add("later", 1, 7 * Unit, 2 * Unit);
         Assert.Equal(0, _pieces.Searches);
 
@@ -111,7 +111,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
     [Fact]
     public void What_no_file_covers_is_missing_and_the_rest_goes_on()
     {
-        using MountedDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        using PiecewiseDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
         _pieces.Add("superblock", 0, 0, Unit);
         FamfsException error = Assert.Throws<FamfsException>(() => device.Read(Unit - 1, new byte[2]));
         Assert.Equal(ErrorReason.DeviceMissing, error.Reason);
@@ -127,7 +127,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         string file = _pieces.Add("superblock", 0, 0, Unit);
         using (FileStream stream = File.OpenWrite(file))
             stream.SetLength(2 * Unit);
-        using MountedDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        using PiecewiseDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
         Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => device.Read(0, new byte[1])).Reason);
     }
 
@@ -135,8 +135,8 @@ public sealed class MountedDaxDeviceTests : IDisposable
     public void A_lock_is_the_superblock_files_so_that_two_devices_over_one_mount_exclude_each_other()
     {
         _pieces.Add("superblock", 0, 0, Unit);
-        using MountedDaxDevice one = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
-        using MountedDaxDevice other = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        using PiecewiseDaxDevice one = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        using PiecewiseDaxDevice other = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
         Assert.True(one.TryLockByte(3, out IDisposable? held));
         Assert.False(other.TryLockByte(3, out _));
         held.Dispose();
@@ -155,7 +155,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         using (DaxDevice a = DaxDevice.Open(first.Path))
         using (DaxDevice b = DaxDevice.Open(second.Path))
         {
-            fileSystem = FileSystemFormatter.Format([a, b], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
+            fileSystem = NativeFormatter.Format([a, b], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
             using DevicePool pool = TestFormats.All.Open([a, b]);
             uuids = [pool.FindUuid(new(0))!.Value, pool.FindUuid(new(1))!.Value];
         }
@@ -175,7 +175,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
             LogReader reader = new(through);
             Assert.Equal(PollVerdict.Records, reader.Poll(out LogBlock block));
             Assert.Equal(5, block.Count);
-            Assert.Empty(new HostTable(through).ReadInUse());
+            Assert.Empty(new MountLineTable(through).ReadInUse());
         }
 
         Assert.Equal(uuids[1], NativeMedia.RequireSuperblock(Assert.Single(meta.OpenDevices([uuids[1]]))).Device);
@@ -194,7 +194,7 @@ public sealed class MountedDaxDeviceTests : IDisposable
         Guid uuid;
         using (DaxDevice made = DaxDevice.Open(file.Path))
         {
-            fileSystem = FileSystemFormatter.Format([made], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
+            fileSystem = NativeFormatter.Format([made], new FormatOptions { Host = Guid.NewGuid(), Clock = TimeProvider.System }).FileSystem;
             uuid = NativeMedia.RequireSuperblock(made).Device;
         }
         _pieces.RootAttributes["user.famfs.dialect"] = "stock";

@@ -1,7 +1,7 @@
 using System.Reflection;
 using System.Text;
 
-namespace Famfs.Tidy.Tests;
+namespace Famfs.Conventions.Tests;
 
 /// <summary>The repository's files as they lie in the working tree. Paths are relative to its root, with
 /// slashes.</summary>

@@ -1,7 +1,7 @@
 using System.Text.RegularExpressions;
 using Xunit;
 
-namespace Famfs.Tidy.Tests;
+namespace Famfs.Conventions.Tests;
 
 /// <summary>What the documents point at is there.</summary>
 public sealed partial class DocumentTests

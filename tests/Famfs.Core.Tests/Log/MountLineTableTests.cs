@@ -5,7 +5,7 @@ using Xunit;
 
 namespace Famfs.Core.Tests.Log;
 
-public sealed class HostTableTests
+public sealed class MountLineTableTests
 {
     [Fact]
     public void Lines_of_other_hosts_are_seen_as_they_were_last_written()
@@ -13,8 +13,8 @@ public sealed class HostTableTests
         LogBench bench = new();
         using DevicePool here = bench.OpenPool("a");
         using DevicePool there = bench.OpenPool("b");
-        HostTable writer = new(here);
-        HostTable reader = new(there);
+        MountLineTable writer = new(here);
+        MountLineTable reader = new(there);
         Assert.Equal(MediaLayout.UnitBytes / MediaLayout.HostEntryBytes, writer.EntryCount);
         Assert.Empty(reader.ReadInUse());
         int last = writer.EntryCount - 1;
@@ -44,11 +44,11 @@ public sealed class HostTableTests
     {
         LogBench bench = new();
         using DevicePool pool = bench.OpenPool("a");
-        HostTable table = new(pool);
+        MountLineTable table = new(pool);
         table.Write(3, Line(1));
         table.Write(3, Line(2));
         long place = MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes);
-        bench.Damage(place + HostLine.Size + 40);
+        bench.Damage(place + MountLine.Size + 40);
         Assert.Equal(1UL, Assert.Single(table.ReadInUse()).Line!.Counter);
         bench.Damage(place + 40);
         HostEntry entry = Assert.Single(table.ReadInUse());
@@ -56,5 +56,5 @@ public sealed class HostTableTests
         Assert.Null(entry.Line);
     }
 
-    private static HostLine Line(ulong counter) => new() { Counter = counter, State = MountState.Live, Host = LogBench.HostA, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+    private static MountLine Line(ulong counter) => new() { Counter = counter, State = MountState.Live, Host = LogBench.HostA, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
 }

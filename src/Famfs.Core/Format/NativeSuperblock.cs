@@ -61,7 +61,7 @@ public enum SuperblockVerdict
 /// </code>
 /// Stay in step with docs/format.md and tests/golden/native.
 /// </summary>
-public sealed record Superblock : DeviceIdentity
+public sealed record NativeSuperblock : DeviceIdentity
 {
     /// <summary>Version word of the native format.</summary>
     public const ulong NativeVersion = 1000;
@@ -165,7 +165,7 @@ public sealed record Superblock : DeviceIdentity
 
     /// <summary>Judges <paramref name="block"/> (<see cref="MediaLayout.SuperblockBytes"/> bytes); gives the
     /// superblock when the verdict is <see cref="SuperblockVerdict.Good"/>, else a one-line cause.</summary>
-    public static SuperblockVerdict Parse(ReadOnlySpan<byte> block, out Superblock? superblock, out string cause)
+    public static SuperblockVerdict Parse(ReadOnlySpan<byte> block, out NativeSuperblock? superblock, out string cause)
     {
         superblock = null;
         cause = "";
@@ -210,7 +210,7 @@ public sealed record Superblock : DeviceIdentity
             cause = $"incompatible features 0x{x.U64(16):x}, extension version {x.U32(8)}: made by a newer version";
             return SuperblockVerdict.Unsupported;
         }
-        Superblock parsed = new()
+        NativeSuperblock parsed = new()
         {
             FileSystem = r.Uuid(48),
             Device = r.Uuid(64),
@@ -258,7 +258,7 @@ public sealed record Superblock : DeviceIdentity
     /// <summary>The damaged first copy <paramref name="block"/> still names the file system or the device of the second copy
     /// <paramref name="copy"/>. When it names neither, that copy may be of a file system that was there before: mkfs of existing
     /// tools writes 200 bytes and leaves the rest.</summary>
-    public static bool IsCopyOf(Superblock copy, ReadOnlySpan<byte> block)
+    public static bool IsCopyOf(NativeSuperblock copy, ReadOnlySpan<byte> block)
     {
         FieldReader r = new(block);
         return r.Uuid(48) == copy.FileSystem || r.Uuid(64) == copy.Device;
