@@ -61,7 +61,7 @@ public sealed class LogReader : ILogReader
     {
         _pool = pool;
         _own = own;
-        _clock = clock ?? TimeProvider.System;
+        _clock = clock ?? new MonotonicClock();
         _anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         Position = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
     }
@@ -461,6 +461,9 @@ public sealed class LogReader : ILogReader
         }
         return FrameVerdict.Good;
     }
+
+    /// <summary>For those who bring no clock: only durations are measured, never the time of day.</summary>
+    private sealed class MonotonicClock : TimeProvider;
 
     /// <summary>What looks damaged: the same again only when nothing has moved.</summary>
     private sealed record Suspicion(string What, long Offset, TailWord Tail);
