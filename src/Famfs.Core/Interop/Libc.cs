@@ -25,6 +25,7 @@ public static unsafe partial class Libc
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
     public const int AT_FDCWD = -100;
+    public const int AT_SYMLINK_NOFOLLOW = 0x100;
     public const int AT_EMPTY_PATH = 0x1000;
     public const int FALLOC_FL_KEEP_SIZE = 1;
     public const int FALLOC_FL_PUNCH_HOLE = 2;
@@ -32,6 +33,7 @@ public static unsafe partial class Libc
     // sys/stat.h
     public const int S_IFMT = 0xF000;
     public const int S_IFCHR = 0x2000;
+    public const int S_IFLNK = 0xA000;
     public const int S_IFDIR = 0x4000;
     public const int S_IFBLK = 0x6000;
     public const int S_IFREG = 0x8000;
@@ -97,6 +99,10 @@ public static unsafe partial class Libc
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct statx_buffer
     {
+        /// <summary>stx_uid.</summary>
+        [FieldOffset(20)]
+        public uint Uid;
+
         /// <summary>stx_mode.</summary>
         [FieldOffset(28)]
         public ushort Mode;
