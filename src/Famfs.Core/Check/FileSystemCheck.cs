@@ -37,10 +37,10 @@ public sealed class FileSystemCheck : IReplayObserver
     private readonly CheckReport _report;
     private ExtentAllocator _space = new();
 
-    private FileSystemCheck(MediaFormats formats, Action<string>? phase)
+    private FileSystemCheck(MediaFormats formats, Action<string>? phase, TimeProvider? clock)
     {
         _formats = formats;
-        _report = new(phase);
+        _report = new(phase, clock);
     }
 
     /// <summary>Checks the file system of <paramref name="pool"/>. Each phase is told to <paramref name="phase"/> when it
@@ -49,10 +49,10 @@ public sealed class FileSystemCheck : IReplayObserver
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
-    /// too.</summary>
-    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null)
+    /// too. <paramref name="clock"/>: of waits for a master that may live; null: the system's.</summary>
+    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null, TimeProvider? clock = null)
     {
-        FileSystemCheck check = new(formats, phase);
+        FileSystemCheck check = new(formats, phase, clock);
         try
         {
             return check.RunAll(devices);
@@ -126,6 +126,8 @@ public sealed class FileSystemCheck : IReplayObserver
         }
         _space = new(pool.UnitBytes);
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, this);
+        // Before the log: a living mount writes its line from records that are in memory already.
+        List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
         LogCheck log = pool.Format.OpenCheck(pool);
         bool logIsBad = log.CheckStructures(_report);
         _report.Begin("records");
@@ -151,7 +153,7 @@ public sealed class FileSystemCheck : IReplayObserver
         _report.Begin("devices and hosts");
         CheckDevices(pool, state);
         if (pool.Format.Limits.HasHostTable)
-            CheckHosts(pool, state);
+            CheckHosts(pool, state, lines, complete);
         return Result(state.Position, state.Tree.FileCount, state.Tree.DirectoryCount, state.UsedBytes, pool.Format);
     }
 
@@ -230,15 +232,15 @@ public sealed class FileSystemCheck : IReplayObserver
         }
     }
 
-    private void CheckHosts(DevicePool pool, ReplayState state)
+    private void CheckHosts(DevicePool pool, ReplayState state, List<HostEntry> lines, bool complete)
     {
-        MountLineTable table = new(pool);
+        int capacity = new MountLineTable(pool).HostCapacity;
         foreach (HostRecord host in state.Hosts.Values)
         {
-            if ((uint)host.Slot >= (uint)table.HostCapacity)
-                Add("host-slot", $"host {host.Host}", $"has block {host.Slot} of a host table of {table.HostCapacity}");
+            if ((uint)host.Slot >= (uint)capacity)
+                Add("host-slot", $"host {host.Host}", $"has block {host.Slot} of a host table of {capacity}");
         }
-        foreach (HostEntry entry in table.ReadInUse())
+        foreach (HostEntry entry in lines)
         {
             string where = $"host table entry {entry.Index}";
             if (entry.Line is not { } line)
@@ -247,9 +249,11 @@ public sealed class FileSystemCheck : IReplayObserver
                 Add("host-unknown", where, $"is of host {line.Host}, which is not registered");
             else if (host.Slot != entry.HostSlot)
                 Add("host-block", where, $"is of host {line.Host}, whose block is {host.Slot}");
-            // A line is written from records that its host has; beside a living master they may be newer than this replay.
             else if (line.Generation != pool.Primary.Generation && line.ReplayedSequence.Value != 0)
                 Add("host-position", where, $"mount {line.Mount} is in generation {line.Generation}", FindingSeverity.Warning);
+            // What lies behind an end that was not reached is not known to be lost.
+            else if (HostHistory.Contradicts(line, state) && (complete || line.ReplayedSequence.Value <= state.Position.Sequence.Value))
+                Add("host-history", where, HostHistory.Explain(line, state));
         }
     }
 }
