@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native pack demo test test-native test-kernel test-damage format clean
+.PHONY: all build publish native pack demo test test-native test-kernel test-kills test-damage format clean
 
 all: build
 
@@ -34,6 +34,9 @@ test-native: ## the tests of whole programs once more, on the native ones; ends 
 
 test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); ends like test; skipped where those are missing
 	tests/kernel/run
+
+test-kills: ## kills masters and daemons under load, KILLS times (200); ends like test
+	tests/run-kills $(or $(KILLS),200)
 
 test-damage: ## every line of every structure, damaged in each way, bit by bit where the damage table says so; takes long; ends with counts
 	tests/run-damage

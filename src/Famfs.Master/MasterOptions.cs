@@ -9,6 +9,9 @@ internal sealed record MasterOptions
     /// <summary>Where the devices are on this host (<see cref="DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
+    /// <summary>Where else callers may add devices from, beside <see cref="Devices"/>.</summary>
+    public IReadOnlyList<string> AllowedDevices { get; init; } = [];
+
     /// <summary>Where it listens: "http://host:port", "https://host:port" or "unix:/path".</summary>
     public required IReadOnlyList<string> Listen { get; init; }
 

@@ -115,7 +115,7 @@ internal static class MasterProcess
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
-            .AddSingleton(mounts).AddSingleton(info).AddSingleton<MasterService>();
+            .AddSingleton(mounts).AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();

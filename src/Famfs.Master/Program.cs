@@ -13,6 +13,11 @@ Option<string[]> devices = new("--device", "-d")
     Required = true,
     AllowMultipleArgumentsPerToken = true,
 };
+Option<string[]> allowDevice = new("--allow-device")
+{
+    Description = "a device, pattern or directory that callers may add devices from, beside those of --device (repeat)",
+    AllowMultipleArgumentsPerToken = true,
+};
 Option<string[]> listen = new("--listen", "-l")
 {
     Description = "where to listen: http://IP:PORT, https://IP:PORT or unix:/PATH (repeat)",
@@ -29,12 +34,13 @@ Option<string[]> acceptLoss = new("--accept-loss") { Description = "uuid of a mo
 
 RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
 {
-    devices, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss,
+    devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss,
 };
 root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
     Formats = formats,
     Devices = parsed.GetRequiredValue(devices),
+    AllowedDevices = parsed.GetValue(allowDevice) ?? [],
     Listen = parsed.GetRequiredValue(listen),
     CertificateFile = parsed.GetValue(certificateFile),
     KeyFile = parsed.GetValue(keyFile),

@@ -1,4 +1,4 @@
-// famfs-log-forge KIND DEVICE: appends to a native file system's log, as a master of slot 0 would, a sound file "good" of
+// famfs-bad-log-writer KIND DEVICE: appends to a native file system's log, as a master of slot 0 would, a sound file "good" of
 // one unit and then a file "forged" whose map no master makes. KIND is misaligned, past-device or unknown-device. For
 // tests of what hosts do with such a log; the memory is of no other use afterwards.
 using Famfs.Core;
@@ -12,7 +12,7 @@ using Google.Protobuf;
 const ulong Unit = 2 << 20;
 if (args is not [string kind, string path])
 {
-    Console.Error.WriteLine("usage: famfs-log-forge misaligned|past-device|unknown-device DEVICE");
+    Console.Error.WriteLine("usage: famfs-bad-log-writer misaligned|past-device|unknown-device DEVICE");
     return 2;
 }
 using DevicePool pool = new DeviceSearch([path], new MediaFormats([NativeFormat.Instance]), TimeProvider.System).Open();
@@ -26,7 +26,7 @@ Extent? forged = kind switch
 };
 if (forged is null)
 {
-    Console.Error.WriteLine($"famfs-log-forge: {kind}: misaligned, past-device or unknown-device");
+    Console.Error.WriteLine($"famfs-bad-log-writer: {kind}: misaligned, past-device or unknown-device");
     return 2;
 }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography;
 using Famfs.Client;
@@ -227,7 +228,7 @@ public sealed class BadInputTests
             Refused(cluster, row with { Arguments = [.. row.Arguments, "--host-state", cluster.StateOf("a")] });
         Assert.Equal(before, all.Select(Digest));
 
-        (ServerProcess process, string master) = cluster.StartMaster("a");
+        (ServerProcess process, string master) = cluster.StartMaster("a", "--allow-device", foreign, "--allow-device", $"{cluster.Devices[1]}.*");
         string state = State(cluster, master);
         Refused(cluster, new(4, "is running", "mkfs", "--force", "--host-state", cluster.StateOf("a"), cluster.Devices[0]));
         Refused(cluster, new(4, "in the pool", "devices", "add", "--master", master, cluster.Devices[1]));
@@ -235,7 +236,28 @@ public sealed class BadInputTests
         File.Delete(alias);
         File.CreateSymbolicLink(alias, cluster.Devices[1]);
         Refused(cluster, new(4, "in the pool", "devices", "add", "--force", "--master", master, alias));
-        Refused(cluster, new(3, "/nowhere/device", "devices", "add", "--master", master, "/nowhere/device"));
+        // What is absent, what is elsewhere, what is no device, and memory inside a device of the pool get one answer.
+        string secret = Path.Combine(cluster.NewDirectory("elsewhere"), "secret");
+        using (FileStream file = File.Create(secret))
+            file.SetLength(64 << 20);
+        string byLink = $"{cluster.Devices[1]}.link";
+        File.CreateSymbolicLink(byLink, secret);
+        using (Process chown = Process.Start("chown", ["-h", "65534", byLink]))
+            chown.WaitForExit();
+        try
+        {
+            foreach (string path in (string[])["/nowhere/device", secret, "/etc/passwd", "/etc/shadow-", cluster.NewDirectory("elsewhere"), $"{cluster.Devices[0]}:offset=8M", $"{cluster.Devices[0]}/../x", byLink])
+            {
+                string answer = Refused(cluster, new(3, path, "devices", "add", "--force", "--zero", "--master", master, path));
+                Assert.Contains("--allow-device", answer, StringComparison.Ordinal);
+                Assert.Equal(answer.Replace(path, "PATH", StringComparison.Ordinal), Refused(cluster, new(3, "/nowhere", "devices", "add", "--master", master, "/nowhere")).Replace("/nowhere", "PATH", StringComparison.Ordinal));
+            }
+        }
+        finally
+        {
+            File.Delete(byLink);
+        }
+        Assert.All(File.ReadAllBytes(secret), b => Assert.Equal(0, b));
         Assert.Equal(state, State(cluster, master));
         cluster.Mount("a", master);
         process.Signal("KILL");
@@ -312,7 +334,8 @@ public sealed class BadInputTests
         cluster.Famfs("verify", "--seed", "5", Path.Combine(a, "on0"), Path.Combine(a, "on1"));
     }
 
-    private static void Refused(Cluster cluster, Row row, string prefix = "famfs: ")
+    /// <summary>Gives the one line that was said.</summary>
+    private static string Refused(Cluster cluster, Row row, string prefix = "famfs: ")
     {
         (int exit, string output) = cluster.TryFamfs(row.Arguments);
         string shown = $"famfs {string.Join(' ', row.Arguments)} exited with {exit}: {output}";
@@ -320,6 +343,7 @@ public sealed class BadInputTests
         string[] lines = output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.True(lines.Length == 1 && lines[0].StartsWith(prefix, StringComparison.Ordinal), shown);
         Assert.True(lines[0].Contains(row.Says, StringComparison.Ordinal), $"'{row.Says}' is not in: {shown}");
+        return lines[0];
     }
 
     /// <summary>What a refused command must leave as it was: the log and the free space.</summary>

@@ -57,7 +57,7 @@ public sealed class DeviceAdditionTests
     public void A_device_that_a_host_cannot_find_costs_only_what_is_on_it_and_is_named_once()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 32L << 20);
-        string master = cluster.StartMaster("a").Address;
+        string master = cluster.StartMaster("a", "--allow-device", cluster.DevicePattern).Address;
         (ServerProcess daemon, string a) = cluster.Mount("a", master);
         string late = cluster.NewDirectory("late");
         (ServerProcess watching, string b) = cluster.LaunchDaemon("b", [.. cluster.Devices.SelectMany(d => (string[])["--device", d]), "--device", late, "--master", master]);

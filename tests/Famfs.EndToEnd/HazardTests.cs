@@ -89,7 +89,7 @@ public sealed class HazardTests
         using Cluster other = Cluster.Create(deviceBytes: 64L << 20);
         (ServerProcess master, string address) = cluster.StartMaster("a");
         ServerProcess daemon = cluster.Mount("a", address).Process;
-        string otherAddress = other.StartMaster("a").Address;
+        string otherAddress = other.StartMaster("a", "--allow-device", cluster.Devices[1]).Address;
         master.Signal("TERM");
         master.AwaitExit();
         daemon.Signal("STOP"); // still in use: by the mount

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Log;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.Master.Holders;
@@ -17,12 +18,15 @@ internal sealed class RunningMaster : IAsyncDisposable
     private readonly Recovery.Result _recovered;
 
     /// <summary>Starts. <paramref name="addressLength"/>: a long address makes restarts take their share of the log.</summary>
-    public RunningMaster(Recovery.Result recovered, int addressLength = 1000)
+    /// <param name="recovered">What it is the master of.</param>
+    /// <param name="writer">Around the writer of that; null: itself.</param>
+    /// <param name="clock">The engine's.</param>
+    public RunningMaster(Recovery.Result recovered, int addressLength = 1000, ILogWriter? writer = null, TimeProvider? clock = null)
     {
         _recovered = recovered;
         Hub = new(State.Pool, recovered.Index);
         Hub.Recovered(State.Replay.Position, recovered.Writer.Tail);
-        Engine = new(State, recovered.Writer, Hub, new SpaceZeroing(State.Pool), TimeProvider.System, new Random(1));
+        Engine = new(State, writer ?? recovered.Writer, Hub, new SpaceZeroing(State.Pool), clock ?? TimeProvider.System, new Random(1));
         Engine.Start(new TermStarted { Address = new string('a', addressLength) });
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
@@ -9,7 +10,10 @@ namespace Famfs.Benchmarks.Systems;
 /// is a host of its own (own host state).</summary>
 internal sealed class FamfsCluster : IAsyncDisposable
 {
+    private const int NoSuchProcess = 3; // ESRCH, of reading a file of a thread that ends meanwhile
+
     private readonly Scratch _scratch;
+    private readonly Dictionary<string, double> _cpuOfThreads = [];
     private readonly FamfsInstallation _installation;
     private readonly string _device;
     private readonly List<(ChildProcess Daemon, string MountPoint)> _mounts = [];
@@ -28,9 +32,25 @@ internal sealed class FamfsCluster : IAsyncDisposable
 
     public Master.MasterClient Client { get; private set; } = null!;
 
-    /// <summary>Processor time of the master's threads that live, µs.</summary>
-    public double MasterCpuMicroseconds => Directory.EnumerateDirectories(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"/proc/{_master!.Id}/task"))
-        .Sum(task => File.Exists(task + "/schedstat") ? double.Parse(File.ReadAllText(task + "/schedstat").Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture) : 0) / 1000;
+    /// <summary>Processor time that the master's threads had used when last seen, µs. For one caller at a time.</summary>
+    public double MasterCpuMicroseconds
+    {
+        get
+        {
+            foreach (string task in Directory.EnumerateDirectories(string.Create(CultureInfo.InvariantCulture, $"/proc/{_master!.Id}/task")))
+            {
+                try
+                {
+                    _cpuOfThreads[task] = double.Parse(File.ReadAllText(task + "/schedstat").Split(' ')[0], CultureInfo.InvariantCulture);
+                }
+                catch (Exception error) when (error is IOException && (error is FileNotFoundException or DirectoryNotFoundException || error.HResult == NoSuchProcess))
+                {
+                    // The thread has ended, and what it had used when last seen stays in the sum.
+                }
+            }
+            return _cpuOfThreads.Values.Sum() / 1000;
+        }
+    }
 
     /// <summary>Formats memory of <paramref name="deviceBytes"/> bytes (sparse) and starts its master.</summary>
     public static async Task<FamfsCluster> StartAsync(Scratch scratch, FamfsInstallation installation, long deviceBytes, CancellationToken cancellation, params string[] mkfsOptions)

@@ -24,20 +24,19 @@ public static unsafe partial class Libc
     public const int F_SEAL_GROW = 4;
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
-    public const short F_UNLCK = 2;
     public const int AT_FDCWD = -100;
+    public const int AT_SYMLINK_NOFOLLOW = 0x100;
     public const int AT_EMPTY_PATH = 0x1000;
     public const int FALLOC_FL_KEEP_SIZE = 1;
     public const int FALLOC_FL_PUNCH_HOLE = 2;
 
     // sys/stat.h
     public const int S_IFMT = 0xF000;
-    public const int S_IFIFO = 0x1000;
     public const int S_IFCHR = 0x2000;
+    public const int S_IFLNK = 0xA000;
     public const int S_IFDIR = 0x4000;
     public const int S_IFBLK = 0x6000;
     public const int S_IFREG = 0x8000;
-    public const int S_IFSOCK = 0xC000;
     public const uint STATX_BASIC_STATS = 0x7FF;
 
     // sys/mman.h
@@ -100,6 +99,10 @@ public static unsafe partial class Libc
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct statx_buffer
     {
+        /// <summary>stx_uid.</summary>
+        [FieldOffset(20)]
+        public uint Uid;
+
         /// <summary>stx_mode.</summary>
         [FieldOffset(28)]
         public ushort Mode;

@@ -84,6 +84,15 @@ public static unsafe class PathAttributes
             : Errno.Last == LibcMap.ENOTCONN;
     }
 
+    /// <summary>Whether a path is a symbolic link that somebody else made than root or this process's user: such a link says nothing
+    /// about what this process may use.</summary>
+    public static bool IsLinkOfAnother(string path)
+    {
+        Libc.statx_buffer attributes;
+        return Libc.statx(Libc.AT_FDCWD, path, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_BASIC_STATS, &attributes) == 0
+            && (attributes.Mode & Libc.S_IFMT) == Libc.S_IFLNK && attributes.Uid != 0 && attributes.Uid != LibcMap.geteuid();
+    }
+
     /// <summary>The path without symbolic links, <c>.</c> and <c>..</c>; null when it cannot be reached, with
     /// the error number.</summary>
     public static string? Resolve(string path, out int errno)

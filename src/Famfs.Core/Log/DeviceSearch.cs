@@ -188,11 +188,11 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         }
     }
 
-    private static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || Directory.Exists(place));
+    internal static bool IsSearched(string place) => !File.Exists(place) && (IsPattern(place) || Directory.Exists(place));
 
     private static bool IsPattern(string place) => Path.GetFileName(place).AsSpan().ContainsAny('*', '?');
 
-    private static IEnumerable<string> Expand(string place)
+    internal static IEnumerable<string> Expand(string place)
     {
         if (!IsSearched(place))
             return [place];

@@ -17,6 +17,9 @@ namespace Famfs.Master.Changes;
 /// </summary>
 internal sealed class ChangeContext : IDisposable
 {
+    /// <summary>Most files of one turn, refused ones included (chosen: about 6 ms).</summary>
+    public const int FilesPerTurn = 1000;
+
     /// <summary>Bytes of a batch that only the records which reserve the next segment may use.</summary>
     public const int ReservationMargin = 2 * MediaLayout.MaxRecordBytes;
 
@@ -28,6 +31,10 @@ internal sealed class ChangeContext : IDisposable
 
     // Requests whose space is being zeroed, by request id.
     private readonly Dictionary<Guid, NewSpace> _underway = [];
+
+    // The turn at hand: files it may still make, and when it ends.
+    private int _filesLeft;
+    private long _turnEnd;
 
     private long _roomBytes;
     private long _roomRecords;
@@ -72,6 +79,12 @@ internal sealed class ChangeContext : IDisposable
     /// <summary>Starts and ends of terms are good to know and not needed: in a log that is full they stop where they
     /// would take the room of the record that ends its being full.</summary>
     public bool HasRoomForTerm => _roomBytes + MediaLayout.MaxRecordBytes - _batch.LengthBytes > GrowthBytes;
+
+    /// <summary>Begins the turn of one operation, which ends when <see cref="Clock"/> shows <paramref name="end"/>.</summary>
+    public void BeginTurn(long end) => (_filesLeft, _turnEnd) = (FilesPerTurn, end);
+
+    /// <summary>A change of many files has decided one: whether it must let others have their turn.</summary>
+    public bool EndsTurn() => --_filesLeft <= 0 || Clock.GetTimestamp() >= _turnEnd;
 
     /// <summary>Begins a batch. <paramref name="roomBytes"/>: bytes of frames that operations may append, without
     /// <see cref="ReservationMargin"/>; negative in a log that is nearly full.</summary>

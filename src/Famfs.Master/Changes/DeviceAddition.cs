@@ -11,7 +11,9 @@ namespace Famfs.Master.Changes;
 
 /// <summary>Opens and checks a device that is to be zeroed before it is added, for its caller alone. It appends nothing. The reply
 /// is null when an equal request has added the device already.</summary>
-internal sealed class DevicePreparation(AddDeviceRequest request) : Change<DaxDevice?>
+/// <param name="request">What is asked for.</param>
+/// <param name="places">Where devices may be taken from.</param>
+internal sealed class DevicePreparation(AddDeviceRequest request, DevicePlaces places) : Change<DaxDevice?>
 {
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
@@ -19,7 +21,7 @@ internal sealed class DevicePreparation(AddDeviceRequest request) : Change<DaxDe
         if (context.State.Requests.TryFind(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
             return Verdict.Done;
         DeviceAddition.RequirePath(context, request);
-        DaxDevice device = DaxDevice.Open(request.Path);
+        DaxDevice device = places.Open(request.Path);
         try
         {
             DeviceAddition.RequireNotInPool(context, device);
@@ -37,9 +39,10 @@ internal sealed class DevicePreparation(AddDeviceRequest request) : Change<DaxDe
 
 /// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added.</summary>
 /// <param name="request">What is asked for.</param>
+/// <param name="places">Where devices may be taken from.</param>
 /// <param name="zeroed">Of <see cref="DevicePreparation"/>, zeroed meanwhile; the pool's when this has succeeded, else the
 /// caller's (<see cref="DeviceQueries.IsInPool"/>).</param>
-internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? zeroed = null) : Change<AddDeviceReply>
+internal sealed class DeviceAddition(AddDeviceRequest request, DevicePlaces places, DaxDevice? zeroed = null) : Change<AddDeviceReply>
 {
     // A DeviceAdded record takes less: texts are cut to 200 characters at most.
     private const int RecordBytes = 1024;
@@ -58,7 +61,7 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? zeroed
         RequirePath(context, request);
         if (!context.HasRoomForGrowth(RecordBytes, out Verdict verdict))
             return verdict;
-        DaxDevice device = zeroed ?? DaxDevice.Open(request.Path);
+        DaxDevice device = zeroed ?? places.Open(request.Path);
         try
         {
             RequireNotInPool(context, device);

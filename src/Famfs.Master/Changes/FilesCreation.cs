@@ -3,8 +3,8 @@ using Famfs.V1;
 
 namespace Famfs.Master.Changes;
 
-/// <summary>All files of one bulk message. It may be decided over several batches; what was decided before one filled up, or
-/// while the space of a file is zeroed, is not decided again.</summary>
+/// <summary>All files of one bulk message. It may be decided over several turns and batches; what was decided
+/// before one ended, or while the space of a file is zeroed, is not decided again.</summary>
 internal sealed class FilesCreation : Change<CreateFilesReply>
 {
     private readonly CreateFilesRequest _request;
@@ -40,6 +40,8 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
                 Reply.Results.Add(new CreateFileResult { Error = ErrorDetails.Of(error) });
             }
             _begun = false;
+            if (Reply.Results.Count < _request.Files.Count && context.EndsTurn())
+                return new(VerdictKind.NextTurn);
         }
         return Verdict.Done;
     }

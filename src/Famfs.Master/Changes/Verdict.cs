@@ -9,6 +9,9 @@ internal enum VerdictKind
     /// <summary>The batch has no room for it; it asks to be asked again in one that has.</summary>
     NextBatch,
 
+    /// <summary>It has had its turn; it asks to be asked again when others have had theirs.</summary>
+    NextTurn,
+
     /// <summary>It has space that must be zeroed first; it asks to be asked again then.</summary>
     Zero,
 

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics.CodeAnalysis;
 using Famfs.Core;
 using Famfs.Core.Log;
@@ -26,7 +25,11 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     private static readonly TimeSpan TickInterval = TimeSpan.FromMilliseconds(100);
 
-    private readonly BlockingCollection<EngineOperation> _queue = new(MaxQueued);
+    /// <summary>After this a batch takes no other operation (chosen: who comes now is answered with the next one, and many files
+    /// share the cost of publishing).</summary>
+    private static readonly TimeSpan BatchTime = TimeSpan.FromMilliseconds(10);
+
+    private readonly TurnQueue _queue = new(MaxQueued);
     private readonly ILogWriter _writer;
     private readonly IRecordFeed _feed;
     private readonly ISpaceZeroing _zeroing;
@@ -53,6 +56,9 @@ internal sealed class MasterEngine : IAsyncDisposable
 
     // The operation that begins the batch at hand: it is completed by the batch or, when that fails, by the end.
     private EngineOperation? _next;
+
+    // Bytes that it needs, when it is there because a batch had no room for it.
+    private long _needed;
 
     /// <summary>Takes over a recovered state; <see cref="Start"/> sets it to work.</summary>
     public MasterEngine(MasterState state, ILogWriter writer, IRecordFeed feed, ISpaceZeroing zeroing, TimeProvider clock, Random random)
@@ -82,7 +88,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     public void Start(TermStarted announcement)
     {
         announcement.TimeNs = _context.NowNs;
-        _queue.Add(new ChangeOperation<bool>(new TermStart(announcement), Caller.Master));
+        Enqueue(new ChangeOperation<bool>(new TermStart(announcement), Caller.Master));
         _thread.Start();
     }
 
@@ -131,7 +137,6 @@ internal sealed class MasterEngine : IAsyncDisposable
             _ended.TrySetResult();
         }
         await _ended.Task.ContinueWith(static _ => { }, TaskScheduler.Default).ConfigureAwait(false);
-        _queue.Dispose();
     }
 
     private static FamfsException EndedError(Exception failure) =>
@@ -146,10 +151,10 @@ internal sealed class MasterEngine : IAsyncDisposable
             using (_context)
             {
                 long nextTick = 0;
-                while (!_queue.IsCompleted)
+                while (_next is not null || !_queue.IsCompleted)
                 {
-                    if (TryTakeNext(out EngineOperation? first, TickInterval))
-                        RunBatches(first);
+                    if (_next is not null || TryTakeNext(out _next, TickInterval))
+                        _next = RunBatch(_next);
                     if (_clock.GetTimestamp() >= nextTick)
                     {
                         _writer.Tick(++_ticks);
@@ -170,33 +175,28 @@ internal sealed class MasterEngine : IAsyncDisposable
                 operation.Complete(EndedError(error));
             _next?.Complete(EndedError(error));
             EndAside(error);
-            while (_queue.TryTake(out EngineOperation? left))
+            while (_queue.TryTake(out EngineOperation? left, TimeSpan.Zero))
                 left.Complete(EndedError(error));
             _feed.End(error);
             _ended.TrySetException(error);
         }
     }
 
-    private void RunBatches(EngineOperation first)
-    {
-        long needed = 0;
-        _next = first;
-        while (_next is not null)
-            _next = RunBatch(_next, ref needed);
-    }
-
     /// <summary>Runs one batch that begins with <paramref name="first"/>; gives an operation that must begin the
-    /// next one because it did not fit, and the bytes it needs.</summary>
-    private EngineOperation? RunBatch(EngineOperation first, ref long needed)
+    /// next one because it did not fit.</summary>
+    private EngineOperation? RunBatch(EngineOperation first)
     {
-        StartBatch(needed);
-        bool tried = needed > 0;
-        needed = 0;
+        StartBatch(_needed);
+        bool tried = _needed > 0;
+        _needed = 0;
+        long end = _clock.GetTimestamp() + (long)(BatchTime.TotalSeconds * _clock.TimestampFrequency);
+        int turns = 0;
         EngineOperation? next = first;
         while (next is not null)
         {
             _inFlight.Add(next);
             _context.Caller = next.Caller;
+            _context.BeginTurn(end);
             Verdict verdict = next.Run(_context);
             if (verdict.Kind != VerdictKind.Done)
                 _inFlight.RemoveAt(_inFlight.Count - 1); // what it has appended is published with this batch
@@ -205,17 +205,20 @@ internal sealed class MasterEngine : IAsyncDisposable
                 // A batch that holds something makes room by being published; so does a segment in reserve, or one
                 // that will be reserved for what is needed.
                 if (_batch.Count > 0 || _segments.HasReserve || !tried)
-                    needed = verdict.Bytes;
+                    _needed = verdict.Bytes;
                 else
                     next.GiveUp(_context, new FamfsException(ErrorReason.LogFull, $"the log is full: {verdict.Bytes} bytes are needed and no device has space for another segment"));
                 break;
             }
-            if (verdict.Kind != VerdictKind.Done)
+            if (verdict.Kind == VerdictKind.NextTurn)
+                _queue.EndTurn(next);
+            else if (verdict.Kind != VerdictKind.Done)
                 PutAside(next, verdict);
-            next = _inFlight.Count < MaxBatchOperations && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
+            bool full = ++turns >= MaxBatchOperations || _clock.GetTimestamp() >= end;
+            next = !full && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
         }
         EndBatch();
-        return needed > 0 ? next : null;
+        return _needed > 0 ? next : null;
     }
 
     private bool TryTakeNext([NotNullWhen(true)] out EngineOperation? next, TimeSpan patience)
@@ -236,17 +239,11 @@ internal sealed class MasterEngine : IAsyncDisposable
             verdict.Space!.Over += () => _resumed.Enqueue(operation);
     }
 
-    // A zeroing thread: waits for room in the queue.
+    // A zeroing thread.
     private void GiveBack(EngineOperation operation)
     {
-        try
-        {
-            _queue.Add(operation);
-        }
-        catch (InvalidOperationException)
-        {
-            // The engine ends, and completes what is aside.
-        }
+        // Where the queue is closed the engine ends, and completes what is aside.
+        _queue.TryReturn(operation);
     }
 
     private void EndAside(Exception failure)

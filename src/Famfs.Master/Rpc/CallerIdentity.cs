@@ -31,7 +31,8 @@ internal static class CallerIdentity
     /// <summary>Identifies the callers of an endpoint. After its TLS, if it has any.</summary>
     public static void Identify(this ListenOptions listen) => listen.Use(next => connection =>
     {
-        connection.Features.Set(Of(connection));
+        // A caller of its own for each connection: connections take turns by it.
+        connection.Features.Set(Of(connection) with { });
         return next(connection);
     });
 

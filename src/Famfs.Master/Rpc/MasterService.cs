@@ -21,7 +21,7 @@ namespace Famfs.Master.Rpc;
 /// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
 /// errors into statuses. Holds no state of the file system.</summary>
 internal sealed class MasterService(
-    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
+    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
 {
     private const int ListChunk = 256;
     private const int MaxBulkFiles = 65536;
@@ -130,13 +130,13 @@ internal sealed class MasterService(
     public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         Caller caller = CallerIdentity.Of(context);
-        DaxDevice? zeroed = request.Zero ? await engine.RunAsync(new DevicePreparation(request), caller).ConfigureAwait(false) : null;
+        DaxDevice? zeroed = request.Zero ? await engine.RunAsync(new DevicePreparation(request, places), caller).ConfigureAwait(false) : null;
         try
         {
             // Minutes for a large device, which the engine has not: it beats ten times a second.
             if (zeroed is not null)
                 await Task.Run(() => SpaceZeroing.ZeroDevice(zeroed, context.CancellationToken)).ConfigureAwait(false);
-            return await engine.RunAsync(new DeviceAddition(request, zeroed), caller).ConfigureAwait(false);
+            return await engine.RunAsync(new DeviceAddition(request, places, zeroed), caller).ConfigureAwait(false);
         }
         finally
         {

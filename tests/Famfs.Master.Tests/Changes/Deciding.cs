@@ -45,8 +45,12 @@ internal sealed class Deciding : IDisposable
 
     public ChangeContext Context { get; }
 
-    /// <summary>Begins a batch.</summary>
-    public void Begin(long roomBytes = Room, long roomRecords = long.MaxValue) => Context.Begin(s_term, seed: 7, roomBytes, roomRecords);
+    /// <summary>Begins a batch and a turn.</summary>
+    public void Begin(long roomBytes = Room, long roomRecords = long.MaxValue)
+    {
+        Context.Begin(s_term, seed: 7, roomBytes, roomRecords);
+        Context.BeginTurn(long.MaxValue);
+    }
 
     /// <summary>Decides a change that has a reply at once.</summary>
     public T Decide<T>(Change<T> change)

@@ -66,20 +66,20 @@ public sealed class PoolGrowthTests : IDisposable
         AddDeviceRequest request = new() { Path = added, Force = true, Zero = true, RequestId = Guid.CreateVersion7().ToByteString() };
         await using (RunningMaster master = await StartAsync())
         {
-            using (DaxDevice refused = (await master.RunAsync(new DevicePreparation(request)))!)
+            using (DaxDevice refused = (await master.RunAsync(new DevicePreparation(request, Places)))!)
             {
                 // It is only open so far: a caller that goes away leaves it as it was.
             }
-            DaxDevice device = (await master.RunAsync(new DevicePreparation(request)))!;
+            DaxDevice device = (await master.RunAsync(new DevicePreparation(request, Places)))!;
             await MakeAsync(master, "made-meanwhile");
             foreach (bool zero in new[] { true, false })
                 Assert.Contains("is in use", (await Assert.ThrowsAsync<FamfsException>(() => AddAsync(master, new() { Path = added, Force = true, Zero = zero }))).Message, StringComparison.Ordinal);
             Assert.All(File.ReadAllBytes(added), b => Assert.Equal(0xA5, b));
             device.Zero(0, device.LengthBytes);
             Assert.False(DeviceQueries.IsInPool(master.State, device));
-            Assert.Equal(2U, (await master.RunAsync(new DeviceAddition(request, device))).Device.Index);
+            Assert.Equal(2U, (await master.RunAsync(new DeviceAddition(request, Places, device))).Device.Index);
             Assert.True(DeviceQueries.IsInPool(master.State, device));
-            Assert.Null(await master.RunAsync(new DevicePreparation(request)));
+            Assert.Null(await master.RunAsync(new DevicePreparation(request, Places)));
             Assert.Equal(2U, (await AddAsync(master, request)).Device.Index);
         }
         _paths.Add(added);
@@ -209,7 +209,9 @@ public sealed class PoolGrowthTests : IDisposable
             await Task.WhenAll(Enumerable.Range(done, Math.Min(1000, count - done)).Select(i => MakeAsync(master, prefix + i.ToString(CultureInfo.InvariantCulture).PadLeft(nameBytes - prefix.Length, '0'))));
     }
 
-    private static Task<AddDeviceReply> AddAsync(RunningMaster master, AddDeviceRequest request) => master.RunAsync(new DeviceAddition(request));
+    private DevicePlaces Places => new([_directory]);
+
+    private Task<AddDeviceReply> AddAsync(RunningMaster master, AddDeviceRequest request) => master.RunAsync(new DeviceAddition(request, Places));
 
     /// <summary>Makes files of one unit until there is no space; gives the error.</summary>
     private static async Task<FamfsException> FillAsync(RunningMaster master, string prefix)

@@ -1,0 +1,134 @@
+using Famfs.Core;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
+using Xunit;
+
+namespace Famfs.Master.Tests.Engine;
+
+/// <summary>Order and turns of waiting operations, without an engine.</summary>
+public sealed class TurnQueueTests
+{
+    private readonly TurnQueue _queue = new(capacity: 10_000);
+    private readonly Caller _bulk = Caller.Unknown with { };
+    private readonly Caller _other = Caller.Unknown with { };
+    private readonly Caller _lone = Caller.Unknown with { };
+
+    [Fact]
+    public void One_connection_is_served_in_its_order()
+    {
+        for (int i = 0; i < 1000; i++)
+            Add(_bulk, i);
+        Assert.Equal(Enumerable.Range(0, 1000), TakeAll().Select(t => t.Number));
+    }
+
+    [Fact]
+    public void Connections_take_turns()
+    {
+        for (int i = 0; i < 1000; i++)
+            Add(_bulk, i);
+        for (int i = 0; i < 1000; i++)
+            Add(_other, i);
+        List<(Caller Caller, int Number)> taken = TakeAll();
+        Assert.Equal(2000, taken.Count);
+        foreach (Caller caller in (Caller[])[_bulk, _other])
+            Assert.Equal(Enumerable.Range(0, 1000), taken.Where(t => ReferenceEquals(t.Caller, caller)).Select(t => t.Number));
+        // Nobody is served for longer than a turn while the other waits.
+        int run = 0;
+        for (int i = 1; i < 2 * (1000 - TurnQueue.OperationsPerTurn); i++)
+        {
+            run = ReferenceEquals(taken[i].Caller, taken[i - 1].Caller) ? run + 1 : 0;
+            Assert.InRange(run, 0, TurnQueue.OperationsPerTurn - 1);
+        }
+    }
+
+    [Fact]
+    public void A_lone_request_comes_before_those_who_have_had_a_turn()
+    {
+        for (int i = 0; i < 1000; i++)
+        {
+            Add(_bulk, i);
+            Add(_other, i);
+        }
+        for (int i = 0; i < 3 * TurnQueue.OperationsPerTurn; i++)
+            Take();
+        Add(_lone, 7);
+        Assert.Equal((_lone, 7), Take());
+    }
+
+    [Fact]
+    public void Who_is_always_back_at_once_does_not_starve_the_others()
+    {
+        for (int i = 0; i < 1000; i++)
+            Add(_bulk, i);
+        int served = 0;
+        for (int i = 0; i < 2 * TurnQueue.OperationsPerTurn; i++)
+        {
+            Add(_lone, i);
+            (Caller caller, _) = Take();
+            served += ReferenceEquals(caller, _bulk) ? 1 : 0;
+        }
+        Assert.InRange(served, TurnQueue.OperationsPerTurn / 2, 2 * TurnQueue.OperationsPerTurn);
+    }
+
+    [Fact]
+    public void What_has_had_its_turn_stays_first_of_its_connection_and_lets_others_come()
+    {
+        Add(_bulk, 0);
+        Add(_bulk, 1);
+        Assert.True(_queue.TryTake(out EngineOperation? begun, TimeSpan.Zero));
+        Add(_other, 5);
+        _queue.EndTurn(begun);
+        Assert.Equal([5, 0, 1], TakeAll().Select(t => t.Number));
+    }
+
+    [Fact]
+    public void A_full_queue_refuses_and_a_closed_one_gives_what_it_has()
+    {
+        TurnQueue small = new(capacity: 2);
+        Assert.True(small.TryAdd(new Numbered(_bulk, 0)));
+        Assert.True(small.TryAdd(new Numbered(_other, 0)));
+        Assert.False(small.TryAdd(new Numbered(_lone, 0)));
+        Assert.True(small.TryReturn(new Numbered(_lone, 1)));
+        small.CompleteAdding();
+        Assert.Throws<InvalidOperationException>(() => small.TryAdd(new Numbered(_bulk, 1)));
+        Assert.False(small.TryReturn(new Numbered(_bulk, 1)));
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.False(small.IsCompleted);
+            Assert.True(small.TryTake(out _, TimeSpan.Zero));
+        }
+        Assert.True(small.IsCompleted);
+        Assert.False(small.TryTake(out _, TimeSpan.FromDays(1)));
+    }
+
+    private void Add(Caller caller, int number) => Assert.True(_queue.TryAdd(new Numbered(caller, number)));
+
+    private (Caller Caller, int Number) Take()
+    {
+        Assert.True(_queue.TryTake(out EngineOperation? operation, TimeSpan.Zero));
+        return (operation.Caller, ((Numbered)operation).Number);
+    }
+
+    private List<(Caller Caller, int Number)> TakeAll()
+    {
+        List<(Caller, int)> taken = [];
+        while (_queue.TryTake(out EngineOperation? operation, TimeSpan.Zero))
+            taken.Add((operation.Caller, ((Numbered)operation).Number));
+        return taken;
+    }
+
+    private sealed class Numbered(Caller caller, int number) : EngineOperation(caller)
+    {
+        public int Number => number;
+
+        public override void GiveUp(ChangeContext context, FamfsException error)
+        {
+        }
+
+        protected override Verdict Decide(ChangeContext context) => Verdict.Done;
+
+        protected override void Answer(Exception? error)
+        {
+        }
+    }
+}

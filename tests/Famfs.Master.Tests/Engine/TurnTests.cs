@@ -1,0 +1,134 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
+using Famfs.Master.Role;
+using Famfs.TestSupport;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Master.Tests.Engine;
+
+/// <summary>A change of many files lets others have their turns, and the heartbeat its time. The clock goes on by one millisecond at
+/// each look.</summary>
+public sealed class TurnTests : IDisposable
+{
+    private const int Files = 65536;
+
+    private readonly string _path = Path.GetTempFileName();
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+
+    public TurnTests()
+    {
+        using (FileStream file = File.OpenWrite(_path))
+            file.SetLength(64L << 20);
+        using DaxDevice device = DaxDevice.Open(_path);
+        NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+    }
+
+    public void Dispose() => File.Delete(_path);
+
+    [Fact]
+    public async Task A_lone_change_comes_after_one_turn_of_each_of_sixteen_bulks_at_most_and_ticks_go_on()
+    {
+        LookingClock clock = new();
+        using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]);
+        Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+        TickingWriter writer = new(recovered.Writer, clock);
+        await using RunningMaster master = new(recovered, writer: writer, clock: clock);
+        using ManualResetEventSlim queued = new();
+        Task<bool> first = master.DecideAsync(_ => queued.Wait(TimeSpan.FromMinutes(3)));
+        Many[] bulks = [.. Enumerable.Range(0, 16).Select(_ => new Many())];
+        List<Task> all = [.. bulks.Select(b => master.Engine.RunAsync(b, Caller.Unknown with { }))];
+        Task<int> lone = master.Engine.RunAsync(new TestChange<int>(_ => bulks.Sum(b => b.Decided)), Caller.Unknown with { });
+        queued.Set();
+        await Task.WhenAll([first, .. all]);
+        // It came last, and was fresh as they were: each of them had one turn before it.
+        Assert.InRange(await lone, 16, 16 * ChangeContext.FilesPerTurn);
+        Assert.All(bulks, b => Assert.Equal(Files, b.Decided));
+        // One look at the clock for each file: all of them took more than a thousand seconds.
+        Assert.InRange(writer.Ticks, 16 * Files / 300, int.MaxValue);
+        Assert.InRange(writer.LongestGap, TimeSpan.FromMilliseconds(1), TimeSpan.FromMilliseconds(300));
+    }
+
+    [Fact]
+    public async Task Files_that_are_refused_end_a_turn_as_others_do()
+    {
+        LookingClock clock = new();
+        using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]);
+        Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+        await using RunningMaster master = new(recovered, clock: clock);
+        using ManualResetEventSlim queued = new();
+        Task<bool> first = master.DecideAsync(_ => queued.Wait(TimeSpan.FromMinutes(3)));
+        CreateFilesRequest request = new() { Files = { Enumerable.Range(0, 5000).Select(i => new CreateFileRequest { Path = $"no/such/{i}", SizeBytes = 1 }) } };
+        FilesCreation bulk = new(request);
+        Task<CreateFilesReply> refused = master.Engine.RunAsync(bulk, Caller.Unknown with { });
+        Task<int> lone = master.Engine.RunAsync(new TestChange<int>(_ => bulk.Reply.Results.Count), Caller.Unknown with { });
+        queued.Set();
+        Assert.Equal(5000, (await refused).Results.Count);
+        Assert.All((await refused).Results, r => Assert.Equal(ErrorReason.NotFound, r.Error.Reason));
+        Assert.InRange(await lone, 1, ChangeContext.FilesPerTurn);
+    }
+
+    /// <summary>Many files that cost nothing but the look at the clock.</summary>
+    private sealed class Many : Change<bool>
+    {
+        public int Decided { get; private set; }
+
+        public override Verdict Decide(ChangeContext context)
+        {
+            while (Decided < Files)
+            {
+                Decided++;
+                if (Decided < Files && context.EndsTurn())
+                    return new(VerdictKind.NextTurn);
+            }
+            return Verdict.Done;
+        }
+    }
+
+    private sealed class LookingClock : TimeProvider
+    {
+        private long _now;
+
+        public override long TimestampFrequency => 1000;
+
+        public override long GetTimestamp() => Interlocked.Increment(ref _now);
+    }
+
+    private sealed class TickingWriter(ILogWriter writer, TimeProvider clock) : ILogWriter
+    {
+        private long _last;
+
+        public int Ticks { get; private set; }
+
+        public TimeSpan LongestGap { get; private set; }
+
+        public Term Term => writer.Term;
+
+        public LogPosition Position => writer.Position;
+
+        public long Tail => writer.Tail;
+
+        public ulong SegmentId => writer.SegmentId;
+
+        public long RemainingRecords => writer.RemainingRecords;
+
+        public ISegmentedLog? Segments => writer.Segments;
+
+        public void Publish(RecordBatch batch) => writer.Publish(batch);
+
+        public void Check() => writer.Check();
+
+        public void Tick(ulong counter)
+        {
+            TimeSpan gap = _last == 0 ? TimeSpan.Zero : clock.GetElapsedTime(_last);
+            LongestGap = gap > LongestGap ? gap : LongestGap;
+            _last = clock.GetTimestamp();
+            Ticks++;
+            writer.Tick(counter);
+        }
+    }
+}
