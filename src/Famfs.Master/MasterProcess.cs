@@ -152,10 +152,10 @@ internal static class MasterProcess
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         try
         {
-            foreach (MountEnd end in recovered.Accepted)
+            foreach (Recovery.LostRecords lost in recovered.Accepted)
             {
-                await engine.RunAsync(new MountGone(end), Caller.Master).ConfigureAwait(false);
-                MasterLog.LossAccepted(log, end.Detail);
+                await engine.RunAsync(new MountGone(new(lost.Host, lost.Mount, GoneEvidence.LossAccepted, lost.Cause)), Caller.Master).ConfigureAwait(false);
+                MasterLog.LossAccepted(log, lost.Cause);
             }
             foreach (string listen in options.Listen)
                 ListenAddresses.RemoveDeadSocket(listen);

@@ -5,7 +5,6 @@ using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
-using Famfs.Master.Changes;
 using Famfs.Master.State;
 using Famfs.V1;
 
@@ -14,11 +13,14 @@ namespace Famfs.Master.Role;
 /// <summary>From devices to an active master: claim, replay, activate. How each is done is the format's.</summary>
 internal static class Recovery
 {
+    /// <summary>A mount that has replayed what the log does not have.</summary>
+    public readonly record struct LostRecords(Guid Host, Guid Mount, string Cause);
+
     /// <summary>What came out. The claim is held for as long as the master may write.</summary>
     public sealed record Result(MasterState State, ILogWriter Writer, LogIndex Index, MasterClaim Claim)
     {
         /// <summary>Mounts whose lost records are given up: to be recorded before anybody is served.</summary>
-        public IReadOnlyList<MountEnd> Accepted { get; init; } = [];
+        public IReadOnlyList<LostRecords> Accepted { get; init; } = [];
     }
 
     /// <summary>Becomes master, or throws why not; nothing has been written in that case unless a claim was
@@ -40,7 +42,7 @@ internal static class Recovery
             // After the claim and before the log: what a line names is then below the end that is read.
             List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
             Replay(claim.Reader, state.Replay, index);
-            List<MountEnd> accepted = CompareWithLines(pool, claim.Reader, state.Replay, lines, acceptLoss ?? ImmutableHashSet<Guid>.Empty);
+            List<LostRecords> accepted = CompareWithLines(pool, claim.Reader, state.Replay, lines, acceptLoss ?? ImmutableHashSet<Guid>.Empty);
             state.GoLive();
             List<(int Slot, SegmentSpace Space)> segments = [];
             foreach (OwnedSegment segment in state.Replay.Segments)
@@ -77,9 +79,9 @@ internal static class Recovery
 
     /// <summary>Compares the end of the log with what mounts have replayed (SAFETY S26). Gives the mounts whose loss is accepted;
     /// throws MEDIA_CORRUPT for any other that contradicts the log, NOT_MASTER when a newer master explains it.</summary>
-    private static List<MountEnd> CompareWithLines(DevicePool pool, ILogReader reader, ReplayState state, List<HostEntry> lines, IReadOnlySet<Guid> acceptLoss)
+    private static List<LostRecords> CompareWithLines(DevicePool pool, ILogReader reader, ReplayState state, List<HostEntry> lines, IReadOnlySet<Guid> acceptLoss)
     {
-        List<MountEnd> accepted = [];
+        List<LostRecords> accepted = [];
         foreach (MountLine line in lines.Select(entry => entry.Line).OfType<MountLine>())
         {
             if (!HostHistory.Contradicts(line, state))
@@ -93,7 +95,7 @@ internal static class Recovery
                     $"{pool.PrimaryDevice.Path}: {cause}; run `famfs check`; `--accept-loss {line.Mount}` goes on without them, for good")
                 { Path = pool.PrimaryDevice.Path };
             }
-            accepted.Add(new(line.Host, line.Mount, GoneEvidence.LossAccepted, cause));
+            accepted.Add(new(line.Host, line.Mount, cause));
         }
         return accepted;
     }

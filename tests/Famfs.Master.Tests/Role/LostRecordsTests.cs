@@ -31,7 +31,7 @@ public sealed class LostRecordsTests : IDisposable
         LogPosition end;
         await using (RunningMaster master = new(await StartAsync(path)))
         {
-            await master.MakeDirectoryAsync("/d");
+            await master.MakeDirectoryAsync("d");
             end = await master.PositionAsync();
         }
         Guid mount = Guid.NewGuid();
@@ -57,10 +57,10 @@ public sealed class LostRecordsTests : IDisposable
         Assert.Contains($"of host {_host.Host}", error.Message, StringComparison.Ordinal);
 
         Recovery.Result recovered = await StartAsync(path, mount);
-        MountEnd accepted = Assert.Single(recovered.Accepted);
-        Assert.Equal((_host.Host, mount, GoneEvidence.LossAccepted), (accepted.Host, accepted.Mount, accepted.Evidence));
+        Recovery.LostRecords accepted = Assert.Single(recovered.Accepted);
+        Assert.Equal((_host.Host, mount), (accepted.Host, accepted.Mount));
         await using (RunningMaster master = new(recovered))
-            Assert.True(await master.RunAsync(new MountGone(accepted)));
+            Assert.True(await master.RunAsync(new MountGone(new(accepted.Host, accepted.Mount, GoneEvidence.LossAccepted, accepted.Cause))));
 
         await using (RunningMaster again = new(await StartAsync(path)))
             Assert.Equal(GoneEvidence.LossAccepted, again.State.FindGone(_host.Host, mount, default)!.Value.Evidence);
