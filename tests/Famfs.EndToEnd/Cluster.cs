@@ -195,7 +195,8 @@ internal sealed class Cluster : IDisposable
         Directory.Delete(_root, recursive: true);
     }
 
-    private static string Program(string project, string name)
+    /// <summary>Where the program is that is tested.</summary>
+    public static string Program(string project, string name)
     {
         if (Environment.GetEnvironmentVariable("FAMFS_TEST_BIN") is { Length: > 0 } folder)
             return Path.Combine(folder, name);

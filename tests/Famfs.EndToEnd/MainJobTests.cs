@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Check;
@@ -164,6 +165,19 @@ public sealed class MainJobTests
         Assert.Contains($"  {name} ", help.Output, StringComparison.Ordinal);
         ServerProcess wrong = cluster.Launch(project, name, ["--no-such-option"]);
         Assert.NotEqual(0, wrong.AwaitExit());
+    }
+
+    [Theory]
+    [InlineData("Famfs.Cli", "famfs", 64)]
+    [InlineData("Famfs.Cli", "famfs", 100)]
+    [InlineData("Famfs.Master", "famfs-master", 64)]
+    [InlineData("Famfs.Fuse", "famfsd", 64)]
+    [InlineData("Famfs.Fuse", "famfsd", 200)]
+    public void Too_few_files_that_may_be_open_are_one_line(string project, string name, int files)
+    {
+        using ServerProcess limited = new("/bin/sh", ["-c", "ulimit -n $0; exec \"$1\" --version", files.ToString(CultureInfo.InvariantCulture), Cluster.Program(project, name)]);
+        Assert.Equal(1, limited.AwaitExit());
+        Assert.Equal($"{name}: {files} files may be open, ", Assert.Single(limited.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries))[..$"{name}: {files} files may be open, ".Length]);
     }
 
     [Fact]
