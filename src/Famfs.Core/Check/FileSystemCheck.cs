@@ -35,12 +35,15 @@ public sealed class FileSystemCheck : IReplayObserver
 {
     private readonly MediaFormats _formats;
     private readonly CheckReport _report;
+    private readonly TimeProvider? _clock;
+    private bool _tailLost;
     private ExtentAllocator _space = new();
 
     private FileSystemCheck(MediaFormats formats, Action<string>? phase, TimeProvider? clock)
     {
         _formats = formats;
-        _report = new(phase, clock);
+        _report = new(phase);
+        _clock = clock;
     }
 
     /// <summary>Checks the file system of <paramref name="pool"/>. Each phase is told to <paramref name="phase"/> when it
@@ -49,7 +52,7 @@ public sealed class FileSystemCheck : IReplayObserver
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
-    /// too. <paramref name="clock"/>: of waits for a master that may live; null: the system's.</summary>
+    /// too. <paramref name="clock"/>: measures how long something has looked damaged; null: a monotonic one.</summary>
     public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null, TimeProvider? clock = null)
     {
         FileSystemCheck check = new(formats, phase, clock);
@@ -128,7 +131,7 @@ public sealed class FileSystemCheck : IReplayObserver
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, this);
         // Before the log: a living mount writes its line from records that are in memory already.
         List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
-        LogCheck log = pool.Format.OpenCheck(pool);
+        LogCheck log = pool.Format.OpenCheck(pool, _clock);
         bool logIsBad = log.CheckStructures(_report);
         _report.Begin("records");
         bool complete = false;
@@ -167,13 +170,19 @@ public sealed class FileSystemCheck : IReplayObserver
     {
         while (true)
         {
-            switch (reader.Poll(out LogBlock block))
+            switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
                     state.ApplyFrames(block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
                     return true;
+                case PollVerdict.TailLost:
+                    _tailLost = true;
+                    // Else the check of the log has seen what lies behind it, and says so.
+                    if (!reader.TailMayBeRight)
+                        Add("tail-lost", state.Position.ToString(), reader.TailDamage);
+                    return false;
                 default:
                     Add("unsettled", state.Position.ToString(), "a master has claimed a term that is not active: the log cannot be read to its end");
                     return false;
@@ -252,8 +261,8 @@ public sealed class FileSystemCheck : IReplayObserver
             else if (line.Generation != pool.Primary.Generation && line.ReplayedSequence.Value != 0)
                 Add("host-position", where, $"mount {line.Mount} is in generation {line.Generation}", FindingSeverity.Warning);
             // What lies behind an end that was not reached is not known to be lost.
-            else if (HostHistory.Contradicts(line, state) && (complete || line.ReplayedSequence.Value <= state.Position.Sequence.Value))
-                Add("host-history", where, HostHistory.Explain(line, state));
+            else if (HostHistory.Contradicts(line, state) && (complete || _tailLost || line.ReplayedSequence.Value <= state.Position.Sequence.Value))
+                Add("host-history", where, HostHistory.Explain(line, state) + (_tailLost ? "; the start of a master may bring them back" : ""));
         }
     }
 }

@@ -37,12 +37,8 @@ public sealed record Repair(string Code, DaxDevice Device, long Offset, byte[] B
 
 /// <summary>Collects what a check finds. One thread.</summary>
 /// <param name="phase">Is told each phase when it begins; null: nobody is.</param>
-/// <param name="clock">Clock of waits for a master that may live; null: the system's.</param>
-public sealed class CheckReport(Action<string>? phase = null, TimeProvider? clock = null)
+public sealed class CheckReport(Action<string>? phase = null)
 {
-    /// <summary>Clock of waits.</summary>
-    public TimeProvider Clock { get; } = clock ?? TimeProvider.System;
-
     /// <summary>Findings so far.</summary>
     public List<Finding> Findings { get; } = [];
 

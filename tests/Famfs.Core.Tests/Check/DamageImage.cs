@@ -94,8 +94,12 @@ internal sealed class DamageImage
     public static string Replay(ILogReader reader, ReplayState state)
     {
         PollVerdict verdict;
-        while ((verdict = reader.Poll(out LogBlock block)) == PollVerdict.Records)
-            state.ApplyFrames(block.Frames.Span);
+        while ((verdict = reader.Poll(out LogBlock block)) is PollVerdict.Records or PollVerdict.LookAgain)
+        {
+            if (verdict == PollVerdict.Records)
+                state.ApplyFrames(block.Frames.Span);
+        }
+
         return verdict == PollVerdict.UpToDate ? $"{state.Position.Sequence} {state.Position.Term} {state.Tree.DirectoryCount}" : throw new FamfsException(ErrorReason.NotMaster, $"{verdict}");
     }
 

@@ -20,7 +20,7 @@ namespace Famfs.Core.Tests.Check;
 public sealed class DamageWalkTests(ITestOutputHelper output)
 {
     /// <summary>Of how many cases a run takes one (chosen: all images together take less than a minute).</summary>
-    private const int DefaultShare = 499;
+    private const int DefaultShare = 797;
 
     private const int Line = DaxDevice.LineBytes;
     private const int MostFrameLines = 900;
@@ -35,14 +35,15 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(40)]
-    public void No_damaged_line_loses_anything_silently(int segments)
+    [InlineData(1, true)]
+    [InlineData(2, true)]
+    [InlineData(2, false)]
+    [InlineData(40, true)]
+    public void No_damaged_line_loses_anything_silently(int segments, bool withLine)
     {
         int share = int.Parse(Environment.GetEnvironmentVariable("FAMFS_DAMAGE_SHARE") ?? $"{DefaultShare}", System.Globalization.CultureInfo.InvariantCulture);
         int seed = int.Parse(Environment.GetEnvironmentVariable("FAMFS_DAMAGE_SEED") ?? "1", System.Globalization.CultureInfo.InvariantCulture);
-        DamageImage image = new(segments);
+        DamageImage image = new(segments, withLine);
         string sound = ReadBack(image)!;
         Assert.Empty(Check(image).Findings);
         Dictionary<string, int> counts = new() { ["detected"] = 0, ["healed"] = 0, ["harmless"] = 0, ["silent loss"] = 0 };
@@ -160,7 +161,7 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
         return read == sound && started == sound ? "harmless" : read is null || read == sound ? "detected" : "silent loss";
     }
 
-    private static CheckResult Check(DamageImage image) => FileSystemCheck.Run([image.Attach()], TestFormats.All, clock: new HastyClock());
+    private static CheckResult Check(DamageImage image) => FileSystemCheck.Run([image.Attach()], TestFormats.All, clock: new HastyClock(2000));
 
     private static string? ReadBack(DamageImage image)
     {
@@ -168,7 +169,7 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
         {
             using DevicePool pool = image.OpenPool("c");
             using ReplayState state = image.NewState();
-            return DamageImage.Replay(new LogReader(pool), state);
+            return DamageImage.Replay(new LogReader(pool, clock: new HastyClock(2000)), state);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException)
         {
@@ -183,7 +184,7 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
         try
         {
             using DevicePool pool = image.OpenPool("s");
-            Mastership mastership = Mastership.Claim(pool, 0, LogBench.HostA, Guid.NewGuid());
+            Mastership mastership = Mastership.Claim(pool, 0, LogBench.HostA, Guid.NewGuid(), new HastyClock(2000));
             List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
             using ReplayState state = image.NewState();
             string replayed = DamageImage.Replay(mastership.Reader, state);

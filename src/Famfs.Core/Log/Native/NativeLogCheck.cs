@@ -6,16 +6,13 @@ namespace Famfs.Core.Log.Native;
 /// <summary>Checks superblocks, anchors, segment headers and what lies behind the tail of the native format.</summary>
 internal sealed class NativeLogCheck : LogCheck
 {
-    /// <summary>How long a heartbeat is watched before a master counts as dead (chosen: ten times its interval).</summary>
-    private static readonly TimeSpan s_watch = TimeSpan.FromSeconds(1);
-
     private readonly DevicePool _pool;
     private readonly LogReader _log;
     private readonly AnchorArea _anchors;
 
     /// <summary>Checks the file system of <paramref name="pool"/>.</summary>
-    public NativeLogCheck(DevicePool pool)
-        : this(pool, new(pool))
+    public NativeLogCheck(DevicePool pool, TimeProvider? clock)
+        : this(pool, new LogReader(pool, clock: clock))
     {
     }
 
@@ -37,9 +34,7 @@ internal sealed class NativeLogCheck : LogCheck
             SlotState state = _anchors.ReadSlot(slot);
             newest = state.Active is { } active && (newest is null || active.Term > newest.Term) ? active : newest;
             if (state.Unreadable)
-                report.Add("anchor", $"anchor slot {slot}", "is damaged and may hide a newer master: nobody may become master, hosts wait");
-            else if (state.Active is not null && (state.Claim is null || state.Claim.Value.Term < state.Active.Term))
-                report.Add("anchor-claim", $"anchor slot {slot}", $"term {state.Active.Term} is active, and its claim is gone");
+                report.Add("anchor", $"anchor slot {slot}", $"{state.Damage}: nobody may become master, hosts wait");
         }
         report.Begin("log segments");
         if (newest is not null)
@@ -50,15 +45,11 @@ internal sealed class NativeLogCheck : LogCheck
     /// <inheritdoc/>
     public override void CheckEntries(CheckReport report)
     {
-        if (!_log.CaughtUp || _log.Anchor is not { } anchor)
+        // The reader has looked at them for a second, and at the tail, which a master that lives stores in that time.
+        if (_log.CaughtUp || !_log.TailMayBeRight || _log.Anchor is not { } anchor)
             return;
         SegmentRef last = _log.Chain[^1];
-        if (_log.Offset < last.AbsoluteStart)
-            return;
-        ulong heartbeat = _anchors.ReadHeartbeat(anchor.Term.Slot);
         FrameRun behind = FrameRun.Follow(_pool, _log.Position.FileSystem, _log.Position.Generation, last, _log.Offset, last.AbsoluteEnd, anchor.Term);
-        if (behind.Count == 0 || behind.First != _log.Position.Sequence.Next || IsWritten(anchor, heartbeat, report.Clock))
-            return;
         long bytes = behind.End - _log.Offset;
         report.Add("unpublished", $"anchor slot {anchor.Term.Slot}",
             bytes > MediaLayout.MaxBatchBytes
@@ -108,20 +99,6 @@ internal sealed class NativeLogCheck : LogCheck
             report.Add("superblock", device.Path, causes[0]);
         }
         return true;
-    }
-
-    /// <summary>True when somebody goes on with the log: the frames that were seen are not the last word.</summary>
-    private bool IsWritten(ActiveAnchor anchor, ulong heartbeat, TimeProvider clock)
-    {
-        long start = clock.GetTimestamp();
-        while (true)
-        {
-            if (_anchors.ReadTail(anchor) != _log.Offset || _anchors.ReadHighestClaim() > anchor.Term || _anchors.ReadHeartbeat(anchor.Term.Slot) != heartbeat)
-                return true;
-            if (clock.GetElapsedTime(start) >= s_watch)
-                return false;
-            Thread.Sleep(1);
-        }
     }
 
     private static bool IsPrimaryOf(DaxDevice device, Guid fileSystem) =>
