@@ -124,6 +124,7 @@ internal static class MasterProcess
             MasterId = recovered.Claim.Master.ToByteString(),
             Address = address,
             Version = version,
+            AdoptedFrom = recovered.Claim.AdoptedFrom?.Value ?? 0,
         });
         int exit = 0;
         // A deposed or broken engine takes the process with it: the memory is the truth, this is only its writer.

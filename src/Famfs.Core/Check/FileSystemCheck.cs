@@ -165,13 +165,19 @@ public sealed class FileSystemCheck : IReplayObserver
     {
         while (true)
         {
-            switch (reader.Poll(out LogBlock block))
+            switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
                     state.ApplyFrames(block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
                     return true;
+                case PollVerdict.TailLost:
+                    if (reader.TailMayBeRight)
+                        Add("unpublished", state.Position.ToString(), "whole records lie behind the tail: their master ended before it published them; start a master", FindingSeverity.Warning);
+                    else
+                        Add("tail-lost", state.Position.ToString(), reader.TailDamage);
+                    return false;
                 default:
                     Add("unsettled", state.Position.ToString(), "a master has claimed a term that is not active: the log cannot be read to its end");
                     return false;

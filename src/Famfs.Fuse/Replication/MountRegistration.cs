@@ -77,7 +77,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             while ((verdict = replica.PollMemory()) == PollVerdict.Records)
             {
             }
-            _open = verdict == PollVerdict.UpToDate;
+            _open = verdict is PollVerdict.UpToDate or PollVerdict.TailLost;
         }
         if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
             Write(_line with { Counter = _line.Counter + 1 });

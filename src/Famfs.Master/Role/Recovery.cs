@@ -48,13 +48,15 @@ internal static class Recovery
         while (true)
         {
             index.Add(reader.Position, reader.Offset);
-            switch (reader.Poll(out LogBlock block))
+            switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
                     state.ApplyFrames(block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
                     return;
+                case PollVerdict.TailLost:
+                    throw new FamfsException(ErrorReason.MediaCorrupt, reader.TailDamage);
                 case PollVerdict.TakeoverPending:
                     throw new FamfsException(ErrorReason.NotMaster, "another master is taking over at this moment");
                 default:
@@ -68,7 +70,8 @@ internal static class Recovery
     {
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), MasterState.RandomKey(random));
         PollVerdict verdict;
-        while ((verdict = reader.Poll(out LogBlock block)) == PollVerdict.Records)
+        // A tail that is lost hides the rest from everybody but a claimant, which is what this one wants to be.
+        while ((verdict = reader.PollSettled(out LogBlock block)) == PollVerdict.Records)
             state.ApplyFrames(block.Frames.Span);
         return new(verdict == PollVerdict.UpToDate, state.MasterSlots, state.LastTermStarted, state.TermHasEnded);
     }

@@ -163,7 +163,12 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
                 throw new FamfsException(ErrorReason.StaleGeneration, $"position {sent} is not in this master's history");
             if (verdict == PollVerdict.TakeoverPending)
                 throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
-            if (verdict == PollVerdict.UpToDate)
+            if (verdict == PollVerdict.LookAgain)
+            {
+                await Task.Delay(LogPolling.LookAgainInterval).ConfigureAwait(false);
+                continue;
+            }
+            if (verdict is PollVerdict.UpToDate or PollVerdict.TailLost)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends before {Published}");
             int skip = SkipUpTo(block, sent);
             if (skip == block.Frames.Length)

@@ -15,9 +15,7 @@ internal sealed class NativeLogCheck(DevicePool pool) : LogCheck(new LogReader(p
         {
             SlotState state = anchors.ReadSlot(slot);
             if (state.Unreadable)
-                report.Add("anchor", $"anchor slot {slot}", "is damaged and may hide a newer master: nobody may become master, hosts wait");
-            else if (state.Active is not null && (state.Claim is null || state.Claim.Value.Term < state.Active.Term))
-                report.Add("anchor-claim", $"anchor slot {slot}", $"term {state.Active.Term} is active, and its claim is gone");
+                report.Add("anchor", $"anchor slot {slot}", $"{state.Damage}: nobody may become master, hosts wait");
         }
         return false;
     }
