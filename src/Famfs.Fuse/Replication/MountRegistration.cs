@@ -68,6 +68,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
                 Boot = host.Boot,
                 Mount = mount,
             });
+            // Into the other copy too: a damaged line must not leave what a former mount of this entry said.
+            Write(_line! with { Counter = _line!.Counter + 1 });
         }
         if (!_open)
         {

@@ -43,6 +43,20 @@ public sealed class OneDamagedLineTests
         Assert.Throws<FamfsException>(master.Writer.Check);
     }
 
+    /// <summary>With its claim another one may be gone that came later: a claimant reads no further, and adopts nothing.</summary>
+    [Fact]
+    public void A_claimant_whose_own_claim_is_gone_reads_no_further()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        bench.StartFirst().PublishValues(3);
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(LogBench.SlotOffset(1), new byte[2 * LineBytes]);
+        FamfsException ended = Assert.Throws<FamfsException>(() => claim.Reader.Poll(out _));
+        Assert.Equal(ErrorReason.NotMaster, ended.Reason);
+        Assert.Null(claim.Reader.AdoptedFrom);
+    }
+
     /// <summary>Whatever becomes of one line of claims or active copies, everybody goes on with the whole history.</summary>
     [Theory]
     [MemberData(nameof(Kinds))]
