@@ -90,6 +90,7 @@ public sealed class RecentRequestsTests
             Guid newest = Guid.CreateVersion7(_clock.Now + RecentRequests.MaxAhead);
             Assert.False(window.TryFind(newest, 1, out _));
             window.Add(Trace(newest, 1, i));
+            _clock.Now += TimeSpan.FromMilliseconds(1);
         }
         _clock.Now += RecentRequests.MaxAhead + TimeSpan.FromMilliseconds(1);
         Assert.False(window.TryFind(NewId(), 1, out _));
