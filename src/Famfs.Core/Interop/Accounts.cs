@@ -1,0 +1,42 @@
+using System.Globalization;
+
+namespace Famfs.Core.Interop;
+
+/// <summary>Users and groups by name, as the C library finds them.</summary>
+public static unsafe class Accounts
+{
+    // struct passwd: name, password, uid, gid. struct group: name, password, gid. The same in glibc and musl.
+    private const int IdOffset = 16;
+    private const int PrimaryGroupOffset = 20;
+
+    private static readonly Lock s_guard = new();
+
+    /// <summary>A user's number and first group, by name or number; a number of no known user has no group. Null when there is
+    /// none of that name.</summary>
+    public static (uint Uid, uint? Gid)? FindUser(string name)
+    {
+        // The C library keeps the answer in one place.
+        lock (s_guard)
+        {
+            byte* found = LibcMap.getpwnam(name);
+            if (found != null)
+                return (*(uint*)(found + IdOffset), *(uint*)(found + PrimaryGroupOffset));
+        }
+        return TryNumber(name, out uint uid) ? (uid, null) : null;
+    }
+
+    /// <summary>A group's number, by name or number. Null when there is none of that name.</summary>
+    public static uint? FindGroup(string name)
+    {
+        lock (s_guard)
+        {
+            byte* found = LibcMap.getgrnam(name);
+            if (found != null)
+                return *(uint*)(found + IdOffset);
+        }
+        return TryNumber(name, out uint gid) ? gid : null;
+    }
+
+    private static bool TryNumber(string text, out uint number) =>
+        uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number) && number != uint.MaxValue;
+}
