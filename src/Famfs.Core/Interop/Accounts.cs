@@ -9,17 +9,21 @@ public static unsafe class Accounts
     private const int IdOffset = 16;
     private const int PrimaryGroupOffset = 20;
 
-    private static readonly Lock s_guard = new();
+    /// <summary>Room for struct passwd or group, 48 and 32 bytes. Chosen with slack.</summary>
+    private const int EntryBytes = 128;
+
+    /// <summary>Room for the strings of an entry; a group's are its members. Chosen: tens of thousands of them.</summary>
+    private const int TextBytes = 1 << 20;
 
     /// <summary>A user's number and first group, by name or number; a number of no known user has no group. Null when there is
     /// none of that name.</summary>
     public static (uint Uid, uint? Gid)? FindUser(string name)
     {
-        // The C library keeps the answer in one place.
-        lock (s_guard)
+        byte* entry = stackalloc byte[EntryBytes];
+        byte* found = null;
+        fixed (byte* text = new byte[TextBytes])
         {
-            byte* found = LibcMap.getpwnam(name);
-            if (found != null)
+            if (LibcMap.getpwnam_r(name, entry, text, TextBytes, &found) == 0 && found != null)
                 return (*(uint*)(found + IdOffset), *(uint*)(found + PrimaryGroupOffset));
         }
         return TryNumber(name, out uint uid) ? (uid, null) : null;
@@ -28,10 +32,11 @@ public static unsafe class Accounts
     /// <summary>A group's number, by name or number. Null when there is none of that name.</summary>
     public static uint? FindGroup(string name)
     {
-        lock (s_guard)
+        byte* entry = stackalloc byte[EntryBytes];
+        byte* found = null;
+        fixed (byte* text = new byte[TextBytes])
         {
-            byte* found = LibcMap.getgrnam(name);
-            if (found != null)
+            if (LibcMap.getgrnam_r(name, entry, text, TextBytes, &found) == 0 && found != null)
                 return *(uint*)(found + IdOffset);
         }
         return TryNumber(name, out uint gid) ? gid : null;

@@ -46,10 +46,10 @@ internal static unsafe partial class LibcMap
     public static partial nint listxattr(string path, byte* list, nuint size);
 
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
-    public static partial byte* getpwnam(string name);
+    public static partial int getpwnam_r(string name, byte* entry, byte* buffer, nuint size, byte** result);
 
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
-    public static partial byte* getgrnam(string name);
+    public static partial int getgrnam_r(string name, byte* entry, byte* buffer, nuint size, byte** result);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int umount2(string target, int flags);
