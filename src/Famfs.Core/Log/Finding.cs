@@ -42,6 +42,9 @@ public sealed class CheckReport(Action<string>? phase = null)
     /// <summary>Findings so far.</summary>
     public List<Finding> Findings { get; } = [];
 
+    /// <summary>Code of records that are whole, and that the end of the log which is told does not cover.</summary>
+    public const string UnpublishedCode = "unpublished";
+
     /// <summary>What can be made good of them.</summary>
     public List<Repair> Repairs { get; } = [];
 

@@ -9,7 +9,7 @@ using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Core.Tests.Log;
 using Famfs.TestSupport;
-using Famfs.TestSupport.Dax;
+using Famfs.TestSupport.Damage;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Google.Protobuf;
@@ -18,75 +18,29 @@ using Xunit;
 namespace Famfs.Core.Tests.Check;
 
 /// <summary>
-/// Walks the table of docs/safety.md: each line of each structure, flipped, zeroed, set to ones, stale, its neighbour. After each a
-/// check, a reader and the start of a master in each slot say what they find; a master that starts publishes a record. What nobody
-/// says must not be lost. A run takes a share of all cases by seed; FAMFS_DAMAGE_SHARE=1 takes every one, as `make test-damage`
-/// does.
+/// Walks the native rows of the table of docs/safety.md. After each damage a check, a reader and the start of a master in each slot
+/// say what they find; a master that starts publishes a record, and all is read again.
 /// </summary>
 public sealed class DamageWalkTests(ITestOutputHelper output)
 {
-    /// <summary>Of how many cases a run takes one (chosen: all images together take some seconds).</summary>
-    private const int DefaultShare = 97;
-
-    private const int Line = DaxDevice.LineBytes;
-
     /// <summary>Lines of frames in each image: more than 300 frames.</summary>
     private const int MostFrameLines = 900;
-
-    public enum Damage
-    {
-        Flip,
-        Zeros,
-        Ones,
-        Stale,
-        Neighbour,
-    }
 
     [Theory]
     [InlineData(1, true)]
     [InlineData(2, true)]
     [InlineData(2, false)]
     [InlineData(40, true)]
-    public void No_damaged_line_loses_anything_silently(int segments, bool withLine)
-    {
-        int share = FromEnvironment("FAMFS_DAMAGE_SHARE", DefaultShare);
-        int seed = FromEnvironment("FAMFS_DAMAGE_SEED", 1);
-        Walk walk = new(new(segments, withLine));
-        SortedDictionary<string, int> counts = new(StringComparer.Ordinal);
-        List<string> losses = [];
-        Random random = new(seed);
-        int at = random.Next(share);
-        int cases = 0;
-        foreach (Case one in walk.Cases(random))
-        {
-            if (cases++ % share != at || !walk.Damage(one))
-                continue;
-            string verdict = walk.Judge(one, out string why);
-            counts[verdict] = counts.GetValueOrDefault(verdict) + 1;
-            string row = $"{one.Structure}: {verdict}";
-            counts[row] = counts.GetValueOrDefault(row) + 1;
-            if (verdict == "silent loss")
-                losses.Add($"{one.Structure} at {one.Offset:x} {one.Damage} bit {one.Bit}: {why}");
-        }
-        foreach ((string row, int count) in counts.Where(c => c.Key.Contains(':')))
-            output.WriteLine($"  {row} {count}");
-        string[] verdicts = ["detected", "healed", "harmless", "silent loss"];
-        output.WriteLine($"{segments} segment(s), {(withLine ? "with" : "without")} a mount, seed {seed}, one of {share}: {string.Join(", ", verdicts.Select(v => $"{counts.GetValueOrDefault(v)} {v}"))}");
-        Assert.NotEmpty(counts);
-        Assert.True(losses.Count == 0, $"FAMFS_DAMAGE_SEED={seed} FAMFS_DAMAGE_SHARE={share}: {losses.Count} silent losses, first: {string.Join("; ", losses.Take(10))}");
-    }
-
-    private static int FromEnvironment(string name, int otherwise) =>
-        Environment.GetEnvironmentVariable(name) is { Length: > 0 } given ? int.Parse(given, CultureInfo.InvariantCulture) : otherwise;
-
-    /// <summary>One line, damaged in one way. <paramref name="Bit"/>: which is flipped.</summary>
-    private readonly record struct Case(string Structure, long Offset, Damage Damage, int Bit);
+    public void No_damaged_line_loses_anything_silently(int segments, bool withLine) =>
+        new Walk(new(segments, withLine)).Run($"{segments} segment(s) {(withLine ? "with" : "without")} a mount", output);
 
     /// <summary>An image, and what is sound in it.</summary>
-    private sealed class Walk
+    private sealed class Walk : DamageWalk
     {
+        /// <summary>What somebody says who goes on with something else than what is sound.</summary>
+        private const string Shorter = "another history, without a word";
+
         private readonly DamageImage _image;
-        private readonly PlainMemory _memory;
         private readonly int[] _slots;
         private readonly SegmentRef[] _chain;
         private readonly long _tail;
@@ -94,9 +48,9 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
         private readonly HashSet<int> _holders;
 
         public Walk(DamageImage image)
+            : base(image.Whole, image.Earlier)
         {
             _image = image;
-            _memory = new(image.Whole);
             _slots = image.Master.Mastership.Term.Slot == 0 ? [0] : [0, 1];
             _tail = image.Master.Writer.Tail;
             Assert.Empty(Check().Findings);
@@ -108,11 +62,11 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
             _holders = [.. Holders()];
         }
 
-        public IEnumerable<Case> Cases(Random random)
+        protected override IEnumerable<DamageCase> Cases(Random random)
         {
             foreach (long start in new[] { 0L, MediaLayout.SuperblockCopyOffset })
             {
-                foreach (Case one in Lines("superblock", start, MediaLayout.SuperblockBytes, allBits: false, random))
+                foreach (DamageCase one in Lines("superblock", start, MediaLayout.SuperblockBytes, allBits: false, random))
                     yield return one;
             }
             foreach (int slot in _slots)
@@ -124,58 +78,28 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
                         ("unused line", 2048 + 2 * ActiveAnchor.Size, (int)MediaLayout.AnchorStride - 2048 - 2 * ActiveAnchor.Size, false),
                     })
                 {
-                    foreach (Case one in Lines(structure, LogBench.SlotOffset(slot) + start, length, allBits, random))
+                    foreach (DamageCase one in Lines(structure, LogBench.SlotOffset(slot) + start, length, allBits, random))
                         yield return one;
                 }
             }
-            foreach (Case one in Lines("unused slot", LogBench.SlotOffset(7), MediaLayout.AnchorStride, allBits: false, random))
+            foreach (DamageCase one in Lines("unused slot", LogBench.SlotOffset(7), MediaLayout.AnchorStride, allBits: false, random))
                 yield return one;
-            foreach (Case one in Lines("host line", MediaLayout.HostTableOffset, 2 * MediaLayout.HostEntryBytes, allBits: true, random))
+            foreach (DamageCase one in Lines("host line", MediaLayout.HostTableOffset, 2 * MediaLayout.HostEntryBytes, allBits: true, random))
                 yield return one;
             long left = MostFrameLines * Line;
             foreach (SegmentRef segment in _chain)
             {
-                foreach (Case one in Lines("segment header", segment.Offset, MediaLayout.SegmentHeaderBytes, allBits: false, random))
+                foreach (DamageCase one in Lines("segment header", segment.Offset, MediaLayout.SegmentHeaderBytes, allBits: false, random))
                     yield return one;
                 long bytes = segment.SealedBytes == SegmentRef.Open ? _tail - segment.AbsoluteStart : segment.SealedBytes;
                 bytes = Math.Min((bytes + Line - 1) / Line * Line, left);
                 left -= bytes;
-                foreach (Case one in Lines("record", segment.Offset + MediaLayout.SegmentHeaderBytes, bytes, allBits: false, random))
+                foreach (DamageCase one in Lines("record", segment.Offset + MediaLayout.SegmentHeaderBytes, bytes, allBits: false, random))
                     yield return one;
             }
         }
 
-        /// <summary>Makes the memory sound but for this line. False: the line is the same afterwards.</summary>
-        public bool Damage(Case one)
-        {
-            ReadOnlySpan<byte> before = _image.Whole.AsSpan((int)one.Offset, Line);
-            Span<byte> line = stackalloc byte[Line];
-            switch (one.Damage)
-            {
-                case DamageWalkTests.Damage.Flip:
-                    before.CopyTo(line);
-                    line[one.Bit / 8] ^= (byte)(1 << (one.Bit % 8));
-                    break;
-                case DamageWalkTests.Damage.Ones:
-                    line.Fill(0xFF);
-                    break;
-                case DamageWalkTests.Damage.Stale:
-                    _image.Earlier.AsSpan((int)one.Offset, Line).CopyTo(line);
-                    break;
-                case DamageWalkTests.Damage.Neighbour:
-                    _image.Whole.AsSpan((int)one.Offset + Line, Line).CopyTo(line);
-                    break;
-                default:
-                    line.Clear();
-                    break;
-            }
-            _memory.Restore();
-            using DaxDevice device = _memory.Attach();
-            device.Write(one.Offset, line);
-            return !line.SequenceEqual(before);
-        }
-
-        public string Judge(Case one, out string why)
+        protected override DamageVerdict Judge(DamageCase one, out string why)
         {
             CheckResult check = Check();
             string read = Read();
@@ -192,17 +116,14 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
                 all.Append(CultureInfo.InvariantCulture, $"; start of slot {slot} {started}");
             }
             why = all.ToString();
-            return lost ? "silent loss" : refused ? "detected" : check.Findings.Count > 0 ? "healed" : "harmless";
+            return lost ? DamageVerdict.SilentLoss : refused ? DamageVerdict.Detected : check.Findings.Count > 0 ? DamageVerdict.Healed : DamageVerdict.Harmless;
         }
 
-        /// <summary>What somebody says who goes on with something else than what is sound.</summary>
-        private const string Shorter = "another history, without a word";
-
-        private DevicePool OpenPool() => TestFormats.All.Open([_memory.Attach()]);
+        private DevicePool OpenPool() => TestFormats.All.Open([Memory.Attach()]);
 
         private CheckResult Check()
         {
-            using DaxDevice device = _memory.Attach();
+            using DaxDevice device = Memory.Attach();
             return FileSystemCheck.Run([device], TestFormats.All, clock: new HastyClock(2000));
         }
 
@@ -291,19 +212,6 @@ public sealed class DamageWalkTests(ITestOutputHelper output)
                 }
             }
             return verdict == PollVerdict.UpToDate ? digests : throw new FamfsException(ErrorReason.NotMaster, $"{verdict}");
-        }
-
-        private static IEnumerable<Case> Lines(string structure, long start, long length, bool allBits, Random random)
-        {
-            for (long offset = start; offset < start + length; offset += Line)
-            {
-                foreach (Damage damage in new[] { DamageWalkTests.Damage.Zeros, DamageWalkTests.Damage.Ones, DamageWalkTests.Damage.Stale, DamageWalkTests.Damage.Neighbour })
-                    yield return new(structure, offset, damage, 0);
-                if (!allBits)
-                    yield return new(structure, offset, DamageWalkTests.Damage.Flip, random.Next(Line * 8));
-                for (int bit = 0; allBits && bit < Line * 8; bit++)
-                    yield return new(structure, offset, DamageWalkTests.Damage.Flip, bit);
-            }
         }
     }
 }

@@ -51,7 +51,7 @@ internal sealed class NativeLogCheck : LogCheck
         SegmentRef last = _log.Chain[^1];
         FrameRun behind = FrameRun.Follow(_pool, _log.Position.FileSystem, _log.Position.Generation, last, _log.Offset, last.AbsoluteEnd, anchor.Term);
         long bytes = behind.End - _log.Offset;
-        report.Add("unpublished", $"anchor slot {anchor.Term.Slot}",
+        report.Add(CheckReport.UnpublishedCode, $"anchor slot {anchor.Term.Slot}",
             bytes > MediaLayout.MaxBatchBytes
                 ? $"{behind.Count} whole record(s) of term {anchor.Term}, {bytes} bytes, are behind the tail, more than one batch: the tail is stale"
                 : $"{behind.Count} whole record(s) of term {anchor.Term} are behind the tail: their master died before it published them, or the tail is stale; start a master",
