@@ -61,6 +61,26 @@ public sealed class LineDamageTests
         Assert.Equal(2 * Files, after.Files);
     }
 
+    /// <summary>Nobody but a repair may say where such a log ends: below the tail everything was acknowledged.</summary>
+    [Fact]
+    public async Task A_tail_word_that_is_too_high_stops_a_start_until_it_is_repaired_and_no_file_is_lost()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 8L << 30);
+        (ServerProcess master, string address) = cluster.StartMaster("a");
+        await CreateAsync(address, "f");
+        master.Signal("KILL");
+        master.AwaitExit();
+        WriteTail(cluster, ReadTail(cluster) + 8192);
+        Assert.Contains("log-end", cluster.Check().Findings.Select(f => f.Code));
+        Assert.Contains("checksum is wrong", RunRefused(cluster), StringComparison.Ordinal);
+        (int exit, string output) = cluster.TryFamfs(["check", "--repair", "--host-state", cluster.StateOf("a"), .. cluster.Devices]);
+        Assert.True(exit == 1, $"{exit}: {output}");
+        Assert.Contains("repaired log-end", output, StringComparison.Ordinal);
+        string there = cluster.StartMaster("a").Address;
+        Assert.Equal(Files, await CountAsync(there));
+        await CreateAsync(there, "g");
+    }
+
     [Fact]
     public async Task A_flipped_bit_of_an_active_copy_of_a_slots_first_term_loses_no_file()
     {

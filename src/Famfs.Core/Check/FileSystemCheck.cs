@@ -171,7 +171,7 @@ public sealed class FileSystemCheck : IReplayObserver
             Format = format,
             Repairs = _report.Repairs,
             // Without terms there is nobody to take over from.
-            TailFinding = format?.Limits.HasTerms == true ? _report.Findings.Select(f => f.Code).FirstOrDefault(c => c is TailLostCode or CheckReport.UnpublishedCode) : null,
+            TailFinding = format?.Limits.HasTerms == true ? _report.Findings.Select(f => f.Code).FirstOrDefault(c => c is TailLostCode or CheckReport.UnpublishedCode or CheckReport.LogEndCode) : null,
         };
 
     private void Add(string code, string where, string what, FindingSeverity severity = FindingSeverity.Error) => _report.Add(code, where, what, severity);

@@ -8,7 +8,8 @@ namespace Famfs.Core.Check;
 
 /// <summary>
 /// Makes the end of a log good that nobody publishes: by a take-over, as a master makes it (SAFETY S2, S26). It claims in this
-/// host's own slot, adopts whole records behind the tail, becomes active and ends its term. So it stores to no line of another
+/// host's own slot, adopts whole records behind the tail, becomes active and ends its term. A tail that is too high ends where the last whole record does, if nothing
+/// whole follows. So it stores to no line of another
 /// slot, whose host may start a master at any moment.
 /// </summary>
 public static class TailRepair
@@ -24,6 +25,7 @@ public static class TailRepair
         {
             Host = host,
             SystemUuidFile = "",
+            EndsAtDamage = true,
             Clock = clock,
             Survey = reader => Survey(pool, reader),
         }, cancel).ConfigureAwait(false);
@@ -59,7 +61,15 @@ public static class TailRepair
     private static LogSurvey Survey(DevicePool pool, ILogReader reader)
     {
         using ReplayState state = NewState(pool);
-        bool reachedEnd = Replay(reader, state) == PollVerdict.UpToDate;
+        bool reachedEnd = false;
+        try
+        {
+            reachedEnd = Replay(reader, state) == PollVerdict.UpToDate;
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt)
+        {
+            // What comes before the damage names the slots; the claimant judges the damage itself.
+        }
         return new(reachedEnd, state.MasterSlots, state.LastTermStarted, state.TermHasEnded);
     }
 

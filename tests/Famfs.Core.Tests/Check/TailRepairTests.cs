@@ -80,6 +80,56 @@ public sealed class TailRepairTests
         Assert.Equal(before, Read(memory, 0, MediaLayout.HostTableOffset));
     }
 
+    /// <summary>A bit of the offset that makes the tail higher looks like damage below it.</summary>
+    [Fact]
+    public async Task A_tail_that_is_too_high_stops_a_start_and_is_made_good_by_a_repair()
+    {
+        DamageImage image = new(2);
+        PlainMemory memory = new(image.Whole);
+        using (DaxDevice device = memory.Attach())
+            device.WriteWord(LogBench.TailLine(1), device.ReadWord(LogBench.TailLine(1)) + 4096);
+        CheckResult before = Check(memory);
+        Assert.Equal(["log", "log-end"], before.Findings.Select(f => f.Code));
+        Assert.Equal("log-end", before.TailFinding);
+        using (DevicePool pool = Open(memory))
+        {
+            Mastership mastership = Mastership.Claim(pool, 0, LogBench.HostA, Guid.NewGuid(), new HastyClock(2000));
+            using ReplayState state = image.NewState();
+            Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => DamageImage.Replay(mastership.Reader, state)).Reason);
+        }
+
+        LogPosition end = await RepairAsync(memory, LogBench.HostB);
+
+        Assert.Empty(Check(memory).Findings);
+        Assert.Equal(image.Master.Writer.Position.Sequence.Value + 2, end.Sequence.Value);
+    }
+
+    [Fact]
+    public async Task Damage_that_whole_records_follow_is_never_an_end()
+    {
+        DamageImage image = new(2);
+        PlainMemory memory = new(image.Whole);
+        long place;
+        using (DevicePool pool = Open(memory))
+        {
+            LogReader reader = new(pool);
+            using ReplayState state = image.NewState();
+            DamageImage.Replay(reader, state);
+            place = reader.Chain[^1].DeviceOffsetOf(reader.Offset - 400);
+        }
+        using (DaxDevice device = memory.Attach())
+        {
+            byte[] line = new byte[8];
+            device.Read(place, line);
+            line[3] ^= 1;
+            device.Write(place, line);
+        }
+        CheckResult before = Check(memory);
+        Assert.NotEmpty(before.Findings);
+        Assert.Null(before.TailFinding);
+        Assert.Equal(ErrorReason.MediaCorrupt, (await Assert.ThrowsAsync<FamfsException>(() => RepairAsync(memory, LogBench.HostB))).Reason);
+    }
+
     [Fact]
     public async Task A_log_that_a_mount_is_ahead_of_is_not_ended()
     {
