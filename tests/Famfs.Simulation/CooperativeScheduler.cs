@@ -50,15 +50,18 @@ internal sealed record ChaosOptions
 
     /// <summary>One in this many switch points crashes its host.</summary>
     public required int CrashOneIn { get; init; }
+
+    /// <summary>Steps before the processes of a crashed host run again, at most.</summary>
+    public required int LongestBoot { get; init; }
 }
 
 /// <summary>
 /// Runs real code on real threads, one at a time: whoever holds the baton runs until a switch point, where
 /// the seed decides who goes on. So a run is a function of its seed. Switch points are the accesses of
-/// <see cref="FakeSharedMemory"/> and <see cref="Yield"/>. Accesses to quiet offsets are none; the decisive
+/// <see cref="FakeSharedMemory"/> and <see cref="Yield()"/>. Accesses to quiet offsets are none; the decisive
 /// ones, where the protocol's windows begin and end, are paused at more often.
 /// </summary>
-internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, ChaosOptions chaos, Func<long, bool> isQuiet, Func<long, bool> isDecisive) : IDisposable
+internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, ChaosOptions chaos, Func<string, long, bool> isQuiet, Func<long, bool> isDecisive) : IDisposable
 {
     private static readonly TimeSpan s_stuck = TimeSpan.FromMinutes(2);
 
@@ -72,6 +75,9 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     /// <summary>Switch points so far.</summary>
     public long Step { get; private set; }
+
+    /// <summary>Called before every access, with its operation and offset.</summary>
+    public Action<string, long>? BeforeAccess { get; set; }
 
     /// <summary>Times the baton went to another process.</summary>
     public long Switches { get; private set; }
@@ -116,6 +122,13 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     /// <summary>The process has nothing to do.</summary>
     public void Yield() => SwitchPoint(always: true);
 
+    /// <summary>The process has nothing to do for some turns.</summary>
+    public void Yield(int turns)
+    {
+        for (; turns > 0 && !Quiescing; turns--)
+            Yield();
+    }
+
     public void Dispose()
     {
         _allDone.Dispose();
@@ -150,7 +163,8 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     private void OnAccess(string operation, long offset)
     {
-        if (isQuiet(offset) && operation is not (FakeOperation.Fence or FakeOperation.Lock))
+        BeforeAccess?.Invoke(operation, offset);
+        if (isQuiet(operation, offset) && operation is not (FakeOperation.Fence or FakeOperation.Lock))
             return;
         if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && OneIn(chaos.DecisivePauseOneIn))
             Pause(_current!);
@@ -194,6 +208,9 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         {
             memory.Crash(self.Host);
             Crashes++;
+            long boots = Step + _random.Next(chaos.LongestBoot) + 1;
+            foreach (SimulatedProcess process in _processes.Where(p => p.Host == self.Host))
+                process.PausedUntil = Math.Max(process.PausedUntil, boots);
         }
     }
 

@@ -10,22 +10,22 @@ using Famfs.V1;
 
 namespace Famfs.Simulation;
 
-/// <summary>What a run went through, for the sums that are printed.</summary>
-internal readonly record struct SimulationCounts(long Steps, long Switches, int Pauses, int Kills, int Crashes, int Claims, int Terms, int Deposed, int Advances, int Records, int Acknowledged, int Unsettled);
-
 /// <summary>
 /// Promise P1 with the real log code: masters in different slots take over from each other at any moment,
 /// readers tail, processes pause, die and restart between any two accesses to memory, hosts crash and lose
-/// what their caches had not written back.
+/// what their caches had not written back. In most runs one line of memory is damaged at some moment.
 /// <para>Checked all the time: everything that a reader is handed, that a master acknowledges, or that a
 /// master is active behind, is one history (<see cref="SettledHistory"/>); positions never go back; nobody
-/// calls sound memory corrupt. In the end a last master and all readers come to the same history.</para>
+/// acknowledges after a higher claim; a reader that says that there is no more has all that was acknowledged; nobody
+/// calls sound memory corrupt. In the end a last master and all readers come to the same history, or the damage is said.</para>
 /// </summary>
 internal sealed class LogSimulation
 {
     private const int MasterCount = 3;
     private const long SmallSegment = 5 * MediaLayout.SegmentHeaderBytes;
     private const long MemoryBytes = 64L * MediaLayout.UnitBytes;
+
+    private static readonly Guid s_fileSystem = new("5eed5eed-1111-4111-8111-111111111111");
 
     private readonly int _seed;
     private readonly Random _random;
@@ -37,12 +37,31 @@ internal sealed class LogSimulation
     private readonly int _readers;
     private readonly long _steps;
     private readonly int _patience;
+    private readonly int _dawdling;
+
+    // Two masters are processes of one machine, as two hosts: they share a cache, and power.
+    private readonly bool _sharesCache;
+    private readonly LineDamage? _damage;
+    private readonly SimulationCounts _counts = new();
+
+    // Of every slot: the number of claims of all slots when it had claimed last; 0: not yet.
+    private readonly int[] _claimedAt = new int[MasterCount];
+
+    // Of every slot: claims in a row that led to nothing.
+    private readonly int[] _overtaken = new int[MasterCount];
+
+    // A process died in the middle of a claim or an active copy of the slot, which may have torn it.
+    private readonly bool[] _diedWriting = new bool[MasterCount];
+
+    // The slot has had a term that was active.
+    private readonly bool[] _wasActive = new bool[MasterCount];
     private ulong _nextValue;
-    private int _claims;
-    private int _terms;
-    private int _deposed;
-    private int _advances;
-    private int _unsettled;
+
+    // Segments of the history, at most.
+    private int _segments = 2;
+
+    // The highest term whose claim was in memory whole.
+    private Term _highestClaim;
 
     public LogSimulation(int seed)
     {
@@ -50,11 +69,15 @@ internal sealed class LogSimulation
         _random = new(seed);
         bool coherent = _random.Next(4) == 0;
         _readers = _random.Next(2, 4);
-        _steps = _random.Next(8000, 24_000);
+        _steps = _random.Next(10_000, 40_000);
         // Turns that a master waits before it takes over: hardly any, or time for others to serve.
-        _patience = Choose(50, 500, 2000);
+        _patience = Choose(30, 300, 2000, 4000);
+        // Turns between what a claimant has read and its active copy.
+        _dawdling = Choose(0, 0, 30, 300);
+        _sharesCache = _random.Next(3) == 0;
         _memory = new(MemoryBytes, _random.Next(), coherent)
         {
+            LateLines = true,
             AccidentOneIn = Choose(0, 3, 8, 40),
             CacheLines = Choose(64, 1024, 8192),
         };
@@ -67,11 +90,14 @@ internal sealed class LogSimulation
             DecisivePauseOneIn = Choose(0, 5, 20),
             KillOneIn = Choose(0, 1000, 4000),
             CrashOneIn = Choose(0, 1500, 6000),
+            LongestBoot = Choose(20, 2000),
         };
-        // Slots that nobody uses are read at every turn and hold no secrets.
-        long unusedSlots = MediaLayout.AnchorOffset + (long)MasterCount * MediaLayout.AnchorStride;
         _clock = new StepClock(() => _scheduler!.Step);
-        _scheduler = new(_random.Next(), _memory, chaos, offset => offset >= unusedSlots && offset < MediaLayout.HostTableOffset, IsClaimOrTail);
+        _damage = _random.Next(3) == 0 ? null : new(_memory, new(_random.Next()), MasterCount, s_fileSystem, _steps);
+        _scheduler = new(_random.Next(), _memory, chaos, IsQuiet, IsClaimOrTail)
+        {
+            BeforeAccess = Damage,
+        };
     }
 
     /// <summary>Runs to the end; throws on the first violation.</summary>
@@ -83,7 +109,7 @@ internal sealed class LogSimulation
         {
             int own = slot;
             Random random = new(_random.Next());
-            _scheduler.Spawn($"master-{slot}", HostName(slot), process => LiveAsMaster(process, own, random));
+            _scheduler.Spawn($"master-{slot}", MachineOf(slot), process => LiveAsMaster(process, own, random));
         }
         for (int i = 0; i < _readers; i++)
         {
@@ -94,14 +120,46 @@ internal sealed class LogSimulation
             _scheduler.Spawn($"reader-{i}", i == _readers - 1 ? "host-r" : HostName(i), process => LiveAsReader(process, index, random));
         }
         _scheduler.Run(_steps);
-        if (_scheduler.Failure is { } failure)
-            throw new InvalidOperationException($"seed {_seed}: {failure.Message}", failure);
-        Conclude();
-        return new(_scheduler.Step, _scheduler.Switches, _scheduler.Pauses, _scheduler.Kills, _scheduler.Crashes, _claims, _terms, _deposed, _advances, _settled.Records.Count, _settled.Acknowledged, _unsettled);
+        try
+        {
+            if (_scheduler.Failure is { } failure)
+                throw failure;
+            Conclude();
+        }
+        catch (Exception error)
+        {
+            throw new InvalidOperationException($"seed {_seed}{(_damage is { Done: true } ? $" ({_damage})" : "")}: {error.Message}", error);
+        }
+        _counts.Add(Count.Steps, _scheduler.Step);
+        _counts.Add(Count.Switches, _scheduler.Switches);
+        _counts.Add(Count.Pauses, _scheduler.Pauses);
+        _counts.Add(Count.Kills, _scheduler.Kills);
+        _counts.Add(Count.Crashes, _scheduler.Crashes);
+        _counts.Add(Count.Records, _settled.Records.Count);
+        _counts.Add(Count.Acknowledged, _settled.Acknowledged);
+        _counts.Add(Count.Evictions, _memory.Evicted);
+        _counts.Add(Count.LateLines, _memory.LandedLate);
+        _counts.Add(Count.SharedCaches, _sharesCache ? 1 : 0);
+        return _counts;
     }
+
+    /// <summary>Superblocks do not change, slots that nobody uses are read at every turn and hold no secrets, nor does space that
+    /// nobody has stored to.</summary>
+    private bool IsQuiet(string operation, long offset) =>
+        offset < MediaLayout.AnchorOffset
+        || (offset >= MediaLayout.AnchorOffset + (long)MasterCount * MediaLayout.AnchorStride && offset < MediaLayout.HostTableOffset)
+        || (operation is FakeOperation.Load or FakeOperation.Invalidate && _memory.IsUntouched(offset));
 
     private static bool IsClaimOrTail(long offset) =>
         offset >= MediaLayout.AnchorOffset && offset < MediaLayout.HostTableOffset && (offset - MediaLayout.AnchorOffset) % MediaLayout.AnchorStride < 3 * DaxDevice.LineBytes;
+
+    private string MachineOf(int slot) => HostName(_sharesCache && slot == 1 ? 0 : slot);
+
+    private void Damage(string operation, long offset)
+    {
+        if (!_scheduler.Quiescing)
+            _damage?.Pass(_scheduler.Step, operation, offset);
+    }
 
     private static string HostName(int slot) => $"host-{slot}";
 
@@ -111,12 +169,13 @@ internal sealed class LogSimulation
     {
         using (DaxDevice device = _memory.Attach(HostName(0)))
         {
-            NativeFormatter.Format([device], new() { Host = HostId(0), Clock = new FrozenClock(), FileSystem = new("5eed5eed-1111-4111-8111-111111111111"), MaxHosts = 1 });
+            NativeFormatter.Format([device], new() { Host = HostId(0), Clock = new FrozenClock(), FileSystem = s_fileSystem, MaxHosts = 1 });
         }
         using DevicePool pool = OpenPool(HostName(0));
         TestMaster first = TestMaster.Start(pool, 0, HostId(0), HostId(100));
         for (int slot = 1; slot < MasterCount; slot++)
             first.Grant(slot, HostId(slot));
+        _wasActive[0] = true;
         _settled.Rely("setup", first.History.Records);
         _memory.Settle();
     }
@@ -125,8 +184,8 @@ internal sealed class LogSimulation
 
     private void LiveAsMaster(SimulatedProcess process, int slot, Random random)
     {
-        for (int idle = random.Next(_patience); idle > 0; idle--)
-            _scheduler.Yield();
+        // Who was overtaken waits longer, or nobody would ever serve.
+        _scheduler.Yield(random.Next(_patience << Math.Min(_overtaken[slot], 2)));
         FakeDaxDevice device = _memory.Attach(process.Host);
         if (!device.TryLockByte(slot, out IDisposable? held))
             throw new InvalidOperationException($"the lock of slot {slot} is held by nobody who lives");
@@ -134,50 +193,110 @@ internal sealed class LogSimulation
         using DevicePool pool = TestFormats.All.Open([device]);
         try
         {
-            _claims++;
-            Mastership mastership = Mastership.Claim(pool, slot, HostId(slot), new Guid(random.Next(1, int.MaxValue), 1, 0x4111, 0x81, 1, 1, 1, 1, 1, 1, 1), _clock);
+            Guid id = new(random.Next(1, int.MaxValue), 1, 0x4111, 0x81, 1, 1, 1, 1, 1, 1, 1);
+            Mastership mastership = Writing(slot, () => Mastership.Claim(pool, slot, HostId(slot), id, _clock));
+            CountClaim(slot);
+            _highestClaim = new(Math.Max(_highestClaim.Value, mastership.Term.Value));
             int reliedOnAtClaim = _settled.Records.Count;
-            TestMaster master = TestMaster.Activate(mastership, TestMaster.Replay(mastership.Reader, pool));
-            _terms++;
+            LogHistory history = TestMaster.Replay(mastership.Reader, pool);
+            if (random.Next(2) == 0)
+                _scheduler.Yield(random.Next(_dawdling + 1));
+            TestMaster master = Writing(slot, () => TestMaster.Activate(mastership, history));
+            _overtaken[slot] = 0;
+            _wasActive[slot] = true;
+            _counts.Add(Count.Terms);
+            _segments++;
+            _counts.Add(Count.Adoptions, mastership.Reader.AdoptedFrom is null ? 0 : 1);
             // The check behind the anchor has passed: whoever claims from now on finds it. It may have been
             // overtaken since, so it has not always what others rely on by now.
             SettledHistory.RequireWhole($"{process.Name} term {master.Writer.Term}", master.History.Records.Count, reliedOnAtClaim);
             _settled.Rely($"{process.Name} term {master.Writer.Term}", master.History.Records);
-            Serve(process, master, random);
+            Serve(process, slot, master, random);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
-            _deposed++;
+            _overtaken[slot]++;
+            _counts.Add(Count.Depositions);
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && _damage is { Done: true })
+        {
+            // Said, and nothing done: that is all that is asked of somebody who meets damage.
+            _counts.Add(Count.MastersRefused);
+            _scheduler.Yield();
         }
     }
 
-    private void Serve(SimulatedProcess process, TestMaster master, Random random)
+    /// <summary>A slot that claims again, and others have claimed meanwhile, meets what they have made of what it left.</summary>
+    private void CountClaim(int slot)
+    {
+        long claims = _counts.Add(Count.Claims);
+        _counts.Add(Count.RestartsBehindOthers, _claimedAt[slot] > 0 && claims > _claimedAt[slot] + 1 ? 1 : 0);
+        _claimedAt[slot] = (int)claims;
+    }
+
+    /// <summary>Does what writes claims or active copies.</summary>
+    private T Writing<T>(int slot, Func<T> act)
+    {
+        try
+        {
+            return act();
+        }
+        catch (Exception error) when (error is not FamfsException)
+        {
+            _diedWriting[slot] = true;
+            throw;
+        }
+    }
+
+    private void Serve(SimulatedProcess process, int slot, TestMaster master, Random random)
     {
         for (int batches = random.Next(1, 25); batches > 0 && !_scheduler.Quiescing; batches--)
         {
             int known = master.History.Records.Count;
-            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 8000)
+            Term claimed = _highestClaim;
+            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 32_000)
             {
-                master.GoOn(SmallSegment);
-                _advances++;
+                Writing(slot, () => GoOn(master, random));
+                _counts.Add(Count.Advances);
+                _segments++;
             }
             else
             {
-                // Now and then enough to reach over a page, the grain in which a slot's space is given out.
-                int count = random.Next(4) == 0 ? random.Next(40, 120) : random.Next(1, 4);
+                // Now and then enough to reach over pages, the grain in which a slot's space is given out.
+                int count = random.Next(12) == 0 ? random.Next(200, 400) : random.Next(4) == 0 ? random.Next(40, 120) : random.Next(1, 4);
                 ulong[] values = [.. Enumerable.Range(0, count).Select(_ => ++_nextValue)];
                 master.PublishValues(values);
             }
-            // Publish has returned: its caller is answered.
+            // It has returned: its caller is answered.
+            RequireNoClaimAbove(process, master, claimed);
             HistoryRecord[] made = [.. master.History.Records.Skip(known)];
             _settled.Rely($"{process.Name} term {master.Writer.Term}", made);
             foreach (HistoryRecord record in made)
                 _settled.Acknowledge(record.Sequence);
             if (random.Next(5) == 0)
+            {
+                claimed = _highestClaim;
                 master.Writer.Tick((ulong)batches);
-            for (int idle = random.Next(3); idle > 0; idle--)
-                _scheduler.Yield();
+                RequireNoClaimAbove(process, master, claimed);
+            }
+            _scheduler.Yield(random.Next(3));
         }
+    }
+
+    /// <summary>What began after a higher claim was in memory is not acknowledged, whatever line of that claim is lost.</summary>
+    private static void RequireNoClaimAbove(SimulatedProcess process, TestMaster master, Term claimed)
+    {
+        if (claimed > master.Writer.Term)
+            throw new InvalidOperationException($"P1 broken: {process.Name} acknowledges in term {master.Writer.Term} what began after the claim of term {claimed}");
+    }
+
+    private static bool GoOn(TestMaster master, Random random)
+    {
+        if (random.Next(2) == 0 && master.TryGoOnInSpare())
+            return true;
+        bool large = random.Next(5) == 0 && master.History.FreeOffset + 2 * MediaLayout.UnitBytes < MemoryBytes;
+        master.GoOn(large ? MediaLayout.UnitBytes : SmallSegment);
+        return true;
     }
 
     private void LiveAsReader(SimulatedProcess process, int index, Random random)
@@ -193,7 +312,8 @@ internal sealed class LogSimulation
         {
             LogPosition position = reader.Position;
             long offset = reader.Offset;
-            PollVerdict verdict = reader.Poll(out LogBlock block);
+            ulong acknowledged = _settled.LastAcknowledged;
+            PollVerdict verdict = Poll(reader, out LogBlock block);
             if (reader.Position.Sequence.Value < position.Sequence.Value || reader.Position.Term < position.Term || reader.Offset < offset)
                 throw new InvalidOperationException($"P1 broken: {process.Name} went back from {position} to {reader.Position}");
             switch (verdict)
@@ -203,10 +323,16 @@ internal sealed class LogSimulation
                     records.Apply(block);
                     _settled.Rely(process.Name, records.Records);
                     break;
-                case PollVerdict.Diverged:
-                    throw new InvalidOperationException($"P1 broken: {process.Name} at {position} is told that its past is another one");
+                case PollVerdict.UpToDate:
+                    RequireAll(process.Name, reader, acknowledged);
+                    _scheduler.Yield();
+                    break;
                 case PollVerdict.TakeoverPending:
-                    _unsettled++;
+                    _counts.Add(Count.UnsettledPolls);
+                    _scheduler.Yield();
+                    break;
+                case PollVerdict.TailLost:
+                    _counts.Add(Count.TailsLost);
                     _scheduler.Yield();
                     break;
                 default:
@@ -216,12 +342,46 @@ internal sealed class LogSimulation
         }
     }
 
+    /// <summary>A poll. What cannot be read, and may be damaged, counts as looked at again.</summary>
+    private PollVerdict Poll(LogReader reader, out LogBlock block)
+    {
+        LogPosition position = reader.Position;
+        block = default;
+        try
+        {
+            PollVerdict verdict = reader.Poll(out block);
+            return verdict != PollVerdict.Diverged ? verdict : throw new InvalidOperationException($"P1 broken: a reader at {position} is told that its past is another one");
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && _damage is { Done: true })
+        {
+            _counts.Add(Count.ReadersRefused);
+            return PollVerdict.LookAgain;
+        }
+    }
+
+    /// <summary>Damage hides no acknowledged record from a reader without its being said.</summary>
+    private static void RequireAll(string who, LogReader reader, ulong acknowledged)
+    {
+        if (reader.Position.Sequence.Value < acknowledged)
+            throw new InvalidOperationException($"P1 broken: {who} says that it has everything at {reader.Position}, and record {acknowledged} is acknowledged");
+    }
+
     /// <summary>Quiet again: one more master, and everybody has to come to its history.</summary>
     private void Conclude()
     {
         int slot = _random.Next(MasterCount);
-        using DevicePool pool = OpenPool(HostName(slot));
-        TestMaster last = TestMaster.Start(pool, slot, HostId(slot), HostId(101));
+        using DevicePool pool = OpenPool(MachineOf(slot));
+        TestMaster last;
+        try
+        {
+            last = TestMaster.Start(pool, slot, HostId(slot), HostId(101));
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && _damage is { Done: true })
+        {
+            ConcludeRefused(error);
+            return;
+        }
+        CountEnd(healed: true);
         SettledHistory.RequireWhole("the last master", last.History.Records.Count, _settled.Records.Count);
         last.PublishValues(++_nextValue);
         _settled.Rely("the last master", last.History.Records);
@@ -229,30 +389,86 @@ internal sealed class LogSimulation
         {
             // A reader whose host has crashed or whose process has died since goes on from its position.
             using DevicePool fresh = OpenPool($"host-{i}");
-            LogReader reader = new(fresh);
+            LogReader reader = new(fresh, clock: new HastyClock());
             LogReader before = _lastReaders[i];
             if (before.Position.Sequence.Value > 0)
                 reader.Resume(before.Position, before.Offset);
             RequireEnd($"reader-{i}", reader, last);
         }
         using DevicePool other = OpenPool("host-new");
-        RequireEnd("a new reader", new LogReader(other), last);
+        RequireEnd("a new reader", new LogReader(other, clock: new HastyClock()), last);
         if (_settled.Records.Count != last.History.Records.Count)
-            throw new InvalidOperationException($"seed {_seed}: {_settled.Records.Count} records are relied on, the last master has {last.History.Records.Count}");
+            throw new InvalidOperationException($"{_settled.Records.Count} records are relied on, the last master has {last.History.Records.Count}");
         ulong[] values = [.. last.History.Records.Where(r => r.Type == RecordType.DirectoryMade).Select(r => Convert.ToUInt64(r.Payload[..16], 16))];
         if (values.Distinct().Count() != values.Length)
-            throw new InvalidOperationException($"seed {_seed}: a value is in the history twice");
+            throw new InvalidOperationException("a value is in the history twice");
+        RequireApart(last.Mastership.Reader.Chain);
+    }
+
+    /// <summary>No master can start: the damage must be one that allows it, and everybody who can still read has what was
+    /// acknowledged, or says that more is there.</summary>
+    private void ConcludeRefused(FamfsException error)
+    {
+        CountEnd(healed: false);
+        if (!MayRefuse())
+            throw new InvalidOperationException($"no master starts: {error.Message}", error);
+        using DevicePool other = OpenPool("host-new");
+        LogReader reader = new(other, clock: new HastyClock());
+        LogHistory history = new(s_fileSystem);
+        PollVerdict verdict = PollVerdict.LookAgain;
+        for (int i = 0; i < 1000 && verdict is PollVerdict.LookAgain or PollVerdict.Records; i++)
+        {
+            verdict = Poll(reader, out LogBlock block);
+            if (verdict == PollVerdict.Records)
+                history.Apply(block);
+        }
+        _settled.Rely("a new reader", history.Records);
+        if (verdict == PollVerdict.UpToDate)
+            RequireAll("a new reader", reader, _settled.LastAcknowledged);
+    }
+
+    /// <summary>What the table in docs/safety.md allows: a damaged record stops everybody. Elsewhere a second fault must have come
+    /// first: the other copy was torn by a death.</summary>
+    private bool MayRefuse() => _damage!.Structure switch
+    {
+        DamagedStructure.Frame => true,
+        // A tail that is too high is the same as damaged records.
+        DamagedStructure.Tail => _damage.Kind == DamageKind.Flip || !_wasActive[_damage.Slot],
+        // Only beyond the segments that an active copy names.
+        DamagedStructure.SegmentHeader => _segments > MediaLayout.MaxChainInAnchor,
+        _ => _diedWriting[_damage.Slot] || !_wasActive[_damage.Slot],
+    };
+
+    private void CountEnd(bool healed)
+    {
+        if (_damage is { Done: true })
+            _counts.Add(_damage.Structure, healed);
+    }
+
+    /// <summary>No byte of log space belongs to two segments of the history.</summary>
+    private static void RequireApart(IReadOnlyList<SegmentRef> chain)
+    {
+        SegmentRef[] placed = [.. chain.OrderBy(s => s.Device.Value).ThenBy(s => s.Offset)];
+        for (int i = 1; i < placed.Length; i++)
+        {
+            SegmentRef before = placed[i - 1];
+            if (before.Device == placed[i].Device && before.Offset + MediaLayout.SegmentHeaderBytes + Math.Max(0, before.SealedBytes) > placed[i].Offset)
+                throw new InvalidOperationException($"P2 broken: log segments {before} and {placed[i]} share bytes");
+        }
     }
 
     private void RequireEnd(string who, LogReader reader, TestMaster last)
     {
         LogHistory history = new(last.Writer.Position.FileSystem);
         PollVerdict verdict;
-        while ((verdict = reader.Poll(out LogBlock block)) == PollVerdict.Records)
-            history.Apply(block);
+        while ((verdict = reader.Poll(out LogBlock block)) is PollVerdict.Records or PollVerdict.LookAgain)
+        {
+            if (verdict == PollVerdict.Records)
+                history.Apply(block);
+        }
         _settled.Rely(who, history.Records);
         if (verdict != PollVerdict.UpToDate || reader.Position != last.Writer.Position)
-            throw new InvalidOperationException($"seed {_seed}: {who} ends {verdict} at {reader.Position}, the last master at {last.Writer.Position}");
+            throw new InvalidOperationException($"{who} ends {verdict} at {reader.Position}, the last master at {last.Writer.Position}");
     }
 
     private int Choose(params int[] values) => values[_random.Next(values.Length)];

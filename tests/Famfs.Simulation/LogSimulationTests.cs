@@ -8,7 +8,7 @@ namespace Famfs.Simulation;
 public sealed class LogSimulationTests(ITestOutputHelper output)
 {
     /// <summary>55 s of processor time, measured with this test; two run side by side on 2 cores.</summary>
-    private const int DefaultSeeds = 400;
+    private const int DefaultSeeds = 250;
 
     [Fact]
     public void Everybody_sees_a_prefix_of_one_history_and_what_is_acknowledged_stays()
@@ -35,18 +35,22 @@ public sealed class LogSimulationTests(ITestOutputHelper output)
                     loop.Stop();
             }
         });
-        output.WriteLine($"{runs.Count} seeds from {first}: {runs.Sum(r => r.Steps)} switch points, {runs.Sum(r => r.Switches)} switches, {runs.Sum(r => r.Pauses)} pauses, "
-            + $"{runs.Sum(r => r.Kills)} kills, {runs.Sum(r => r.Crashes)} host crashes, {runs.Sum(r => r.Claims)} claims, {runs.Sum(r => r.Terms)} terms, {runs.Sum(r => r.Deposed)} depositions, "
-            + $"{runs.Sum(r => r.Advances)} segments, {runs.Sum(r => r.Records)} records, {runs.Sum(r => r.Acknowledged)} acknowledged, {runs.Sum(r => r.Unsettled)} unsettled polls");
+        SimulationCounts all = new();
+        foreach (SimulationCounts run in runs)
+            all.Add(run);
+        output.WriteLine($"{runs.Count} seeds from {first}: {all}");
         Assert.True(failures.IsEmpty, string.Join("\n", failures.OrderBy(f => f.Seed).Select(f =>
             $"seed {f.Seed}: {f.Error.Message}\n  repeat: FAMFS_SEED={f.Seed} dotnet test tests/Famfs.Simulation/Famfs.Simulation.csproj\n{f.Error}")));
+        // A situation that never occurs is not tested.
+        if (count >= DefaultSeeds)
+            Assert.Empty(all.Missing);
     }
 
     [Fact]
     public void A_seed_gives_the_same_run_twice()
     {
         foreach (int seed in new[] { 1, 2, 3, 4 })
-            Assert.Equal(new LogSimulation(seed).Run(), new LogSimulation(seed).Run());
+            Assert.Equal(new LogSimulation(seed).Run().ToString(), new LogSimulation(seed).Run().ToString());
     }
 
     private static int? Setting(string name) =>

@@ -13,6 +13,9 @@ internal sealed class SettledHistory
 
     public int Acknowledged => _acknowledged.Count;
 
+    /// <summary>Sequence of the last record that a caller was told of; 0: none.</summary>
+    public ulong LastAcknowledged { get; private set; }
+
     /// <summary>Somebody relies on <paramref name="records"/>, which begin with sequence 1 or go on where their
     /// user had been before.</summary>
     public void Rely(string who, IEnumerable<HistoryRecord> records)
@@ -37,5 +40,9 @@ internal sealed class SettledHistory
     }
 
     /// <summary>A caller was told that its change is made.</summary>
-    public void Acknowledge(ulong sequence) => _acknowledged.Add(sequence);
+    public void Acknowledge(ulong sequence)
+    {
+        _acknowledged.Add(sequence);
+        LastAcknowledged = Math.Max(LastAcknowledged, sequence);
+    }
 }

@@ -184,6 +184,46 @@ public sealed class LogHazardTests
         LogBench.RequireSame(last.History, bench.ReadAll("d"));
     }
 
+    /// <summary>
+    /// A claimant adopts frames and dies between its two active copies; then a line of the first one is lost. An older claimant,
+    /// which had looked before those frames were there, has become active in between: the next one goes on behind it. Nobody may
+    /// have relied on what only the lost copy told.
+    /// </summary>
+    [Fact]
+    public void A_reader_follows_no_term_whose_active_copy_is_in_memory_once()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        first.Grant(2, LogBench.HostB);
+        Mastership older = Mastership.Claim(bench.OpenPool("d"), 2, LogBench.HostB, Guid.NewGuid());
+        LogHistory olderHistory = TestMaster.Replay(older.Reader, bench.OpenPool("d"));
+        long place = first.Mastership.Reader.Chain[^1].DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        batch.Add(RecordType.TermStarted, new TermStarted { Address = "stored and never published" });
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, batch.Frames);
+
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        LogHistory adopted = TestMaster.Replay(claim.Reader, bench.OpenPool("b"));
+        Assert.Equal(olderHistory.Records.Count + 1, adopted.Records.Count);
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            if (operation == FakeOperation.Store && offset == LogBench.SlotOffset(1) + 2048 + ActiveAnchor.Size)
+                throw new TimeoutException("dead");
+        };
+        Assert.Throws<TimeoutException>(() => TestMaster.Activate(claim, adopted));
+        bench.Memory.BeforeAccess = null;
+        Assert.Throws<FamfsException>(() => TestMaster.Activate(older, olderHistory));
+
+        LogReader reader = bench.NewReader("c");
+        LogHistory seen = new(bench.Superblock.FileSystem);
+        Assert.Equal(PollVerdict.TakeoverPending, LogBench.Drain(reader, seen));
+        bench.Damage(LogBench.SlotOffset(1) + 2048);
+        TestMaster next = bench.StartMaster("a", 0);
+        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
+        LogBench.RequireSame(next.History, seen);
+    }
+
     /// <summary>The record may have been applied by readers although its writer could not check: nothing else may
     /// take its place.</summary>
     [Fact]

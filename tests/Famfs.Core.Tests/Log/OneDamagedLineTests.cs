@@ -167,8 +167,10 @@ public sealed class OneDamagedLineTests
     }
 
     /// <summary>A batch was stored and never published; another slot takes over, then the first slot starts again.</summary>
-    [Fact]
-    public void A_slot_stores_nothing_over_frames_that_its_former_term_left()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_slot_stores_nothing_over_frames_that_its_former_term_left(bool headerLost)
     {
         LogBench bench = new(accidentOneIn: 0);
         TestMaster first = bench.StartFirst();
@@ -185,6 +187,8 @@ public sealed class OneDamagedLineTests
         Assert.True(second.Mastership.Reader.AdoptedFrom is not null);
         bench.Memory.Settle();
         bench.Memory.WriteMemory(place, stored);
+        if (headerLost)
+            Spoil(bench, segment.Offset, "zeros");
         TestMaster again = bench.StartMaster("a", 0);
         again.PublishValues(1);
         bench.Memory.Settle();

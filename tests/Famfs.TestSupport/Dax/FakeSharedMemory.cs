@@ -18,7 +18,8 @@ namespace Famfs.TestSupport.Dax;
 /// length costs nothing.</para></summary>
 public sealed class FakeSharedMemory
 {
-    private const int PageBytes = 4096;
+    /// <summary>Bytes of a page of <see cref="CopyPages"/>.</summary>
+    public const int PageBytes = 4096;
 
     // Guards everything below. BeforeAccess is called without it, so a hook may run other hosts.
     private readonly Lock _guard = new();
@@ -26,6 +27,9 @@ public sealed class FakeSharedMemory
     private readonly Dictionary<long, byte[]> _pages = [];
     private readonly Dictionary<string, Host> _hosts = [];
     private readonly List<(long Offset, long Length, string? Host)> _poison = [];
+
+    // Lines of hosts that have lost power, still on their way.
+    private readonly List<(string Host, long Number, byte[] Bytes)> _late = [];
 
     /// <summary>Makes zeroed memory.</summary>
     public FakeSharedMemory(long lengthBytes, int seed, bool coherent = false)
@@ -63,6 +67,16 @@ public sealed class FakeSharedMemory
     /// <summary>Lines a host's cache holds at most.</summary>
     public int CacheLines { get; set; } = 4096;
 
+    /// <summary>Of the dirty lines of a host that loses power some stay on their way (in a switch, in the device): each lands at any time
+    /// before the host is attached again, or never. Without this they land at once or never.</summary>
+    public bool LateLines { get; init; }
+
+    /// <summary>Lines that landed late.</summary>
+    public int LandedLate { get; private set; }
+
+    /// <summary>Lines that a cache wrote to memory without being asked.</summary>
+    public long Evicted { get; private set; }
+
     /// <summary>Bytes of memory that exist.</summary>
     public long AllocatedBytes
     {
@@ -79,7 +93,11 @@ public sealed class FakeSharedMemory
         lock (_guard)
         {
             if (!_hosts.TryGetValue(hostName, out Host? host))
+            {
+                SettleLate(hostName);
                 _hosts[hostName] = host = new Host(hostName);
+            }
+
             return new FakeDaxDevice(this, host) { Coherent = Coherent };
         }
     }
@@ -102,7 +120,11 @@ public sealed class FakeSharedMemory
 
             for (int i = host.Lines.Count - 1; i >= 0; i--)
             {
-                if (host.Lines[i].Dirty && _random.Next(2) == 0)
+                if (!host.Lines[i].Dirty)
+                    continue;
+                if (LateLines && _random.Next(3) == 0)
+                    _late.Add((hostName, host.Lines[i].Number, host.Lines[i].Bytes));
+                else if (_random.Next(2) == 0)
                     StoreLine(host.Lines[i]);
             }
 
@@ -134,7 +156,24 @@ public sealed class FakeSharedMemory
                 host.Lines.Clear();
                 host.Index.Clear();
             }
+
+            while (_late.Count > 0)
+                LandLate(_random.Next(_late.Count));
         }
+    }
+
+    /// <summary>Nothing but zeros was ever in memory there.</summary>
+    public bool IsUntouched(long offset)
+    {
+        lock (_guard)
+            return !_pages.ContainsKey(offset / PageBytes);
+    }
+
+    /// <summary>What is in memory at this moment, page by page.</summary>
+    public IReadOnlyDictionary<long, byte[]> CopyPages()
+    {
+        lock (_guard)
+            return _pages.ToDictionary(p => p.Key, p => (byte[])p.Value.Clone());
     }
 
     /// <summary>Accesses to the range fault, on one host or on all.</summary>
@@ -477,6 +516,8 @@ public sealed class FakeSharedMemory
     /// <summary>Something a cache or a processor does unasked.</summary>
     private void Accident(FakeDaxDevice handle, long offset)
     {
+        if (_late.Count > 0 && _random.Next(100) == 0)
+            LandLate(_random.Next(_late.Count));
         if (AccidentOneIn == 0 || _random.Next(AccidentOneIn) != 0)
             return;
         if (handle.StoreBuffer.Count > 0)
@@ -496,7 +537,32 @@ public sealed class FakeSharedMemory
         }
         else if (host.Lines.Count > 0)
         {
-            Land(host, host.Lines[_random.Next(host.Lines.Count)]);
+            Line line = host.Lines[_random.Next(host.Lines.Count)];
+            Evicted += line.Dirty ? 1 : 0;
+            Land(host, line);
+        }
+    }
+
+    private void LandLate(int index)
+    {
+        (_, long number, byte[] bytes) = _late[index];
+        _late.RemoveAt(index);
+        long offset = number * DaxDevice.LineBytes;
+        CopyToPages(offset, bytes.AsSpan(0, (int)Math.Min(DaxDevice.LineBytes, LengthBytes - offset)));
+        LandedLate++;
+    }
+
+    /// <summary>What a host had on its way is in memory or lost before it runs again.</summary>
+    private void SettleLate(string hostName)
+    {
+        for (int i = _late.Count - 1; i >= 0; i--)
+        {
+            if (_late[i].Host != hostName)
+                continue;
+            if (_random.Next(2) == 0)
+                LandLate(i);
+            else
+                _late.RemoveAt(i);
         }
     }
 
@@ -507,6 +573,7 @@ public sealed class FakeSharedMemory
         while (host.Lines.Count >= CacheLines)
         {
             Line victim = host.Lines[_random.Next(host.Lines.Count)];
+            Evicted += victim.Dirty ? 1 : 0;
             if (victim.Dirty)
                 StoreLine(victim);
             Drop(host, victim);

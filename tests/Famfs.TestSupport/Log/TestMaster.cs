@@ -12,6 +12,7 @@ namespace Famfs.TestSupport.Log;
 public sealed class TestMaster
 {
     private readonly RecordBatch _batch = new();
+    private bool _spareTaken;
 
     private TestMaster(Mastership mastership, LogHistory history, LogWriter writer)
     {
@@ -98,6 +99,16 @@ public sealed class TestMaster
         SegmentSpace space = new(new(0), History.FreeOffset, lengthBytes);
         Publish(RecordType.SegmentReserved, new SegmentReserved { Extent = new() { OffsetBytes = (ulong)space.Offset, LengthBytes = (ulong)lengthBytes } });
         Writer.Advance(space);
+    }
+
+    /// <summary>Goes on in a space that the slot has in reserve since its start. False: it has none.</summary>
+    public bool TryGoOnInSpare()
+    {
+        if (_spareTaken || Writer.Spare is not { } space)
+            return false;
+        _spareTaken = true;
+        Writer.Advance(space);
+        return true;
     }
 
     /// <summary>Starts a batch behind what is published.</summary>

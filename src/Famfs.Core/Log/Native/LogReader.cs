@@ -303,7 +303,7 @@ public sealed class LogReader : ILogReader
         if (highestClaim.Value != 0)
         {
             active = _anchors.RequireSlot(highestClaim.Slot).Active;
-            if (active is null || active.Term != highestClaim)
+            if (active is null || active.Term != highestClaim || !IsAnnounced(active))
                 return PollVerdict.TakeoverPending;
             // A term whose claim is hidden would be above this one.
             RequireSoundAnchors();
@@ -331,6 +331,12 @@ public sealed class LogReader : ILogReader
         _resumed = false;
         return PollVerdict.UpToDate;
     }
+
+    /// <summary>The term's active copy is in memory twice: the second copy follows the first one, the tail follows both. What a reader had
+    /// of a term with one copy would be lost with that copy's line, if its master dies there: nobody could tell that the term
+    /// had begun, and the next claimant may go on behind an older one, which adopted less.</summary>
+    private bool IsAnnounced(ActiveAnchor active) =>
+        active.Counter > active.FirstCounter || _anchors.ReadTailWord(active.Term.Slot).Judge(active, out _) != TailVerdict.Before;
 
     /// <summary>True when the new term's history contains what this reader has. Whatever was handed out
     /// passed the check of S5, so every later claimant has read a tail at or behind it; a place beyond the

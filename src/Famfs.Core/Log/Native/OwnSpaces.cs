@@ -5,7 +5,8 @@ namespace Famfs.Core.Log.Native;
 
 /// <summary>
 /// The spaces that the log gives to one master slot, and how much of each is used (SAFETY S26). That is found in the space itself:
-/// behind every segment header in it, of whatever term, stand whole frames, and nothing may be stored before their end.
+/// behind every segment header in it, of whatever term, stand whole frames, and nothing may be stored before their end. Segments
+/// that active copies name are followed even where their header is damaged.
 /// Another claimant may have adopted frames that the slot's terms stored and never published, in a history that this
 /// claimant does not follow, and it may still become active. The slot's own host sees all that any claimant saw.
 /// <para>Where a bad frame is followed by whole ones, it may be damage in the middle of such a history. The rest of that space is left
@@ -84,18 +85,19 @@ internal sealed class OwnSpaces
     {
         DaxDevice device = _pool.Require(space.Device);
         Use use = new(space, KnownEnd(space), false);
-        List<SegmentHeader> headers = FindHeaders(device, space);
-        for (int i = 0; i < headers.Count; i++)
+        // A header that is damaged hides no frames of a segment that an active copy names.
+        SegmentRef[] segments = [.. FindHeaders(device, space).Concat(_known.Where(s => Contains(space, s))).DistinctBy(s => (s.Offset, s.Id)).OrderBy(s => s.Offset)];
+        foreach (SegmentRef segment in segments)
         {
-            long end = i + 1 < headers.Count ? headers[i + 1].Segment.Offset : space.Offset + space.LengthBytes;
-            use = WalkFrames(device, use, headers[i].Segment, end);
+            long end = segments.FirstOrDefault(s => s.Offset > segment.Offset) is { Offset: > 0 } next ? next.Offset : space.Offset + space.LengthBytes;
+            use = WalkFrames(device, use, segment, end);
         }
         return use;
     }
 
-    private List<SegmentHeader> FindHeaders(DaxDevice device, SegmentSpace space)
+    private List<SegmentRef> FindHeaders(DaxDevice device, SegmentSpace space)
     {
-        List<SegmentHeader> headers = [];
+        List<SegmentRef> headers = [];
         for (long place = space.Offset; place + MediaLayout.SegmentHeaderBytes <= space.Offset + space.LengthBytes; place += MediaLayout.SegmentHeaderBytes)
         {
             device.Invalidate(place, DaxDevice.LineBytes);
@@ -106,7 +108,7 @@ internal sealed class OwnSpaces
             device.Read(place, _header);
             if (SegmentHeader.TryParse(_header, out SegmentHeader? header) && header!.FileSystem == _fileSystem && header.Generation == _generation
                 && header.Segment.Device == space.Device && header.Segment.Offset == place)
-                headers.Add(header);
+                headers.Add(header.Segment);
         }
         return headers;
     }
