@@ -21,6 +21,12 @@ internal sealed class SimulatedProcess(string name, string host) : IDisposable
     /// <summary>Dies at its next access.</summary>
     public bool Killed { get; set; }
 
+    /// <summary>Dies at this step; 0: not for sure.</summary>
+    public long DiesAt { get; set; }
+
+    /// <summary>Its host loses power then.</summary>
+    public bool DiesWithHost { get; set; }
+
     public bool Done { get; set; }
 
     public void Dispose() => Turn.Dispose();
@@ -129,6 +135,13 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             Yield();
     }
 
+    /// <summary>The process is killed, or its host crashes, within so many steps: a death in the middle of something is then likely.</summary>
+    public void Doom(SimulatedProcess process, bool host, int steps)
+    {
+        process.DiesAt = Step + _random.Next(steps) + 1;
+        process.DiesWithHost = host;
+    }
+
     public void Dispose()
     {
         _allDone.Dispose();
@@ -199,12 +212,15 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     {
         if (OneIn(chaos.PauseOneIn))
             Pause(self);
-        if (OneIn(chaos.KillOneIn))
+        bool doomed = self.DiesAt > 0 && self.DiesAt <= Step;
+        if (doomed)
+            self.DiesAt = 0;
+        if (OneIn(chaos.KillOneIn) || (doomed && !self.DiesWithHost))
         {
             self.Killed = true;
             Kills++;
         }
-        if (OneIn(chaos.CrashOneIn))
+        if (OneIn(chaos.CrashOneIn) || (doomed && self.DiesWithHost))
         {
             memory.Crash(self.Host);
             Crashes++;

@@ -38,11 +38,15 @@ internal sealed class LogSimulation
     private readonly long _steps;
     private readonly int _patience;
     private readonly int _dawdling;
+    private readonly int _doomOneIn;
 
     // Two masters are processes of one machine, as two hosts: they share a cache, and power.
     private readonly bool _sharesCache;
     private readonly LineDamage? _damage;
     private readonly SimulationCounts _counts = new();
+
+    // What claimants have adopted, whether they became active or not: its place and its bytes.
+    private readonly List<(long Place, byte[] Frames)> _adopted = [];
 
     // Of every slot: the number of claims of all slots when it had claimed last; 0: not yet.
     private readonly int[] _claimedAt = new int[MasterCount];
@@ -74,6 +78,7 @@ internal sealed class LogSimulation
         _patience = Choose(30, 300, 2000, 4000);
         // Turns between what a claimant has read and its active copy.
         _dawdling = Choose(0, 0, 30, 300);
+        _doomOneIn = Choose(3, 10, 1000);
         _sharesCache = _random.Next(3) == 0;
         _memory = new(MemoryBytes, _random.Next(), coherent)
         {
@@ -198,9 +203,12 @@ internal sealed class LogSimulation
             CountClaim(slot);
             _highestClaim = new(Math.Max(_highestClaim.Value, mastership.Term.Value));
             int reliedOnAtClaim = _settled.Records.Count;
-            LogHistory history = TestMaster.Replay(mastership.Reader, pool);
+            LogHistory history = TestMaster.Replay(mastership.Reader, pool, block => Adopt(mastership.Reader, block));
             if (random.Next(2) == 0)
                 _scheduler.Yield(random.Next(_dawdling + 1));
+            RequireAdopted(process.Name);
+            if (random.Next(_doomOneIn) == 0)
+                _scheduler.Doom(process, host: random.Next(2) == 0, steps: 300);
             TestMaster master = Writing(slot, () => TestMaster.Activate(mastership, history));
             _overtaken[slot] = 0;
             _wasActive[slot] = true;
@@ -223,6 +231,27 @@ internal sealed class LogSimulation
             // Said, and nothing done: that is all that is asked of somebody who meets damage.
             _counts.Add(Count.MastersRefused);
             _scheduler.Yield();
+        }
+    }
+
+    private void Adopt(LogReader reader, LogBlock block)
+    {
+        if (reader.AdoptedFrom is not { } from || block.FirstSequence.Value < from.Value)
+            return;
+        SegmentRef segment = reader.Chain.First(s => s.Id == block.SegmentId);
+        _adopted.Add((segment.DeviceOffsetOf(block.EndOffset - block.Frames.Length), block.Frames.ToArray()));
+    }
+
+    /// <summary>What any claimant has adopted is in memory, and stays there as it was, whoever has become active since: that claimant
+    /// may still do so (SAFETY S26).</summary>
+    private void RequireAdopted(string who)
+    {
+        foreach ((long place, byte[] frames) in _adopted)
+        {
+            byte[] now = new byte[frames.Length];
+            _memory.ReadMemory(place, now);
+            if (!now.AsSpan().SequenceEqual(frames) && !(_damage is { Done: true } && _damage.Place < place + frames.Length && place < _damage.Place + DaxDevice.LineBytes))
+                throw new InvalidOperationException($"P1 broken: frames at {place} that a claimant adopted are not in memory when {who} looks");
         }
     }
 
@@ -265,6 +294,9 @@ internal sealed class LogSimulation
                 // Now and then enough to reach over pages, the grain in which a slot's space is given out.
                 int count = random.Next(12) == 0 ? random.Next(200, 400) : random.Next(4) == 0 ? random.Next(40, 120) : random.Next(1, 4);
                 ulong[] values = [.. Enumerable.Range(0, count).Select(_ => ++_nextValue)];
+                // Frames that are stored and not published are what the next claimant has to judge.
+                if (random.Next(_doomOneIn) == 0)
+                    _scheduler.Doom(process, host: random.Next(4) == 0, steps: 20 + 3 * count);
                 master.PublishValues(values);
             }
             // It has returned: its caller is answered.
@@ -369,6 +401,7 @@ internal sealed class LogSimulation
     /// <summary>Quiet again: one more master, and everybody has to come to its history.</summary>
     private void Conclude()
     {
+        RequireAdopted("everybody");
         int slot = _random.Next(MasterCount);
         using DevicePool pool = OpenPool(MachineOf(slot));
         TestMaster last;

@@ -80,6 +80,36 @@ public sealed class OneDamagedLineTests
         }
     }
 
+    /// <summary>A tail of before is then known to be lost, and a slot with a tail is known to have been active.</summary>
+    [Fact]
+    public void A_tail_of_each_active_copy_is_in_memory_at_once()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        RequireTail(0);
+        TestMaster master = bench.StartMaster("a", 0);
+        RequireTail(0);
+        master.GoOn(MediaLayout.UnitBytes);
+        RequireTail(0);
+        master.Grant(1, LogBench.HostB);
+        bench.StartMaster("b", 1);
+        RequireTail(1);
+
+        void RequireTail(int slot)
+        {
+            byte[] word = new byte[8];
+            byte[] copy = new byte[ActiveAnchor.Size];
+            ActiveAnchor? newest = null;
+            bench.Memory.ReadMemory(LogBench.TailLine(slot), word);
+            for (int i = 1; i <= 2; i++)
+            {
+                bench.Memory.ReadMemory(LogBench.SlotOffset(slot) + i * ActiveAnchor.Size, copy);
+                Assert.True(ActiveAnchor.TryParse(copy, bench.Superblock.FileSystem, slot, out ActiveAnchor? parsed));
+                newest = newest is null || parsed!.Counter > newest.Counter ? parsed : newest;
+            }
+            Assert.Equal((ushort)(newest!.Counter - 1), new TailWord(BitConverter.ToUInt64(word)).Tag);
+        }
+    }
+
     /// <summary>The reproduction of the tail that fell back to an earlier term: each bit of the word, and the line as a whole.</summary>
     [Fact]
     public void A_tail_is_healed_by_its_master_or_the_next_one_or_said()
@@ -196,6 +226,32 @@ public sealed class OneDamagedLineTests
         bench.Memory.ReadMemory(place, now);
         Assert.Equal(stored, now);
         LogBench.RequireSame(again.History, bench.ReadAll("c"));
+    }
+
+    /// <summary>Power fails in the middle of a batch: a frame in between did not land. The slot has no other space, and starts
+    /// behind the last whole frame.</summary>
+    [Fact]
+    public void A_slot_with_one_broken_space_goes_on_behind_its_last_whole_frame()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        LogHistory published = bench.ReadAll("c");
+        long place = first.Mastership.Reader.Chain[^1].DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        for (int i = 0; i < 100; i++)
+            batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('x', 200) });
+        byte[] stored = batch.Frames.ToArray();
+        stored.AsSpan(0, LineBytes).Clear();
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, stored);
+        TestMaster again = bench.StartMaster("a", 0);
+        Assert.Equal(published.Records, again.History.Records);
+        again.PublishValues(1, 2);
+        bench.Memory.Settle();
+        byte[] now = new byte[stored.Length];
+        bench.Memory.ReadMemory(place, now);
+        Assert.Equal(stored, now);
+        LogBench.RequireSame(again.History, bench.ReadAll("d"));
     }
 
     /// <summary>What only this machine's cache has would be gone with the machine.</summary>

@@ -41,8 +41,8 @@ public sealed class TestMaster
     public static TestMaster Activate(Mastership mastership, LogHistory history) =>
         new(mastership, history, mastership.Activate(history.SpacesOf(mastership.Term.Slot)));
 
-    /// <summary>Applies until nothing more is there.</summary>
-    public static LogHistory Replay(LogReader reader, DevicePool pool)
+    /// <summary>Applies until nothing more is there. <paramref name="seen"/>: is given each block before it is applied.</summary>
+    public static LogHistory Replay(LogReader reader, DevicePool pool, Action<LogBlock>? seen = null)
     {
         LogHistory history = new(pool.Primary.FileSystem);
         // A claimant may be told "unsettled" while an older claimant makes an anchor slot its own.
@@ -51,6 +51,7 @@ public sealed class TestMaster
             switch (reader.Poll(out LogBlock block))
             {
                 case PollVerdict.Records:
+                    seen?.Invoke(block);
                     history.Apply(block);
                     break;
                 case PollVerdict.UpToDate or PollVerdict.TailLost:

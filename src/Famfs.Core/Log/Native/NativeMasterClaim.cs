@@ -70,7 +70,7 @@ internal sealed class NativeMasterClaim : MasterClaim
     /// <summary>Reads the log as any reader may, for the slot that it gives to this host.</summary>
     private static (int Slot, TermStarted? Last, bool Ended) FindSlot(DevicePool pool, ClaimRequest request)
     {
-        LogReader reader = new(pool);
+        LogReader reader = new(pool, clock: request.Clock);
         LogSurvey survey = request.Survey(reader);
         foreach ((int slot, Guid owner) in survey.MasterSlots)
         {
