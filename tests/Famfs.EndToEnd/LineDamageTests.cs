@@ -168,6 +168,7 @@ public sealed class LineDamageTests
         await CreateAsync(address, "lost");
         foreach (string mount in (string[])[first, second])
             Cluster.Await("the files", () => File.Exists(Path.Combine(mount, $"lost{Files - 1}")));
+        FileStream held = new(Path.Combine(first, "lost1"), FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
         ulong end = (await StatusAsync(address)).Position.Sequence;
         Cluster.Await("both lines", () => Lines(cluster).Count(l => l.ReplayedSequence.Value >= end) == 2);
         master.Signal("KILL");
@@ -199,6 +200,8 @@ public sealed class LineDamageTests
         one.Await("read-only from now on");
         Assert.Contains("not in the log any more", one.Output, StringComparison.Ordinal);
         Assert.Equal(116, Assert.ThrowsAny<IOException>(() => File.ReadAllBytes(Path.Combine(first, "lost0"))).HResult); // ESTALE
+        using (held)
+            Assert.Equal(116, Assert.ThrowsAny<IOException>(() => held.ReadByte()).HResult);
         one.Await("declared gone");
         two.Signal("CONT");
         two.Await("declared gone");
