@@ -75,6 +75,35 @@ public static unsafe class PathAttributes
         }
     }
 
+    /// <summary>The user attributes of a path with their values; none where the file system has no attributes at all.</summary>
+    public static List<(byte[] Name, byte[] Value)> ReadUser(string path)
+    {
+        byte[] names = new byte[LibcMap.XATTR_SIZE_MAX];
+        byte[] value = new byte[LibcMap.XATTR_SIZE_MAX];
+        List<(byte[], byte[])> found = [];
+        fixed (byte* list = names, place = value)
+        {
+            nint length = LibcMap.listxattr(path, list, (nuint)names.Length);
+            if (length < 0)
+                return Errno.Last == Errno.EOPNOTSUPP ? found : throw PathErrors.Of(path, Errno.Last);
+            ReadOnlySpan<byte> rest = names.AsSpan(0, (int)length);
+            while (!rest.IsEmpty)
+            {
+                ReadOnlySpan<byte> name = rest[..rest.IndexOf((byte)0)];
+                rest = rest[(name.Length + 1)..];
+                if (!name.StartsWith("user."u8))
+                    continue;
+                nint bytes = LibcMap.getxattr(path, Encoding.UTF8.GetString(name), place, (nuint)value.Length);
+                if (bytes >= 0)
+                    found.Add((name.ToArray(), value[..(int)bytes]));
+                // Removed since the list was made.
+                else if (Errno.Last != LibcMap.ENODATA)
+                    throw PathErrors.Of(path, Errno.Last);
+            }
+        }
+        return found;
+    }
+
     /// <summary>True for a directory, also one that cannot be looked at because the daemon mounted on it is gone.</summary>
     public static bool IsDirectoryOrDead(string path)
     {

@@ -27,13 +27,7 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
             Version = typeof(Introduction).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = Host.Name,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(Host.MachineDigest),
-            Position = new()
-            {
-                FileSystemUuid = position.FileSystem.ToByteString(),
-                Generation = position.Generation,
-                Sequence = position.Sequence.Value,
-                Term = position.Term.Value,
-            },
+            Position = position.ToMessage(),
         };
         hello.OlderMounts.AddRange(Gone.FindOlder());
         return hello;
