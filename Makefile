@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native pack demo test test-native test-kernel test-kills test-damage format clean
+.PHONY: all build publish native pack demo test test-native test-kernel test-kills test-abuse test-damage format clean
 
 all: build
 
@@ -37,6 +37,9 @@ test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); e
 
 test-kills: ## kills masters and daemons under load, KILLS times (200); ends like test
 	tests/run-kills $(or $(KILLS),200)
+
+test-abuse: publish ## hostile callers against a master, for minutes: memory, times, connections; needs python3-grpcio
+	tests/run-abuse
 
 test-damage: ## every line of every structure, damaged in each way, bit by bit where the damage table says so; takes long; ends with counts
 	tests/run-damage

@@ -141,9 +141,21 @@ public sealed class FamfsClient : IDisposable
             throw new FamfsException(ErrorReason.WrongFilesystem, $"the master at {CurrentAddress} is one of file system {served}, not {fileSystem}");
     }
 
-    /// <summary>State of every mount.</summary>
-    public Task<ListHostsReply> ListHostsAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), new ListHostsRequest(), timeout, cancel);
+    /// <summary>State of every mount, in the order of their ids. Of many mounts several calls are made; each has the time-out.</summary>
+    public async Task<ListHostsReply> ListHostsAsync(TimeSpan? timeout = null, CancellationToken cancel = default)
+    {
+        ListHostsReply all = await UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), new ListHostsRequest(), timeout, cancel).ConfigureAwait(false);
+        bool more = all.More;
+        while (more)
+        {
+            ListHostsRequest next = new() { AfterMountId = all.Hosts[^1].MountId };
+            ListHostsReply part = await UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), next, timeout, cancel).ConfigureAwait(false);
+            all.Hosts.Add(part.Hosts);
+            more = part.More && part.Hosts.Count > 0;
+        }
+        all.More = false;
+        return all;
+    }
 
     /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
     /// <see cref="DetailOf"/> then lists them.</summary>

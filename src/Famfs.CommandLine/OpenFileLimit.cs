@@ -21,8 +21,8 @@ public static class OpenFileLimit
         }
     }
 
-    /// <summary>Null: none, or it cannot be read.</summary>
-    private static long? Find()
+    /// <summary>How many files this process may have open. Null: there is no limit, or it cannot be read.</summary>
+    public static long? Find()
     {
         try
         {

@@ -97,7 +97,12 @@ internal static class MasterProcess
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
-            kestrel.Limits.Http2.MaxStreamsPerConnection = 1000;
+            kestrel.Limits.MaxConcurrentConnections = CallLimits.ConnectionsHere;
+            kestrel.Limits.Http2.MaxStreamsPerConnection = CallLimits.CallsOfConnection;
+            // A host that is cut off says no end; its connection and its streams would stay.
+            kestrel.Limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(30);
+            kestrel.Limits.Http2.KeepAlivePingTimeout = CallLimits.Deafness;
+            kestrel.Limits.RequestHeadersTimeout = CallLimits.Announcement;
             kestrel.Limits.Http2.InitialConnectionWindowSize = 4 << 20;
             kestrel.Limits.Http2.InitialStreamWindowSize = 1 << 20;
             foreach (Action<KestrelServerOptions> endpoint in endpoints)
@@ -105,7 +110,14 @@ internal static class MasterProcess
         });
         // A host that does not read holds up the end of its stream; then its connection is cut.
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5));
-        builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = 16 << 20);
+        builder.Services.AddGrpc(grpc =>
+        {
+            grpc.MaxReceiveMessageSize = CallLimits.BulkMessageBytes;
+            // A few bytes could become a large message, after its size was looked at.
+            grpc.CompressionProviders.Clear();
+        });
+        builder.Services.AddSingleton<CallBudget>().AddSingleton<CallGate>().AddSingleton<PatientWriter>().AddSingleton(new ConnectionGate(clock));
+        builder.Services.AddHostedService(_ => new IdleMemory(clock));
         // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
         Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
         builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
@@ -119,6 +131,8 @@ internal static class MasterProcess
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
+        CallGate gate = app.Services.GetRequiredService<CallGate>();
+        app.Use((context, next) => gate.RunAsync(context, next));
         app.MapGrpcService<MasterMethods>();
         app.MapGrpcService<HealthServiceImpl>();
         app.MapGrpcReflectionService();

@@ -15,6 +15,9 @@ namespace Famfs.Fuse.Replication;
 /// </summary>
 internal sealed class GoneMounts : IDisposable
 {
+    // What a master takes of one Hello (docs/protocol.md).
+    private const int MaxOlder = 256;
+
     private readonly string _stateDirectory;
     private readonly Guid _fileSystem;
     private readonly FuseConnections _connections;
@@ -35,7 +38,19 @@ internal sealed class GoneMounts : IDisposable
     /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone.</summary>
     public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null;
 
-    /// <summary>Older mounts of this boot whose superblock is gone.</summary>
+    /// <summary>Takes away the receipts of older mounts of which the log says that they are gone: nobody has to prove it
+    /// again.</summary>
+    public void ForgetRecorded(ReplayState state, Guid host)
+    {
+        foreach (MountReceipt receipt in MountReceipt.ReadAll(_stateDirectory, _fileSystem))
+        {
+            if (receipt.Mount != _own.Mount && state.FindGone(host, receipt.Mount, new(ulong.MaxValue)) is not null)
+                receipt.Delete();
+        }
+    }
+
+    /// <summary>Older mounts of this boot whose superblock is gone, at most as many as a Hello may name. The others come when
+    /// these are recorded.</summary>
     public IReadOnlyList<OlderMount> FindOlder()
     {
         List<OlderMount> gone = [];
@@ -43,6 +58,8 @@ internal sealed class GoneMounts : IDisposable
         {
             if (receipt.Mount == _own.Mount)
                 continue;
+            if (gone.Count == MaxOlder)
+                break;
             bool isOurs = receipt.Connection == _own.Connection;
             if (receipt.Boot != _own.Boot)
                 receipt.Delete(); // another boot's mounts are gone with it; the new boot id says so

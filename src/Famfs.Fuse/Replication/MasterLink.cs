@@ -84,7 +84,11 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
 
     public void Acknowledge(LogPosition position) => _subscriber!.Acknowledge(position);
 
-    public Hello CreateHello() => _introduction.CreateHello(replica.Position);
+    public Hello CreateHello()
+    {
+        _introduction.Gone.ForgetRecorded(replica.State, _introduction.Host.Host);
+        return _introduction.CreateHello(replica.Position);
+    }
 
     public void OnWelcome(Welcome welcome)
     {

@@ -39,7 +39,7 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
         {
             if (trace.Type != RecordType.AttributesSet)
                 throw RequestDigest.OtherKind(trace);

@@ -34,6 +34,18 @@ internal sealed record Caller(CallerKind Kind)
     /// <summary>Certificate: SHA-256 over its DER bytes, in capital hexadecimal digits; else empty.</summary>
     public string Fingerprint { get; init; } = "";
 
+    /// <summary>Unknown: the address that it connected from, without a port; empty when that is not known.</summary>
+    public string Address { get; init; } = "";
+
+    /// <summary>What stays the same when it connects again: the certificate's subject, the user, or the address.</summary>
+    public string Name => Kind switch
+    {
+        CallerKind.Certificate => $"certificate {Subject}",
+        CallerKind.Process => $"user {Uid}",
+        CallerKind.Unknown => $"address {Address}",
+        _ => "",
+    };
+
     /// <summary>Process: effective user id when it connected.</summary>
     public uint Uid { get; init; }
 

@@ -36,6 +36,7 @@ internal sealed class ChangeContext : IDisposable
     private int _filesLeft;
     private long _turnEnd;
 
+    private Caller _caller = Caller.Master;
     private long _roomBytes;
     private long _roomRecords;
 
@@ -62,7 +63,17 @@ internal sealed class ChangeContext : IDisposable
     public Random Random { get; }
 
     /// <summary>Who asks for the change at hand.</summary>
-    public Caller Caller { get; set; } = Caller.Master;
+    public Caller Caller
+    {
+        get => _caller;
+        set
+        {
+            if (ReferenceEquals(_caller, value))
+                return;
+            _caller = value;
+            State.RequestShare = value.Kind == CallerKind.Master ? RecentRequests.LogShare : RecentRequests.ShareOf(value.Name);
+        }
+    }
 
     /// <summary>Position that the records so far end at.</summary>
     public LogPosition Position => State.Replay.Position;

@@ -18,7 +18,7 @@ internal sealed class DevicePreparation(AddDeviceRequest request, DevicePlaces p
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
-        if (context.State.Requests.TryFind(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
+        if (context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
             return Verdict.Done;
         DeviceAddition.RequirePath(context, request);
         DaxDevice device = places.Open(request.Path);
@@ -52,7 +52,7 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DevicePlaces plac
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
         {
             uint added = context.State.Replay.Devices.First(d => d.RequestId == request.RequestId).Index;
             Reply = new() { Device = DeviceQueries.Describe(context.State, added), Position = Positions.ToMessage(trace, context.Position) };

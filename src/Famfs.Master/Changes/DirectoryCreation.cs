@@ -25,7 +25,7 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
         {
             Reply = Repeat(context, trace);
             return Verdict.Done;

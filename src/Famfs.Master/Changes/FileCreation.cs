@@ -139,7 +139,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
 
     private bool TryRepeat(ChangeContext context)
     {
-        if (!context.State.Requests.TryFind(_id, _digest, out RequestTrace trace))
+        if (!context.State.TryFindRequest(_id, _digest, out RequestTrace trace))
             return false;
         if (trace.Type != RecordType.FileCreated)
             throw RequestDigest.OtherKind(trace);

@@ -3,26 +3,35 @@ using Famfs.V1;
 
 namespace Famfs.Master.Changes;
 
-/// <summary>All files of one bulk message. It may be decided over several turns and batches; what was decided
+/// <summary>Files of one bulk message, some or all. It may be decided over several turns and batches; what was decided
 /// before one ended, or while the space of a file is zeroed, is not decided again.</summary>
 internal sealed class FilesCreation : Change<CreateFilesReply>
 {
     private readonly CreateFilesRequest _request;
+    private readonly int _first;
+    private readonly int _count;
     private readonly FileCreation _file = new();
     private bool _begun;
 
+    /// <summary>All files of a message.</summary>
     public FilesCreation(CreateFilesRequest request)
+        : this(request, 0, request.Files.Count)
     {
-        _request = request;
+    }
+
+    /// <summary><paramref name="count"/> files of a message from <paramref name="first"/> on.</summary>
+    public FilesCreation(CreateFilesRequest request, int first, int count)
+    {
+        (_request, _first, _count) = (request, first, count);
         Reply = new();
     }
 
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
-        while (Reply.Results.Count < _request.Files.Count)
+        while (Reply.Results.Count < _count)
         {
-            CreateFileRequest file = _request.Files[Reply.Results.Count];
+            CreateFileRequest file = _request.Files[_first + Reply.Results.Count];
             if (!_begun)
                 _file.Begin(file, _request.OmitMaps);
             _begun = true;
@@ -40,7 +49,7 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
                 Reply.Results.Add(new CreateFileResult { Error = ErrorDetails.Of(error) });
             }
             _begun = false;
-            if (Reply.Results.Count < _request.Files.Count && context.EndsTurn())
+            if (Reply.Results.Count < _count && context.EndsTurn())
                 return new(VerdictKind.NextTurn);
         }
         return Verdict.Done;
@@ -50,7 +59,7 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
     public override bool GiveUp(ChangeContext context, FamfsException error)
     {
         _file.GiveUp(context, error);
-        while (Reply.Results.Count < _request.Files.Count)
+        while (Reply.Results.Count < _count)
             Reply.Results.Add(new CreateFileResult { Error = ErrorDetails.Of(error) });
         return true;
     }

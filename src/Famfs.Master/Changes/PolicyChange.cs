@@ -19,7 +19,7 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
         {
             if (trace.Type != RecordType.PolicySet)
                 throw RequestDigest.OtherKind(trace);

@@ -62,6 +62,13 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
             else if (known.Counter != line.Counter)
                 _seen[line.Mount] = (line.Counter, clock.GetTimestamp(), true);
         }
+        // Entries are written anew by later mounts.
+        if (_seen.Count > lines.Count)
+        {
+            HashSet<Guid> there = [.. lines.Select(line => line.Mount)];
+            foreach (Guid mount in _seen.Keys.Where(mount => !there.Contains(mount)).ToList())
+                _seen.Remove(mount);
+        }
         List<MountEnd> gone = [];
         foreach (MountLine line in lines)
         {

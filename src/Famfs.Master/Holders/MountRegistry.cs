@@ -19,10 +19,15 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
     public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);
 
+    /// <summary>Most mounts that all waits may name, a wait for all being one (chosen: each acknowledgement looks at all of
+    /// them).</summary>
+    public const int MaxWaitedMounts = 65536;
+
     private readonly Lock _gate = new();
     private readonly Lock _scanning = new();
     private readonly Dictionary<Guid, MountView> _mounts = [];
     private readonly List<Waiter> _waiters = [];
+    private int _waitedMounts; // guarded by _gate: what all waiters name
     private int _unreadable;
 
     /// <summary>Which mounts are gone.</summary>
@@ -95,7 +100,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     }
 
     /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
-    /// acknowledged <paramref name="sequence"/>; gives their number.</summary>
+    /// acknowledged <paramref name="sequence"/>; gives their number. Throws OVERLOADED when waits name more than
+    /// <see cref="MaxWaitedMounts"/> already.</summary>
     public async Task<int> WaitAsync(LogSequence sequence, IReadOnlyList<Guid> mounts, CancellationToken cancel)
     {
         Waiter waiter = new(sequence, [.. mounts]);
@@ -103,7 +109,10 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         {
             if (IsDone(waiter))
                 return waiter.Counted;
+            if (_waitedMounts + waiter.Weight > MaxWaitedMounts)
+                throw new FamfsException(ErrorReason.Overloaded, $"waits for {MaxWaitedMounts} mounts are under way, the limit") { Limit = MaxWaitedMounts };
             _waiters.Add(waiter);
+            _waitedMounts += waiter.Weight;
         }
         try
         {
@@ -113,7 +122,10 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         finally
         {
             lock (_gate)
+            {
                 _waiters.Remove(waiter);
+                _waitedMounts -= waiter.Weight;
+            }
         }
     }
 
@@ -139,13 +151,14 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         }
     }
 
-    /// <summary>The mounts as they stand, copied.</summary>
-    public IReadOnlyList<HostStatus> Describe(LogPosition master)
+    /// <summary>The mounts as they stand, copied: in the order of their ids, at most <paramref name="limit"/> behind
+    /// <paramref name="after"/>.</summary>
+    public IReadOnlyList<HostStatus> Describe(LogPosition master, Guid after = default, int limit = int.MaxValue)
     {
         lock (_gate)
         {
             List<HostStatus> list = [];
-            foreach (MountView view in _mounts.Values)
+            foreach (MountView view in _mounts.Values.Where(v => v.Mount.CompareTo(after) > 0).OrderBy(v => v.Mount).Take(limit))
             {
                 GoneEvidence? gone = Gone.Find(view);
                 ulong lag = master.Sequence.Value - Math.Min(master.Sequence.Value, view.Acknowledged.Sequence.Value);
@@ -271,8 +284,14 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
 
     private List<Waiter> TakeDone()
     {
-        List<Waiter> done = _waiters.FindAll(IsDone);
-        _waiters.RemoveAll(done.Contains);
+        List<Waiter> done = [];
+        _waiters.RemoveAll(waiter =>
+        {
+            bool isDone = IsDone(waiter);
+            if (isDone)
+                done.Add(waiter);
+            return isDone;
+        });
         return done;
     }
 
@@ -287,5 +306,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         public TaskCompletionSource Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public int Counted { get; set; }
+
+        /// <summary>Mounts that it names; one for all.</summary>
+        public int Weight => Math.Max(1, Mounts.Count);
     }
 }

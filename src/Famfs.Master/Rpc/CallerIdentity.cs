@@ -11,6 +11,7 @@ using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Famfs.Master.Rpc;
 
@@ -28,16 +29,29 @@ internal static class CallerIdentity
     private const int UriName = 6;
     private const int AddressName = 7;
 
-    /// <summary>Identifies the callers of an endpoint. After its TLS, if it has any.</summary>
-    public static void Identify(this ListenOptions listen) => listen.Use(next => connection =>
+    /// <summary>Identifies the callers of an endpoint, and gives each connection its part of the budget. After its TLS, if it has
+    /// any.</summary>
+    public static void Identify(this ListenOptions listen)
     {
-        // A caller of its own for each connection: connections take turns by it.
-        connection.Features.Set(Of(connection) with { });
-        return next(connection);
-    });
+        ConnectionGate gate = listen.ApplicationServices.GetService<ConnectionGate>() ?? new(TimeProvider.System);
+        CallBudget budget = listen.ApplicationServices.GetService<CallBudget>() ?? new();
+        listen.Use(next => connection => gate.RunAsync(connection, admitted =>
+        {
+            // A caller of its own for each connection: connections take turns by it.
+            admitted.Features.Set(Of(admitted) with { });
+            admitted.Features.Set(budget.Open());
+            return next(admitted);
+        }));
+    }
 
     /// <summary>The caller of a call.</summary>
     public static Caller Of(ServerCallContext context) => Of(context.GetHttpContext());
+
+    /// <summary>The part of the budget that the connection of a call has.</summary>
+    public static CallBudget.Connection BudgetOf(ServerCallContext context) => BodyOf(context).Budget;
+
+    /// <summary>The meter of what a call receives. <see cref="CallGate"/> has put it there.</summary>
+    public static MeteredBody BodyOf(ServerCallContext context) => context.GetHttpContext().Features.GetRequiredFeature<MeteredBody>();
 
     /// <summary>The caller of a request.</summary>
     public static Caller Of(HttpContext context) => context.Features.Get<Caller>() ?? Caller.Unknown;
@@ -55,7 +69,7 @@ internal static class CallerIdentity
         if (connection.Features.Get<ITlsConnectionFeature>()?.ClientCertificate is { } certificate)
             return Of(certificate);
         if (connection.Features.Get<IConnectionSocketFeature>()?.Socket is not { AddressFamily: AddressFamily.Unix } socket)
-            return Caller.Unknown;
+            return Caller.Unknown with { Address = (connection.RemoteEndPoint as IPEndPoint)?.Address.ToString() ?? "" };
         PeerCredentials peer = PeerCredentials.Read(socket);
         return new(CallerKind.Process) { Uid = peer.Uid, Gid = peer.Gid, Pid = peer.Pid };
     }

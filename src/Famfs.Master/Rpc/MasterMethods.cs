@@ -1,3 +1,4 @@
+using Famfs.Core;
 using Google.Protobuf;
 using Grpc.AspNetCore.Server.Model;
 using Grpc.Core;
@@ -55,11 +56,17 @@ internal sealed class MasterMethods(MasterService service, MalformedMessages mal
         private Method<TRequest, TResponse> Checked<TRequest, TResponse>(Method<TRequest, TResponse> method)
         {
             Func<DeserializationContext, TRequest> parse = method.RequestMarshaller.ContextualDeserializer;
+            MessageShape shape = MessageShape.Of(V1.Master.Descriptor.FindMethodByName(method.Name).InputType);
             Marshaller<TRequest> requests = new(method.RequestMarshaller.ContextualSerializer, message =>
             {
                 try
                 {
+                    shape.Require(message.PayloadAsReadOnlySequence());
                     return parse(message);
+                }
+                catch (FamfsException error)
+                {
+                    throw StatusMap.ToRpc(error);
                 }
                 catch (InvalidProtocolBufferException error)
                 {

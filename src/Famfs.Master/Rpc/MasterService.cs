@@ -21,13 +21,15 @@ namespace Famfs.Master.Rpc;
 /// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
 /// errors into statuses. Holds no state of the file system.</summary>
 internal sealed class MasterService(
-    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
+    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
 {
     private const int ListChunk = 256;
-    private const int MaxBulkFiles = 65536;
 
-    /// <summary>Bulk messages of one stream that may be decided ahead of the one that is answered.</summary>
-    private const int BulkAhead = 8;
+    /// <summary>Most mounts of an answer of ListHosts (chosen: below a MiB whatever the texts).</summary>
+    private const int ListedHosts = 2048;
+
+    // 1 while a check runs: it has a tree of its own.
+    private int _checking;
 
     public override Task<CreateFileReply> CreateFile(CreateFileRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
@@ -39,33 +41,8 @@ internal sealed class MasterService(
 
     public override Task CreateFiles(IAsyncStreamReader<CreateFilesRequest> requestStream, IServerStreamWriter<CreateFilesReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
     {
-        // Results go back in the order of the requests while later ones are being decided.
-        Channel<ChangeOperation<CreateFilesReply>> decided = Channel.CreateBounded<ChangeOperation<CreateFilesReply>>(BulkAhead);
-        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
-        Task answering = AnswerAsync(decided.Reader, responseStream, ending);
-        try
-        {
-            await foreach (CreateFilesRequest request in requestStream.ReadAllAsync(ending.Token).ConfigureAwait(false))
-            {
-                if (request.Files.Count > MaxBulkFiles)
-                    throw new FamfsException(ErrorReason.BadRequest, $"{request.Files.Count} files in one message, the limit is {MaxBulkFiles}") { Limit = MaxBulkFiles };
-                ChangeOperation<CreateFilesReply> bulk = new(new FilesCreation(request), CallerIdentity.Of(context));
-                engine.Enqueue(bulk);
-                await decided.Writer.WriteAsync(bulk, ending.Token).ConfigureAwait(false);
-            }
-            decided.Writer.Complete();
-        }
-        catch (Exception error)
-        {
-            // What was decided before is still answered. Nothing writes to the call after this method has ended.
-            decided.Writer.TryComplete();
-            await answering.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            // An answer that failed ended the reading, too, and says why.
-            if (answering.IsFaulted && error is OperationCanceledException)
-                await answering.ConfigureAwait(false);
-            throw;
-        }
-        await answering.ConfigureAwait(false);
+        BulkCall call = new(engine, patient, CallerIdentity.Of(context), CallerIdentity.BudgetOf(context), CallerIdentity.BodyOf(context), context);
+        await call.RunAsync(requestStream, responseStream).ConfigureAwait(false);
         return true;
     });
 
@@ -95,31 +72,27 @@ internal sealed class MasterService(
         if (start.Kind != InodeKind.Directory)
         {
             FileInfo single = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.Describe(reader, start, request.Path, request.WithMaps)).ConfigureAwait(false);
-            await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }, context.CancellationToken).ConfigureAwait(false);
+            await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { single } }, context).ConfigureAwait(false);
             return true;
         }
-        Queue<(InodeNumber Inode, string Path)> directories = new([(start.Inode, "")]);
-        while (directories.TryDequeue(out (InodeNumber Inode, string Path) directory))
+        // Deepest first, and of each directory some entries at a time: what waits grows with the depth, not with the directories.
+        Stack<Listing> open = new([new(start.Inode, "", 0, default)]);
+        while (open.TryPop(out Listing at))
         {
-            ulong cookie = 0;
-            InodeNumber hint = default;
-            List<FileInfo> entries;
-            do
+            (List<FileInfo> entries, ulong cookie, InodeNumber hint) = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.ListSome(reader, at.Directory, at.Cookie, at.Hint, ListChunk, request.WithMaps)).ConfigureAwait(false);
+            if (entries.Count == ListChunk)
+                open.Push(at with { Cookie = cookie, Hint = hint });
+            for (int i = entries.Count - 1; i >= 0; i--)
             {
-                (ulong after, InodeNumber last) = (cookie, hint);
-                (entries, cookie, hint) = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.ListSome(reader, directory.Inode, after, last, ListChunk, request.WithMaps)).ConfigureAwait(false);
-                if (entries.Count == 0)
-                    break;
-                foreach (FileInfo entry in entries)
-                {
-                    entry.Path = directory.Path.Length == 0 ? entry.Path : $"{directory.Path}/{entry.Path}";
-                    if (request.Recursive && entry.Kind == FileKind.Directory)
-                        directories.Enqueue((new(entry.Inode), entry.Path));
-                }
-                foreach (Range part in ReplyLimits.Split(entries))
-                    await responseStream.WriteAsync(new ListDirectoryReply { Entries = { entries.Take(part) } }, context.CancellationToken).ConfigureAwait(false);
+                FileInfo entry = entries[i];
+                entry.Path = at.Path.Length == 0 ? entry.Path : $"{at.Path}/{entry.Path}";
+                if (request.Recursive && entry.Kind == FileKind.Directory)
+                    open.Push(new(new(entry.Inode), entry.Path, 0, default));
             }
-            while (entries.Count == ListChunk);
+            if (entries.Count == 0)
+                continue;
+            foreach (Range part in ReplyLimits.Split(entries))
+                await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { entries.Take(part) } }, context).ConfigureAwait(false);
         }
         return true;
     });
@@ -174,17 +147,25 @@ internal sealed class MasterService(
 
     public override Task<ListHostsReply> ListHosts(ListHostsRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
+        Guid after = request.AfterMountId.ToGuid("after_mount_id");
         mounts.Scan();
         return await engine.QueryAsync(CallerIdentity.Of(context), reader =>
         {
             ListHostsReply reply = new() { Position = reader.Position.ToMessage() };
-            reply.Hosts.AddRange(mounts.Describe(reader.Position));
+            reply.Hosts.AddRange(mounts.Describe(reader.Position, after, ListedHosts + 1));
+            if (reply.Hosts.Count > ListedHosts)
+            {
+                reply.More = true;
+                reply.Hosts.RemoveAt(ListedHosts);
+            }
             return reply;
         }).ConfigureAwait(false);
     });
 
     public override Task<BarrierReply> Barrier(BarrierRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
+        if (request.MountIds.Count > CallLimits.BarrierMounts)
+            throw new FamfsException(ErrorReason.BadRequest, $"mount_ids has {request.MountIds.Count} mounts, the limit is {CallLimits.BarrierMounts}") { Limit = CallLimits.BarrierMounts };
         LogPosition target = await engine.QueryAsync(CallerIdentity.Of(context), reader => request.Position is null ? reader.Position : Positions.Require(reader.State, request.Position)).ConfigureAwait(false);
         List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
         mounts.Scan();
@@ -199,21 +180,23 @@ internal sealed class MasterService(
         if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
             throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
         Hello hello = requestStream.Current.Hello;
+        if (hello.OlderMounts.Count > CallLimits.OlderMounts)
+            throw new FamfsException(ErrorReason.BadRequest, $"older_mounts has {hello.OlderMounts.Count} mounts, the limit is {CallLimits.OlderMounts}") { Limit = CallLimits.OlderMounts };
         LogPosition from = await WelcomeAsync(hello, CallerIdentity.Of(context), responseStream, context.CancellationToken).ConfigureAwait(false);
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
         if (mount != Guid.Empty)
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), hello.Dialect, hello.Version);
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version));
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
-        Task acknowledging = ReadAcksAsync(requestStream, mount, ended);
+        Task acknowledging = ReadAcksAsync(requestStream, mount, ended, context);
         try
         {
             // A write that is cancelled resets the call, and no status could follow: one that has begun ends.
-            await hub.RunAsync(from, reply => new ValueTask(responseStream.WriteAsync(reply, context.CancellationToken)), ended.Token).ConfigureAwait(false);
+            await hub.RunAsync(from, reply => new ValueTask(patient.WriteAsync(responseStream, reply, context)), ended.Token).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
-            await responseStream.WriteAsync(new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }, context.CancellationToken).ConfigureAwait(false);
+            await patient.WriteAsync(responseStream, new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }, context).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
@@ -247,39 +230,54 @@ internal sealed class MasterService(
 
     public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
     {
-        // Reads the memory with a reader of its own, beside the engine; what it sees is a prefix.
-        Channel<CheckReply> replies = Channel.CreateUnbounded<CheckReply>();
-        Task checking = Task.Run(() =>
+        if (Interlocked.Exchange(ref _checking, 1) == 1)
+            throw new FamfsException(ErrorReason.Overloaded, "a check is running already; one runs at a time") { Limit = 1 };
+        try
         {
+            // Reads the memory with a reader of its own, beside the engine; what it sees is a prefix.
+            Channel<string> phases = Channel.CreateUnbounded<string>();
+            Task<CheckResult> checking = Task.Run(() =>
+            {
+                try
+                {
+                    return FileSystemCheck.Run(state.Pool, phase => phases.Writer.TryWrite(phase));
+                }
+                finally
+                {
+                    phases.Writer.Complete();
+                }
+            });
             try
             {
-                CheckResult result = FileSystemCheck.Run(state.Pool, phase => replies.Writer.TryWrite(ProgressOf(phase)));
-                foreach (Finding finding in result.Findings)
-                {
-                    replies.Writer.TryWrite(new()
-                    {
-                        Finding = new()
-                        {
-                            Severity = finding.Severity == FindingSeverity.Error ? "error" : "warning",
-                            Code = finding.Code,
-                            Where = finding.Where,
-                            What = finding.What,
-                        },
-                    });
-                }
-                replies.Writer.TryWrite(ProgressOf("done"));
-                replies.Writer.Complete();
+                await foreach (string phase in phases.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
+                    await patient.WriteAsync(responseStream, ProgressOf(phase), context).ConfigureAwait(false);
             }
-            catch (Exception error)
+            finally
             {
-                replies.Writer.Complete(error);
+                // It cannot be stopped; the next one waits for its end.
+                await ((Task)checking).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
-        }, context.CancellationToken);
-        await foreach (CheckReply reply in replies.Reader.ReadAllAsync(context.CancellationToken).ConfigureAwait(false))
-            await responseStream.WriteAsync(reply, context.CancellationToken).ConfigureAwait(false);
-        await checking.ConfigureAwait(false);
-        return true;
+            foreach (Finding finding in (await checking.ConfigureAwait(false)).Findings)
+            {
+                CheckFinding found = new()
+                {
+                    Severity = finding.Severity == FindingSeverity.Error ? "error" : "warning",
+                    Code = finding.Code,
+                    Where = finding.Where,
+                    What = finding.What,
+                };
+                await patient.WriteAsync(responseStream, new CheckReply { Finding = found }, context).ConfigureAwait(false);
+            }
+            await patient.WriteAsync(responseStream, ProgressOf("done"), context).ConfigureAwait(false);
+            return true;
+        }
+        finally
+        {
+            Volatile.Write(ref _checking, 0);
+        }
     });
+
+    private static string Cut(string text) => text.Length > CallLimits.HelloText ? text[..CallLimits.HelloText] : text;
 
     private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
 
@@ -301,28 +299,6 @@ internal sealed class MasterService(
         catch (Exception error)
         {
             throw StatusMap.ToRpc(error);
-        }
-    }
-
-    /// <summary>Answers what was decided, in order. An answer that cannot be given ends the reading of requests, too.</summary>
-    private static async Task AnswerAsync(ChannelReader<ChangeOperation<CreateFilesReply>> decided, IServerStreamWriter<CreateFilesReply> responses, CancellationTokenSource ending)
-    {
-        try
-        {
-            await foreach (ChangeOperation<CreateFilesReply> bulk in decided.ReadAllAsync(ending.Token).ConfigureAwait(false))
-            {
-                CreateFilesReply all = await bulk.Task.ConfigureAwait(false);
-                foreach (Range part in ReplyLimits.Split(all.Results))
-                {
-                    CreateFilesReply reply = part.Start.Value == 0 && part.End.Value == all.Results.Count ? all : new() { Results = { all.Results.Take(part) } };
-                    await responses.WriteAsync(reply, ending.Token).ConfigureAwait(false);
-                }
-            }
-        }
-        catch
-        {
-            await ending.CancelAsync().ConfigureAwait(false);
-            throw;
         }
     }
 
@@ -404,12 +380,17 @@ internal sealed class MasterService(
 
     /// <summary>Counts acknowledgements until the caller's side of the stream is closed or <paramref name="ended"/>. What is wrong
     /// with one ends the subscription; a caller that closes its side has no more to say, and goes on listening.</summary>
-    private async Task ReadAcksAsync(IAsyncStreamReader<SubscribeRequest> requests, Guid mount, CancellationTokenSource ended)
+    private async Task ReadAcksAsync(IAsyncStreamReader<SubscribeRequest> requests, Guid mount, CancellationTokenSource ended, ServerCallContext context)
     {
+        MeteredBody body = CallerIdentity.BodyOf(context);
+        CallBudget.Connection budget = CallerIdentity.BudgetOf(context);
         try
         {
+            // The Hello has been taken care of, and so is each Ack at once.
+            budget.Return(body.TakeCharge());
             while (await requests.MoveNext(ended.Token).ConfigureAwait(false))
             {
+                budget.Return(body.TakeCharge());
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
                     throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
@@ -430,6 +411,9 @@ internal sealed class MasterService(
         }
     }
 }
+
+/// <summary>A directory that is being listed, and how far.</summary>
+internal readonly record struct Listing(InodeNumber Directory, string Path, ulong Cookie, InodeNumber Hint);
 
 /// <summary>What does not change while a master runs.</summary>
 internal sealed record MasterInfo(Guid Master, HostIdentity Host, string Address, string Version, long StartedTimestamp, int HostCapacity);

@@ -41,15 +41,15 @@ internal static class ReplyLimits
             yield return start..elements.Count;
     }
 
-    /// <summary>Takes records apart at frames, so that each part fits a message. Only where log offsets count the bytes of
+    /// <summary>Takes records apart at frames, so that each part has at most <paramref name="most"/> bytes of them. Only where log offsets count the bytes of
     /// frames.</summary>
-    public static IEnumerable<Records> Split(Records whole)
+    public static IEnumerable<Records> Split(Records whole, int most = ElementBytes)
     {
         int start = 0;
         ulong sequence = whole.FirstSequence;
         while (start < whole.Frames.Length)
         {
-            (int length, ulong count) = Fill(whole.Frames.Span[start..]);
+            (int length, ulong count) = Fill(whole.Frames.Span[start..], most);
             yield return new()
             {
                 FirstSequence = sequence,
@@ -64,14 +64,14 @@ internal static class ReplyLimits
     }
 
     // At least one frame: none is as large as a message.
-    private static (int Bytes, ulong Count) Fill(ReadOnlySpan<byte> frames)
+    private static (int Bytes, ulong Count) Fill(ReadOnlySpan<byte> frames, int most)
     {
         int bytes = 0;
         ulong count = 0;
         while (bytes < frames.Length)
         {
             int frame = RecordFrame.ReadVerified(frames[bytes..]).PaddedBytes;
-            if (bytes + frame > ElementBytes && count > 0)
+            if (bytes + frame > most && count > 0)
                 break;
             bytes += frame;
             count++;

@@ -20,6 +20,13 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
     /// <summary>Most bytes that wait for one subscriber (chosen: twice the largest batch).</summary>
     private const long MaxQueuedBytes = 2L * MediaLayout.MaxBatchBytes;
 
+    /// <summary>Most bytes of frames in a message (chosen: a caller that does not read holds twice that, and a few messages more or
+    /// less cost nothing).</summary>
+    private const int MessageBytes = 256 << 10;
+
+    // Streams that are sent what the memory holds. Each has a reader with a buffer.
+    private readonly SemaphoreSlim _catchUps = new(CallLimits.CatchUps);
+
     private readonly Lock _gate = new();
     private readonly List<Subscription> _live = [];
     private LogPosition _published = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
@@ -103,20 +110,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
         LogPosition sent = from;
         while (true)
         {
-            Subscription? subscription = null;
+            (Subscription subscription, sent) = await CatchUpAsync(sent, send, cancel).ConfigureAwait(false);
             try
             {
-                (LogPosition before, long offset) = index.Find(sent.Sequence);
-                if (before.Sequence == sent.Sequence)
-                    RequireSameTerm(sent, before.Term);
-                ILogReader reader = pool.Format.OpenReader(pool);
-                reader.Resume(before, offset);
-                while (subscription is null)
-                {
-                    cancel.ThrowIfCancellationRequested();
-                    sent = await CatchUpAsync(reader, sent, send, cancel).ConfigureAwait(false);
-                    subscription = TryGoLive(sent);
-                }
                 while (await subscription.Queue.Reader.WaitToReadAsync(cancel).ConfigureAwait(false))
                 {
                     while (subscription.TryTake(out SubscribeReply? reply, out int bytes, out LogPosition position))
@@ -129,12 +125,35 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
             }
             finally
             {
-                if (subscription is not null)
-                {
-                    lock (_gate)
-                        _live.Remove(subscription);
-                }
+                lock (_gate)
+                    _live.Remove(subscription);
             }
+        }
+    }
+
+    /// <summary>Sends what the memory holds until all that is published is sent, and goes live. The reader is gone
+    /// afterwards.</summary>
+    private async Task<(Subscription Subscription, LogPosition Sent)> CatchUpAsync(LogPosition sent, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
+    {
+        (LogPosition before, long offset) = index.Find(sent.Sequence);
+        if (before.Sequence == sent.Sequence)
+            RequireSameTerm(sent, before.Term);
+        await _catchUps.WaitAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            ILogReader reader = pool.Format.OpenReader(pool);
+            reader.Resume(before, offset);
+            while (true)
+            {
+                cancel.ThrowIfCancellationRequested();
+                sent = await CatchUpAsync(reader, sent, send, cancel).ConfigureAwait(false);
+                if (TryGoLive(sent) is { } subscription)
+                    return (subscription, sent);
+            }
+        }
+        finally
+        {
+            _catchUps.Release();
         }
     }
 
@@ -190,9 +209,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
 
     /// <summary>Parts that each fit a message. Where log offsets do not count bytes of frames, a block
     /// stays whole, as its reader made it.</summary>
-    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= ReplyLimits.ElementBytes || !pool.Format.Limits.CountsFrameBytes
+    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= MessageBytes || !pool.Format.Limits.CountsFrameBytes
         ? [whole]
-        : ReplyLimits.Split(whole);
+        : ReplyLimits.Split(whole, MessageBytes);
 
     /// <summary>Position after the last frame of <paramref name="records"/>.</summary>
     private static LogPosition EndOf(Records records, LogPosition history)
@@ -264,7 +283,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
             Records last = reply.Records;
             while (Queue.Reader.TryPeek(out (SubscribeReply Reply, int Bytes, LogPosition Position) next)
                 && next.Reply.Records.SegmentId == last.SegmentId && next.Reply.Records.Generation == last.Generation
-                && bytes + next.Bytes <= ReplyLimits.ElementBytes && Queue.Reader.TryRead(out next))
+                && bytes + next.Bytes <= MessageBytes && Queue.Reader.TryRead(out next))
             {
                 _merged.Add(next.Reply.Records.Frames);
                 bytes += next.Bytes;

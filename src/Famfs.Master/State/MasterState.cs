@@ -40,6 +40,14 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     /// <summary>Known request ids.</summary>
     public RecentRequests Requests { get; }
 
+    /// <summary>The share of <see cref="Requests"/> that the caller at hand has. What is replayed is in that of the log, because
+    /// records do not say who asked.</summary>
+    public int RequestShare { get; set; } = RecentRequests.LogShare;
+
+    /// <summary>Finds the record that a request of the caller at hand has made. Errors as
+    /// <see cref="RecentRequests.TryFind"/>.</summary>
+    public bool TryFindRequest(Guid id, ulong digest, out RequestTrace trace) => Requests.TryFind(id, digest, out trace, RequestShare);
+
     /// <summary>Uuid of the file system. Any thread.</summary>
     public Guid FileSystem => Pool.Primary.FileSystem;
 
@@ -111,7 +119,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     // A format without times keeps no request ids either: what is seen here is made now.
     /// <inheritdoc/>
     public void RequestSeen(in RequestTrace request) =>
-        Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 });
+        Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 }, RequestShare);
 
     /// <inheritdoc/>
     public void Dispose()

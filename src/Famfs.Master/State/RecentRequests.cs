@@ -1,3 +1,5 @@
+using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 using Famfs.Core;
 using Famfs.Core.Namespace;
 using Famfs.V1;
@@ -9,51 +11,89 @@ namespace Famfs.Master.State;
 /// successful result, also after a restart, because the id travels in the record. Owned by the engine's
 /// thread.
 ///
-/// <para>A ring of the records, oldest first, and a table of places in it: an id that is new, as nearly all are, costs one
-/// look into the table, and one that is forgotten another. The table is twice the ring, is probed in line, and holds
-/// seeded hashes beside the places, because callers choose the ids.</para>
+/// <para>Callers have shares, and each of their ids is in one. When there is room for no more ids, the largest share loses its
+/// oldest: whoever asks for much pushes out his own. Ids that the log had at the start are a share, too. An id that is not
+/// known is new unless its share, or that of the log, has dropped one as young.</para>
+///
+/// <para>A slab of records, each with the place of the next of its share, and a table of places: an id that is new, as nearly
+/// all are, costs one look into the table, and one that is forgotten another. The table is twice the slab, is probed in line,
+/// and holds seeded hashes beside the places, because callers choose the ids. Callers share a fixed number of shares by a
+/// seeded hash, so that what is kept does not grow with them.</para>
 /// </summary>
-internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_000, long firstPosition = 0)
+internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_000)
 {
     /// <summary>How long an id is remembered.</summary>
     public static readonly TimeSpan Span = TimeSpan.FromMinutes(15);
 
-    /// <summary>How far an id may be ahead of the master's clock. An id that is pushed out refuses every id made before it, so
-    /// ids from far ahead would lock everybody out.</summary>
+    /// <summary>How far an id may be ahead of the master's clock. A caller that pushes out its own ids refuses itself every id
+    /// made before those.</summary>
     public static readonly TimeSpan MaxAhead = TimeSpan.FromSeconds(2);
 
+    /// <summary>The share of what the log had at the start, and of the master itself.</summary>
+    public const int LogShare = 0;
+
+    /// <summary>Shares (chosen: two callers meet in one rarely, and the largest is found in a microsecond).</summary>
+    public const int ShareCount = 1024;
+
     private const uint InUse = 1u << 31;
+    private const int None = -1;
 
-    // A trace at position p is at p & (length − 1); what is remembered is [_first, _end).
-    private RequestTrace[] _ring = new RequestTrace[1024];
-    private long _first = firstPosition;
-    private long _end = firstPosition;
+    /// <summary>Ids that the largest share loses before the largest is looked for again (chosen).</summary>
+    private const int DroppedAtOnce = 256;
 
-    // Hash of the id × 2³² + InUse + low bits of the position; 0 is free.
+    // Place p: a record, and the next younger one of its share, or the next free place.
+    private RequestTrace[] _slab = new RequestTrace[1024];
+    private int[] _next = new int[1024];
+    private int _used;
+    private int _free = None;
+    private int _count;
+
+    // Hash of the id × 2³² + InUse + place; 0 is free.
     private ulong[] _table = new ulong[2048];
 
-    // Ids made at or before this may have been dropped.
-    private long _droppedMs;
+    private readonly Share[] _shares = NewShares();
+
+    // Share that loses ids, and how many more until it is looked for again.
+    private int _largest;
+    private int _largestLeft;
+
+    // Share that is looked at for ids that are too old.
+    private int _hand;
 
     /// <summary>Ids remembered.</summary>
-    public int Count => (int)(_end - _first);
+    public int Count => _count;
 
-    /// <summary>Remembers the id of a record.</summary>
-    public void Add(in RequestTrace trace)
+    /// <summary>The share of a caller. The process's random seed is in it.</summary>
+    public static int ShareOf(string caller) => 1 + (int)((uint)HashCode.Combine(caller) % (ShareCount - 1));
+
+    /// <summary>Remembers the id of a record that somebody with this share has made.</summary>
+    public void Add(in RequestTrace trace, int share = LogShare)
     {
         if (Contains(trace.RequestId, out RequestTrace _))
             return;
-        if (Count == _ring.Length)
-            Grow();
-        At(_end) = trace;
-        Insert(_table, EntryOf(trace.RequestId, _end));
-        _end++;
-        Trim();
+        if (_count == capacity)
+            DropOfLargest();
+        int place = TakePlace();
+        _slab[place] = trace;
+        _next[place] = None;
+        ref Share own = ref _shares[share];
+        if (own.Count == 0)
+            own.First = place;
+        else
+            _next[own.Last] = place;
+        own.Last = place;
+        own.Count++;
+        Insert(_table, EntryOf(trace.RequestId, place));
+        _count++;
+        DropOld(share);
+        // The shares of callers that are silent now.
+        _hand = (_hand + 1) % ShareCount;
+        DropOld(_hand);
     }
 
-    /// <summary>Finds the record that the id made. Throws INVALID_ARGUMENT (other content, malformed id) or
+    /// <summary>Finds the record that the id made, whoever asked for it. Throws INVALID_ARGUMENT (other content, malformed id) or
     /// REQUEST_EXPIRED.</summary>
-    public bool TryFind(Guid id, ulong digest, out RequestTrace trace)
+    public bool TryFind(Guid id, ulong digest, out RequestTrace trace, int share = LogShare)
     {
         trace = default;
         if (id == Guid.Empty)
@@ -66,9 +106,10 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
         }
         RequireTimely(id);
         long madeMs = TimeOf(id);
-        long nowMs = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        if (madeMs < nowMs - (long)Span.TotalMilliseconds || madeMs <= _droppedMs)
+        if (madeMs < NowMs - (long)Span.TotalMilliseconds)
             throw new FamfsException(ErrorReason.RequestExpired, $"request id {id} is older than what the master remembers ({(long)Span.TotalMinutes} minutes)");
+        if (madeMs <= Math.Max(_shares[share].DroppedMs, _shares[LogShare].DroppedMs))
+            throw new FamfsException(ErrorReason.RequestExpired, $"request id {id} is older than what the master remembers of its caller ({capacity} ids in all)");
         return false;
     }
 
@@ -80,7 +121,7 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
             return;
         if (id.Version != 7)
             throw new FamfsException(ErrorReason.BadRequest, $"request id {id} is not a version 7 uuid");
-        long nowMs = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        long nowMs = NowMs;
         long aheadMs = TimeOf(id) - nowMs;
         if (aheadMs > (long)MaxAhead.TotalMilliseconds)
         {
@@ -92,37 +133,83 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
         }
     }
 
+    private long NowMs => clock.GetUtcNow().ToUnixTimeMilliseconds();
+
     private static long TimeOf(Guid id)
     {
         Span<byte> bytes = stackalloc byte[16];
         id.TryWriteBytes(bytes, bigEndian: true, out _);
-        return (long)(System.Buffers.Binary.BinaryPrimitives.ReadUInt64BigEndian(bytes) >> 16);
+        return (long)(BinaryPrimitives.ReadUInt64BigEndian(bytes) >> 16);
     }
 
-    private void Trim()
+    private static Share[] NewShares()
     {
-        // A caller may be ahead by MaxAhead, and its id lives for Span by its own clock.
-        long oldest = clock.GetUtcNow().ToUnixTimeMilliseconds() - (long)(Span + MaxAhead).TotalMilliseconds;
-        while (_first < _end && (At(_first).TimeNs / 1_000_000 < oldest || Count > capacity))
-        {
-            // Also what was dropped for its age: the clock may go back to before that.
-            Guid id = At(_first).RequestId;
-            _droppedMs = Math.Max(_droppedMs, TimeOf(id));
-            Remove(EntryOf(id, _first));
-            _first++;
-        }
+        Share[] shares = new Share[ShareCount];
+        // Nothing was dropped: the earliest id there can be is new.
+        Array.Fill(shares, new Share { DroppedMs = -1 });
+        return shares;
     }
 
-    private ref RequestTrace At(long position) => ref _ring[position & (_ring.Length - 1)];
+    // A caller may be ahead by MaxAhead, and its id lives for Span by its own clock.
+    private void DropOld(int share)
+    {
+        long oldest = NowMs - (long)(Span + MaxAhead).TotalMilliseconds;
+        ref Share own = ref _shares[share];
+        // Also what is dropped for its age counts as dropped: the clock may go back to before that.
+        while (own.Count > 0 && _slab[own.First].TimeNs / 1_000_000 < oldest)
+            DropFirst(ref own);
+    }
+
+    private void DropOfLargest()
+    {
+        if (_largestLeft == 0 || _shares[_largest].Count == 0)
+        {
+            for (int share = 0; share < ShareCount; share++)
+            {
+                if (_shares[share].Count > _shares[_largest].Count)
+                    _largest = share;
+            }
+            // Not so many that another would be the largest long before.
+            _largestLeft = Math.Clamp(_shares[_largest].Count / 16, 1, DroppedAtOnce);
+        }
+        _largestLeft--;
+        DropFirst(ref _shares[_largest]);
+    }
+
+    private void DropFirst(ref Share share)
+    {
+        int place = share.First;
+        Guid id = _slab[place].RequestId;
+        share.DroppedMs = Math.Max(share.DroppedMs, TimeOf(id));
+        Remove(EntryOf(id, place));
+        share.First = _next[place];
+        share.Count--;
+        _next[place] = _free;
+        _free = place;
+        _count--;
+    }
+
+    private int TakePlace()
+    {
+        if (_free != None)
+        {
+            int place = _free;
+            _free = _next[place];
+            return place;
+        }
+        if (_used == _slab.Length)
+            Grow();
+        return _used++;
+    }
 
     // With the process's random seed.
     private static uint HashOf(Guid id)
     {
-        UInt128 bits = System.Runtime.CompilerServices.Unsafe.BitCast<Guid, UInt128>(id);
+        UInt128 bits = Unsafe.BitCast<Guid, UInt128>(id);
         return (uint)HashCode.Combine((ulong)bits, (ulong)(bits >> 64));
     }
 
-    private static ulong EntryOf(Guid id, long position) => ((ulong)HashOf(id) << 32) | InUse | (uint)position;
+    private static ulong EntryOf(Guid id, int place) => ((ulong)HashOf(id) << 32) | InUse | (uint)place;
 
     private bool Contains(Guid id, out RequestTrace trace)
     {
@@ -130,7 +217,7 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
         int mask = _table.Length - 1;
         for (int i = (int)(hash & (uint)mask); _table[i] is var entry and not 0; i = (i + 1) & mask)
         {
-            if ((uint)(entry >> 32) == hash && At((uint)entry & ~InUse) is var found && found.RequestId == id)
+            if ((uint)(entry >> 32) == hash && _slab[(int)((uint)entry & ~InUse)] is var found && found.RequestId == id)
             {
                 trace = found;
                 return true;
@@ -170,15 +257,25 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
 
     private void Grow()
     {
-        RequestTrace[] ring = new RequestTrace[_ring.Length * 2];
-        for (long position = _first; position < _end; position++)
-            ring[position & (ring.Length - 1)] = At(position);
+        Array.Resize(ref _slab, _slab.Length * 2);
+        Array.Resize(ref _next, _next.Length * 2);
         ulong[] table = new ulong[_table.Length * 2];
         foreach (ulong entry in _table)
         {
             if (entry != 0)
                 Insert(table, entry);
         }
-        (_ring, _table) = (ring, table);
+        _table = table;
+    }
+
+    private struct Share
+    {
+        // Oldest and youngest; of no meaning in an empty share.
+        public int First;
+        public int Last;
+        public int Count;
+
+        // Ids made at or before this may have been dropped from here.
+        public long DroppedMs;
     }
 }

@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Replication;
 using Famfs.Fuse.Tests.Session;
@@ -63,6 +64,33 @@ public sealed class GoneMountsTests : IDisposable
         MountLine line = new() { Counter = 1, Host = _host.Host, Boot = _host.Boot, Mount = Guid.NewGuid(), State = MountState.Live };
         Assert.False(GoneMounts.IsOver(line, state));
         Assert.True(GoneMounts.IsOver(line with { State = MountState.Ended }, state));
+    }
+
+    [Fact]
+    public void Receipts_of_killed_mounts_go_when_the_log_has_them_and_a_hello_takes_no_more_than_a_master_does()
+    {
+        const int Killed = 300;
+        List<Guid> killed = [.. Enumerable.Range(0, Killed).Select(_ => Guid.NewGuid())];
+        foreach (Guid mount in killed)
+            MountReceipt.Leave(_directory, _fileSystem, _host.Boot, mount, Living);
+        Guid own = Guid.NewGuid();
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, own, Living);
+        using ReplayState state = new(new(_fileSystem, 1, default, default), default);
+        mounts.ForgetRecorded(state, _host.Host);
+        Assert.Equal(Killed + 1, MountReceipt.ReadAll(_directory, _fileSystem).Count());
+        IReadOnlyList<OlderMount> said = mounts.FindOlder();
+        Assert.Equal(256, said.Count);
+        foreach (OlderMount older in said)
+        {
+            HostGone gone = new() { HostId = _host.Host.ToByteString(), MountId = older.MountId, Evidence = older.Evidence };
+            RecordBatch batch = new();
+            batch.Start(state.Position.Sequence, new(64), seed: 0);
+            batch.Add(RecordType.HostGone, gone);
+            state.ApplyFrames(batch.Frames);
+        }
+        mounts.ForgetRecorded(state, _host.Host);
+        Assert.Equal(Killed - 256, mounts.FindOlder().Count);
+        Assert.Contains(MountReceipt.ReadAll(_directory, _fileSystem), receipt => receipt.Mount == own);
     }
 
     [Fact]

@@ -91,6 +91,8 @@ public sealed class OtherChangesTests
         Assert.Equal(0u, on.Decide(new MasterSlotGrant(new() { HostId = on.Host.ToByteString() })).Slot);
         Assert.Equal([RecordType.MasterSlotGranted], on.Types());
         Assert.Equal(ErrorReason.BadRequest, on.Refuse(new MasterSlotGrant(new())).Reason);
+        GrantMasterSlotRequest ahead = new() { HostId = Guid.NewGuid().ToByteString(), RequestId = Guid.CreateVersion7(on.Clock.Now.AddSeconds(3)).ToByteString() };
+        Assert.NotEqual(0u, on.Refuse(new MasterSlotGrant(ahead)).MasterTimeMs);
     }
 
     [Fact]

@@ -115,6 +115,41 @@ public sealed class MountRegistryTests : IDisposable
         Assert.Equal(HostState.Live, Of(subscribed));
     }
 
+    [Fact]
+    public async Task Waits_name_only_so_many_mounts_and_what_ended_counts_no_more()
+    {
+        List<Guid> names = [.. Enumerable.Range(0, MountRegistry.MaxWaitedMounts).Select(_ => Guid.NewGuid())];
+        using CancellationTokenSource over = new();
+        Task<int> all = _mounts.WaitAsync(new(5), names, over.Token);
+        Assert.False(all.IsCompleted);
+        FamfsException refused = await Assert.ThrowsAsync<FamfsException>(() => _mounts.WaitAsync(new(5), [Guid.NewGuid()], over.Token));
+        Assert.Equal((ErrorReason.Overloaded, (ulong)MountRegistry.MaxWaitedMounts), (refused.Reason, refused.Limit));
+        // One that is over already needs no place.
+        Assert.Equal(0, await _mounts.WaitAsync(new(0), [], TestContext.Current.CancellationToken));
+        await over.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => all);
+        using CancellationTokenSource again = new();
+        Task<int> next = _mounts.WaitAsync(new(5), names, again.Token);
+        Assert.False(next.IsCompleted);
+        await again.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => next);
+    }
+
+    [Fact]
+    public void Mounts_are_described_in_the_order_of_their_ids_some_at_a_time()
+    {
+        List<Guid> mounts = [.. Enumerable.Range(0, 5).Select(_ => Guid.NewGuid())];
+        foreach (Guid mount in mounts)
+            _mounts.Subscribed(mount, Guid.NewGuid(), Guid.NewGuid(), "stock", "1");
+        List<Guid> seen = [];
+        while (_mounts.Describe(default, seen.LastOrDefault(), 2) is { Count: > 0 } some)
+        {
+            Assert.InRange(some.Count, 1, 2);
+            seen.AddRange(some.Select(h => h.MountId.ToGuid("mount")));
+        }
+        Assert.Equal(mounts.OrderBy(m => m.ToByteString().ToByteArray(), Comparer<byte[]>.Create((a, b) => a.AsSpan().SequenceCompareTo(b))), seen);
+    }
+
     private sealed class SettableClock : TimeProvider
     {
         public TimeSpan Now { get; set; }

@@ -56,7 +56,8 @@ public sealed class CallerIdentityTests : IDisposable
     {
         await using WebApplication server = await ServeAsync(Options("http://127.0.0.1:0"));
         using HttpClient client = new();
-        Assert.Equal(CallerKind.Unknown, (await AskAsync(client, AddressOf(server))).Kind);
+        Caller caller = await AskAsync(client, AddressOf(server));
+        Assert.Equal((CallerKind.Unknown, "127.0.0.1", "address 127.0.0.1"), (caller.Kind, caller.Address, caller.Name));
     }
 
     [Fact]

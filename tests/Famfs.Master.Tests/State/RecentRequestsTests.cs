@@ -106,47 +106,112 @@ public sealed class RecentRequestsTests
         Assert.True(window.TryFind(id, 1, out _));
     }
 
+    [Fact]
+    public void A_caller_that_asks_for_much_pushes_out_its_own_ids_and_bars_nobody_else()
+    {
+        const int Capacity = 4000;
+        const int Honest = 1;
+        const int Flooding = 2;
+        RecentRequests window = new(_clock, Capacity);
+        List<Guid> honest = [];
+        for (int i = 0; i < 100; i++)
+        {
+            honest.Add(NewId());
+            window.Add(Trace(honest[i], 1, 1), Honest);
+        }
+        Guid first = default;
+        for (int i = 0; i < 10 * Capacity; i++)
+        {
+            if (i % 100 == 0)
+                _clock.Now += TimeSpan.FromMilliseconds(1);
+            // As far ahead as they may be.
+            Guid flood = Guid.CreateVersion7(_clock.Now + RecentRequests.MaxAhead);
+            first = i == 0 ? flood : first;
+            window.Add(Trace(flood, 1, 1), Flooding);
+            if (i % 1000 != 0)
+                continue;
+            honest.Add(NewId());
+            Assert.False(window.TryFind(honest[^1], 1, out _, Honest), "a new id of another caller is refused");
+            window.Add(Trace(honest[^1], 1, 1), Honest);
+        }
+        Assert.Equal(Capacity, window.Count);
+        Assert.All(honest, id => Assert.True(window.TryFind(id, 1, out _, Honest)));
+        // Found by whoever asks, as long as it is remembered.
+        Assert.True(window.TryFind(honest[0], 1, out _, Flooding));
+        Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(first, 1, out _, Flooding)).Reason);
+    }
+
+    [Fact]
+    public void What_the_log_had_and_was_forgotten_is_refused_to_everybody()
+    {
+        RecentRequests window = new(_clock, capacity: 2);
+        Guid first = NewId();
+        window.Add(Trace(first, 1, 1));
+        _clock.Now += TimeSpan.FromMilliseconds(5);
+        window.Add(Trace(NewId(), 1, 2));
+        window.Add(Trace(NewId(), 1, 3));
+        Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(first, 1, out _, 7)).Reason);
+    }
+
+    [Fact]
+    public void Every_caller_has_a_share_that_is_not_the_logs()
+    {
+        HashSet<int> shares = [.. Enumerable.Range(0, 10_000).Select(i => RecentRequests.ShareOf($"address 10.0.{i / 256}.{i % 256}"))];
+        Assert.True(shares.Min() > RecentRequests.LogShare && shares.Max() < RecentRequests.ShareCount);
+        Assert.True(shares.Count > RecentRequests.ShareCount * 9 / 10, $"{shares.Count} shares");
+        Assert.Equal(RecentRequests.ShareOf("user 0"), RecentRequests.ShareOf("user 0"));
+    }
+
     [Theory]
-    [InlineData(0)]
-    [InlineData((1L << 31) - 5000)]
-    [InlineData((1L << 32) - 5000)]
-    public void It_remembers_what_a_dictionary_and_a_queue_would(long firstPosition)
+    [InlineData(1)]
+    [InlineData(3)]
+    [InlineData(RecentRequests.ShareCount)]
+    public void It_remembers_what_dictionaries_and_queues_of_each_share_would(int shares)
     {
         const int Capacity = 3000;
         Random random = new(4);
-        RecentRequests window = new(_clock, Capacity, firstPosition);
-        Dictionary<Guid, RequestTrace> model = [];
-        Queue<Guid> order = new();
-        List<Guid> ever = [];
+        RecentRequests window = new(_clock, Capacity);
+        Dictionary<Guid, (RequestTrace Trace, int Share)> ever = [];
+        List<Guid> order = [];
         for (ulong sequence = 1; sequence <= 20_000; sequence++)
         {
             if (random.Next(2000) == 0)
                 _clock.Now += random.Next(3) * RecentRequests.Span;
             _clock.Now += TimeSpan.FromMilliseconds(random.Next(3));
-            Guid id = random.Next(10) == 0 && ever.Count > 0 ? ever[random.Next(ever.Count)] : NewId();
+            Guid id = random.Next(10) == 0 && order.Count > 0 ? order[random.Next(order.Count)] : NewId();
+            int share = ever.TryGetValue(id, out var before) ? before.Share : random.Next(shares);
+            bool wasKnown = ever.ContainsKey(id) && IsKnown(window, id, ever[id]);
             RequestTrace trace = Trace(id, sequence, sequence);
-            window.Add(trace);
-            ever.Add(id);
-            if (!model.TryAdd(id, trace))
-                continue;
-            order.Enqueue(id);
-            long oldestNs = (_clock.Now - RecentRequests.Span - RecentRequests.MaxAhead).ToUnixTimeMilliseconds() * 1_000_000;
-            while (order.TryPeek(out Guid first) && (model[first].TimeNs < oldestNs || model.Count > Capacity))
-                model.Remove(order.Dequeue());
+            window.Add(trace, share);
+            if (!wasKnown)
+                ever[id] = (trace, share);
+            order.Add(id);
+            Assert.InRange(window.Count, 1, Capacity);
 
-            Assert.Equal(model.Count, window.Count);
-            Guid asked = ever[random.Next(ever.Count)];
-            if (model.TryGetValue(asked, out RequestTrace expected))
-            {
-                Assert.True(window.TryFind(asked, expected.Digest, out RequestTrace found));
-                Assert.Equal(expected, found);
-            }
-            else
-            {
-                Assert.Equal(ErrorReason.RequestExpired, Assert.Throws<FamfsException>(() => window.TryFind(asked, 0, out _)).Reason);
-            }
+            // Whatever is asked for is the first that was remembered, or refused; it is never taken for new.
+            Guid asked = order[random.Next(order.Count)];
+            IsKnown(window, asked, ever[asked]);
         }
-        Assert.All(model, m => Assert.True(window.TryFind(m.Key, m.Value.Digest, out RequestTrace found) && found == m.Value));
+        // With one share what is forgotten is the oldest.
+        List<Guid> distinct = [.. ever.OrderBy(e => e.Value.Trace.Sequence.Value).Select(e => e.Key)];
+        int known = distinct.Count(id => IsKnown(window, id, ever[id]));
+        Assert.Equal(window.Count, known);
+        if (shares == 1)
+            Assert.All(distinct.TakeLast(known), id => Assert.True(IsKnown(window, id, ever[id])));
+    }
+
+    private static bool IsKnown(RecentRequests window, Guid id, (RequestTrace Trace, int Share) expected)
+    {
+        try
+        {
+            Assert.True(window.TryFind(id, expected.Trace.Digest, out RequestTrace found, expected.Share), "an id that was used is taken for new");
+            Assert.Equal(expected.Trace, found);
+            return true;
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.RequestExpired)
+        {
+            return false;
+        }
     }
 
     private Guid NewId() => Guid.CreateVersion7(_clock.Now);

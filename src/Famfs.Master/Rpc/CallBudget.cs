@@ -1,0 +1,94 @@
+using Famfs.Core;
+using Famfs.V1;
+
+namespace Famfs.Master.Rpc;
+
+/// <summary>
+/// What the requests and results of callers take that wait in this process, in bytes: of one connection, and of all. What is
+/// beyond is refused. Charges are estimates above what the objects take. Any thread.
+/// </summary>
+/// <param name="total">Most in all.</param>
+/// <param name="small">What small charges may take beyond that.</param>
+/// <param name="ofConnection">Most of one connection.</param>
+internal sealed class CallBudget(long total = CallLimits.Held, long small = CallLimits.HeldBySmall, long ofConnection = CallLimits.HeldOfConnection)
+{
+    /// <summary>A charge up to this is small (chosen: a change with the longest path).</summary>
+    private const int SmallBytes = 16 << 10;
+
+    private readonly long _total = total;
+    private readonly long _small = small;
+    private readonly long _ofConnection = ofConnection;
+    private long _held;
+    private int _calls;
+
+    /// <summary>Bytes held now.</summary>
+    public long Held => Volatile.Read(ref _held);
+
+    /// <summary>Raised when a charge was refused: whoever holds much and takes no answers may be ended.</summary>
+    public event Action? Refused;
+
+    /// <summary>The part of one connection.</summary>
+    public Connection Open() => new(this);
+
+    /// <summary>Begins a call. False: there are too many.</summary>
+    public bool TryBeginCall()
+    {
+        if (Interlocked.Increment(ref _calls) <= CallLimits.Calls)
+            return true;
+        EndCall();
+        return false;
+    }
+
+    /// <summary>Ends a call that was begun.</summary>
+    public void EndCall() => Interlocked.Decrement(ref _calls);
+
+    /// <summary>One connection's part.</summary>
+    internal sealed class Connection(CallBudget budget)
+    {
+        private long _held;
+
+        /// <summary>Charges. Throws OVERLOADED, and charges nothing.</summary>
+        public void Take(long bytes)
+        {
+            long limit = budget._ofConnection;
+            if (Interlocked.Add(ref _held, bytes) > limit)
+            {
+                Interlocked.Add(ref _held, -bytes);
+                throw Refuse("this connection's", limit);
+            }
+            long all = budget._total + (bytes <= SmallBytes ? budget._small : 0);
+            if (Interlocked.Add(ref budget._held, bytes) > all)
+            {
+                Return(bytes);
+                throw Refuse("all callers'", budget._total);
+            }
+        }
+
+        /// <summary>As <see cref="Take"/>; when that is refused, <paramref name="before"/> is given back, too.</summary>
+        public void TakeOrReturn(long bytes, long before)
+        {
+            try
+            {
+                Take(bytes);
+            }
+            catch
+            {
+                Return(before);
+                throw;
+            }
+        }
+
+        /// <summary>Gives back what was charged.</summary>
+        public void Return(long bytes)
+        {
+            Interlocked.Add(ref _held, -bytes);
+            Interlocked.Add(ref budget._held, -bytes);
+        }
+
+        private FamfsException Refuse(string whose, long limit)
+        {
+            budget.Refused?.Invoke();
+            return new(ErrorReason.Overloaded, $"{whose} requests and results that wait take more than {limit} bytes, the limit") { Limit = (ulong)limit };
+        }
+    }
+}

@@ -1,0 +1,73 @@
+using Famfs.CommandLine;
+
+namespace Famfs.Master.Rpc;
+
+/// <summary>How much callers may make a master keep, one by one and in all. docs/protocol.md has the same table.</summary>
+internal static class CallLimits
+{
+    /// <summary>Most connections (chosen: above the 10,000 hosts of docs/scaling.md). Fewer where fewer files may be open.</summary>
+    public const int Connections = 16384;
+
+    /// <summary>Most connections of this process.</summary>
+    public static int ConnectionsHere => (int)Math.Clamp((OpenFileLimit.Find() ?? long.MaxValue) - FilesKept, 1, Connections);
+
+    /// <summary>Open files that connections leave for everything else (chosen).</summary>
+    public const int FilesKept = 192;
+
+    /// <summary>Most connections that have not said yet that they speak HTTP/2 (chosen: a burst of honest ones fits).</summary>
+    public const int Unannounced = 512;
+
+    /// <summary>Most calls of one connection at a time.</summary>
+    public const int CallsOfConnection = 1000;
+
+    /// <summary>Most calls at a time, in all (chosen: a stream of each of 10,000 hosts, and as many others).</summary>
+    public const int Calls = 20000;
+
+    /// <summary>Most bytes of a message of CreateFiles.</summary>
+    public const int BulkMessageBytes = 16 << 20;
+
+    /// <summary>Most bytes of any other message (chosen: several times the largest that has a meaning).</summary>
+    public const int MessageBytes = 128 << 10;
+
+    /// <summary>Most files of a message of CreateFiles.</summary>
+    public const int BulkFiles = 65536;
+
+    /// <summary>Most fields of a message that this version does not know (chosen: one for each file of a bulk message).</summary>
+    public const int UnknownFields = 65536;
+
+    /// <summary>What requests and results that wait may take, in bytes, of one connection (chosen: 16 bulk streams fit).</summary>
+    public const long HeldOfConnection = 96L << 20;
+
+    /// <summary>And of all (chosen: half of what a master may take in all).</summary>
+    public const long Held = 192L << 20;
+
+    /// <summary>Beyond that, what only small requests may take: streams that are full must not keep out a lone change.</summary>
+    public const long HeldBySmall = 32L << 20;
+
+    /// <summary>Charge of a call beside its message (chosen: what its objects take).</summary>
+    public const int CallBytes = 2048;
+
+    /// <summary>Charge of one file of a bulk message, beside its bytes (measured: 250 bytes of objects).</summary>
+    public const int RequestBytes = 256;
+
+    /// <summary>Charge of the result of one file of a bulk message (measured: 700 bytes and the path).</summary>
+    public const int FileBytes = 1024;
+
+    /// <summary>Most mounts that a Barrier may name.</summary>
+    public const int BarrierMounts = 4096;
+
+    /// <summary>Most older mounts that a Hello may name.</summary>
+    public const int OlderMounts = 256;
+
+    /// <summary>Most characters of the texts of a Hello that are kept; the rest is cut.</summary>
+    public const int HelloText = 64;
+
+    /// <summary>Streams that are sent what the memory holds at a time; others wait (chosen: each has a reader of half a MiB).</summary>
+    public const int CatchUps = 64;
+
+    /// <summary>How long a connection may take to say that it speaks HTTP/2.</summary>
+    public static readonly TimeSpan Announcement = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a caller may take nothing of an answer that waits for it.</summary>
+    public static readonly TimeSpan Deafness = TimeSpan.FromSeconds(60);
+}

@@ -1,0 +1,91 @@
+using System.Buffers;
+using Famfs.Core;
+using Famfs.Master.Rpc;
+using Famfs.V1;
+using Google.Protobuf;
+using Xunit;
+
+namespace Famfs.Master.Tests.Rpc;
+
+public sealed class MessageShapeTests
+{
+    private static readonly MessageShape s_files = MessageShape.Of(CreateFilesRequest.Descriptor);
+
+    [Fact]
+    public void As_many_files_as_may_be_pass_and_one_more_is_refused_before_it_is_parsed()
+    {
+        byte[] most = [.. Enumerable.Repeat<byte[]>([0x0a, 0x00], CallLimits.BulkFiles).SelectMany(b => b)];
+        s_files.Require(new(most));
+        FamfsException error = Refusal(s_files, [.. most, 0x0a, 0x00]);
+        Assert.Equal((ErrorReason.BadRequest, (ulong)CallLimits.BulkFiles), (error.Reason, error.Limit));
+        Assert.Equal("more than 65536 files in one message, the limit", error.Message);
+    }
+
+    [Fact]
+    public void Fields_of_a_later_version_pass_in_reason_wherever_they_are()
+    {
+        // A field 99 in each of as many files as there may be, and one more in the message.
+        byte[] files = [.. Enumerable.Repeat<byte[]>([0x0a, 0x03, 0x98, 0x06, 0x01], CallLimits.UnknownFields).SelectMany(b => b)];
+        s_files.Require(new(files));
+        FamfsException error = Refusal(s_files, [.. files, 0x98, 0x06, 0x01]);
+        Assert.Contains("fields that this version does not know", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Groups_are_refused_at_any_depth()
+    {
+        Assert.Contains("is a group", Refusal(s_files, [0xa3, 0x06, 0xa4, 0x06]).Message, StringComparison.Ordinal);
+        // files[0].layout, a group in it.
+        Assert.Contains("is a group", Refusal(s_files, [0x0a, 0x06, 0x3a, 0x04, 0xa3, 0x06, 0xa4, 0x06]).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_message_of_the_interface_passes_whole_or_cut_or_in_pieces()
+    {
+        Hello hello = new() { HostId = ByteString.CopyFrom(new byte[16]), Dialect = "stock", Position = new() { Sequence = 7 }, OlderMounts = { new OlderMount { Detail = "gone" } }, ReleasedInodes = { 1, 2, 3 } };
+        byte[] bytes = new SubscribeRequest { Hello = hello }.ToByteArray();
+        MessageShape shape = MessageShape.Of(SubscribeRequest.Descriptor);
+        for (int cut = 0; cut <= bytes.Length; cut++)
+        {
+            // What is cut is for the parser to refuse.
+            shape.Require(new(bytes.AsMemory(0, cut)));
+            shape.Require(Pieces(bytes, cut));
+        }
+    }
+
+    [Fact]
+    public void Random_bytes_end_the_look_without_another_error()
+    {
+        Random random = new(3);
+        for (int i = 0; i < 20_000; i++)
+        {
+            byte[] bytes = new byte[random.Next(40)];
+            random.NextBytes(bytes);
+            try
+            {
+                s_files.Require(new(bytes));
+            }
+            catch (FamfsException error)
+            {
+                Assert.Contains("group", error.Message, StringComparison.Ordinal);
+            }
+        }
+    }
+
+    private static FamfsException Refusal(MessageShape shape, byte[] bytes) => Assert.Throws<FamfsException>(() => shape.Require(new(bytes)));
+
+    private static ReadOnlySequence<byte> Pieces(byte[] bytes, int first)
+    {
+        Piece start = new(bytes.AsMemory(0, first), 0);
+        Piece end = new(bytes.AsMemory(first), first);
+        start.Then(end);
+        return new(start, 0, end, end.Memory.Length);
+    }
+
+    private sealed class Piece : ReadOnlySequenceSegment<byte>
+    {
+        public Piece(ReadOnlyMemory<byte> memory, long index) => (Memory, RunningIndex) = (memory, index);
+
+        public void Then(Piece next) => Next = next;
+    }
+}
