@@ -148,16 +148,18 @@ internal sealed class CliContext(CliEnvironment environment)
         throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
-    /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
-    /// only mount there is.</summary>
+    /// <summary>The file system when no path need be given: --master, the path's, the mount that the caller stands in, the
+    /// environment's, or the only mount there is.</summary>
     public async Task<CliTarget> ResolveFileSystemAsync(ParseResult parsed, string? path, CancellationToken cancel)
     {
         if (path is not null)
             return await ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
+        if (!IsMasterGiven(parsed) && Environment.WorkingDirectory is { } standing && FamfsMount.Find(standing, out _, Environment.MountTablePath) is { } here)
+            return await ResolveAsync(parsed, here.MountPoint, cancel).ConfigureAwait(false);
         string[] masters = MastersOf(parsed);
         if (masters.Length > 0)
             return new(ClientOf(parsed, masters), "", "/", null, null);
-        IReadOnlyList<FamfsMount> mounts = FamfsMount.FindAll(Environment.MountTablePath);
+        IReadOnlyList<FamfsMount> mounts = FamfsMount.FindDistinct(Environment.MountTablePath);
         return mounts.Count switch
         {
             1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel).ConfigureAwait(false),

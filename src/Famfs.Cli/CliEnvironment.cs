@@ -22,6 +22,9 @@ public sealed record CliEnvironment
     /// <summary>The kernel's table of mounts.</summary>
     public string MountTablePath { get; init; } = MountEntry.TablePath;
 
+    /// <summary>Where the caller stands; null when that directory is no more.</summary>
+    public string? WorkingDirectory { get; init; } = FindWorkingDirectory();
+
     /// <summary>Where processes can be looked at.</summary>
     public string ProcPath { get; init; } = "/proc";
 
@@ -33,6 +36,18 @@ public sealed record CliEnvironment
 
     /// <summary>Path of another program of famfs; throws NOT_FOUND when it is neither beside this one nor in PATH.</summary>
     public string RequireProgram(string name) => ProgramFinder.Require(name, ProgramDirectory, Variable("PATH"));
+
+    private static string? FindWorkingDirectory()
+    {
+        try
+        {
+            return Environment.CurrentDirectory;
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
 
     /// <summary>That of the running process.</summary>
     public static CliEnvironment OfProcess() => new()

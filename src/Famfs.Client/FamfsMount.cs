@@ -18,6 +18,9 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
     /// <summary>The table as this process sees it.</summary>
     public const string TablePath = "/proc/self/mountinfo";
 
+    // As many as the kernel follows (path_resolution(7)).
+    private const int MaxLinks = 40;
+
     /// <summary>Reads a table; lines that are none are passed over, the kernel may add kinds.</summary>
     public static IReadOnlyList<MountEntry> ReadTable(string tablePath = TablePath)
     {
@@ -30,6 +33,24 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
                 entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")));
         }
         return entries;
+    }
+
+    /// <summary>The one name of a place to mount on: absolute, without links, <c>.</c>, <c>..</c> or a slash at the end. A mount
+    /// there is not asked, so a dead one has a name, too.</summary>
+    public static string PlaceOf(string path, string tablePath = TablePath)
+    {
+        string place = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
+        HashSet<string> mounted = [.. ReadTable(tablePath).Select(e => e.MountPoint)];
+        for (int links = 0; links < MaxLinks; links++)
+        {
+            if (mounted.Contains(place) || Path.GetDirectoryName(place) is not { } parent)
+                return place;
+            place = Path.Combine(PathAttributes.Resolve(parent, out _) ?? parent, Path.GetFileName(place));
+            if (mounted.Contains(place) || new System.IO.FileInfo(place).LinkTarget is not { } target)
+                return place;
+            place = Path.TrimEndingDirectorySeparator(Path.GetFullPath(target, Path.GetDirectoryName(place)!));
+        }
+        return place;
     }
 
     /// <summary>The kernel writes space, tab, newline and backslash of a path as \ooo.</summary>
@@ -50,7 +71,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 }
 
 /// <summary>
-/// A famfs mount on this host, and what its root says about the file system (extended attributes):
+/// A famfs mount on this host, and what it says about the file system (extended attributes of everything on it):
 /// <code>
 /// user.famfs.uuid      file system                user.famfs.master    address of the master, where known
 /// user.famfs.mount     this mount                 user.famfs.dialect   "stock", or a famfs kernel's
@@ -85,6 +106,11 @@ public sealed class FamfsMount
     public static IReadOnlyList<FamfsMount> FindAll(string tablePath = MountEntry.TablePath) =>
         [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).Select(e => new FamfsMount(e))];
 
+    /// <summary>Each mounted famfs once, whatever parts of it are bound to other places, too: its whole tree where that is in sight.</summary>
+    public static IReadOnlyList<FamfsMount> FindDistinct(string tablePath = MountEntry.TablePath) =>
+        [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).GroupBy(e => e.DeviceNumber)
+            .Select(same => new FamfsMount(same.FirstOrDefault(e => e.Root == "/") ?? same.First()))];
+
     /// <summary>The famfs mount that <paramref name="path"/> is on, or would be; null when it is on another
     /// file system. <paramref name="resolved"/>: the path without links.</summary>
     public static FamfsMount? Find(string path, out string resolved, string tablePath = MountEntry.TablePath)
@@ -105,7 +131,7 @@ public sealed class FamfsMount
         return root.Length == 0 ? below : below.Length == 0 ? root : $"{root}/{below}";
     }
 
-    /// <summary>An attribute of the root; null when the daemon does not give it.</summary>
+    /// <summary>An attribute of the mount; null when the daemon does not give it.</summary>
     public string? ReadAttribute(string name) => PathAttributes.Read(MountPoint, name)?.TrimEnd('\n', '\0');
 
     /// <summary>The file system. Throws WRONG_FILESYSTEM when the mount does not say.</summary>

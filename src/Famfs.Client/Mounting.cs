@@ -64,14 +64,15 @@ public sealed record MountOptions
 /// <param name="Mount">The mount.</param>
 /// <param name="DaemonProcessId">Process of its daemon.</param>
 /// <param name="LogPath">File with the daemon's output.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath);
+/// <param name="TookDeadAway">A mount whose daemon is gone was there, and was unmounted first.</param>
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway);
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
 /// starts <c>famfsd</c>, which outlives this program, and waits until the mount answers. famfsd gets <c>MOUNTPOINT
 /// --device DEVICE… [--master ADDRESS]… [--dialect D] [--ca-file FILE …] --host-state DIR ARGUMENT…</c>.
 /// <para>Errors are <see cref="FamfsException"/>: NOT_FOUND without such a directory, device or program; EXISTS where a
-/// famfs is mounted, or about to be; those of devices that are no file system; WRONG_FILESYSTEM when the master serves
+/// famfs is mounted, or about to be, or where one whose daemon is gone is in use (one that nobody uses is unmounted); those of devices that are no file system; WRONG_FILESYSTEM when the master serves
 /// another one; TIMEOUT, after which the daemon goes on trying; without a reason when the daemon ended.</para>
 /// </summary>
 public static class Mounting
@@ -90,7 +91,7 @@ public static class Mounting
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
         DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
         FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
-        return new(mount, daemon.ProcessId, logPath);
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway);
     }
 
     /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>
@@ -102,7 +103,8 @@ public static class Mounting
 
     private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
     {
-        string mountPoint = Path.GetFullPath(options.MountPoint);
+        string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
+        bool tookDead = TakeDeadAway(options, mountPoint);
         if (!Directory.Exists(mountPoint))
             throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
         RequireNotMounted(options, mountPoint);
@@ -115,7 +117,7 @@ public static class Mounting
             string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
             await RequireSoundAsync(options, cancel).ConfigureAwait(false);
             string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
-            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state));
+            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead);
         }
         catch
         {
@@ -140,6 +142,26 @@ public static class Mounting
         }
         arguments.AddRange(["--host-state", state, .. options.DaemonArguments]);
         return arguments;
+    }
+
+    /// <summary>Unmounts what daemons that are gone left there. Never lazily: a mount that is in use holds its memory, and hiding it
+    /// would hide the holder (SAFETY S14). True when there was one; throws EXISTS, with the holders, when it is busy.</summary>
+    private static bool TakeDeadAway(MountOptions options, string mountPoint)
+    {
+        bool any = false;
+        while (FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint) && MountCalls.IsDead(mountPoint))
+        {
+            int errno = MountCalls.Unmount(mountPoint, lazily: false);
+            if (errno == Errno.EBUSY)
+            {
+                IReadOnlyList<string> holders = MountCalls.FindHolders(mountPoint);
+                throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs whose daemon is gone is mounted there and in use{(holders.Count == 0 ? "" : $" by {string.Join(", ", holders)}")}; end its users first") { Path = mountPoint };
+            }
+            if (errno != 0)
+                throw PathErrors.Of(mountPoint, errno);
+            any = true;
+        }
+        return any;
     }
 
     private static void RequireNotMounted(MountOptions options, string mountPoint)
@@ -214,7 +236,7 @@ public static class Mounting
     }
 
     /// <summary>A daemon that can be started; holds the turn at its mount point until it is disposed.</summary>
-    private sealed record Plan(IDisposable Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments) : IDisposable
+    private sealed record Plan(IDisposable Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments, bool TookDeadAway) : IDisposable
     {
         public void Dispose() => Turn.Dispose();
     }

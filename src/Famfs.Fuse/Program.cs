@@ -83,7 +83,7 @@ root.SetAction((parsed, cancel) =>
     {
         Formats = KnownFormats.All,
         Devices = parsed.GetRequiredValue(devices),
-        MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),
+        MountPoint = MountEntry.PlaceOf(parsed.GetRequiredValue(mountPoint)),
         Masters = parsed.GetValue(masters) ?? [],
         CaFile = parsed.GetValue(caFile),
         CertificateFile = parsed.GetValue(certificateFile),

@@ -82,7 +82,7 @@ internal static class DaxModeCommand
         IReadOnlyList<string> users = DaxBinding.FindUsers(node, context.Environment.ProcPath);
         if (users.Count > 0)
             throw new FamfsException(ErrorReason.Unspecified, $"{path}: in use by {string.Join(", ", users)}; end it first") { Path = path };
-        foreach (FamfsMount mount in FamfsMount.FindAll(context.Environment.MountTablePath))
+        foreach (FamfsMount mount in FamfsMount.FindDistinct(context.Environment.MountTablePath))
         {
             try
             {

@@ -105,7 +105,7 @@ internal static class DoctorCommand
 
     private static IReadOnlyList<string> FindDevices(CliContext context, string[] given, Report report)
     {
-        if (given is [string place] && FamfsMount.FindAll(context.Environment.MountTablePath).FirstOrDefault(m => m.MountPoint == Path.GetFullPath(place)) is { } mount)
+        if (given is [string place] && FamfsMount.FindAll(context.Environment.MountTablePath).FirstOrDefault(m => m.MountPoint == MountEntry.PlaceOf(place, context.Environment.MountTablePath)) is { } mount)
         {
             report.Mount = mount.MountPoint;
             try
@@ -126,7 +126,7 @@ internal static class DoctorCommand
     private static Dictionary<string, string> FindUsers(CliEnvironment environment, Report report)
     {
         Dictionary<string, string> users = [];
-        foreach (FamfsMount mount in FamfsMount.FindAll(environment.MountTablePath))
+        foreach (FamfsMount mount in FamfsMount.FindDistinct(environment.MountTablePath))
         {
             try
             {

@@ -53,6 +53,8 @@ internal static class MountCommand
             if (parsed.GetValue(foreground))
                 await Mounting.BecomeAsync(options, cancel).ConfigureAwait(false);
             StartedMount started = await Mounting.StartAsync(options, cancel).ConfigureAwait(false);
+            if (started.TookDeadAway)
+                await context.Environment.Error.WriteLineAsync($"{started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted").ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>

@@ -53,6 +53,12 @@ internal sealed class Daemon
         ILogger log = logging.CreateLogger("Famfs.Fuse");
         try
         {
+            if (FamfsMount.FindAll().Any(m => m.MountPoint == options.MountPoint))
+            {
+                // Over a live one, two daemons would serve one place; over a dead one, its holders would be hidden.
+                string state = Core.Interop.MountCalls.IsDead(options.MountPoint) ? "a famfs whose daemon is gone is mounted there; `famfs umount` takes it away" : "a famfs is mounted there";
+                throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: {state}") { Path = options.MountPoint };
+            }
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
