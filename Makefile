@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native pack demo test test-native test-kernel test-kills format clean
+.PHONY: all build publish native pack demo test test-native test-kernel test-kills test-damage format clean
 
 all: build
 
@@ -37,6 +37,9 @@ test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); e
 
 test-kills: ## kills masters and daemons under load, KILLS times (200); ends like test
 	tests/run-kills $(or $(KILLS),200)
+
+test-damage: ## every line of every structure, damaged in each way, bit by bit where the damage table says so; takes long; ends with counts
+	tests/run-damage
 
 format: ## says what is not formatted
 	$(DOTNET) format Famfs.sln --verify-no-changes --no-restore --severity warn

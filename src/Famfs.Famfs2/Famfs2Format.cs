@@ -177,7 +177,7 @@ public sealed class Famfs2Format : MediaFormat
     }
 
     /// <inheritdoc/>
-    public override LogCheck OpenCheck(DevicePool pool) => new Famfs2Check(pool, new(pool));
+    public override LogCheck OpenCheck(DevicePool pool, TimeProvider? clock = null) => new Famfs2Check(pool, new(pool));
 
     /// <inheritdoc/>
     public override MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request)

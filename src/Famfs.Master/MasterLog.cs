@@ -11,6 +11,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} is gone: its host has booted anew")]
     public static partial void MountGone(ILogger logger, Guid mount, Guid host);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "--accept-loss: {Cause}; this is recorded, and the mount must be made anew")]
+    public static partial void LossAccepted(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "the host table was not looked at: {Cause}")]
     public static partial void WatchFails(ILogger logger, string cause);
 

@@ -42,4 +42,7 @@ internal sealed record MasterOptions
 
     /// <summary>Replaces a master that lives, or adopts a file system of another system.</summary>
     public bool TakeOver { get; init; }
+
+    /// <summary>Mounts, as uuids, whose records may be lost: a start goes on although their lines contradict the log.</summary>
+    public IReadOnlyList<string> AcceptLoss { get; init; } = [];
 }

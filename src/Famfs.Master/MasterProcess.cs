@@ -5,6 +5,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.Master.Holders;
 using Famfs.Master.Role;
@@ -39,11 +40,12 @@ internal static class MasterProcess
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             List<Action<KestrelServerOptions>> endpoints = ListenAddresses.Parse(options);
             ListenAddresses.RequireCallable(options);
+            HashSet<Guid> acceptLoss = ParseMounts(options.AcceptLoss);
             DeviceSearch devices = new(options.Devices, options.Formats, clock);
             using DevicePool pool = devices.Open();
             MasterRole role = new(new AtOnce());
             Recovery.Result recovered = await role.BecomeActiveAsync(
-                claiming => Recovery.RunAsync(pool, host, options.TakeOver, options.SystemUuidFile, clock, Random.Shared, claiming), cancel).ConfigureAwait(false);
+                claiming => Recovery.RunAsync(pool, host, options.TakeOver, options.SystemUuidFile, clock, Random.Shared, claiming, acceptLoss), cancel).ConfigureAwait(false);
             using MasterClaim claim = recovered.Claim;
             return await ServeAsync(options, host, devices, role, recovered, endpoints, clock, cancel).ConfigureAwait(false);
         }
@@ -56,6 +58,14 @@ internal static class MasterProcess
         {
             return 0;
         }
+    }
+
+    private static HashSet<Guid> ParseMounts(IReadOnlyList<string> texts)
+    {
+        HashSet<Guid> mounts = [];
+        foreach (string text in texts)
+            mounts.Add(Guid.TryParseExact(text, "D", out Guid mount) && mount != Guid.Empty ? mount : throw new FamfsException(ErrorReason.BadRequest, $"--accept-loss {text}: is not the uuid of a mount"));
+        return mounts;
     }
 
     private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, MasterRole role, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
@@ -124,6 +134,7 @@ internal static class MasterProcess
             MasterId = recovered.Claim.Master.ToByteString(),
             Address = address,
             Version = version,
+            AdoptedFrom = recovered.Claim.AdoptedFrom?.Value ?? 0,
         });
         int exit = 0;
         // A deposed or broken engine takes the process with it: the memory is the truth, this is only its writer.
@@ -142,6 +153,11 @@ internal static class MasterProcess
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         try
         {
+            foreach (Recovery.LostRecords lost in recovered.Accepted)
+            {
+                await engine.RunAsync(new MountGone(new(lost.Host, lost.Mount, GoneEvidence.LossAccepted, lost.Cause)), Caller.Master).ConfigureAwait(false);
+                MasterLog.LossAccepted(log, lost.Cause);
+            }
             foreach (string listen in options.Listen)
                 ListenAddresses.RemoveDeadSocket(listen);
             await app.StartAsync(cancel).ConfigureAwait(false);

@@ -30,10 +30,11 @@ Option<string?> advertise = new("--advertise") { Description = "address that oth
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
 Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSystem.Name}: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => withSystem.SystemUuidFile! };
 Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
+Option<string[]> acceptLoss = new("--accept-loss") { Description = "uuid of a mount that has replayed records which are lost: start without them, for good (repeat)", HelpName = "MOUNT" };
 
 RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
 {
-    devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver,
+    devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss,
 };
 root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
@@ -48,6 +49,7 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     HostState = parsed.GetValue(hostState),
     SystemUuidFile = parsed.GetRequiredValue(systemUuid),
     TakeOver = parsed.GetValue(takeOver),
+    AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
 ParseResult line = root.Parse(args);

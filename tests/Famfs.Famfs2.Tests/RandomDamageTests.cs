@@ -71,10 +71,10 @@ public sealed class RandomDamageTests : IDisposable
     }
 
     /// <summary>As above of superblocks, anchors and log of the native format: a file that is lost is told, and a repair writes
-    /// superblocks only, as they were.</summary>
+    /// superblocks and segment headers only, as they were.</summary>
     [Theory]
     [InlineData(1, 100)]
-    public void A_randomly_damaged_native_file_system_loses_nothing_untold_and_repair_restores_superblocks_only(int firstSeed, int runs)
+    public void A_randomly_damaged_native_file_system_loses_nothing_untold_and_repair_restores_superblocks_and_headers_only(int firstSeed, int runs)
     {
         int repaired = 0;
         int lost = 0;
@@ -122,8 +122,8 @@ public sealed class RandomDamageTests : IDisposable
             byte[] after = BytesOf(image.Memory);
             foreach (Repair repair in first.Repairs)
             {
-                Assert.Contains(repair.Offset, (long[])[0, MediaLayout.SuperblockCopyOffset]);
-                Assert.True(whole.AsSpan((int)repair.Offset, repair.Bytes.Length).SequenceEqual(after.AsSpan((int)repair.Offset, repair.Bytes.Length)), $"seed {seed}: the superblock is another one");
+                Assert.Contains(repair.Offset, (long[])[0, MediaLayout.SuperblockCopyOffset, superblock!.FirstSegmentOffset]);
+                Assert.True(whole.AsSpan((int)repair.Offset, repair.Bytes.Length).SequenceEqual(after.AsSpan((int)repair.Offset, repair.Bytes.Length)), $"seed {seed}: what is repaired is not as it was");
                 before.AsSpan((int)repair.Offset, repair.Bytes.Length).CopyTo(after.AsSpan((int)repair.Offset));
             }
             Assert.Equal(before, after);

@@ -40,13 +40,15 @@ internal sealed class RunningMaster : IAsyncDisposable
 
     public Task<T> DecideAsync<T>(Func<ChangeContext, T> decide) => RunAsync(new TestChange<T>(decide));
 
-    public Task<LogPosition> PositionAsync() => Engine.QueryAsync(reader => reader.Position);
+    public Task<T> QueryAsync<T>(Func<StateReader, T> query) => Engine.QueryAsync(Caller.Unknown, query);
 
-    public Task<long> FreeBytesAsync() => Engine.QueryAsync(reader => reader.State.Allocator.FreeBytes);
+    public Task<LogPosition> PositionAsync() => QueryAsync(reader => reader.Position);
 
-    public Task<long> DirectoryCountAsync() => Engine.QueryAsync(reader => (long)reader.State.Replay.Tree.DirectoryCount);
+    public Task<long> FreeBytesAsync() => QueryAsync(reader => reader.State.Allocator.FreeBytes);
 
-    public Task<FileInfo> DescribeAsync(string path) => Engine.QueryAsync(reader => FileQueries.Describe(reader, FileQueries.Find(reader, path, 0), path, withMap: true));
+    public Task<long> DirectoryCountAsync() => QueryAsync(reader => (long)reader.State.Replay.Tree.DirectoryCount);
+
+    public Task<FileInfo> DescribeAsync(string path) => QueryAsync(reader => FileQueries.Describe(reader, FileQueries.Find(reader, path, 0), path, withMap: true));
 
     public Task<SetPolicyReply> SetPolicyAsync(SetPolicyRequest request) => RunAsync(new PolicyChange(request));
 

@@ -31,6 +31,7 @@ internal sealed class LogSimulation
     private readonly Random _random;
     private readonly FakeSharedMemory _memory;
     private readonly CooperativeScheduler _scheduler;
+    private readonly TimeProvider _clock;
     private readonly SettledHistory _settled = new();
     private readonly List<LogReader> _lastReaders = [];
     private readonly int _readers;
@@ -69,6 +70,7 @@ internal sealed class LogSimulation
         };
         // Slots that nobody uses are read at every turn and hold no secrets.
         long unusedSlots = MediaLayout.AnchorOffset + (long)MasterCount * MediaLayout.AnchorStride;
+        _clock = new StepClock(() => _scheduler!.Step);
         _scheduler = new(_random.Next(), _memory, chaos, offset => offset >= unusedSlots && offset < MediaLayout.HostTableOffset, IsClaimOrTail);
     }
 
@@ -133,7 +135,7 @@ internal sealed class LogSimulation
         try
         {
             _claims++;
-            Mastership mastership = Mastership.Claim(pool, slot, HostId(slot), new Guid(random.Next(1, int.MaxValue), 1, 0x4111, 0x81, 1, 1, 1, 1, 1, 1, 1));
+            Mastership mastership = Mastership.Claim(pool, slot, HostId(slot), new Guid(random.Next(1, int.MaxValue), 1, 0x4111, 0x81, 1, 1, 1, 1, 1, 1, 1), _clock);
             int reliedOnAtClaim = _settled.Records.Count;
             TestMaster master = TestMaster.Activate(mastership, TestMaster.Replay(mastership.Reader, pool));
             _terms++;
@@ -182,7 +184,7 @@ internal sealed class LogSimulation
     {
         using FakeDaxDevice device = _memory.Attach(process.Host);
         DevicePool pool = TestFormats.All.Open([device]);
-        LogReader reader = new(pool);
+        LogReader reader = new(pool, clock: _clock);
         LogReader? before = _lastReaders[index];
         if (before is not null && before.Position.Sequence.Value > 0 && random.Next(3) == 0)
             reader.Resume(before.Position, before.Offset);
@@ -257,6 +259,16 @@ internal sealed class LogSimulation
 
     private sealed class FrozenClock : TimeProvider
     {
+        public override DateTimeOffset GetUtcNow() => DateTimeOffset.UnixEpoch;
+    }
+
+    /// <summary>Time as steps of the schedule: a second is long enough for several ticks of a master that is not paused.</summary>
+    private sealed class StepClock(Func<long> step) : TimeProvider
+    {
+        public override long TimestampFrequency => 3000;
+
+        public override long GetTimestamp() => step();
+
         public override DateTimeOffset GetUtcNow() => DateTimeOffset.UnixEpoch;
     }
 }

@@ -45,13 +45,16 @@ internal static class LogCommand
         while (true)
         {
             cancel.ThrowIfCancellationRequested();
-            switch (reader.Poll(out LogBlock block))
+            switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
                     give(block);
                     break;
                 case PollVerdict.UpToDate:
+                case PollVerdict.TailLost when reader.TailMayBeRight:
                     return;
+                case PollVerdict.TailLost:
+                    throw new FamfsException(ErrorReason.MediaCorrupt, reader.TailDamage);
                 case PollVerdict.Diverged:
                     throw new FamfsException(ErrorReason.StaleGeneration, $"the log changed its history behind {reader.Position}; run it again");
                 default:

@@ -35,12 +35,15 @@ public sealed class FileSystemCheck : IReplayObserver
 {
     private readonly MediaFormats _formats;
     private readonly CheckReport _report;
+    private readonly TimeProvider? _clock;
+    private bool _tailLost;
     private ExtentAllocator _space = new();
 
-    private FileSystemCheck(MediaFormats formats, Action<string>? phase)
+    private FileSystemCheck(MediaFormats formats, Action<string>? phase, TimeProvider? clock)
     {
         _formats = formats;
         _report = new(phase);
+        _clock = clock;
     }
 
     /// <summary>Checks the file system of <paramref name="pool"/>. Each phase is told to <paramref name="phase"/> when it
@@ -49,10 +52,10 @@ public sealed class FileSystemCheck : IReplayObserver
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
-    /// too.</summary>
-    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null)
+    /// too. <paramref name="clock"/>: measures how long something has looked damaged; null: a monotonic one.</summary>
+    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null, TimeProvider? clock = null)
     {
-        FileSystemCheck check = new(formats, phase);
+        FileSystemCheck check = new(formats, phase, clock);
         try
         {
             return check.RunAll(devices);
@@ -126,7 +129,9 @@ public sealed class FileSystemCheck : IReplayObserver
         }
         _space = new(pool.UnitBytes);
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, this);
-        LogCheck log = pool.Format.OpenCheck(pool);
+        // Before the log: a living mount writes its line from records that are in memory already.
+        List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
+        LogCheck log = pool.Format.OpenCheck(pool, _clock);
         bool logIsBad = log.CheckStructures(_report);
         _report.Begin("records");
         bool complete = false;
@@ -151,7 +156,7 @@ public sealed class FileSystemCheck : IReplayObserver
         _report.Begin("devices and hosts");
         CheckDevices(pool, state);
         if (pool.Format.Limits.HasHostTable)
-            CheckHosts(pool, state);
+            CheckHosts(pool, state, lines, complete);
         return Result(state.Position, state.Tree.FileCount, state.Tree.DirectoryCount, state.UsedBytes, pool.Format);
     }
 
@@ -165,13 +170,19 @@ public sealed class FileSystemCheck : IReplayObserver
     {
         while (true)
         {
-            switch (reader.Poll(out LogBlock block))
+            switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
                     state.ApplyFrames(block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
                     return true;
+                case PollVerdict.TailLost:
+                    _tailLost = true;
+                    // Else the check of the log has seen what lies behind it, and says so.
+                    if (!reader.TailMayBeRight)
+                        Add("tail-lost", state.Position.ToString(), reader.TailDamage);
+                    return false;
                 default:
                     Add("unsettled", state.Position.ToString(), "a master has claimed a term that is not active: the log cannot be read to its end");
                     return false;
@@ -230,15 +241,15 @@ public sealed class FileSystemCheck : IReplayObserver
         }
     }
 
-    private void CheckHosts(DevicePool pool, ReplayState state)
+    private void CheckHosts(DevicePool pool, ReplayState state, List<HostEntry> lines, bool complete)
     {
-        MountLineTable table = new(pool);
+        int capacity = new MountLineTable(pool).HostCapacity;
         foreach (HostRecord host in state.Hosts.Values)
         {
-            if ((uint)host.Slot >= (uint)table.HostCapacity)
-                Add("host-slot", $"host {host.Host}", $"has block {host.Slot} of a host table of {table.HostCapacity}");
+            if ((uint)host.Slot >= (uint)capacity)
+                Add("host-slot", $"host {host.Host}", $"has block {host.Slot} of a host table of {capacity}");
         }
-        foreach (HostEntry entry in table.ReadInUse())
+        foreach (HostEntry entry in lines)
         {
             string where = $"host table entry {entry.Index}";
             if (entry.Line is not { } line)
@@ -247,9 +258,11 @@ public sealed class FileSystemCheck : IReplayObserver
                 Add("host-unknown", where, $"is of host {line.Host}, which is not registered");
             else if (host.Slot != entry.HostSlot)
                 Add("host-block", where, $"is of host {line.Host}, whose block is {host.Slot}");
-            // A line is written from records that its host has; beside a living master they may be newer than this replay.
             else if (line.Generation != pool.Primary.Generation && line.ReplayedSequence.Value != 0)
                 Add("host-position", where, $"mount {line.Mount} is in generation {line.Generation}", FindingSeverity.Warning);
+            // What lies behind an end that was not reached is not known to be lost.
+            else if (HostHistory.Contradicts(line, state) && (complete || _tailLost || line.ReplayedSequence.Value <= state.Position.Sequence.Value))
+                Add("host-history", where, HostHistory.Explain(line, state) + (_tailLost ? "; the start of a master may bring them back" : ""));
         }
     }
 }

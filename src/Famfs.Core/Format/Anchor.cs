@@ -220,14 +220,37 @@ public readonly record struct TailWord(ulong Value)
 
     public ushort Tag => (ushort)(Value >> 48);
 
-    /// <summary>The published tail of <paramref name="anchor"/>'s term. Null: the word belongs to a later
-    /// copy of the anchor, which must be read again.</summary>
-    public long? TailOf(ActiveAnchor anchor)
+    /// <summary>Tells what the word says of <paramref name="anchor"/>'s term.</summary>
+    /// <param name="anchor">The latest active copy that was read.</param>
+    /// <param name="tail">The published tail, or the start of the term where the word does not say one.</param>
+    public TailVerdict Judge(ActiveAnchor anchor, out long tail)
     {
+        tail = anchor.StartTail;
         ushort sinceFirst = (ushort)(Tag - (ushort)anchor.FirstCounter);
-        if (sinceFirst <= anchor.Counter - anchor.FirstCounter)
-            return LogOffset < anchor.StartTail || LogOffset > anchor.Chain[^1].AbsoluteEnd ? null : LogOffset;
-        // Before the term's first publish the word is an earlier term's: nothing of this term yet.
-        return sinceFirst > ushort.MaxValue / 2 ? anchor.StartTail : null;
+        if (sinceFirst > anchor.Counter - anchor.FirstCounter)
+            return sinceFirst > ushort.MaxValue / 2 ? TailVerdict.Before : TailVerdict.After;
+        if (LogOffset < anchor.StartTail || LogOffset > anchor.Chain[^1].AbsoluteEnd || LogOffset % RecordFrame.Alignment != 0)
+            return TailVerdict.Impossible;
+        tail = LogOffset;
+        return TailVerdict.Published;
     }
+
+    /// <summary>The word was stored after a later active copy than <paramref name="anchor"/>.</summary>
+    public bool IsAfter(ActiveAnchor anchor) => (ushort)(Tag - (ushort)anchor.Counter) is > 0 and <= ushort.MaxValue / 2;
+}
+
+/// <summary>What a tail word says of a term whose active copy was read.</summary>
+public enum TailVerdict
+{
+    /// <summary>The published tail of the term.</summary>
+    Published,
+
+    /// <summary>A tail of an earlier term of the slot: the term's first one is not stored yet, or was lost.</summary>
+    Before,
+
+    /// <summary>A tail of a later active copy, which must be read; when there is none, the word is damaged.</summary>
+    After,
+
+    /// <summary>A tail of the term, outside its log.</summary>
+    Impossible,
 }

@@ -32,6 +32,9 @@ public sealed record SegmentHeader(Guid FileSystem, ulong Generation, SegmentRef
         w.U32(CrcOffset, ~Crc32C.Append(Crc32C.Seed(FileSystem, Generation, Segment.Id), block[..CrcOffset]));
     }
 
+    /// <summary>False: bytes that begin so are no header.</summary>
+    internal static bool MayBegin(ReadOnlySpan<byte> block) => new FieldReader(block).U64(0) == Magic;
+
     public static bool TryParse(ReadOnlySpan<byte> block, out SegmentHeader? header)
     {
         header = null;

@@ -13,6 +13,13 @@ public enum PollVerdict
     /// applied until it is.</summary>
     TakeoverPending,
 
+    /// <summary>What comes next looks damaged and is looked at again for a second before it is said; poll again soon.</summary>
+    LookAgain,
+
+    /// <summary>Records lie behind the end that the log tells, or that end cannot be read, and nobody makes it right: what was read
+    /// may be served, and nothing written. It may end at any poll, when a master starts.</summary>
+    TailLost,
+
     /// <summary>What this reader has applied is not in the history of the current master: resync.</summary>
     Diverged,
 }
@@ -41,7 +48,31 @@ public interface ILogReader
     /// <summary>Takes over a place that was reached by other means (records pushed by the master).</summary>
     void Resume(LogPosition position, long offset);
 
+    /// <summary>What the last <see cref="PollVerdict.TailLost"/> was about, for people.</summary>
+    string TailDamage => "";
+
+    /// <summary>The tail of the last <see cref="PollVerdict.TailLost"/> may be right, and what lies behind it a batch that was never
+    /// published: its master died on the way.</summary>
+    bool TailMayBeRight => false;
+
     /// <summary>Gives the next records, if any are published and settled. Throws MEDIA_CORRUPT when memory is
-    /// damaged, NOT_SUPPORTED_BY_FORMAT at a record of a kind that must be understood and is not.</summary>
+    /// damaged and has been for a second, NOT_SUPPORTED_BY_FORMAT at a record of a kind that must be understood and is not.</summary>
     PollVerdict Poll(out LogBlock block);
+}
+
+/// <summary>Polling for those who have nothing else to do meanwhile.</summary>
+public static class LogPolling
+{
+    /// <summary>Time between two looks at what looks damaged.</summary>
+    public static readonly TimeSpan LookAgainInterval = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>Polls until the verdict is another one than <see cref="PollVerdict.LookAgain"/>: about a second at most. Errors as
+    /// <see cref="ILogReader.Poll"/>.</summary>
+    public static PollVerdict PollSettled(this ILogReader reader, out LogBlock block)
+    {
+        PollVerdict verdict;
+        while ((verdict = reader.Poll(out block)) == PollVerdict.LookAgain)
+            Thread.Sleep(LookAgainInterval);
+        return verdict;
+    }
 }

@@ -43,6 +43,9 @@ public abstract class MasterClaim : IDisposable
     /// <summary>Reads the log as it stood when the claim was made.</summary>
     public abstract ILogReader Reader { get; }
 
+    /// <summary>The first record that was adopted: found whole behind the published end of the term before. Null: none.</summary>
+    public virtual LogSequence? AdoptedFrom => null;
+
     /// <summary>Becomes active behind what <see cref="Reader"/> has read. Errors: NOT_MASTER, MEDIA_CORRUPT.</summary>
     /// <param name="slots">Slot → host, as replayed.</param>
     /// <param name="segments">Every space that the log gives to segments, oldest first, with its slot.</param>

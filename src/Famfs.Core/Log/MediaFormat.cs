@@ -91,8 +91,9 @@ public abstract class MediaFormat
     {
     }
 
-    /// <summary>Begins the check of a pool.</summary>
-    public abstract LogCheck OpenCheck(DevicePool pool);
+    /// <summary>Begins the check of a pool. <paramref name="clock"/>: measures how long something has looked damaged; null: a
+    /// monotonic one.</summary>
+    public abstract LogCheck OpenCheck(DevicePool pool, TimeProvider? clock = null);
 
     /// <summary>mkfs: the first device becomes device 0. Throws before any change when one cannot be used.</summary>
     public abstract MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request);

@@ -65,7 +65,7 @@ internal sealed class Daemon
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.ForcedDialect, options.PushIoctl, log);
             using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
-            if (ReadLog(replica, log) is not null)
+            if (ReadLog(replica, log) is not null && replica.DamageIsFinal)
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
                 replica.SwitchPool(lasting);

@@ -26,6 +26,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "read-only from now on, with what comes before the damage: {Cause}")]
     public static partial void ReadOnlyNow(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "the log is whole again: writing is allowed")]
+    public static partial void WritableAgain(ILogger logger);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "device {Index} is {Path}")]
     public static partial void DeviceAttached(ILogger logger, ushort index, string path);
 

@@ -67,10 +67,21 @@ internal sealed class DaemonSteps(
     }
 
     // A log that is not whole is nothing to write beside. The operations refuse already; the mount is made read-only for
-    // what does not ask them, and to show in the table of mounts, as soon as no file is open for writing.
+    // what does not ask them, and to show in the table of mounts, as soon as no file is open for writing. When the log is
+    // whole again, so is the mount.
     private StepOutcome StopWriting(FuseMount mount)
     {
-        if (_isReadOnly || replica.Damage is not { } damage)
+        if (replica.Damage is not { } damage)
+        {
+            if (_saidReadOnly)
+                DaemonLog.WritableAgain(log);
+            _saidReadOnly = false;
+            if (_isReadOnly && !options.ReadOnly)
+                mount.MakeWritable();
+            _isReadOnly = options.ReadOnly;
+            return StepOutcome.Done;
+        }
+        if (_isReadOnly)
             return StepOutcome.Done;
         if (!_saidReadOnly)
             DaemonLog.ReadOnlyNow(log, damage.Message);
@@ -88,7 +99,7 @@ internal sealed class DaemonSteps(
     }
 
     private StepOutcome FollowMemory() =>
-        !link.Connected && replica.Damage is null && replica.PollMemory() == PollVerdict.Records ? StepOutcome.More : StepOutcome.Done;
+        (!link.Connected || replica.Damage is not null) && !replica.DamageIsFinal && replica.PollMemory() == PollVerdict.Records ? StepOutcome.More : StepOutcome.Done;
 
     private StepOutcome KeepLine()
     {

@@ -68,6 +68,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
                 Boot = host.Boot,
                 Mount = mount,
             });
+            // Into the other copy too: a damaged line must not leave what a former mount of this entry said.
+            Write(_line! with { Counter = _line!.Counter + 1 });
         }
         if (!_open)
         {
@@ -77,7 +79,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             while ((verdict = replica.PollMemory()) == PollVerdict.Records)
             {
             }
-            _open = verdict == PollVerdict.UpToDate;
+            _open = verdict is PollVerdict.UpToDate or PollVerdict.TailLost;
         }
         if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
             Write(_line with { Counter = _line.Counter + 1 });

@@ -24,6 +24,7 @@ internal sealed class Replica : ICapacity, IDisposable
     private ILogReader _reader;
     private long _offset;
     private bool _readerBehind;
+    private bool _damageIsFinal;
 
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
@@ -74,9 +75,19 @@ internal sealed class Replica : ICapacity, IDisposable
         }
     }
 
-    /// <summary>What stopped replay of the memory for good, or null: the mount goes on with what it has, and nobody may
-    /// write through it.</summary>
+    /// <summary>What keeps this host from the end of the log, or null: the mount goes on with what it has, and nobody may
+    /// write through it. It goes when the memory is right again, unless <see cref="DamageIsFinal"/>.</summary>
     public FamfsException? Damage => _damage;
+
+    /// <summary>The damage is of a kind that does not heal: what was read contradicts itself, or the format knows no terms.</summary>
+    public bool DamageIsFinal
+    {
+        get
+        {
+            lock (_applying)
+                return _damageIsFinal;
+        }
+    }
 
     /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
     /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
@@ -84,8 +95,11 @@ internal sealed class Replica : ICapacity, IDisposable
     {
         try
         {
-            while (PollMemory() == PollVerdict.Records)
+            PollVerdict verdict;
+            while ((verdict = PollMemory()) is PollVerdict.Records or PollVerdict.LookAgain)
             {
+                if (verdict == PollVerdict.LookAgain)
+                    Thread.Sleep(LogPolling.LookAgainInterval);
             }
         }
         catch (FamfsException error) when (_state.FileSystem is not null && ReferenceEquals(error, _damage))
@@ -117,13 +131,14 @@ internal sealed class Replica : ICapacity, IDisposable
             _bridge.Attach(notifier);
     }
 
-    /// <summary>Reads the memory once and applies what is published there. Damage is found once and thrown from then on.</summary>
+    /// <summary>Reads the memory once and applies what is published there. Damage is thrown, and looked for again at the next call
+    /// unless it is final.</summary>
     public PollVerdict PollMemory()
     {
         lock (_applying)
         {
-            if (_damage is not null)
-                throw _damage;
+            if (_damageIsFinal)
+                throw _damage!;
             if (_readerBehind)
             {
                 _reader.Resume(Position, _offset);
@@ -141,8 +156,13 @@ internal sealed class Replica : ICapacity, IDisposable
             catch (FamfsException error) when (error.Reason is ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat or ErrorReason.WrongFilesystem)
             {
                 _damage = error;
+                _damageIsFinal = error.Reason != ErrorReason.MediaCorrupt || !Pool.Format.Limits.HasTerms;
                 throw;
             }
+            if (verdict == PollVerdict.TailLost)
+                _damage = new(ErrorReason.MediaCorrupt, _reader.TailDamage) { Path = Pool.PrimaryDevice.Path };
+            else if (verdict is PollVerdict.Records or PollVerdict.UpToDate)
+                _damage = null;
             if (verdict == PollVerdict.Records)
                 Apply(block, 0);
             return verdict;
@@ -183,6 +203,7 @@ internal sealed class Replica : ICapacity, IDisposable
         catch (FamfsException error)
         {
             _damage = error;
+            _damageIsFinal = true;
             throw;
         }
         finally

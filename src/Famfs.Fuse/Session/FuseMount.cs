@@ -101,6 +101,9 @@ public sealed class FuseMount : IDisposable
     /// Throws <see cref="IOException"/>.</summary>
     public void MakeReadOnly() => MountPoint.MakeReadOnly(_options.MountPoint);
 
+    /// <summary>Takes <see cref="MakeReadOnly"/> back. Throws <see cref="IOException"/>.</summary>
+    public void MakeWritable() => MountPoint.MakeWritable(_options.MountPoint);
+
     /// <summary>Unmounts if nothing is open, and ends serving. Throws <see cref="IOException"/> with EBUSY otherwise,
     /// and goes on serving.</summary>
     public void Unmount()

@@ -37,6 +37,10 @@ public static class MountPoint
     public static void MakeReadOnly(string path) =>
         Require(FuseChannel.Mount("none", path, "none", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, ""), $"remount {path} read-only");
 
+    /// <summary>Allows writing through this mount again. Throws <see cref="IOException"/>.</summary>
+    public static void MakeWritable(string path) =>
+        Require(FuseChannel.Mount("none", path, "none", MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, ""), $"remount {path} for writing");
+
     /// <summary>Takes the mount out of the name space; open files go on until they are closed. False when nothing is
     /// mounted there.</summary>
     public static bool Detach(string path) => Unmount(path, MNT_DETACH);

@@ -26,7 +26,9 @@ internal sealed class MountGone(MountEnd end) : Change<bool>
     public static Verdict Append(ChangeContext context, in MountEnd end, out bool recorded)
     {
         recorded = false;
-        if (!context.State.Format.HasHostTable || context.State.IsGone(end.Host, end.Mount, new(ulong.MaxValue)))
+        // That a loss is accepted is another thing than being gone: it ends the comparing of a line.
+        if (!context.State.Format.HasHostTable
+            || (context.State.FindGone(end.Host, end.Mount, new(ulong.MaxValue)) is { } known && (end.Evidence != GoneEvidence.LossAccepted || known.Evidence == end.Evidence)))
             return Verdict.Done;
         if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
             return verdict;

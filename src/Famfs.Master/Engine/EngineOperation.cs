@@ -73,7 +73,7 @@ internal sealed class ChangeOperation<T>(Change<T> change, Caller caller) : Engi
 }
 
 /// <summary>A query that a task waits for.</summary>
-internal sealed class QueryOperation<T>(Func<StateReader, T> query) : EngineOperation(Caller.Master)
+internal sealed class QueryOperation<T>(Func<StateReader, T> query, Caller caller) : EngineOperation(caller)
 {
     private readonly TaskCompletionSource<T> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private T _result = default!;

@@ -101,11 +101,11 @@ internal sealed class MasterEngine : IAsyncDisposable
         return operation.Task;
     }
 
-    /// <summary>Queues a query; the task ends when the state that it saw is published and checked. Errors as
+    /// <summary>Queues a query, which takes the caller's turns as changes do; the task ends when the state that it saw is published and checked. Errors as
     /// <see cref="Enqueue"/>, and the query's. Any thread.</summary>
-    public Task<T> QueryAsync<T>(Func<StateReader, T> query)
+    public Task<T> QueryAsync<T>(Caller caller, Func<StateReader, T> query)
     {
-        QueryOperation<T> operation = new(query);
+        QueryOperation<T> operation = new(query, caller);
         Enqueue(operation);
         return operation.Task;
     }

@@ -77,13 +77,13 @@ internal sealed class MasterService(
         return reply;
     });
 
-    public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(reader =>
+    public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
     {
         InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetFileRequest.WhichOneofCase.Inode, request.Path), request.Inode);
         return new GetFileReply { File = FileQueries.Describe(reader, found, request.Path, true), Position = Positions.ToMessage(reader.Position) };
     }));
 
-    public override Task<GetMapReply> GetMap(GetMapRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(reader =>
+    public override Task<GetMapReply> GetMap(GetMapRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
     {
         InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetMapRequest.WhichOneofCase.Inode, request.Path), request.Inode);
         return FileQueries.GetMap(reader, found, request.Path);
@@ -91,10 +91,10 @@ internal sealed class MasterService(
 
     public override Task ListDirectory(ListDirectoryRequest request, IServerStreamWriter<ListDirectoryReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
     {
-        InodeAttributes start = await engine.QueryAsync(reader => FileQueries.Find(reader, request.Path, 0)).ConfigureAwait(false);
+        InodeAttributes start = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.Find(reader, request.Path, 0)).ConfigureAwait(false);
         if (start.Kind != InodeKind.Directory)
         {
-            FileInfo single = await engine.QueryAsync(reader => FileQueries.Describe(reader, start, request.Path, request.WithMaps)).ConfigureAwait(false);
+            FileInfo single = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.Describe(reader, start, request.Path, request.WithMaps)).ConfigureAwait(false);
             await responseStream.WriteAsync(new ListDirectoryReply { Entries = { single } }, context.CancellationToken).ConfigureAwait(false);
             return true;
         }
@@ -107,7 +107,7 @@ internal sealed class MasterService(
             do
             {
                 (ulong after, InodeNumber last) = (cookie, hint);
-                (entries, cookie, hint) = await engine.QueryAsync(reader => FileQueries.ListSome(reader, directory.Inode, after, last, ListChunk, request.WithMaps)).ConfigureAwait(false);
+                (entries, cookie, hint) = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.ListSome(reader, directory.Inode, after, last, ListChunk, request.WithMaps)).ConfigureAwait(false);
                 if (entries.Count == 0)
                     break;
                 foreach (FileInfo entry in entries)
@@ -125,7 +125,7 @@ internal sealed class MasterService(
     });
 
     public override Task<ListDevicesReply> ListDevices(ListDevicesRequest request, ServerCallContext context) =>
-        GuardAsync(() => engine.QueryAsync(reader => DeviceQueries.List(reader.State)));
+        GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader => DeviceQueries.List(reader.State)));
 
     public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
@@ -155,7 +155,7 @@ internal sealed class MasterService(
         return reply;
     });
 
-    public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(reader =>
+    public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
     {
         GetStatusReply reply = StatusQueries.Describe(reader.State);
         reply.Slot = (uint)engine.Term.Slot;
@@ -175,7 +175,7 @@ internal sealed class MasterService(
     public override Task<ListHostsReply> ListHosts(ListHostsRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         mounts.Scan();
-        return await engine.QueryAsync(reader =>
+        return await engine.QueryAsync(CallerIdentity.Of(context), reader =>
         {
             ListHostsReply reply = new() { Position = Positions.ToMessage(reader.Position) };
             reply.Hosts.AddRange(mounts.Describe(reader.Position));
@@ -185,12 +185,12 @@ internal sealed class MasterService(
 
     public override Task<BarrierReply> Barrier(BarrierRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
-        LogPosition target = await engine.QueryAsync(reader => request.Position is null ? reader.Position : Positions.Require(reader.State, request.Position)).ConfigureAwait(false);
+        LogPosition target = await engine.QueryAsync(CallerIdentity.Of(context), reader => request.Position is null ? reader.Position : Positions.Require(reader.State, request.Position)).ConfigureAwait(false);
         List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
         mounts.Scan();
         int count = await WaitForMountsAsync(target.Sequence, named, context).ConfigureAwait(false);
         // An answer from a master that has been deposed meanwhile would speak for another history.
-        await engine.QueryAsync(_ => true).ConfigureAwait(false);
+        await engine.QueryAsync(CallerIdentity.Of(context), _ => true).ConfigureAwait(false);
         return new BarrierReply { Position = Positions.ToMessage(target), MountCount = (uint)count };
     });
 

@@ -114,7 +114,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
                 while (subscription is null)
                 {
                     cancel.ThrowIfCancellationRequested();
-                    sent = await CatchUpAsync(reader, sent, send).ConfigureAwait(false);
+                    sent = await CatchUpAsync(reader, sent, send, cancel).ConfigureAwait(false);
                     subscription = TryGoLive(sent);
                 }
                 while (await subscription.Queue.Reader.WaitToReadAsync(cancel).ConfigureAwait(false))
@@ -154,7 +154,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
 
     /// <summary>Sends what the memory holds behind <paramref name="sent"/>, up to what the engine has
     /// published; beyond that the engine's own check has not been made.</summary>
-    private async Task<LogPosition> CatchUpAsync(ILogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send)
+    private async Task<LogPosition> CatchUpAsync(ILogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
     {
         while (sent.Sequence.Value < Published.Sequence.Value)
         {
@@ -163,7 +163,12 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
                 throw new FamfsException(ErrorReason.StaleGeneration, $"position {sent} is not in this master's history");
             if (verdict == PollVerdict.TakeoverPending)
                 throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
-            if (verdict == PollVerdict.UpToDate)
+            if (verdict == PollVerdict.LookAgain)
+            {
+                await Task.Delay(LogPolling.LookAgainInterval, cancel).ConfigureAwait(false);
+                continue;
+            }
+            if (verdict is PollVerdict.UpToDate or PollVerdict.TailLost)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends before {Published}");
             int skip = SkipUpTo(block, sent);
             if (skip == block.Frames.Length)

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
@@ -10,6 +11,7 @@ using Famfs.Famfs2.Codec;
 using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Famfs2;
+using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Xunit;
 
@@ -75,6 +77,83 @@ public sealed class FileSystemCheckTests : IDisposable
         Assert.Equal(["unusable"], Run(new FakeSharedMemory(4096, 1)).Findings.Select(f => f.Code));
     }
 
+    /// <summary>The newest headers are known from the anchor; older ones are found by looking for them.</summary>
+    [Theory]
+    [InlineData(2)]
+    [InlineData(40)]
+    public void Each_damaged_segment_header_is_found_and_written_as_it_was(int segments)
+    {
+        DamageImage image = new(segments);
+        using DevicePool pool = image.OpenPool("c");
+        LogReader reader = new(pool);
+        DamageImage.Replay(reader, image.NewState());
+        Assert.Equal(segments, reader.Chain.Count);
+        (int Offset, byte[] Bytes)[] kinds = [(0, new byte[64]), (64, new byte[64]), (MediaLayout.SegmentHeaderBytes - 1, [0x55])];
+        for (int i = 0; i < segments; i++)
+        {
+            SegmentRef segment = reader.Chain[i];
+            byte[] before = Bytes(image.Memory, segment.Offset);
+            foreach ((int offset, byte[] damage) in segments > 3 ? [kinds[i % kinds.Length]] : kinds)
+            {
+                image.Memory.WriteMemory(segment.Offset + offset, damage);
+                if (before.SequenceEqual(Bytes(image.Memory, segment.Offset)))
+                    continue;
+                CheckResult result = Run(image.Memory);
+                Assert.Contains(result.Findings, f => f.Code == "segment-header" && f.Where.Contains($"segment {segment.Id:x},", StringComparison.Ordinal));
+                Repair(result, image.Memory);
+                Assert.Equal(before, Bytes(image.Memory, segment.Offset));
+            }
+        }
+    }
+
+    [Fact]
+    public void Three_damaged_headers_of_older_segments_are_found_in_one_check()
+    {
+        DamageImage image = new(40);
+        using DevicePool pool = image.OpenPool("c");
+        LogReader reader = new(pool);
+        DamageImage.Replay(reader, image.NewState());
+        foreach (int index in new[] { 4, 6, 8 })
+            image.Memory.WriteMemory(reader.Chain[index].Offset + 40, [0x55, 0x55]);
+        CheckResult result = Run(image.Memory);
+        Assert.Equal(3, result.Repairs.Count);
+        Repair(result, image.Memory);
+    }
+
+    [Fact]
+    public void A_line_that_contradicts_the_history_is_an_error_that_names_the_mount()
+    {
+        DamageImage image = new(1);
+        LogPosition end = image.Master.Writer.Position;
+        foreach (LogPosition wrong in new[] { end with { Sequence = end.Sequence.Next }, end with { Term = new(end.Term.Value + 64) }, end with { Sequence = new(2), Term = new(end.Term.Value + 64) } })
+        {
+            for (ulong counter = 3; counter <= 4; counter++)
+                image.WriteLine(counter, wrong);
+            Finding finding = Assert.Single(Run(image.Memory).Findings);
+            Assert.Equal("host-history", finding.Code);
+            Assert.Contains($"{DamageImage.Mount}", finding.What, StringComparison.Ordinal);
+        }
+        image.WriteLine(5, end with { Generation = end.Generation + 1, Sequence = end.Sequence.Next });
+        Assert.Equal("host-position", Assert.Single(Run(image.Memory).Findings).Code);
+    }
+
+    /// <summary>A stale tail, and the stores of a master that died before it published.</summary>
+    [Fact]
+    public void Whole_records_behind_the_tail_are_told_of()
+    {
+        DamageImage image = new(1, withLine: false);
+        byte[] tail = new byte[8];
+        image.Memory.ReadMemory(LogBench.TailLine(0), tail);
+        image.MakeDirectories(3);
+        image.Memory.WriteMemory(LogBench.TailLine(0), tail);
+        CheckResult result = Run(image.Memory);
+        Finding finding = Assert.Single(result.Findings);
+        Assert.Equal(("unpublished", FindingSeverity.Warning), (finding.Code, finding.Severity));
+        Assert.Contains("3 whole record(s)", finding.What, StringComparison.Ordinal);
+        image.WriteLine(1, image.Master.Writer.Position);
+        Assert.Contains(Run(image.Memory).Findings, f => f.Code == "host-history");
+    }
+
     private static FakeSharedMemory[] Native()
     {
         FakeSharedMemory[] memories = [new(8L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "first" }, new(4L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "second" }];
@@ -84,7 +163,7 @@ public sealed class FileSystemCheckTests : IDisposable
         return memories;
     }
 
-    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))], TestFormats.All);
+    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))], TestFormats.All, clock: new HastyClock());
 
     private static byte[] Bytes(FakeSharedMemory memory, long offset)
     {

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace Famfs.Core.Tests.Format;
 
-/// <summary>The decision of <see cref="TailWord.TailOf"/> against an oracle that enumerates counters instead
+/// <summary>The decision of <see cref="TailWord.Judge"/> against an oracle that enumerates counters instead
 /// of subtracting them: every tag, for anchors whose counters lie at, before and across the wrap.</summary>
 public sealed class TailWordTests
 {
@@ -31,15 +31,16 @@ public sealed class TailWordTests
         for (int tag = 0; tag <= ushort.MaxValue; tag++)
         {
             char means = meaning.GetValueOrDefault((ushort)tag, 'l');
-            foreach (long offset in new[] { 0, Start - 8, Start, Start + 8, end - 8, end, end + 8, TailWord.MaxOffset })
+            foreach (long offset in new[] { 0, Start - 8, Start, Start + 4, Start + 8, end - 8, end, end + 8, TailWord.MaxOffset })
             {
-                long? expected = means switch
+                (TailVerdict, long) expected = means switch
                 {
-                    'o' => offset >= Start && offset <= end ? offset : null,
-                    'e' => Start,
-                    _ => null,
+                    'o' when offset >= Start && offset <= end && offset % 8 == 0 => (TailVerdict.Published, offset),
+                    'o' => (TailVerdict.Impossible, Start),
+                    'e' => (TailVerdict.Before, Start),
+                    _ => (TailVerdict.After, Start),
                 };
-                long? actual = new TailWord(offset, (ulong)tag).TailOf(anchor);
+                (TailVerdict, long) actual = (new TailWord(offset, (ulong)tag).Judge(anchor, out long tail), tail);
                 if (actual != expected)
                     Assert.Fail($"counters {first}..{first + more}, tag {tag} ({means}), offset {offset}: {actual} instead of {expected}");
             }
@@ -47,8 +48,22 @@ public sealed class TailWordTests
     }
 
     [Fact]
-    public void A_line_that_was_never_written_is_an_empty_term() =>
-        Assert.Equal(Start, default(TailWord).TailOf(Anchor(1, 1)));
+    public void A_line_that_was_never_written_is_an_empty_term()
+    {
+        Assert.Equal(TailVerdict.Before, default(TailWord).Judge(Anchor(1, 1), out long tail));
+        Assert.Equal(Start, tail);
+    }
+
+    [Theory]
+    [InlineData(5UL, 4UL, false)]
+    [InlineData(5UL, 5UL, false)]
+    [InlineData(5UL, 6UL, true)]
+    [InlineData(5UL, 32772UL, true)]
+    [InlineData(5UL, 32773UL, false)]
+    [InlineData(65_535UL, 65_536UL, true)]
+    [InlineData(65_536UL, 65_535UL, false)]
+    public void A_word_of_a_later_copy_is_told_across_the_wrap(ulong counter, ulong tag, bool after) =>
+        Assert.Equal(after, new TailWord(0, tag).IsAfter(Anchor(1, counter)));
 
     [Fact]
     public void Offset_and_tag_are_packed_as_documented()

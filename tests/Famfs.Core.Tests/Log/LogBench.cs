@@ -45,7 +45,7 @@ internal sealed class LogBench
         return master;
     }
 
-    public LogReader NewReader(string host) => new(OpenPool(host));
+    public LogReader NewReader(string host) => new(OpenPool(host), clock: new HastyClock());
 
     public LogHistory ReadAll(string host) => TestMaster.Replay(NewReader(host), OpenPool(host));
 

@@ -56,5 +56,24 @@ public sealed class MountLineTableTests
         Assert.Null(entry.Line);
     }
 
+    /// <summary>The entry of an ended mount was taken by another one, and a line of what that one wrote is damaged.</summary>
+    [Fact]
+    public void Damage_beside_the_end_of_a_former_mount_is_a_holder_of_unknown_identity()
+    {
+        LogBench bench = new();
+        using DevicePool pool = bench.OpenPool("a");
+        MountLineTable table = new(pool);
+        table.Write(3, Line(2) with { State = MountState.Ended });
+        Assert.Equal(MountState.Ended, Assert.Single(table.ReadInUse()).Line!.State);
+        table.Write(3, Line(3));
+        bench.Damage(MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes) + 40);
+        HostEntry entry = Assert.Single(table.ReadInUse());
+        Assert.True(entry.Unreadable);
+        Assert.Null(entry.Line);
+        // The second write of a mount makes good for it.
+        table.Write(3, Line(4));
+        Assert.Equal(4UL, Assert.Single(table.ReadInUse()).Line!.Counter);
+    }
+
     private static MountLine Line(ulong counter) => new() { Counter = counter, State = MountState.Live, Host = LogBench.HostA, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
 }

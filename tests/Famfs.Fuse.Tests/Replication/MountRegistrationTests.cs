@@ -35,6 +35,8 @@ public sealed class MountRegistrationTests : IDisposable
 
         registration.Advance();
 
+        // Both copies are the mount's before anything is opened.
+        Assert.Equal(2UL, Assert.Single(table.ReadBlock(0)).Line!.Counter);
         MountLine line = Assert.Single(table.ReadBlock(0)).Line!;
         Assert.Equal((dialect, MountState.Live, OpenVerdict.Open), (line.Dialect, line.State, registration.Admit(InodeNumber.Root)));
         registration.End(replica.Pool);

@@ -57,7 +57,7 @@ public sealed class Famfs2MasterTests : IDisposable
         await using RunningMaster again = Start();
         made[0] = made[0] with { SizeBytes = 2 };
         foreach (FileInfo2 info in made)
-            Assert.Equal(info, new(await again.Engine.QueryAsync(reader => FileQueries.Describe(reader, FileQueries.Find(reader, null, info.Inode), info.Path, true))));
+            Assert.Equal(info, new(await again.QueryAsync(reader => FileQueries.Describe(reader, FileQueries.Find(reader, null, info.Inode), info.Path, true))));
         Assert.Equal(0, made[1].TimeNs);
         Assert.Equal(6UL, (await again.CreateAsync(new() { Path = "h", SizeBytes = 1 })).File.Inode);
         using DevicePool pool = Open();

@@ -96,7 +96,7 @@ public sealed class MasterEngineTests : IDisposable
                 string name = string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{i:d8}{new string('x', 240)}");
                 await master.MakeDirectoryAsync(name);
             }
-            Assert.True(await master.Engine.QueryAsync(_ => master.Engine.SegmentCount) > 2);
+            Assert.True(await master.QueryAsync(_ => master.Engine.SegmentCount) > 2);
         }
         await using RunningMaster again = await StartAsync();
         Assert.Equal(30_001, await again.DirectoryCountAsync());
@@ -109,12 +109,12 @@ public sealed class MasterEngineTests : IDisposable
         SetPolicyReply set;
         await using (RunningMaster master = await StartAsync())
         {
-            Assert.Equal("none", FmapLimits.NameOfFloor(await master.Engine.QueryAsync(e => e.State.Replay.Policy.DialectFloor)));
+            Assert.Equal("none", FmapLimits.NameOfFloor(await master.QueryAsync(e => e.State.Replay.Policy.DialectFloor)));
             set = await master.SetPolicyAsync(new() { RequestId = id, DialectFloor = "d" });
             Assert.Equal("D", set.DialectFloor);
         }
         await using RunningMaster again = await StartAsync();
-        Assert.Equal(4u, await again.Engine.QueryAsync(e => e.State.Replay.Policy.DialectFloor));
+        Assert.Equal(4u, await again.QueryAsync(e => e.State.Replay.Policy.DialectFloor));
 
         // Too many chunks for the message: refused with the limit when asked for, and not chosen when not.
         const ulong Chunks = ((16 << 20) - 32) / 24;

@@ -118,7 +118,7 @@ public sealed class PoolGrowthTests : IDisposable
             CreateFilesReply reply = await BulkAsync(master, Files);
             Assert.Equal(Files, reply.Results.Count);
             Assert.All(reply.Results, r => Assert.Equal(CreateFileResult.ResultOneofCase.Reply, r.ResultCase));
-            Assert.True(await master.Engine.QueryAsync(_ => master.Engine.LogBytes) > MediaLayout.MaxBatchBytes);
+            Assert.True(await master.QueryAsync(_ => master.Engine.LogBytes) > MediaLayout.MaxBatchBytes);
         }
         AssertSound();
     }
@@ -190,7 +190,7 @@ public sealed class PoolGrowthTests : IDisposable
         await using (RunningMaster last = await StartAsync())
         {
             Assert.Equal((3 * Turns) + 1, await last.DirectoryCountAsync());
-            Assert.True(await last.Engine.QueryAsync(_ => last.Engine.SegmentCount) > 256);
+            Assert.True(await last.QueryAsync(_ => last.Engine.SegmentCount) > 256);
             await MakeManyAsync(last, "more", 20_000);
         }
         PollVerdict verdict;

@@ -169,11 +169,49 @@ public sealed class FakeSharedMemory
     {
         while (!destination.IsEmpty)
         {
+            // Nobody has ever stored there: no host has anything to see or to miss, and nothing can happen in between.
+            int zeros = CountUntouched(handle, offset, destination.Length);
+            if (zeros > 0)
+            {
+                destination[..zeros].Clear();
+                offset += zeros;
+                destination = destination[zeros..];
+                continue;
+            }
+
             int count = (int)Math.Min(destination.Length, DaxDevice.LineBytes - offset % DaxDevice.LineBytes);
             LoadPart(handle, offset, destination[..count]);
             offset += count;
             destination = destination[count..];
         }
+    }
+
+    /// <summary>Bytes of whole pages from <paramref name="offset"/> on that were never stored to by anybody.</summary>
+    private int CountUntouched(FakeDaxDevice handle, long offset, int length)
+    {
+        if (offset % PageBytes != 0 || length < PageBytes)
+            return 0;
+        lock (_guard)
+        {
+            RequireAlive(handle);
+            if (_poison.Count > 0 || handle.StoreBuffer.Count > 0)
+                return 0;
+            int count = 0;
+            while (length - count >= PageBytes && !_pages.ContainsKey((offset + count) / PageBytes) && !IsCached(handle.Host, offset + count))
+                count += PageBytes;
+            return count;
+        }
+    }
+
+    private static bool IsCached(Host host, long page)
+    {
+        for (long line = page / DaxDevice.LineBytes; line < (page + PageBytes) / DaxDevice.LineBytes; line++)
+        {
+            if (host.Index.ContainsKey(line))
+                return true;
+        }
+
+        return false;
     }
 
     /// <summary>Loads bytes of one line at once.</summary>

@@ -30,9 +30,9 @@ public sealed class TestMaster
     public LogWriter Writer { get; }
 
     /// <summary>Takes over.</summary>
-    public static TestMaster Start(DevicePool pool, int slot, Guid host, Guid id = default)
+    public static TestMaster Start(DevicePool pool, int slot, Guid host, Guid id = default, TimeProvider? clock = null)
     {
-        Mastership mastership = Mastership.Claim(pool, slot, host, id == default ? Guid.NewGuid() : id);
+        Mastership mastership = Mastership.Claim(pool, slot, host, id == default ? Guid.NewGuid() : id, clock ?? new HastyClock());
         return Activate(mastership, Replay(mastership.Reader, pool));
     }
 
@@ -52,7 +52,7 @@ public sealed class TestMaster
                 case PollVerdict.Records:
                     history.Apply(block);
                     break;
-                case PollVerdict.UpToDate:
+                case PollVerdict.UpToDate or PollVerdict.TailLost:
                     return history;
                 case PollVerdict.Diverged:
                     throw new InvalidOperationException("what was applied is not in the history any more");

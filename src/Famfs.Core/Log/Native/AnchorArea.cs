@@ -8,9 +8,12 @@ namespace Famfs.Core.Log.Native;
 /// <summary>What one anchor slot holds: its highest claim and its latest active copy.</summary>
 /// <param name="Claim">Highest valid claim; null when none was ever made.</param>
 /// <param name="Active">Latest valid active copy; null when the slot never became active.</param>
-/// <param name="Unreadable">Neither all zero nor valid: it may hide a higher term (SAFETY S6).</param>
-public readonly record struct SlotState(AnchorClaim? Claim, ActiveAnchor? Active, bool Unreadable)
+/// <param name="Damage">What is wrong with it, so that it may hide a higher term or the way to the log (SAFETY S6, S24); empty: nothing.</param>
+public readonly record struct SlotState(AnchorClaim? Claim, ActiveAnchor? Active, string Damage)
 {
+    /// <summary>It may hide a higher term, or where a term's history goes on.</summary>
+    public bool Unreadable => Damage.Length > 0;
+
     /// <summary>Highest term that the slot shows, claimed or active.</summary>
     public Term HighestTerm => new(Math.Max(Claim?.Term.Value ?? 0, Active?.Term.Value ?? 0));
 }
@@ -23,7 +26,8 @@ public readonly record struct SlotState(AnchorClaim? Claim, ActiveAnchor? Active
 /// 2048  active copy, odd        4096  active copy, even
 /// </code>
 /// Claims alone decide who is highest: an active copy is always preceded by its claim, and claims never
-/// regress. Not thread safe; each user has its own.
+/// regress. Each claim is in both lines and each active copy in both places, one after the other, so that no line alone hides
+/// a term or its history (SAFETY S24). Not thread safe; each user has its own.
 /// </summary>
 public sealed class AnchorArea
 {
@@ -31,7 +35,11 @@ public sealed class AnchorArea
     private const int TailOffset = 128;
     private const int HeartbeatOffset = 136;
     private const int ActiveOffset = 2048;
-    private const int MaxAttempts = 1000;
+    
+    /// <summary>Looks at what is no claim or no active copy (chosen). Of each there are two, and one at most is being stored, so that a
+    /// look between two stores finds none of them whole only by chance.</summary>
+    private const int MaxAttempts = 100;
+    private const string UnreadableClaim = "its claim is damaged and may hide a newer master";
 
     private readonly DaxDevice _device;
     private readonly Guid _fileSystem;
@@ -65,12 +73,13 @@ public sealed class AnchorArea
                 return _parsedHighest;
             ulong highest = 0;
             int unreadable = -1;
+            string damage = "";
             for (int slot = 0; slot < Term.SlotCount; slot++)
             {
-                if (ParseClaims(_claims.AsSpan(slot * ClaimBytes, ClaimBytes), slot, out AnchorClaim? claim))
-                    highest = Math.Max(highest, claim?.Term.Value ?? 0);
-                else
-                    unreadable = slot;
+                ClaimLines lines = ParseClaims(_claims.AsSpan(slot * ClaimBytes, ClaimBytes), slot, out AnchorClaim? claim);
+                highest = Math.Max(highest, claim?.Term.Value ?? 0);
+                if (lines != ClaimLines.Sound && FindDamage(slot, lines) is { Length: > 0 } found)
+                    (unreadable, damage) = (slot, found);
             }
             if (unreadable < 0)
             {
@@ -81,21 +90,38 @@ public sealed class AnchorArea
             }
             // A line caught while it is stored is whole a moment later.
             if (attempt == MaxAttempts)
-                throw new FamfsException(ErrorReason.MediaCorrupt, $"{_device.Path}: anchor slot {unreadable} is damaged and may hide a newer master; run `famfs check`") { Path = _device.Path };
+                throw DamagedSlot(unreadable, damage);
             Thread.SpinWait(100);
         }
     }
 
-    /// <summary>Invalidates and reads one slot whole.</summary>
-    public SlotState ReadSlot(int slot)
+    /// <summary>Invalidates and reads all slots whole. Throws MEDIA_CORRUPT when one is damaged: an active copy above the claim
+    /// of its slot, or a term without a readable one, does not show in the claims alone (SAFETY S24).</summary>
+    public void RequireSound()
     {
+        for (int slot = 0; slot < Term.SlotCount; slot++)
+            RequireSlot(slot);
+    }
+
+    /// <summary>Invalidates and reads one slot whole. Throws MEDIA_CORRUPT when it is damaged.</summary>
+    public SlotState RequireSlot(int slot)
+    {
+        SlotState state = ReadSlot(slot);
+        return state.Unreadable ? throw DamagedSlot(slot, state.Damage) : state;
+    }
+
+    /// <summary>Invalidates and reads one slot whole.</summary>
+    public SlotState ReadSlot(int slot) => ReadSlot(slot, MaxAttempts);
+
+    private SlotState ReadSlot(int slot, int attempts)
+    {
+        Span<byte> lines = stackalloc byte[ClaimBytes];
         long offset = OffsetOf(slot);
-        for (int attempt = 0; ; attempt++)
+        for (int attempt = 1; ; attempt++)
         {
-            _device.Invalidate(offset, ClaimBytes);
-            Span<byte> lines = _block.AsSpan(0, ClaimBytes);
-            _device.Read(offset, lines);
-            bool readable = ParseClaims(lines, slot, out AnchorClaim? claim);
+            // In the reverse of the order in which a master stores them: a tail says that active copies are in memory,
+            // and they say that their claim is.
+            TailWord tail = ReadTailWord(slot);
             ActiveAnchor? active = null;
             int damaged = 0;
             for (int copy = 0; copy < 2; copy++)
@@ -111,21 +137,22 @@ public sealed class AnchorArea
                 // be what other hosts find.
                 _device.Invalidate(place, ActiveAnchor.Size);
             }
-            // A crash tears the one copy that was being written, behind a claim that is there.
-            bool unreadable = !readable || (active is null && (damaged == 2 || (damaged == 1 && claim is null)));
-            if (!unreadable || attempt == MaxAttempts)
-                return new(claim, active, unreadable);
+            _device.Invalidate(offset, ClaimBytes);
+            _device.Read(offset, lines);
+            ClaimLines readable = ParseClaims(lines, slot, out AnchorClaim? claim);
+            string damage = JudgeSlot(readable, claim, active, damaged, tail);
+            if (damage.Length == 0 || attempt >= attempts)
+                return new(claim, active, damage);
             Thread.SpinWait(100);
         }
     }
 
-    /// <summary>Invalidates and reads the published tail of <paramref name="anchor"/>'s term. Null: the anchor
-    /// has been rewritten and must be read again.</summary>
-    public long? ReadTail(ActiveAnchor anchor)
+    /// <summary>Invalidates and reads a slot's tail word.</summary>
+    public TailWord ReadTailWord(int slot)
     {
-        long offset = OffsetOf(anchor.Term.Slot) + TailOffset;
+        long offset = OffsetOf(slot) + TailOffset;
         _device.Invalidate(offset, DaxDevice.LineBytes);
-        return new TailWord(_device.ReadWord(offset)).TailOf(anchor);
+        return new(_device.ReadWord(offset));
     }
 
     /// <summary>Makes sure that the tail which was read is in memory and not only in this host's cache, where a
@@ -140,28 +167,25 @@ public sealed class AnchorArea
         return _device.ReadWord(offset);
     }
 
-    /// <summary>Writes a claim of the own slot and reads it back from memory (SAFETY S2 step 1).</summary>
+    /// <summary>Writes a claim into both lines of the own slot, one after the other, and reads each back from memory
+    /// (SAFETY S2 step 1): whichever line is lost from now on, the other one shows the term.</summary>
     public AnchorClaim WriteClaim(int slot, Term term, Guid master, Guid host, ulong generation)
     {
         SlotState before = ReadSlot(slot);
         AnchorClaim claim = new((before.Claim?.Counter ?? 0) + 1, term, master, host, generation);
-        Span<byte> line = stackalloc byte[AnchorClaim.Size];
-        Span<byte> back = stackalloc byte[AnchorClaim.Size];
-        claim.Format(line, _fileSystem, slot);
-        long offset = OffsetOf(slot) + (claim.Counter % 2 == 1 ? 0 : AnchorClaim.Size);
-        Persist(offset, line);
-        _device.Invalidate(offset, AnchorClaim.Size);
-        _device.Read(offset, back);
-        if (!back.SequenceEqual(line))
-            throw new FamfsException(ErrorReason.NotMaster, $"{_device.Path}: anchor slot {slot} is written by somebody else at the same time") { Path = _device.Path };
+        WriteClaimLine(slot, claim);
+        claim = claim with { Counter = claim.Counter + 1 };
+        WriteClaimLine(slot, claim);
         return claim;
     }
 
-    /// <summary>Writes the next active copy of the own slot, over the older of the two.</summary>
+    /// <summary>Writes the next active copy of the own slot into both places: over the older one, and when that is in memory, with
+    /// the next counter over the other. The next call needs a counter that is 2 higher. Tails carry the counter given here,
+    /// which belongs to either copy.</summary>
     public void WriteActive(ActiveAnchor anchor)
     {
-        anchor.Format(_block, _fileSystem);
-        Persist(OffsetOf(anchor.Term.Slot) + ActiveOffset + (anchor.Counter % 2 == 1 ? 0 : ActiveAnchor.Size), _block);
+        WriteActiveCopy(anchor);
+        WriteActiveCopy(anchor with { Counter = anchor.Counter + 1 });
     }
 
     /// <summary>Publishes a tail: one aligned 8-byte store, written back. Everything below it must have been
@@ -174,33 +198,88 @@ public sealed class AnchorArea
         _device.Fence();
     }
 
-    /// <summary>Stores the own heartbeat counter (SAFETY S4).</summary>
-    public void WriteHeartbeat(int slot, ulong counter)
+    /// <summary>Stores the published tail again, and the own heartbeat counter beside it (SAFETY S4, S25): a tail that was damaged
+    /// in memory is right again.</summary>
+    public void WriteHeartbeat(ActiveAnchor anchor, long tail, ulong counter)
     {
-        long offset = OffsetOf(slot) + HeartbeatOffset;
-        _device.WriteWord(offset, counter);
-        _device.WriteBack(offset, DaxDevice.LineBytes);
-        _device.Fence();
+        _device.WriteWord(OffsetOf(anchor.Term.Slot) + HeartbeatOffset, counter);
+        WriteTail(anchor, tail);
     }
 
     private static long OffsetOf(int slot) => MediaLayout.AnchorOffset + (long)slot * MediaLayout.AnchorStride;
 
-    /// <summary>False when no line is a claim and one may have been: a claim that is whole has no word of zeros,
-    /// so a line that has one was torn by a crash on its way into a slot never claimed before. Its claimant
-    /// has read nothing yet.</summary>
-    private bool ParseClaims(ReadOnlySpan<byte> lines, int slot, out AnchorClaim? claim)
+    /// <summary>What the claim lines of a slot are.</summary>
+    private enum ClaimLines
+    {
+        /// <summary>At least one is a claim, which then is in the other too or its claimant has read nothing yet; or both are zero.</summary>
+        Sound,
+
+        /// <summary>One is zero, and the other looks like the first claim of the slot, torn by a crash: a claim that is whole has
+        /// no word of zeros. Its claimant has read nothing yet, if the slot was never active.</summary>
+        Torn,
+
+        /// <summary>None is a claim, and one was.</summary>
+        Damaged,
+    }
+
+    private ClaimLines ParseClaims(ReadOnlySpan<byte> lines, int slot, out AnchorClaim? claim)
     {
         claim = null;
-        bool damaged = false;
+        int used = 0;
+        bool whole = false;
         for (int i = 0; i < 2; i++)
         {
             ReadOnlySpan<byte> line = lines.Slice(i * AnchorClaim.Size, AnchorClaim.Size);
-            if (!AnchorClaim.TryParse(line, _fileSystem, slot, out AnchorClaim parsed))
-                damaged |= !MemoryMarshal.Cast<byte, ulong>(line).Contains(0UL);
-            else if (claim is null || parsed.Term > claim.Value.Term)
-                claim = parsed;
+            if (AnchorClaim.TryParse(line, _fileSystem, slot, out AnchorClaim parsed))
+            {
+                if (claim is null || parsed.Term > claim.Value.Term)
+                    claim = parsed;
+                continue;
+            }
+            used += line.ContainsAnyExcept((byte)0) ? 1 : 0;
+            whole |= !MemoryMarshal.Cast<byte, ulong>(line).Contains(0UL);
         }
-        return claim is not null || !damaged;
+        return claim is not null || used == 0 ? ClaimLines.Sound : used == 2 || whole ? ClaimLines.Damaged : ClaimLines.Torn;
+    }
+
+    /// <summary>What is wrong with a slot whose claims are not sound; empty: nothing.</summary>
+    private string FindDamage(int slot, ClaimLines lines) => lines == ClaimLines.Torn ? ReadSlot(slot, attempts: 1).Damage : UnreadableClaim;
+
+    private static string JudgeSlot(ClaimLines lines, AnchorClaim? claim, ActiveAnchor? active, int damagedCopies, TailWord tail)
+    {
+        bool wasActive = active is not null || damagedCopies == 2 || tail.Value != 0;
+        if (lines == ClaimLines.Damaged || (lines == ClaimLines.Torn && (wasActive || damagedCopies > 0)))
+            return UnreadableClaim;
+        if (active is not null && (claim is null || active.Term > claim.Value.Term))
+            return $"term {active.Term} is active, and its claim is gone: it is damaged and may hide a newer master";
+        // A crash tears the one copy that was being written, before any tail of the term.
+        if (active is null && (wasActive || (damagedCopies == 1 && claim is null)))
+            return "its active copies are damaged: where the log goes on cannot be read";
+        if (active is not null && damagedCopies > 0 && tail.IsAfter(active))
+            return $"its newest active copy is damaged: the tail is of a later one than {active.Counter}";
+        return "";
+    }
+
+    private FamfsException DamagedSlot(int slot, string damage) =>
+        new(ErrorReason.MediaCorrupt, $"{_device.Path}: anchor slot {slot}: {damage}; run `famfs check`") { Path = _device.Path };
+
+    private void WriteClaimLine(int slot, AnchorClaim claim)
+    {
+        Span<byte> line = stackalloc byte[AnchorClaim.Size];
+        Span<byte> back = stackalloc byte[AnchorClaim.Size];
+        claim.Format(line, _fileSystem, slot);
+        long offset = OffsetOf(slot) + (claim.Counter % 2 == 1 ? 0 : AnchorClaim.Size);
+        Persist(offset, line);
+        _device.Invalidate(offset, AnchorClaim.Size);
+        _device.Read(offset, back);
+        if (!back.SequenceEqual(line))
+            throw new FamfsException(ErrorReason.NotMaster, $"{_device.Path}: anchor slot {slot} is written by somebody else at the same time") { Path = _device.Path };
+    }
+
+    private void WriteActiveCopy(ActiveAnchor anchor)
+    {
+        anchor.Format(_block, _fileSystem);
+        Persist(OffsetOf(anchor.Term.Slot) + ActiveOffset + (anchor.Counter % 2 == 1 ? 0 : ActiveAnchor.Size), _block);
     }
 
     private void Persist(long offset, ReadOnlySpan<byte> bytes)

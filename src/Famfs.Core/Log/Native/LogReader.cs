@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.V1;
@@ -9,8 +10,10 @@ namespace Famfs.Core.Log.Native;
 /// and read the tail; invalidate and read records; invalidate and re-read all claims; hand out the records
 /// only if no higher term appeared. What a master on this very host has stored may be read before it is in
 /// memory, so anchor and tail are flushed between reading and that last check. The frames' checksums, dense
-/// sequences and terms are verified before a block is handed out; bad bytes are invalidated and read again,
-/// then reported as MEDIA_CORRUPT, unless a takeover explains them.
+/// sequences and terms are verified before a block is handed out; bad bytes are invalidated and read again for a second,
+/// then reported as MEDIA_CORRUPT, unless a takeover explains them (SAFETY S25).
+/// <para>A claimant that has come to the tail goes on with the whole frames behind it: it adopts them (SAFETY S26). Nobody else
+/// does; who finds them behind a tail that stands still says that the tail is lost.</para>
 /// One thread at a time.
 /// </summary>
 public sealed class LogReader : ILogReader
@@ -21,8 +24,15 @@ public sealed class LogReader : ILogReader
     private const int CorruptAttempts = 8;
     private const int AnchorAttempts = 1000;
 
+    /// <summary>How long what looks damaged is looked at again: ten ticks of a master, which stores its tail at each.</summary>
+    private static readonly TimeSpan LookAgainFor = TimeSpan.FromSeconds(1);
+
+    /// <summary>How often all anchor slots are read whole (chosen: 0.3 MiB each time).</summary>
+    private static readonly TimeSpan AnchorsEvery = TimeSpan.FromSeconds(1);
+
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
+    private readonly TimeProvider _clock;
     private readonly byte[] _buffer = new byte[BlockBytes];
 
     // The claim that is the reader's own (a claimant replays below it); zero for everybody else.
@@ -34,12 +44,24 @@ public sealed class LogReader : ILogReader
     // Highest claim when the poll began; tells damage from memory that changed hands during the poll.
     private Term _highestAtStart;
 
+    // What looks damaged, and since when.
+    private Suspicion? _suspicion;
+    private long _suspectedAt;
+
+    // When all anchor slots were read last.
+    private long _anchorsAt;
+
+    // A claimant at the tail: from here on frames count that no tail covers, and the tail is not read again.
+    private bool _adopting;
+    private bool _adopted;
+
     /// <summary>Reads from the start of the log. <paramref name="own"/>: the term that the caller has claimed
-    /// and whose claim therefore does not unsettle it.</summary>
-    public LogReader(DevicePool pool, Term own = default)
+    /// and whose claim therefore does not unsettle it. <paramref name="clock"/>: measures how long something has looked damaged.</summary>
+    public LogReader(DevicePool pool, Term own = default, TimeProvider? clock = null)
     {
         _pool = pool;
         _own = own;
+        _clock = clock ?? new MonotonicClock();
         _anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         Position = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
     }
@@ -59,6 +81,15 @@ public sealed class LogReader : ILogReader
     /// <summary>The last poll found nothing behind <see cref="Position"/>.</summary>
     public bool CaughtUp { get; private set; }
 
+    /// <summary>The first record that a claimant has adopted; null: none.</summary>
+    public LogSequence? AdoptedFrom { get; private set; }
+
+    /// <inheritdoc/>
+    public string TailDamage { get; private set; } = "";
+
+    /// <inheritdoc/>
+    public bool TailMayBeRight { get; private set; }
+
     /// <inheritdoc/>
     public void Resume(LogPosition position, long offset)
     {
@@ -72,56 +103,194 @@ public sealed class LogReader : ILogReader
     public PollVerdict Poll(out LogBlock block)
     {
         CaughtUp = false;
+        block = default;
+        PollVerdict verdict;
         try
         {
-            PollVerdict verdict = PollOnce(out block);
-            CaughtUp = verdict == PollVerdict.UpToDate;
-            return verdict;
+            verdict = PollOnce(out block);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && WasOvertaken())
         {
             // A deposed master's slot may be written anew while somebody still reads what it left.
-            block = default;
             return PollVerdict.TakeoverPending;
         }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && !Suspect(new(error.Message, Offset, default)))
+        {
+            return PollVerdict.LookAgain;
+        }
+        if (verdict is not (PollVerdict.LookAgain or PollVerdict.TailLost))
+            _suspicion = null;
+        CaughtUp = verdict == PollVerdict.UpToDate;
+        return verdict;
     }
 
     private PollVerdict PollOnce(out LogBlock block)
     {
         block = default;
         Term highest = _highestAtStart = _anchors.ReadHighestClaim();
-        if (highest == _own && _own.Value != 0)
+        if (_own.Value != 0)
+        {
+            RequireOwnIsHighest(highest);
             highest = default;
-        else if (_own.Value != 0 && highest > _own)
-            throw new FamfsException(ErrorReason.NotMaster, $"term {highest} was claimed above own term {_own}");
-
-        if (_anchor is null || _resumed || highest > _anchor.Term)
+            if (_adopting)
+                return Adopt(out block);
+        }
+        // Lower: the claim of the term that is followed is gone, and another may be.
+        if (_anchor is null || _resumed || (_own.Value == 0 && highest != _anchor.Term))
         {
             PollVerdict followed = Follow(highest);
             if (followed != PollVerdict.UpToDate)
                 return followed;
         }
+        else if (_clock.GetElapsedTime(_anchorsAt) >= AnchorsEvery)
+        {
+            RequireSoundAnchors();
+        }
 
-        if (ReadTail() is not { } tail)
+        if (LookAtTail(out TailWord word, out TailVerdict said) is not { } tail)
             return PollVerdict.TakeoverPending;
-        if (Offset > tail)
-            return PollVerdict.Diverged;
-        if (Offset == tail)
-            return PollVerdict.UpToDate;
-        int read = ReadFrames(tail, out SegmentRef segment, out int count, out LogPosition last);
+        if (Offset >= tail)
+            return AtTail(word, said, tail, out block);
+        if (!TryReadFrames(tail, out SegmentRef segment, out int read, out int count, out LogPosition last))
+            return AtTail(word, said, tail, out block);
 
         // Only now is it known that no one had started to take over when the tail was in memory.
         _anchors.WriteBackTail(_anchor!);
         Term after = _anchors.ReadHighestClaim();
-        if (after > _anchor!.Term && after != _own)
+        if (after != (_own.Value == 0 ? _anchor!.Term : _own))
             return PollVerdict.TakeoverPending;
-        block = new(_buffer.AsMemory(0, read), count, Position.Sequence.Next, Position.Generation, segment.Id, Offset + read);
-        Position = last;
-        Offset += read;
+        block = Take(segment, read, count, last);
         return PollVerdict.Records;
     }
 
+    private LogBlock Take(SegmentRef segment, int read, int count, LogPosition last)
+    {
+        LogBlock block = new(_buffer.AsMemory(0, read), count, Position.Sequence.Next, Position.Generation, segment.Id, Offset + read);
+        Position = last;
+        Offset += read;
+        return block;
+    }
+
+    /// <summary>Nothing more is published, as far as the tail says. For a claimant what lies behind it counts from here on. For
+    /// anybody else a whole frame there, a tail that cannot be, or one behind what was read is looked at for a
+    /// second: a master that lives stores its tail in that time.</summary>
+    private PollVerdict AtTail(TailWord word, TailVerdict said, long tail, out LogBlock block)
+    {
+        block = default;
+        if (_own.Value != 0)
+        {
+            _adopting = true;
+            return Adopt(out block);
+        }
+        string damage = said is TailVerdict.After or TailVerdict.Impossible ? "is none that a master stores"
+            : Offset > tail ? "is before what was read"
+            : IsFrameNext() ? Offset < tail ? "is inside a record" : "is before whole records"
+            : "";
+        if (damage.Length == 0)
+            return PollVerdict.UpToDate;
+        // The master may have stored the tail since it was read, or another may be taking over.
+        if (_anchors.ReadTailWord(_anchor!.Term.Slot) != word)
+            return PollVerdict.LookAgain;
+        if (_anchors.ReadHighestClaim() > _anchor.Term)
+            return PollVerdict.TakeoverPending;
+        if (!Suspect(new(damage, Offset, word)))
+            return PollVerdict.LookAgain;
+        TailMayBeRight = said == TailVerdict.Published && Offset == tail;
+        TailDamage = $"{_pool.PrimaryDevice.Path}: tail-lost: the tail of term {_anchor.Term} {damage}: what comes after {Position} is not shown until a master starts";
+        return PollVerdict.TailLost;
+    }
+
+    /// <summary>True when the same has looked damaged for long enough to say it.</summary>
+    private bool Suspect(Suspicion what)
+    {
+        if (_suspicion != what)
+        {
+            _suspicion = what;
+            _suspectedAt = _clock.GetTimestamp();
+        }
+        return _clock.GetElapsedTime(_suspectedAt) >= LookAgainFor;
+    }
+
+    /// <summary>
+    /// The last step of a claimant: whole frames of exactly the followed term, behind its tail, to the first that is none. What
+    /// the term's master acknowledged is among them, whatever became of its tail; the others it may still be storing.
+    /// What was read may be in the cache of this machine only, where that master runs as another host: it is written back and
+    /// read again before it counts.
+    /// </summary>
+    private PollVerdict Adopt(out LogBlock block)
+    {
+        block = default;
+        if (_adopted)
+            return PollVerdict.UpToDate;
+        SegmentRef segment = _chain[^1];
+        DaxDevice device = _pool.Require(segment.Device);
+        uint seed = Crc32C.Seed(Position.FileSystem, Position.Generation, segment.Id);
+        long place = segment.DeviceOffsetOf(Offset);
+        int read = (int)Math.Min(segment.AbsoluteEnd - Offset, BlockBytes);
+        int count = 0;
+        LogPosition last = Position;
+        for (int pass = 0; pass < 2 && read > 0; pass++)
+        {
+            device.Invalidate(place, read);
+            device.Read(place, _buffer.AsSpan(0, read));
+            Verify(_buffer.AsSpan(0, read), seed, adopting: true, out read, out count, out last, out _);
+            // In memory before it is read for good.
+            if (pass == 0)
+            {
+                device.WriteBack(place, read);
+                device.Fence();
+            }
+        }
+        RequireOwnIsHighest(_anchors.ReadHighestClaim());
+        if (read == 0)
+        {
+            _adopted = true;
+            return PollVerdict.UpToDate;
+        }
+        AdoptedFrom ??= Position.Sequence.Next;
+        block = Take(segment, read, count, last);
+        return PollVerdict.Records;
+    }
+
+    /// <summary>A whole frame of the followed term is the next one, whatever the tail says.</summary>
+    private bool IsFrameNext()
+    {
+        SegmentRef segment = _chain[^1];
+        if (Offset < segment.AbsoluteStart || Offset < _anchor!.StartTail)
+            return false;
+        DaxDevice device = _pool.Require(segment.Device);
+        long place = segment.DeviceOffsetOf(Offset);
+        int room = (int)Math.Min(segment.AbsoluteEnd - Offset, MediaLayout.MaxRecordBytes);
+        if (room < RecordFrame.HeaderBytes)
+            return false;
+        device.Invalidate(place, RecordFrame.HeaderBytes);
+        device.Read(place, _buffer.AsSpan(0, RecordFrame.HeaderBytes));
+        int bytes = RecordFrame.PaddedLength((int)Math.Clamp(BinaryPrimitives.ReadUInt32LittleEndian(_buffer), 0, MediaLayout.MaxRecordBytes));
+        if (bytes < RecordFrame.HeaderBytes || bytes > room)
+            return false;
+        device.Invalidate(place, bytes);
+        device.Read(place, _buffer.AsSpan(0, bytes));
+        Verify(_buffer.AsSpan(0, bytes), Crc32C.Seed(Position.FileSystem, Position.Generation, segment.Id), adopting: true, out _, out int count, out _, out _);
+        return count > 0;
+    }
+
+    private void RequireOwnIsHighest(Term highest)
+    {
+        if (highest != _own)
+        {
+            throw new FamfsException(ErrorReason.NotMaster, highest > _own
+                ? $"term {highest} was claimed above own term {_own}"
+                : $"the claim of own term {_own} cannot be read any more");
+        }
+    }
+
     private bool WasOvertaken() => _anchors.ReadHighestClaim() > _highestAtStart;
+
+    private void RequireSoundAnchors()
+    {
+        _anchors.RequireSound();
+        _anchorsAt = _clock.GetTimestamp();
+    }
 
     /// <summary>Finds the highest active anchor and checks that what was read is in its history.</summary>
     private PollVerdict Follow(Term highestClaim)
@@ -129,29 +298,24 @@ public sealed class LogReader : ILogReader
         ActiveAnchor? active = null;
         if (highestClaim.Value != 0)
         {
-            SlotState slot = _anchors.ReadSlot(highestClaim.Slot);
-            if (slot.Active is null || slot.Active.Term != highestClaim)
-            {
-                // An active term is claimed first, and claims stay.
-                if (slot.Active is not null && slot.Active.Term > _anchors.ReadHighestClaim())
-                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: the claim of active term {slot.Active.Term} is gone; run `famfs check`") { Path = _pool.PrimaryDevice.Path };
+            active = _anchors.RequireSlot(highestClaim.Slot).Active;
+            if (active is null || active.Term != highestClaim)
                 return PollVerdict.TakeoverPending;
-            }
-            active = slot.Active;
+            // A term whose claim is hidden would be above this one.
+            RequireSoundAnchors();
         }
         else
         {
             // A claimant: everybody who claimed earlier and became active counts, whatever came of the others.
             for (int s = 0; s < Term.SlotCount; s++)
             {
-                SlotState slot = _anchors.ReadSlot(s);
-                if (slot.Unreadable)
-                    throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: anchor slot {s} is damaged and may hide a newer master; run `famfs check`");
+                SlotState slot = _anchors.RequireSlot(s);
                 if (slot.Active is not null && (active is null || slot.Active.Term > active.Term))
                     active = slot.Active;
             }
             if (active is null)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: no anchor slot is active: mkfs did not finish");
+            _anchorsAt = _clock.GetTimestamp();
         }
         if (_anchor is not null && active.Term < _anchor.Term)
             return PollVerdict.TakeoverPending;
@@ -197,15 +361,18 @@ public sealed class LogReader : ILogReader
         return [.. older, .. active.Chain];
     }
 
-    /// <summary>Null: another term has made the anchor's slot its own.</summary>
-    private long? ReadTail()
+    /// <summary>The published tail, as far as it can be read; null: another term has made the anchor's slot its own. What an
+    /// active copy has sealed was published and checked before, so the tail is never before the last segment.</summary>
+    private long? LookAtTail(out TailWord word, out TailVerdict said)
     {
-        for (int attempt = 0; attempt < AnchorAttempts; attempt++)
+        for (int attempt = 0; ; attempt++)
         {
-            if (_anchors.ReadTail(_anchor!) is { } tail)
-                return tail;
+            word = _anchors.ReadTailWord(_anchor!.Term.Slot);
+            said = word.Judge(_anchor, out long tail);
+            if (said is TailVerdict.Published or TailVerdict.Before || attempt == AnchorAttempts)
+                return Math.Max(tail, _chain[^1].AbsoluteStart);
             // The master went on to another segment since the anchor was read.
-            SlotState slot = _anchors.ReadSlot(_anchor!.Term.Slot);
+            SlotState slot = _anchors.RequireSlot(_anchor.Term.Slot);
             if (slot.Active is not null && slot.Active.Term == _anchor.Term && slot.Active.Counter > _anchor.Counter)
             {
                 _chain = ExtendChain(_chain, slot.Active);
@@ -218,9 +385,11 @@ public sealed class LogReader : ILogReader
                 return null;
             }
             else
-                Thread.SpinWait(100);
+            {
+                // The copy that a tail belongs to is in memory before the tail, so there is none.
+                attempt = AnchorAttempts - 1;
+            }
         }
-        throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: tail of anchor slot {_anchor!.Term.Slot} is out of its segments");
     }
 
     private SegmentRef[] ExtendChain(SegmentRef[] chain, ActiveAnchor active)
@@ -230,11 +399,14 @@ public sealed class LogReader : ILogReader
         return known < 0 ? LoadChain(active) : [.. chain[..known], .. active.Chain];
     }
 
-    private int ReadFrames(long tail, out SegmentRef segment, out int count, out LogPosition last)
+    /// <summary>Reads frames below the tail. False: the next one is whole and reaches over the tail, which therefore is none that
+    /// a master stores.</summary>
+    private bool TryReadFrames(long tail, out SegmentRef segment, out int good, out int count, out LogPosition last)
     {
         int index = Array.FindLastIndex(_chain, s => s.AbsoluteStart <= Offset);
         segment = _chain[index];
-        long end = index == _chain.Length - 1 ? tail : segment.AbsoluteEnd;
+        bool isLast = index == _chain.Length - 1;
+        long end = isLast ? tail : segment.AbsoluteEnd;
         int wanted = (int)Math.Min(end - Offset, BlockBytes);
         DaxDevice device = _pool.Require(segment.Device);
         uint seed = Crc32C.Seed(Position.FileSystem, Position.Generation, segment.Id);
@@ -244,18 +416,24 @@ public sealed class LogReader : ILogReader
             long place = segment.DeviceOffsetOf(Offset);
             device.Invalidate(place, wanted);
             device.Read(place, bytes);
-            if (Verify(bytes, seed, wanted == end - Offset, out int good, out count, out last, out string cause))
-                return good;
-            if (attempt == CorruptAttempts)
-            {
-                throw new FamfsException(ErrorReason.MediaCorrupt,
-                    $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(Offset) + good}: {cause}")
-                { Path = device.Path };
-            }
+            FrameVerdict verdict = Verify(bytes, seed, adopting: false, out good, out count, out last, out string cause);
+            if (verdict == FrameVerdict.Good || (verdict == FrameVerdict.Torn && wanted < end - Offset && count > 0))
+                return true;
+            if (attempt < CorruptAttempts)
+                continue;
+            // What comes before is whole.
+            if (count > 0)
+                return true;
+            if (verdict == FrameVerdict.Torn && isLast && IsFrameNext())
+                return false;
+            throw new FamfsException(ErrorReason.MediaCorrupt,
+                $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(Offset) + good}: {cause}")
+            { Path = device.Path };
         }
     }
 
-    private bool Verify(ReadOnlySpan<byte> bytes, uint seed, bool toTheEnd, out int good, out int count, out LogPosition last, out string cause)
+    /// <summary>Walks whole frames that follow what was read. Good: to the end of the bytes.</summary>
+    private FrameVerdict Verify(ReadOnlySpan<byte> bytes, uint seed, bool adopting, out int good, out int count, out LogPosition last, out string cause)
     {
         good = 0;
         count = 0;
@@ -264,25 +442,29 @@ public sealed class LogReader : ILogReader
         while (good < bytes.Length)
         {
             FrameVerdict verdict = RecordFrame.Parse(bytes[good..], seed, out RecordFrame frame);
-            if (verdict == FrameVerdict.Torn && !toTheEnd && count > 0)
-                return true;
             if (verdict != FrameVerdict.Good)
             {
                 cause = verdict == FrameVerdict.Torn ? "torn below the published tail" : "checksum is wrong";
-                return false;
+                return verdict;
             }
             // In a segment that a restarted master went on in, an older term's unpublished frames have the right
             // seed and sequence; their term gives them away.
-            bool termFits = Offset + good >= _anchor!.StartTail ? frame.Term == _anchor.Term : frame.Term <= _anchor.StartTerm;
+            bool termFits = adopting || Offset + good >= _anchor!.StartTail ? frame.Term == _anchor!.Term : frame.Term <= _anchor.StartTerm;
             if (frame.Sequence != last.Sequence.Next || frame.Term < last.Term || !termFits)
             {
                 cause = $"sequence {frame.Sequence} of term {frame.Term} follows {last}";
-                return false;
+                return FrameVerdict.Corrupt;
             }
             last = last with { Sequence = frame.Sequence, Term = frame.Term };
             good += frame.PaddedBytes;
             count++;
         }
-        return true;
+        return FrameVerdict.Good;
     }
+
+    /// <summary>For those who bring no clock: only durations are measured, never the time of day.</summary>
+    private sealed class MonotonicClock : TimeProvider;
+
+    /// <summary>What looks damaged: the same again only when nothing has moved.</summary>
+    private sealed record Suspicion(string What, long Offset, TailWord Tail);
 }

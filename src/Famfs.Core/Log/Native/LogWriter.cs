@@ -13,9 +13,14 @@ namespace Famfs.Core.Log.Native;
 /// </summary>
 public sealed class LogWriter : ILogWriter, ISegmentedLog
 {
+    /// <summary>Counters that one statement takes: each active copy is in memory twice.</summary>
+    private const int CopiesAtOnce = 2;
+
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
     private readonly List<SegmentRef> _chain;
+
+    // The first of the two copies in memory, whose counter tails carry.
     private ActiveAnchor _anchor;
     private long _tail;
     private ulong _segmentsStarted;
@@ -97,16 +102,17 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
         Position = Position with { Sequence = batch.Last, Term = Term };
     }
 
-    /// <summary>Re-reads all claims (SAFETY S3); throws NOT_MASTER when a higher term is there, now and ever
-    /// after.</summary>
+    /// <summary>Re-reads all claims (SAFETY S3); throws, now and ever after, NOT_MASTER unless the own claim is the highest, and
+    /// MEDIA_CORRUPT when one cannot be read. A claim that is not there any more may have been hidden together with a higher one.</summary>
     public void Check()
     {
         RequireMaster();
-        Term highest = _anchors.ReadHighestClaim();
-        if (highest <= Term)
-            return;
-        _ended = new(ErrorReason.NotMaster, $"term {Term} is over: term {highest} has taken over");
-        throw _ended;
+        EndOnFailure(() =>
+        {
+            Term highest = _anchors.ReadHighestClaim();
+            if (highest != Term)
+                throw new FamfsException(ErrorReason.NotMaster, $"term {Term} is over: {(highest > Term ? $"term {highest} has taken over" : "its claim cannot be read any more")}");
+        });
     }
 
     /// <summary>Goes on in a reserved extent. The extent was given to this term by a published and checked
@@ -123,20 +129,35 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
             // The anchor that names the segment precedes any tail inside it (SAFETY S6).
             _anchor = _anchor with
             {
-                Counter = _anchor.Counter + 1,
+                Counter = _anchor.Counter + CopiesAtOnce,
                 SegmentCount = (uint)_chain.Count,
                 Chain = NewestOf(_chain),
             };
-            _anchors.WriteActive(_anchor);
-            Check();
+            Announce();
         });
     }
 
-    /// <summary>Checks, then moves the heartbeat (SAFETY S4). Called by the engine's thread between batches.</summary>
+    /// <summary>Checks, then stores the tail and moves the heartbeat (SAFETY S4, S25). Called by the engine's thread between batches,
+    /// never after publishing has failed or ended: readers may have what the tail here does not cover. Every tenth looks at all
+    /// anchors whole.</summary>
     public void Tick(ulong counter)
     {
         Check();
-        _anchors.WriteHeartbeat(Term.Slot, counter);
+        EndOnFailure(() =>
+        {
+            if (counter % 10 == 0)
+                _anchors.RequireSound();
+            _anchors.WriteHeartbeat(_anchor, _tail, counter);
+        });
+    }
+
+    /// <summary>Writes the active copies, then the tail that belongs to them, so that a tail of before is known to be lost; then
+    /// checks.</summary>
+    internal void Announce()
+    {
+        _anchors.WriteActive(_anchor);
+        _anchors.WriteTail(_anchor, _tail);
+        Check();
     }
 
     internal static SegmentRef WriteSegmentHeader(DevicePool pool, Guid fileSystem, ulong generation, ulong id, Term term, SegmentSpace extent, long absoluteStart, LogSequence previous, SegmentRef? predecessor)

@@ -20,12 +20,12 @@ public sealed class Mastership
     private readonly AnchorArea _anchors;
     private readonly AnchorClaim _claim;
 
-    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim)
+    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider? clock)
     {
         _pool = pool;
         _anchors = anchors;
         _claim = claim;
-        Reader = new(pool, claim.Term);
+        Reader = new(pool, claim.Term, clock);
     }
 
     /// <summary>The claimed term.</summary>
@@ -56,19 +56,16 @@ public sealed class Mastership
     }
 
     /// <summary>Writes a claim above every term that memory shows, before anything else is read.</summary>
-    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master)
+    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider? clock = null)
     {
         AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         ulong highest = 0;
         for (int s = 0; s < Term.SlotCount; s++)
         {
-            SlotState state = anchors.ReadSlot(s);
-            if (state.Unreadable)
-                throw new FamfsException(ErrorReason.MediaCorrupt, $"{pool.PrimaryDevice.Path}: anchor slot {s} is damaged and may hide a newer master; run `famfs check`") { Path = pool.PrimaryDevice.Path };
-            highest = Math.Max(highest, state.HighestTerm.Value);
+            highest = Math.Max(highest, anchors.RequireSlot(s).HighestTerm.Value);
         }
         AnchorClaim claim = anchors.WriteClaim(slot, Term.After(new(highest), slot), master, host, pool.Primary.Generation);
-        return new(pool, anchors, claim);
+        return new(pool, anchors, claim, clock);
     }
 
     /// <summary>Becomes active behind what <see cref="Reader"/> has read. <paramref name="own"/>: every space
@@ -79,21 +76,25 @@ public sealed class Mastership
             throw new InvalidOperationException("the log is not replayed to its end");
         List<SegmentRef> chain = [.. Reader.Chain];
         long tail = Reader.Offset;
-        SegmentRef last = chain[^1];
+        SegmentRef last = chain[^1] with { SealedBytes = tail - chain[^1].AbsoluteStart };
+        ActiveAnchor? previous = _anchors.RequireSlot(Term.Slot).Active;
+        OwnSpaces spaces = new(_pool, Reader.Position.FileSystem, Reader.Position.Generation, own, [.. chain[..^1], last, .. PublishedBy(previous)]);
         ulong started = 0;
-        ActiveAnchor? previous = _anchors.ReadSlot(Term.Slot).Active;
-        bool lastIsOwn = own.Any(space => Contains(space, last));
-        SegmentSpace? place = lastIsOwn && last.AbsoluteEnd - tail >= MinSegmentBytes ? null : FindPlace(own, UsedBefore(chain, tail, previous));
-        if (place is null && !lastIsOwn)
-            throw new FamfsException(ErrorReason.LogFull, "the log segments of this master slot are full");
-        if (place is not null)
+        if (chain[^1].AbsoluteEnd - tail < MinSegmentBytes || !spaces.EndsWith(last))
         {
-            // Seal what was written last and go on in own space, behind everything that earlier terms of this slot used.
-            SegmentRef sealedSegment = last with { SealedBytes = tail - last.AbsoluteStart };
-            SegmentRef next = LogWriter.WriteSegmentHeader(_pool, Reader.Position.FileSystem, Reader.Position.Generation,
-                (Term.Value << 16) + ++started, Term, place.Value, tail, Reader.Position.Sequence, sealedSegment);
-            chain[^1] = sealedSegment;
-            chain.Add(next);
+            SegmentSpace? place = spaces.TakePlace(MinSegmentBytes, last: true);
+            if (place is not null)
+            {
+                // Seal what was written last and go on in own space, behind everything that earlier terms of this slot used.
+                SegmentRef next = LogWriter.WriteSegmentHeader(_pool, Reader.Position.FileSystem, Reader.Position.Generation,
+                    (Term.Value << 16) + ++started, Term, place.Value, tail, Reader.Position.Sequence, last);
+                chain[^1] = last;
+                chain.Add(next);
+            }
+            else if (!spaces.EndsWith(last))
+            {
+                throw new FamfsException(ErrorReason.LogFull, "the log segments of this master slot are full");
+            }
         }
         ulong counter = (previous?.Counter ?? 0) + 1;
         ActiveAnchor anchor = new()
@@ -110,13 +111,21 @@ public sealed class Mastership
             SegmentCount = (uint)chain.Count,
             Chain = LogWriter.NewestOf(chain),
         };
-        _anchors.WriteActive(anchor);
-        List<SegmentRef> taken = UsedBefore(chain, tail, previous);
-        taken.Add(chain[^1] with { SealedBytes = chain[^1].CapacityBytes });
-        SegmentSpace? spare = FindPlace(own, taken);
-        LogWriter writer = new(_pool, _anchors, anchor, chain, started) { Spare = spare?.LengthBytes >= MinSpareBytes ? spare : null };
-        writer.Check();
+        if (started == 0)
+            spaces.Keep(last);
+        LogWriter writer = new(_pool, _anchors, anchor, chain, started) { Spare = spaces.TakePlace(MinSpareBytes, last: false) };
+        writer.Announce();
         return writer;
+    }
+
+    /// <summary>The segments of the slot's previous term, to what it published.</summary>
+    private List<SegmentRef> PublishedBy(ActiveAnchor? previous)
+    {
+        if (previous is null)
+            return [];
+        SegmentRef last = previous.Chain[^1];
+        _anchors.ReadTailWord(Term.Slot).Judge(previous, out long tail);
+        return [.. previous.Chain[..^1], last with { SealedBytes = Math.Max(0, tail - last.AbsoluteStart) }];
     }
 
     /// <summary>Makes the first term of a new file system, on zeroed anchors: mkfs.</summary>
@@ -142,46 +151,8 @@ public sealed class Mastership
             SegmentCount = 1,
             Chain = [first],
         };
-        anchors.WriteActive(anchor);
-        return new(pool, anchors, anchor, [first], 1);
-    }
-
-    private static bool Contains(SegmentSpace space, SegmentRef segment) =>
-        segment.Device == space.Device && segment.Offset >= space.Offset && segment.Offset < space.Offset + space.LengthBytes;
-
-    /// <summary>The segments whose bytes must stay: those of the history that this term continues, and those that
-    /// the slot's previous term published, adopted here or not. A claimant that read them before this term's
-    /// anchor is in memory may have become active with them, and when this term then never becomes active,
-    /// the next claimant follows that one.</summary>
-    private List<SegmentRef> UsedBefore(List<SegmentRef> chain, long tail, ActiveAnchor? previous)
-    {
-        List<SegmentRef> used = [.. chain[..^1], chain[^1] with { SealedBytes = tail - chain[^1].AbsoluteStart }];
-        if (previous is not null)
-        {
-            SegmentRef last = previous.Chain[^1];
-            long end = _anchors.ReadTail(previous) ?? last.AbsoluteEnd;
-            used.AddRange(previous.Chain[..^1]);
-            used.Add(last with { SealedBytes = Math.Max(0, end - last.AbsoluteStart) });
-        }
-        return used;
-    }
-
-    private static SegmentSpace? FindPlace(IReadOnlyList<SegmentSpace> own, List<SegmentRef> used)
-    {
-        SegmentSpace? best = null;
-        foreach (SegmentSpace space in own)
-        {
-            long usedBytes = 0;
-            foreach (SegmentRef segment in used)
-            {
-                if (Contains(space, segment))
-                    usedBytes = Math.Max(usedBytes, segment.Offset - space.Offset + MediaLayout.SegmentHeaderBytes + segment.SealedBytes);
-            }
-            long start = (usedBytes + MediaLayout.SegmentHeaderBytes - 1) / MediaLayout.SegmentHeaderBytes * MediaLayout.SegmentHeaderBytes;
-            long free = space.LengthBytes - start;
-            if (free >= MinSegmentBytes && free > (best?.LengthBytes ?? 0))
-                best = new(space.Device, space.Offset + start, free);
-        }
-        return best;
+        LogWriter writer = new(pool, anchors, anchor, [first], 1);
+        writer.Announce();
+        return writer;
     }
 }

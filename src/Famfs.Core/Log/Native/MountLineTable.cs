@@ -4,8 +4,9 @@ using Famfs.Core.Format;
 
 namespace Famfs.Core.Log.Native;
 
-/// <summary>One entry of the host table as read: its index, its line, and whether it holds bytes that are no
-/// valid line (which counts as a holder of unknown identity: absence of a report is a hold).</summary>
+/// <summary>One entry of the host table as read: its index, its line, and whether it holds bytes that may be the
+/// line of a mount that cannot be read (which counts as a holder of unknown identity: absence of a report is a
+/// hold). That is so too where one copy says that a mount has ended and the other is damaged.</summary>
 public readonly record struct HostEntry(int Index, MountLine? Line, bool Unreadable)
 {
     /// <summary>Block of the host that owns the entry.</summary>
@@ -92,12 +93,18 @@ public sealed class MountLineTable(DevicePool pool)
         if (!bytes.ContainsAnyExcept((byte)0))
             return null;
         MountLine? newest = null;
+        bool damaged = false;
         for (int copy = 0; copy < 2; copy++)
         {
-            if (MountLine.TryParse(bytes[(copy * MountLine.Size)..], _fileSystem, entry, out MountLine? line)
-                && (newest is null || line!.Counter > newest.Counter))
+            ReadOnlySpan<byte> block = bytes.Slice(copy * MountLine.Size, MountLine.Size);
+            if (!MountLine.TryParse(block, _fileSystem, entry, out MountLine? line))
+                damaged |= block.ContainsAnyExcept((byte)0);
+            else if (newest is null || line!.Counter > newest.Counter)
                 newest = line;
         }
+        // Beside the end of a former mount, damage may hide the mount that has the entry now.
+        if (damaged && newest is { State: MountState.Ended })
+            newest = null;
         return new(entry, newest, newest is null);
     }
 }

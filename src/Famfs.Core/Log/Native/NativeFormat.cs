@@ -143,7 +143,7 @@ public sealed class NativeFormat : MediaFormat
         NativeLogCheck.CheckSuperblock(device, devices, report);
 
     /// <inheritdoc/>
-    public override LogCheck OpenCheck(DevicePool pool) => new NativeLogCheck(pool);
+    public override LogCheck OpenCheck(DevicePool pool, TimeProvider? clock = null) => new NativeLogCheck(pool, clock);
 
     /// <inheritdoc/>
     public override MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request)

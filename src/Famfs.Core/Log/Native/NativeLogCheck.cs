@@ -3,23 +3,59 @@ using Famfs.Core.Format;
 
 namespace Famfs.Core.Log.Native;
 
-/// <summary>Checks superblocks and anchors of the native format.</summary>
-internal sealed class NativeLogCheck(DevicePool pool) : LogCheck(new LogReader(pool))
+/// <summary>Checks superblocks, anchors, segment headers and what lies behind the tail of the native format.</summary>
+internal sealed class NativeLogCheck : LogCheck
 {
+    private readonly DevicePool _pool;
+    private readonly LogReader _log;
+    private readonly AnchorArea _anchors;
+
+    /// <summary>Checks the file system of <paramref name="pool"/>.</summary>
+    public NativeLogCheck(DevicePool pool, TimeProvider? clock)
+        : this(pool, new LogReader(pool, clock: clock))
+    {
+    }
+
+    private NativeLogCheck(DevicePool pool, LogReader log)
+        : base(log)
+    {
+        _pool = pool;
+        _log = log;
+        _anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
+    }
+
     /// <inheritdoc/>
     public override bool CheckStructures(CheckReport report)
     {
         report.Begin("anchors");
-        AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
+        ActiveAnchor? newest = null;
         for (int slot = 0; slot < Term.SlotCount; slot++)
         {
-            SlotState state = anchors.ReadSlot(slot);
+            SlotState state = _anchors.ReadSlot(slot);
+            newest = state.Active is { } active && (newest is null || active.Term > newest.Term) ? active : newest;
             if (state.Unreadable)
-                report.Add("anchor", $"anchor slot {slot}", "is damaged and may hide a newer master: nobody may become master, hosts wait");
-            else if (state.Active is not null && (state.Claim is null || state.Claim.Value.Term < state.Active.Term))
-                report.Add("anchor-claim", $"anchor slot {slot}", $"term {state.Active.Term} is active, and its claim is gone");
+                report.Add("anchor", $"anchor slot {slot}", $"{state.Damage}: nobody may become master, hosts wait");
         }
+        report.Begin("log segments");
+        if (newest is not null)
+            new SegmentHeaderCheck(_pool, report).Run(newest);
         return false;
+    }
+
+    /// <inheritdoc/>
+    public override void CheckEntries(CheckReport report)
+    {
+        // The reader has looked at them for a second, and at the tail, which a master that lives stores in that time.
+        if (_log.CaughtUp || !_log.TailMayBeRight || _log.Anchor is not { } anchor)
+            return;
+        SegmentRef last = _log.Chain[^1];
+        FrameRun behind = FrameRun.Follow(_pool, _log.Position.FileSystem, _log.Position.Generation, last, _log.Offset, last.AbsoluteEnd, anchor.Term);
+        long bytes = behind.End - _log.Offset;
+        report.Add("unpublished", $"anchor slot {anchor.Term.Slot}",
+            bytes > MediaLayout.MaxBatchBytes
+                ? $"{behind.Count} whole record(s) of term {anchor.Term}, {bytes} bytes, are behind the tail, more than one batch: the tail is stale"
+                : $"{behind.Count} whole record(s) of term {anchor.Term} are behind the tail: their master died before it published them, or the tail is stale; start a master",
+            bytes > MediaLayout.MaxBatchBytes ? FindingSeverity.Error : FindingSeverity.Warning);
     }
 
     /// <inheritdoc cref="MediaFormat.CheckSuperblock"/>

@@ -23,6 +23,9 @@ internal sealed class NativeMasterClaim : MasterClaim
     /// <inheritdoc/>
     public override ILogReader Reader => _mastership.Reader;
 
+    /// <inheritdoc/>
+    public override LogSequence? AdoptedFrom => _mastership.Reader.AdoptedFrom;
+
     /// <summary>Takes the place, or throws why not; nothing has been written in that case.</summary>
     public static async Task<NativeMasterClaim> TakeAsync(DevicePool pool, ClaimRequest request, CancellationToken cancel)
     {
@@ -44,7 +47,7 @@ internal sealed class NativeMasterClaim : MasterClaim
                 }
             }
             Guid master = Guid.NewGuid();
-            return new(Mastership.Claim(pool, slot, request.Host.Host, master), request.Host.Host, slotLock) { Master = master, Slot = slot };
+            return new(Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock), request.Host.Host, slotLock) { Master = master, Slot = slot };
         }
         catch
         {

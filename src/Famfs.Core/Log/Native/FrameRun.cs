@@ -1,0 +1,46 @@
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+
+namespace Famfs.Core.Log.Native;
+
+/// <summary>Whole frames that follow each other in a segment, found in memory whatever is published.</summary>
+/// <param name="Count">How many.</param>
+/// <param name="End">Log offset behind the last, bytes.</param>
+/// <param name="First">Sequence of the first; 0 without any.</param>
+/// <param name="Last">Sequence of the last; 0 without any.</param>
+/// <param name="LastTerm">Term of the last; 0 without any.</param>
+internal readonly record struct FrameRun(long Count, long End, LogSequence First, LogSequence Last, Term LastTerm)
+{
+    /// <summary>Bytes read at a time: more than the largest frame.</summary>
+    private const int WindowBytes = 4 * MediaLayout.MaxRecordBytes;
+
+    /// <summary>Follows frames from log offset <paramref name="from"/> to the first that is bad, out of turn or beyond
+    /// <paramref name="end"/>, or at most <paramref name="limit"/> of them. <paramref name="only"/>: a frame of another term ends
+    /// the run; zero: any term does that is below the one before it.</summary>
+    public static FrameRun Follow(DevicePool pool, Guid fileSystem, ulong generation, SegmentRef segment, long from, long end, Term only = default, long limit = long.MaxValue)
+    {
+        DaxDevice device = pool.Require(segment.Device);
+        uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
+        byte[] window = new byte[Math.Min(WindowBytes, end - from)];
+        FrameRun run = new(0, from, default, default, default);
+        long windowAt = from;
+        int filled = 0;
+        while (run.End < end && run.Count < limit)
+        {
+            if (filled == 0 || (run.End + MediaLayout.MaxRecordBytes > windowAt + filled && windowAt + filled < end))
+            {
+                windowAt = run.End;
+                filled = (int)Math.Min(window.Length, end - windowAt);
+                device.Invalidate(segment.DeviceOffsetOf(windowAt), filled);
+                device.Read(segment.DeviceOffsetOf(windowAt), window.AsSpan(0, filled));
+            }
+            if (RecordFrame.Parse(window.AsSpan((int)(run.End - windowAt), (int)(windowAt + filled - run.End)), seed, out RecordFrame frame) != FrameVerdict.Good
+                || (frame.Flags & FrameFlags.Snapshot) != 0
+                || (run.Count > 0 && (frame.Sequence != run.Last.Next || frame.Term < run.LastTerm))
+                || (only.Value != 0 && frame.Term != only))
+                break;
+            run = new(run.Count + 1, run.End + frame.PaddedBytes, run.Count == 0 ? frame.Sequence : run.First, frame.Sequence, frame.Term);
+        }
+        return run;
+    }
+}

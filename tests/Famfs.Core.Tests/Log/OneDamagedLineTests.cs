@@ -1,0 +1,266 @@
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport.Log;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Core.Tests.Log;
+
+/// <summary>One line of an anchor slot is damaged, at the worst moments (SAFETY S24 to S26).</summary>
+public sealed class OneDamagedLineTests
+{
+    private const int LineBytes = DaxDevice.LineBytes;
+
+    public static TheoryData<string> Kinds => ["zeros", "ones", "flip", "neighbour"];
+
+    /// <summary>Another host has claimed and read; one line of its claim is lost before it becomes active.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void A_claim_that_lost_one_line_deposes_all_the_same(int line)
+    {
+        LogBench bench = new();
+        TestMaster first = bench.StartFirst();
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        LogHistory read = TestMaster.Replay(claim.Reader, bench.OpenPool("b"));
+        Spoil(bench, LogBench.SlotOffset(1) + line * LineBytes, "zeros");
+        Assert.Equal(ErrorReason.NotMaster, Assert.Throws<FamfsException>(() => first.PublishValues(3, 4)).Reason);
+        TestMaster second = TestMaster.Activate(claim, read);
+        second.PublishValues(5);
+        LogBench.RequireSame(second.History, bench.ReadAll("c"));
+    }
+
+    [Fact]
+    public void A_master_whose_own_claim_is_gone_acknowledges_nothing()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(LogBench.SlotOffset(0), new byte[2 * LineBytes]);
+        Assert.Throws<FamfsException>(() => master.PublishValues(3));
+        Assert.Throws<FamfsException>(master.Writer.Check);
+    }
+
+    /// <summary>With its claim another one may be gone that came later: a claimant reads no further, and adopts nothing.</summary>
+    [Fact]
+    public void A_claimant_whose_own_claim_is_gone_reads_no_further()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        bench.StartFirst().PublishValues(3);
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(LogBench.SlotOffset(1), new byte[2 * LineBytes]);
+        FamfsException ended = Assert.Throws<FamfsException>(() => claim.Reader.Poll(out _));
+        Assert.Equal(ErrorReason.NotMaster, ended.Reason);
+        Assert.Null(claim.Reader.AdoptedFrom);
+    }
+
+    /// <summary>Whatever becomes of one line of claims or active copies, everybody goes on with the whole history.</summary>
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void Any_line_of_claims_and_active_copies_may_be_lost(string kind)
+    {
+        long[] places = [0, LineBytes, .. Enumerable.Range(0, 2 * ActiveAnchor.Size / LineBytes).Where(i => i % 32 is 0 or 1 or 3 or 31).Select(i => 2048L + i * LineBytes)];
+        foreach (int slot in new[] { 0, 1 })
+        {
+            foreach (long place in places)
+            {
+                LogBench bench = new(accidentOneIn: 0);
+                bench.StartFirst();
+                TestMaster master = bench.StartMaster("b", 1);
+                master.PublishValues(7, 8);
+                Spoil(bench, LogBench.SlotOffset(slot) + place, kind);
+                LogBench.RequireSame(master.History, bench.ReadAll("c"));
+                master.PublishValues(9);
+                TestMaster next = bench.StartMaster("a", 0);
+                Assert.Equal(master.History.Records, next.History.Records);
+            }
+        }
+    }
+
+    /// <summary>The reproduction of the tail that fell back to an earlier term: each bit of the word, and the line as a whole.</summary>
+    [Fact]
+    public void A_tail_is_healed_by_its_master_or_the_next_one_or_said()
+    {
+        List<string> silent = [];
+        for (int bit = -1; bit < 64; bit++)
+        {
+            LogBench bench = new(accidentOneIn: 0);
+            TestMaster master = bench.StartFirst();
+            TestMaster again = bench.StartMaster("a", 0);
+            again.PublishValues([.. Enumerable.Range(0, 100).Select(i => (ulong)i)]);
+            Assert.NotNull(master);
+            if (bit < 0)
+                Spoil(bench, LogBench.TailLine(0), "zeros");
+            else
+                bench.Damage(LogBench.TailLine(0) + bit / 8, (byte)(1 << (bit % 8)));
+            LogReader reader = bench.NewReader("c");
+            LogHistory seen = new(bench.Superblock.FileSystem);
+            string met = DrainSettled(reader, seen);
+            if (seen.Records.Count < again.History.Records.Count && met == nameof(PollVerdict.UpToDate))
+                silent.Add($"bit {bit}");
+
+            // A master that lives stores its tail at each tick, and readers go on by themselves.
+            LogBench living = new(accidentOneIn: 0);
+            TestMaster alive = living.StartFirst();
+            if (bit < 0)
+                Spoil(living, LogBench.TailLine(0), "zeros");
+            else
+                living.Damage(LogBench.TailLine(0) + bit / 8, (byte)(1 << (bit % 8)));
+            alive.Writer.Tick(1);
+            LogBench.RequireSame(alive.History, living.ReadAll("c"));
+
+            // A claimant adopts what is there, or says that it cannot.
+            try
+            {
+                TestMaster next = bench.StartMaster("b", 1);
+                Assert.Equal(again.History.Records, next.History.Records);
+                next.PublishValues(1000);
+                Assert.Equal(nameof(PollVerdict.UpToDate), DrainSettled(reader, seen));
+                LogBench.RequireSame(next.History, seen);
+            }
+            catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt)
+            {
+                Assert.Equal(nameof(ErrorReason.MediaCorrupt), met);
+            }
+        }
+        Assert.Empty(silent);
+    }
+
+    [Fact]
+    public void A_tail_that_goes_back_is_lost_and_never_another_history()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster master = bench.StartFirst();
+        bench.Memory.Settle();
+        byte[] before = new byte[8];
+        bench.Memory.ReadMemory(LogBench.TailLine(0), before);
+        master.PublishValues(5, 6);
+        LogReader reader = bench.NewReader("c");
+        LogHistory seen = new(bench.Superblock.FileSystem);
+        DrainSettled(reader, seen);
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(LogBench.TailLine(0), before);
+        Assert.Equal(PollVerdict.LookAgain, reader.Poll(out _));
+        Assert.Equal(PollVerdict.TailLost, reader.PollSettled(out _));
+        master.Writer.Tick(1);
+        Assert.Equal(PollVerdict.UpToDate, reader.PollSettled(out _));
+        LogBench.RequireSame(master.History, seen);
+    }
+
+    [Fact]
+    public void A_writer_that_has_ended_stores_no_tail_at_a_tick()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster master = bench.StartFirst();
+        bench.StartMaster("b", 1);
+        bench.Memory.Settle();
+        byte[] before = new byte[LineBytes];
+        bench.Memory.ReadMemory(LogBench.TailLine(0), before);
+        Assert.Throws<FamfsException>(() => master.Writer.Tick(77));
+        bench.Memory.Settle();
+        byte[] after = new byte[LineBytes];
+        bench.Memory.ReadMemory(LogBench.TailLine(0), after);
+        Assert.Equal(before, after);
+    }
+
+    /// <summary>A batch was stored and never published; another slot takes over, then the first slot starts again.</summary>
+    [Fact]
+    public void A_slot_stores_nothing_over_frames_that_its_former_term_left()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        SegmentRef segment = first.Mastership.Reader.Chain[^1];
+        long place = segment.DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        for (int i = 0; i < 300; i++)
+            batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('x', 200) });
+        byte[] stored = batch.Frames.ToArray();
+        bench.Memory.Settle();
+        // What only half of the memory has: the second claimant finds the first frames, and later all of them are there.
+        bench.Memory.WriteMemory(place, stored.AsSpan(0, stored.Length / 2));
+        TestMaster second = bench.StartMaster("b", 1);
+        Assert.True(second.Mastership.Reader.AdoptedFrom is not null);
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, stored);
+        TestMaster again = bench.StartMaster("a", 0);
+        again.PublishValues(1);
+        bench.Memory.Settle();
+        byte[] now = new byte[stored.Length];
+        bench.Memory.ReadMemory(place, now);
+        Assert.Equal(stored, now);
+        LogBench.RequireSame(again.History, bench.ReadAll("c"));
+    }
+
+    /// <summary>What only this machine's cache has would be gone with the machine.</summary>
+    [Fact]
+    public void What_a_claimant_adopts_is_in_memory_before_it_is_active()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        SegmentRef segment = first.Mastership.Reader.Chain[^1];
+        long place = segment.DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('x', 500) });
+        bench.Memory.Settle();
+        // Stored by a process of the claimant's own machine, and not written back.
+        using DaxDevice same = bench.Memory.Attach("b");
+        same.Write(place, batch.Frames);
+        TestMaster second = bench.StartMaster("b", 1);
+        Assert.Equal(first.History.Records.Count + 1, second.History.Records.Count);
+        bench.Memory.Crash("b");
+        LogBench.RequireSame(second.History, bench.ReadAll("c"));
+    }
+
+    /// <summary>An image of an earlier version, which wrote one active copy: it is not taken for a slot that was never active.</summary>
+    [Fact]
+    public void A_slot_with_a_tail_and_no_readable_active_copy_is_damage()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        bench.StartFirst();
+        TestMaster master = bench.StartMaster("b", 1);
+        master.PublishValues(1);
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(LogBench.SlotOffset(1) + 2048 + ActiveAnchor.Size, new byte[ActiveAnchor.Size]);
+        bench.Damage(LogBench.SlotOffset(1) + 2048 + 300, 4);
+        foreach (Action look in new Action[] { () => bench.ReadAll("c"), () => bench.StartMaster("a", 0), () => master.Writer.Tick(10) })
+            Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(look).Reason);
+    }
+
+    private static string DrainSettled(LogReader reader, LogHistory into)
+    {
+        try
+        {
+            PollVerdict verdict;
+            while ((verdict = reader.PollSettled(out LogBlock block)) == PollVerdict.Records)
+                into.Apply(block);
+            return verdict.ToString();
+        }
+        catch (FamfsException error)
+        {
+            return error.Reason.ToString();
+        }
+    }
+
+    private static void Spoil(LogBench bench, long place, string kind)
+    {
+        bench.Memory.Settle();
+        byte[] line = new byte[LineBytes];
+        bench.Memory.ReadMemory(kind == "neighbour" ? place + LineBytes : place, line);
+        switch (kind)
+        {
+            case "zeros":
+                line.AsSpan().Clear();
+                break;
+            case "ones":
+                line.AsSpan().Fill(0xFF);
+                break;
+            case "flip":
+                line[21] ^= 4;
+                break;
+        }
+        bench.Memory.WriteMemory(place, line);
+    }
+}
