@@ -134,13 +134,14 @@ internal sealed class CliContext(CliEnvironment environment)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
         if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
         {
+            Guid fileSystem = mount.RequireFileSystem();
             string? own = mount.ReadMasterAddress();
-            string address = own ?? Environment.Variable(GlobalOptions.MasterVariable)
-                ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            FamfsClient client = ClientOf(parsed, Split(address));
-            // The mount has met its own master; the environment's may serve another file system.
-            if (own is null)
-                await client.RequireFileSystemAsync(mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            string? address = own ?? Environment.Variable(GlobalOptions.MasterVariable);
+            string? named = mount.ReadLogMasterAddress();
+            if (address is null && named is null)
+                address = await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            // The mount has met its own master. Who is named by the log or by the environment may serve another file system by now.
+            FamfsClient client = ClientOf(parsed, Split(address), new(fileSystem, IsMet: own is not null, () => mount.ReadMasterAddress() ?? mount.ReadLogMasterAddress()));
             return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
         if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
@@ -226,16 +227,35 @@ internal sealed class CliContext(CliEnvironment environment)
 
     private static string[] Split(string? addresses) => (addresses ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
 
-    private FamfsClient ClientOf(ParseResult parsed, string[] addresses)
+    private FamfsClient ClientOf(ParseResult parsed, string[] addresses, MountView? mount = null)
     {
-        string key = string.Join(',', addresses);
+        string key = $"{mount?.FileSystem} {string.Join(',', addresses)}";
         if (!_clients.TryGetValue(key, out FamfsClient? client))
         {
-            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Tls = TlsOf(parsed), Clock = Environment.Clock });
+            client = new(new FamfsClientOptions
+            {
+                Addresses = addresses,
+                FindMaster = mount?.FindMaster,
+                FileSystem = mount?.FileSystem,
+                TrustAddresses = mount?.IsMet ?? true,
+                OnUnreachable = Environment.IsErrorTerminal ? SayUnreachable : null,
+                Timeout = TimeoutOf(parsed),
+                Tls = TlsOf(parsed),
+                Clock = Environment.Clock,
+            });
             _clients.Add(key, client);
         }
         return client;
     }
+
+    /// <summary>What a mount knows of its master.</summary>
+    /// <param name="FileSystem">What it must serve.</param>
+    /// <param name="IsMet">The addresses come from a mount that is connected there.</param>
+    /// <param name="FindMaster">Asks the mount again.</param>
+    private sealed record MountView(Guid FileSystem, bool IsMet, Func<string?> FindMaster);
+
+    // Somebody who looks on need not wait for the end of the time to know why nothing happens.
+    private void SayUnreachable(FamfsException error) => Environment.Error.WriteLine($"famfs: {error.Message}; trying on");
 }
 
 /// <summary>The choices of --wait.</summary>

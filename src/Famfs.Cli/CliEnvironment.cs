@@ -17,6 +17,9 @@ public sealed record CliEnvironment
 
     /// <summary>Standard output is a terminal: progress is drawn.</summary>
     public bool IsTerminal { get; init; }
+
+    /// <summary>Standard error is a terminal: somebody reads while a verb waits.</summary>
+    public bool IsErrorTerminal { get; init; }
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 
     /// <summary>The kernel's table of mounts.</summary>
@@ -57,5 +60,6 @@ public sealed record CliEnvironment
         Error = Console.Error,
         Variable = Environment.GetEnvironmentVariable,
         IsTerminal = !Console.IsOutputRedirected,
+        IsErrorTerminal = !Console.IsErrorRedirected,
     };
 }

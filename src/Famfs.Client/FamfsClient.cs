@@ -47,6 +47,9 @@ public sealed class FamfsClient : IDisposable
 
     internal CallRetries Retries => _retries;
 
+    /// <summary>True for a text that is an address of a master, as <see cref="FamfsClientOptions.Addresses"/> has them.</summary>
+    public static bool IsAddress(string address) => MasterConnections.IsAddress(address);
+
     /// <summary>A request id as the master wants it.</summary>
     public static ByteString NewRequestId(TimeProvider clock) => Guid.CreateVersion7(clock.GetUtcNow()).ToByteString();
 
@@ -64,7 +67,7 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Creates a file.</summary>
     public Task<CreateFileReply> CreateFileAsync(CreateFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.CreateFileAsync(r, o), WithId(request), timeout, cancel);
+        WaitingAsync(static (m, r, o) => m.CreateFileAsync(r, o), WithOwnWait(WithId(request)), Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null, timeout, cancel);
 
     /// <summary>Creates many files over one stream; results come in the order of the files, one bad request
     /// does not end it. A stream that breaks is made anew and what was not answered is sent again under the
@@ -82,7 +85,7 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Makes a directory.</summary>
     public Task<MakeDirectoryReply> MakeDirectoryAsync(MakeDirectoryRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), WithId(request), timeout, cancel);
+        WaitingAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), WithOwnWait(WithId(request)), Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null, timeout, cancel);
 
     /// <summary>Removes a name, with all below it when recursive.</summary>
     public Task<MutationReply> RemoveAsync(RemoveRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
@@ -144,7 +147,7 @@ public sealed class FamfsClient : IDisposable
     /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
     /// <see cref="DetailOf"/> then lists them.</summary>
     public Task<BarrierReply> BarrierAsync(BarrierRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.BarrierAsync(r, o), request, timeout, cancel);
+        WaitingAsync(static (m, r, o) => m.BarrierAsync(r, o), new BarrierRequest(request), request.TimeoutMs == 0 ? static (r, ms) => r.TimeoutMs = ms : null, timeout, cancel);
 
     /// <summary>The entries of a directory as of one position; <see cref="V1.FileInfo.Path"/> is the component, or
     /// the path below the directory when recursive. The time-out bounds the whole listing.</summary>
@@ -167,6 +170,13 @@ public sealed class FamfsClient : IDisposable
     /// <summary>The request itself when it names an id, else a copy with a fresh one: a message that the caller
     /// uses twice is two requests.</summary>
     internal CreateFileRequest WithId(CreateFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+
+    // A caller's message is not changed.
+    private static CreateFileRequest WithOwnWait(CreateFileRequest request) => Waits(request.Wait) ? new(request) : request;
+
+    private static MakeDirectoryRequest WithOwnWait(MakeDirectoryRequest request) => Waits(request.Wait) ? new(request) : request;
+
+    private static bool Waits(Wait? wait) => wait is { Kind: not WaitKind.None, TimeoutMs: 0 };
 
     private PublishFileRequest WithId(PublishFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
 
@@ -196,6 +206,22 @@ public sealed class FamfsClient : IDisposable
                 return await running.ResponseAsync.ConfigureAwait(false);
             },
             (call, request), timeout, cancel);
+
+    /// <summary>A call that may wait for mounts. What the wait is given is what is left of the time; the call itself gets a little
+    /// more, so that the answer of a wait that was in vain comes before it.</summary>
+    private async Task<TReply> WaitingAsync<TRequest, TReply>(Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, TRequest request, Action<TRequest, uint>? setWait, TimeSpan? timeout, CancellationToken cancel)
+    {
+        TimeSpan grace = setWait is null ? default : _options.WaitGrace;
+        return await _retries.RunAsync(
+            static async (endpoint, s, options) =>
+            {
+                TimeSpan left = options.Deadline!.Value - s._options.Clock.GetUtcNow().UtcDateTime - s.grace;
+                s.setWait?.Invoke(s.request, (uint)Math.Clamp(left.TotalMilliseconds, 1, uint.MaxValue));
+                using AsyncUnaryCall<TReply> running = s.call(endpoint.Master, s.request, options);
+                return await running.ResponseAsync.ConfigureAwait(false);
+            },
+            (call, request, setWait, grace, _options), timeout, cancel, grace).ConfigureAwait(false);
+    }
 
     /// <summary>Repeats until the first message is there; what breaks later is the caller's to see, who has
     /// consumed a part already.</summary>

@@ -73,8 +73,9 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// <summary>
 /// A famfs mount on this host, and what it says about the file system (extended attributes of everything on it):
 /// <code>
-/// user.famfs.uuid      file system                user.famfs.master    address of the master, where known
+/// user.famfs.uuid      file system                user.famfs.master    address of the master, while it is reached
 /// user.famfs.mount     this mount                 user.famfs.dialect   "stock", or a famfs kernel's
+/// user.famfs.log-master  address of the master of the newest term, as the log has it
 /// user.famfs.damage    why it is read-only, if damage is why
 /// user.famfs.devices   lines "index uuid path"
 /// </code>
@@ -140,8 +141,12 @@ public sealed class FamfsMount
     /// <summary>This mount's id. Throws WRONG_FILESYSTEM when the mount does not say.</summary>
     public Guid RequireMountId() => RequireId("user.famfs.mount");
 
-    /// <summary>Address of the master, when the daemon knows one.</summary>
+    /// <summary>Address of the master, while the daemon reaches it.</summary>
     public string? ReadMasterAddress() => ReadAttribute("user.famfs.master") is { Length: > 0 } address ? address : null;
+
+    /// <summary>Address of the master of the newest term, when the log names one. Nobody has asked it yet which file system it
+    /// serves.</summary>
+    public string? ReadLogMasterAddress() => ReadAttribute("user.famfs.log-master") is { Length: > 0 } address ? address : null;
 
     /// <summary>What the daemon speaks with this kernel; <see cref="StockDialect"/> when it does not say.</summary>
     public string ReadDialect() => ReadAttribute("user.famfs.dialect") is { Length: > 0 } dialect ? dialect : StockDialect;

@@ -67,7 +67,7 @@ public sealed class LogSubscriber
 
     /// <summary>Keeps a stream open until cancelled: tells the handler of each end, pauses (50 ms to 2 s, with
     /// jitter, from the start again after a stream that was welcomed) and makes the next one. Throws what the
-    /// master refuses for good: WRONG_FILESYSTEM, HOST_GONE, HOST_CONFLICT.</summary>
+    /// master refuses for good: HOST_GONE, HOST_CONFLICT, and WRONG_FILESYSTEM where there is no other place to look.</summary>
     public async Task RunAsync(ISubscriptionHandler handler, CancellationToken cancel)
     {
         while (true)
@@ -90,7 +90,7 @@ public sealed class LogSubscriber
                     }
                     c.ThrowIfCancellationRequested();
                     s.Handler.OnDisconnected(error);
-                    if (error is FamfsException { Reason: ErrorReason.WrongFilesystem or ErrorReason.HostGone or ErrorReason.HostConflict } || (error is not null and not FamfsException and not SubscriptionBrokenException))
+                    if (error is not null && (s.Self.IsFinal(error) || error is not (FamfsException or SubscriptionBrokenException)))
                         System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(error);
                     // A master whose records are bad is not asked for them again at once.
                     if (error is SubscriptionBrokenException)
@@ -115,6 +115,9 @@ public sealed class LogSubscriber
         lock (_guard)
             _acks?.Add(position, released);
     }
+
+    private bool IsFinal(Exception? error) => error is FamfsException { Reason: ErrorReason.HostGone or ErrorReason.HostConflict }
+        || (error is FamfsException { Reason: ErrorReason.WrongFilesystem } && !_client.Connections.HasOthers);
 
     private async Task<Goaway?> RunOnceAsync(ISubscriptionHandler handler, Stream state, CancellationToken cancel)
     {
@@ -141,6 +144,8 @@ public sealed class LogSubscriber
             CallFailure failure = RpcErrors.Judge(e, endpoint.Address);
             if (failure.Repeatable)
                 _client.Retries.Note(failure, endpoint);
+            else if (failure.Error.Reason is ErrorReason.WrongFilesystem or ErrorReason.NotMaster or ErrorReason.ReadOnly)
+                _client.Connections.Leave(endpoint); // somebody else is there, or nobody who may be called
             throw failure.Error;
         }
         finally
@@ -220,7 +225,7 @@ public sealed class LogSubscriber
             UseJitter = true,
             Randomizer = _client.Options.Jitter,
             ShouldHandle = args => ValueTask.FromResult(!last.Welcomed && args.Outcome.Exception is SubscriptionBrokenException
-                or FamfsException { Reason: not (ErrorReason.WrongFilesystem or ErrorReason.HostGone or ErrorReason.HostConflict) }),
+                or FamfsException && !IsFinal(args.Outcome.Exception)),
         })
         .Build();
 

@@ -80,7 +80,7 @@ public sealed class MountPlaceTests
         string master = cluster.StartMaster("a").Address;
         (ServerProcess daemon, string path) = cluster.Mount("a", master);
         string[] mount = ["mount", "--host-state", cluster.StateOf("a"), "--master", master, .. cluster.Devices, path];
-        using (ServerProcess holder = new("/bin/sh", ["-c", "cd \"$0\" && echo inside && read line", path]))
+        using (ServerProcess holder = new("/bin/sh", ["-c", "cd \"$0\" && echo inside && read line", path], redirectInput: true))
         {
             holder.Await("inside");
             daemon.Signal("KILL");

@@ -123,7 +123,7 @@ public static class MountCalls
     }
 
     /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look;
-    /// each as "name (pid)". The mount itself is not asked.</summary>
+    /// each as "name (pid)". The mount itself is not asked, nor any other: links are read and not followed.</summary>
     public static IReadOnlyList<string> FindHolders(string mountPoint, string proc = "/proc")
     {
         List<string> holders = [];
@@ -136,7 +136,7 @@ public static class MountCalls
             {
                 bool holds = IsBelow(new System.IO.FileInfo(Path.Combine(process, "cwd")).LinkTarget)
                     || IsBelow(new System.IO.FileInfo(Path.Combine(process, "root")).LinkTarget)
-                    || Directory.EnumerateFiles(Path.Combine(process, "fd")).Any(fd => IsBelow(new System.IO.FileInfo(fd).LinkTarget))
+                    || Directory.EnumerateFiles(Path.Combine(process, "fdinfo")).Any(fd => IsBelow(new System.IO.FileInfo(Path.Combine(process, "fd", Path.GetFileName(fd))).LinkTarget))
                     || File.ReadLines(Path.Combine(process, "maps")).Any(line => line.IndexOf('/', StringComparison.Ordinal) is >= 0 and int at && IsBelow(line[at..]));
                 if (holds)
                     holders.Add(string.Create(CultureInfo.InvariantCulture, $"{File.ReadAllText(Path.Combine(process, "comm")).Trim()} ({id})"));

@@ -53,12 +53,10 @@ internal sealed class Daemon
         ILogger log = logging.CreateLogger("Famfs.Fuse");
         try
         {
+            // Over a live one, two daemons would serve one place; over a dead one, its holders would be hidden. It is not asked
+            // which it is: one that hangs would take this process with it.
             if (FamfsMount.FindAll().Any(m => m.MountPoint == options.MountPoint))
-            {
-                // Over a live one, two daemons would serve one place; over a dead one, its holders would be hidden.
-                string state = Core.Interop.MountCalls.IsDead(options.MountPoint) ? "a famfs whose daemon is gone is mounted there; `famfs umount` takes it away" : "a famfs is mounted there";
-                throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: {state}") { Path = options.MountPoint };
-            }
+                throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: a famfs is mounted there; when its daemon is gone, `famfs umount` takes it away") { Path = options.MountPoint };
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
@@ -108,7 +106,7 @@ internal sealed class Daemon
         {
             Task upkeep = new Upkeep(steps.ListOf(mount, faults), () => _link.Connected, _log).RunAsync(ending.Token);
             Task following = _link.RunAsync(
-                new(_host, _mountId, mount.Negotiated.Dialect.Name, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
+                new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
             asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false) != mount.Completion;
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);

@@ -29,6 +29,8 @@ internal sealed class MountDescription(Replica replica, MasterLink link, Guid mo
                 return Utf8.TryWrite(destination, $"{position.Generation}:{position.Sequence.Value}@{position.Term.Value}", out bytes);
             case MountAttribute.Master:
                 return link.MasterAddress is { Length: > 0 } address && Utf8.TryWrite(destination, $"{address}", out bytes);
+            case MountAttribute.LogMaster:
+                return link.LogAddress is { Length: > 0 } named && Utf8.TryWrite(destination, $"{named}", out bytes);
             case MountAttribute.Dialect:
                 return _mount is { } spoken && Utf8.TryWrite(destination, $"{spoken.Negotiated.Dialect.Name}", out bytes);
             case MountAttribute.Requests:

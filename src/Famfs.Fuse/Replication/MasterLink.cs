@@ -12,8 +12,9 @@ namespace Famfs.Fuse.Replication;
 /// <param name="Host">The machine.</param>
 /// <param name="Mount">The mount.</param>
 /// <param name="Dialect">What its kernel speaks.</param>
+/// <param name="MountPoint">Where it is on its host, for people.</param>
 /// <param name="Gone">What it knows of older mounts.</param>
-internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialect, GoneMounts Gone)
+internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialect, string MountPoint, GoneMounts Gone)
 {
     /// <summary>A Hello for a stream that is about to start. Evidence of older mounts is repeated in each.</summary>
     public Hello CreateHello(LogPosition position)
@@ -26,6 +27,7 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
             Dialect = Dialect,
             Version = typeof(Introduction).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = Host.Name,
+            MountPoint = MountPoint,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(Host.MachineDigest),
             Position = new()
             {
@@ -44,6 +46,9 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
 /// what other threads read.</summary>
 internal sealed class MasterLink(Replica replica, MountRegistration registration, ILogger log) : ISubscriptionHandler, IAcknowledgements
 {
+    // Chosen: how soon a mount that knows no master finds the one that the log names.
+    private static readonly TimeSpan s_lookAgain = TimeSpan.FromSeconds(1);
+
     private Introduction _introduction = null!; // set before the stream starts
     private LogSubscriber? _subscriber; // set before the gate is told of this link
 
@@ -51,28 +56,33 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private volatile bool _connected;
     private volatile string _address = "";
     private bool _saidWithout; // the stream's
+    private string _saidRefusal = ""; // the stream's
 
     /// <summary>True while the stream brings the records, so that memory need not be polled.</summary>
     public bool Connected => _connected;
 
-    /// <summary>Address of the master that took the stream last; empty while none has.</summary>
-    public string MasterAddress => _address;
+    /// <summary>Address at which the master that has the stream was reached; empty while none has it.</summary>
+    public string MasterAddress => _connected ? _address : "";
 
-    /// <summary>Follows a master until cancelled, or until it refuses this host for good. Without an
-    /// <see cref="FamfsClientOptions.Addresses"/> the last master that the log names is the one.</summary>
+    /// <summary>Address of the master that began the newest term, as the log has it; empty when it names none.</summary>
+    public string LogAddress => replica.State.LastTermStarted?.Address ?? "";
+
+    /// <summary>Follows a master until cancelled, or until it refuses this host for good. Tried in turn: the one that the log
+    /// names, those that a master named, those of <see cref="FamfsClientOptions.Addresses"/>; again and again, because what the
+    /// log says moves on.</summary>
     public async Task RunAsync(Introduction introduction, FamfsClientOptions options, CancellationToken cancel)
     {
         _introduction = introduction;
-        if (options.Addresses.Count == 0 && replica.State.LastTermStarted is { Address.Length: > 0 } last)
-            options = options with { Addresses = [last.Address] };
-        if (options.Addresses.Count == 0)
-        {
-            ReplicationLog.Degraded(log, "none is known");
-            return;
-        }
         try
         {
-            using FamfsClient client = new(options);
+            while (options.Addresses.Count == 0 && !FamfsClient.IsAddress(LogAddress))
+            {
+                if (!_saidWithout)
+                    ReplicationLog.Degraded(log, "none is known");
+                _saidWithout = true;
+                await Task.Delay(s_lookAgain, options.Clock, cancel).ConfigureAwait(false);
+            }
+            using FamfsClient client = new(options with { FindMaster = () => LogAddress });
             _subscriber = new(client);
             replica.Gate.SendTo(this);
             await _subscriber.RunAsync(this, cancel).ConfigureAwait(false);
@@ -96,9 +106,10 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         if (welcome.Registered)
             registration.GrantedSlot = (int)welcome.HostSlot;
-        _address = welcome.Address;
+        _address = _subscriber!.MasterAddress;
         _connected = true;
-        ReplicationLog.Subscribed(log, welcome.Address);
+        _saidWithout = false;
+        ReplicationLog.Subscribed(log, _address);
     }
 
     public void OnRecords(in LogBlock block, LogPosition position) => replica.ApplyPushed(block);
@@ -115,8 +126,13 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         bool was = _connected;
         _connected = false;
-        if (was || !_saidWithout)
-            ReplicationLog.Degraded(log, error?.Message ?? "the master said goodbye");
+        // A refusal is news whenever its words are; that nobody answers is news once.
+        string cause = error?.Message ?? "the master said goodbye";
+        bool isRefusal = error is FamfsException { Reason: not (ErrorReason.NotMaster or ErrorReason.Timeout) };
+        if (was || !_saidWithout || (isRefusal && cause != _saidRefusal))
+            ReplicationLog.Degraded(log, cause);
+        if (isRefusal)
+            _saidRefusal = cause;
         _saidWithout = true; // the next attempts are no news
     }
 }
