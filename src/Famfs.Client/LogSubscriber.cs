@@ -312,16 +312,7 @@ public sealed class LogSubscriber
             {
                 if (!_pending)
                     return null;
-                Ack ack = new()
-                {
-                    Position = new()
-                    {
-                        FileSystemUuid = _position.FileSystem.ToByteString(),
-                        Generation = _position.Generation,
-                        Sequence = _position.Sequence.Value,
-                        Term = _position.Term.Value,
-                    },
-                };
+                Ack ack = new() { Position = _position.ToMessage() };
                 ack.ReleasedInodes.AddRange(_released);
                 _released = [];
                 _pending = false;

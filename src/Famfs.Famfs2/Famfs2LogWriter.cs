@@ -119,15 +119,14 @@ public sealed class Famfs2LogWriter : ILogWriter
     private void Encode(RecordBatch batch)
     {
         _replayed.Start(Position.Sequence, Term, Seed);
-        ReadOnlySpan<byte> frames = batch.Frames;
-        for (int i = 0; i < batch.Count; i++)
+        int at = 0;
+        foreach (RecordFrame frame in new RecordFrames(batch.Frames))
         {
-            RecordFrame frame = RecordFrame.ReadVerified(frames);
-            Span<byte> entry = _entries.AsSpan(i * Famfs2Layout.EntryBytes, Famfs2Layout.EntryBytes);
+            Span<byte> entry = _entries.AsSpan(at, Famfs2Layout.EntryBytes);
             _translator.Encode(frame, entry);
             if (_translator.Translate(new(entry), _replayed) is { } finding)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"record {frame.Sequence} ({frame.Type}) would be passed over: {finding.Cause}");
-            frames = frames[frame.PaddedBytes..];
+            at += Famfs2Layout.EntryBytes;
         }
     }
 

@@ -272,15 +272,12 @@ public sealed class Famfs2Migration : IMigration
 
         private void Keep(in LogBlock block)
         {
-            ReadOnlySpan<byte> frames = block.Frames.Span;
-            while (!frames.IsEmpty)
+            foreach (RecordFrame frame in block.Records)
             {
-                RecordFrame frame = RecordFrame.ReadVerified(frames);
                 if (frame.Type is RecordType.DirectoryMade or RecordType.FileCreated)
                     Records.Add((frame.Type, frame.Payload.ToArray()));
                 Files += frame.Type == RecordType.FileCreated ? 1 : 0;
                 Directories += frame.Type == RecordType.DirectoryMade ? 1 : 0;
-                frames = frames[frame.PaddedBytes..];
             }
         }
     }

@@ -1,3 +1,5 @@
+using Famfs.Core.Format;
+
 namespace Famfs.Core.Log;
 
 /// <summary>What a poll of the log found.</summary>
@@ -31,7 +33,11 @@ public enum PollVerdict
 /// <param name="Generation">Generation of the log.</param>
 /// <param name="SegmentId">Segment that seeds their CRCs.</param>
 /// <param name="EndOffset">Log offset behind the last.</param>
-public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, LogSequence FirstSequence, ulong Generation, ulong SegmentId, long EndOffset);
+public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, LogSequence FirstSequence, ulong Generation, ulong SegmentId, long EndOffset)
+{
+    /// <summary>The frames, one after another.</summary>
+    public RecordFrames Records => new(Frames.Span);
+}
 
 /// <summary>
 /// The records of a file system, read from its memory in order, whatever its media format: always the same

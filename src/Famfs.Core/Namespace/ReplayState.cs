@@ -151,11 +151,9 @@ public sealed class ReplayState : IDisposable
     public int ApplyFrames(ReadOnlySpan<byte> frames)
     {
         int count = 0;
-        while (!frames.IsEmpty)
+        foreach (RecordFrame frame in new RecordFrames(frames))
         {
-            RecordFrame frame = RecordFrame.ReadVerified(frames);
             Apply(frame);
-            frames = frames[frame.PaddedBytes..];
             count++;
         }
         return count;

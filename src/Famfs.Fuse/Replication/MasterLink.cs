@@ -29,13 +29,7 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
             HostName = Host.Name,
             MountPoint = MountPoint,
             MachineDigest = Google.Protobuf.ByteString.CopyFrom(Host.MachineDigest),
-            Position = new()
-            {
-                FileSystemUuid = position.FileSystem.ToByteString(),
-                Generation = position.Generation,
-                Sequence = position.Sequence.Value,
-                Term = position.Term.Value,
-            },
+            Position = position.ToMessage(),
         };
         hello.OlderMounts.AddRange(Gone.FindOlder());
         return hello;

@@ -77,7 +77,7 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DevicePlaces plac
             record.RequestDigest = id == Guid.Empty ? 0 : digest;
             pool.Attach(device, identity);
             context.Append(RecordType.DeviceAdded, record);
-            Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = Positions.ToMessage(context.Position) };
+            Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = context.Position.ToMessage() };
             return Verdict.Done;
         }
         catch

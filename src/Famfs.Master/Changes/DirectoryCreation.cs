@@ -89,7 +89,7 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
     private MakeDirectoryReply Describe(ChangeContext context, TreeScope scope, InodeNumber inode)
     {
         scope.TryGet(inode, out InodeAttributes attributes);
-        return new() { Directory = FileQueries.Describe(scope, attributes, request.Path, false), Position = Positions.ToMessage(context.Position) };
+        return new() { Directory = FileQueries.Describe(scope, attributes, request.Path, false), Position = context.Position.ToMessage() };
     }
 
     private MakeDirectoryReply Repeat(ChangeContext context, in RequestTrace trace)

@@ -204,7 +204,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
         };
         if (!sameLayout)
             throw new FamfsException(ErrorReason.ExistsDifferent, $"{shown}: exists with another layout (chunk {map.ChunkBytes}, {map.ExtentCount} extents)") { Path = shown };
-        return new() { File = FileQueries.Describe(scope, existing, _request.Path, !_omitMap), Position = Positions.ToMessage(context.Position), Existed = true };
+        return new() { File = FileQueries.Describe(scope, existing, _request.Path, !_omitMap), Position = context.Position.ToMessage(), Existed = true };
     }
 
     /// <summary>Appends the record, of the extents in the context, and makes the reply.</summary>
@@ -234,7 +234,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
         _appended = true;
         using TreeScope scope = context.Reader.Tree.Enter();
         scope.TryGet(inode, out InodeAttributes attributes);
-        Reply = new() { File = FileQueries.Describe(scope, attributes, _request.Path, !_omitMap), Position = Positions.ToMessage(context.Position) };
+        Reply = new() { File = FileQueries.Describe(scope, attributes, _request.Path, !_omitMap), Position = context.Position.ToMessage() };
     }
 
     /// <summary>The allocator knows of no names; whoever makes many files must be told for which it was too much.</summary>

@@ -46,7 +46,7 @@ internal sealed class MasterSlotGrant(GrantMasterSlotRequest request) : Change<G
 
     private Verdict Answer(ChangeContext context, int slot)
     {
-        Reply = new() { Slot = (uint)slot, Position = Positions.ToMessage(context.Position) };
+        Reply = new() { Slot = (uint)slot, Position = context.Position.ToMessage() };
         return Verdict.Done;
     }
 }

@@ -39,7 +39,7 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
             RequestDigest = request.RequestId.IsEmpty ? 0 : digest,
             DialectFloor = floor,
         });
-        Reply = new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = Positions.ToMessage(context.Position) };
+        Reply = new() { DialectFloor = FmapLimits.NameOfFloor(floor), Position = context.Position.ToMessage() };
         return Verdict.Done;
     }
 }

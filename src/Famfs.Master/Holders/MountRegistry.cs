@@ -164,7 +164,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     BootId = view.Boot.ToByteString(),
                     State = gone is not null ? HostState.Gone : isSilent ? HostState.Silent : lag > 0 ? HostState.Lagging : HostState.Live,
                     Evidence = gone ?? GoneEvidence.Unspecified,
-                    Position = Positions.ToMessage(view.Acknowledged),
+                    Position = view.Acknowledged.ToMessage(),
                     LagRecords = gone is not null ? 0 : lag,
                     SilentMs = (ulong)silent.TotalMilliseconds,
                     Subscribed = view.Streams > 0,

@@ -1,5 +1,6 @@
 using System.Text;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Master.State;
 using Famfs.V1;
@@ -76,7 +77,7 @@ internal static class FileQueries
         if (attributes.Kind != InodeKind.File)
             throw new FamfsException(ErrorReason.IsADirectory, $"{FileSystemPath.Show(path)}: is not a regular file") { Path = FileSystemPath.Show(path) };
         FileInfo info = Describe(reader, attributes, path, true);
-        GetMapReply reply = new() { Inode = info.Inode, SizeBytes = info.SizeBytes, Map = info.Map, Position = Positions.ToMessage(reader.Position) };
+        GetMapReply reply = new() { Inode = info.Inode, SizeBytes = info.SizeBytes, Map = info.Map, Position = reader.Position.ToMessage() };
         foreach (uint device in info.Map.Extents.Select(e => e.Device).Distinct())
             reply.Devices.Add(DeviceQueries.Describe(reader.State, device));
         return reply;

@@ -10,17 +10,8 @@ namespace Famfs.Master.Queries;
 /// that very record (SAFETY S5).</summary>
 internal static class Positions
 {
-    /// <summary>A position as a message.</summary>
-    public static Position ToMessage(LogPosition position) => new()
-    {
-        FileSystemUuid = position.FileSystem.ToByteString(),
-        Generation = position.Generation,
-        Sequence = position.Sequence.Value,
-        Term = position.Term.Value,
-    };
-
     /// <summary>The position of the record that a request made, in the history that <paramref name="end"/> is of.</summary>
-    public static Position ToMessage(in RequestTrace trace, LogPosition end) => ToMessage(end with { Sequence = trace.Sequence, Term = trace.Term });
+    public static Position ToMessage(in RequestTrace trace, LogPosition end) => (end with { Sequence = trace.Sequence, Term = trace.Term }).ToMessage();
 
     /// <summary>The position that a caller names. Throws WRONG_FILESYSTEM, or STALE_GENERATION for one that is not in this
     /// history. Engine's thread.</summary>

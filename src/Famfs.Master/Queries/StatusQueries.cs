@@ -17,7 +17,7 @@ internal static class StatusQueries
             FileSystemUuid = state.FileSystem.ToByteString(),
             Label = state.Pool.Primary.Label,
             Format = state.Format.Name,
-            Position = Positions.ToMessage(state.Replay.Position),
+            Position = state.Replay.Position.ToMessage(),
             CapacityBytes = (ulong)state.Allocator.CapacityBytes,
             FreeBytes = (ulong)state.Allocator.FreeBytes,
             LargestFreeBytes = (ulong)state.Allocator.LargestFreeRunBytes,

@@ -82,7 +82,7 @@ internal sealed class MasterService(
     public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
     {
         InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetFileRequest.WhichOneofCase.Inode, request.Path), request.Inode);
-        return new GetFileReply { File = FileQueries.Describe(reader, found, request.Path, true), Position = Positions.ToMessage(reader.Position) };
+        return new GetFileReply { File = FileQueries.Describe(reader, found, request.Path, true), Position = reader.Position.ToMessage() };
     }));
 
     public override Task<GetMapReply> GetMap(GetMapRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
@@ -179,7 +179,7 @@ internal sealed class MasterService(
         mounts.Scan();
         return await engine.QueryAsync(CallerIdentity.Of(context), reader =>
         {
-            ListHostsReply reply = new() { Position = Positions.ToMessage(reader.Position) };
+            ListHostsReply reply = new() { Position = reader.Position.ToMessage() };
             reply.Hosts.AddRange(mounts.Describe(reader.Position));
             return reply;
         }).ConfigureAwait(false);
@@ -193,7 +193,7 @@ internal sealed class MasterService(
         int count = await WaitForMountsAsync(target.Sequence, named, request.TimeoutMs, "not yet seen by: ", context).ConfigureAwait(false);
         // An answer from a master that has been deposed meanwhile would speak for another history.
         await engine.QueryAsync(CallerIdentity.Of(context), _ => true).ConfigureAwait(false);
-        return new BarrierReply { Position = Positions.ToMessage(target), MountCount = (uint)count };
+        return new BarrierReply { Position = target.ToMessage(), MountCount = (uint)count };
     });
 
     public override Task Subscribe(IAsyncStreamReader<SubscribeRequest> requestStream, IServerStreamWriter<SubscribeReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
@@ -388,7 +388,7 @@ internal sealed class MasterService(
         {
             Welcome = new()
             {
-                Position = Positions.ToMessage(position),
+                Position = position.ToMessage(),
                 HostSlot = (uint)Math.Max(slot, 0),
                 Registered = slot >= 0,
                 MasterId = info.Master.ToByteString(),

@@ -57,7 +57,7 @@ public sealed class OtherChangesTests
     {
         using Deciding on = new();
         HostClaim host = new(Guid.NewGuid(), ByteString.Empty, "");
-        Position here = Positions.ToMessage(on.Context.Position);
+        Position here = on.Context.Position.ToMessage();
         Assert.Equal(0, on.Decide(new MountAdmission(new(host, Guid.NewGuid(), here), 64, [])).Slot);
         Position later = new(here) { Sequence = here.Sequence + 100 };
         Assert.Equal(ErrorReason.StaleGeneration, on.Refuse(new MountAdmission(new(host, Guid.NewGuid(), later), 64, [])).Reason);
