@@ -162,7 +162,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         IReadOnlyList<DeviceClaim> chosen = MediaFormats.Choose(given, [.. Read(places.Where(IsSearched).SelectMany(Expand), here)]);
         if (chosen.Count == 0 && !given.Any(g => g.HasLog || g.Identity is null))
         {
-            string? unmatched = opened.Count == 0 ? places.FirstOrDefault(p => p.Contains('*', StringComparison.Ordinal) && !Expand(p).Any()) : null;
+            string? unmatched = opened.Count == 0 ? places.FirstOrDefault(p => IsPattern(p) && !Expand(p).Any()) : null;
             if (unmatched is not null)
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{unmatched}: nothing is there that matches") { Path = unmatched };
             throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", places)}: none is the first device (index 0) of a file system") { Path = places[0] };
