@@ -25,6 +25,9 @@ public sealed record CliEnvironment
     /// <summary>The kernel's table of mounts.</summary>
     public string MountTablePath { get; init; } = MountEntry.TablePath;
 
+    /// <summary>Asks mounts (<see cref="MountQuestions"/>).</summary>
+    internal Func<IReadOnlyList<string>, CancellationToken, Task<byte[]>> AskMount { get; init; } = MountQuestions.AskHereAsync;
+
     /// <summary>Where the caller stands; null when that directory is no more.</summary>
     public string? WorkingDirectory { get; init; } = FindWorkingDirectory();
 
@@ -60,6 +63,7 @@ public sealed record CliEnvironment
         Error = Console.Error,
         Variable = Environment.GetEnvironmentVariable,
         IsTerminal = !Console.IsOutputRedirected,
+        AskMount = MountQuestions.AskElsewhereAsync,
         IsErrorTerminal = !Console.IsErrorRedirected,
     };
 }

@@ -51,6 +51,7 @@ public sealed class LogSubscriber
 
     // Guarded by _guard.
     private Acknowledgements? _acks;
+    private CancellationTokenSource? _renewal;
 
     /// <summary>A subscription over <paramref name="client"/>, which it does not own.</summary>
     public LogSubscriber(FamfsClient client)
@@ -103,6 +104,13 @@ public sealed class LogSubscriber
         }
     }
 
+    /// <summary>Ends the stream that runs, when one does: the next one begins with a new Hello.</summary>
+    public void Renew()
+    {
+        lock (_guard)
+            _renewal?.Cancel();
+    }
+
     /// <summary>Runs one stream to its end, and returns the master's goodbye (null: it just closed). Throws
     /// <see cref="SubscriptionBrokenException"/> for bad content, <see cref="FamfsException"/> for what the
     /// master or the network says; the next run then goes where the master is said to be.</summary>
@@ -124,12 +132,13 @@ public sealed class LogSubscriber
         MasterEndpoint endpoint = _client.Connections.Current;
         Acknowledgements acks = new(_clock, s_ackInterval);
         // Before Hello is made: what is released from here on goes out behind it, if it is not in it.
+        using CancellationTokenSource renewal = new();
         lock (_guard)
-            _acks = acks;
+            (_acks, _renewal) = (acks, renewal);
         Hello hello = handler.CreateHello();
         LogPosition start = new(hello.Position.FileSystemUuid.ToGuid("position.file_system_uuid"), hello.Position.Generation, new(hello.Position.Sequence), new(hello.Position.Term));
         FrameVerifier verifier = new(start);
-        using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancel, renewal.Token);
         using AsyncDuplexStreamingCall<SubscribeRequest, SubscribeReply> call = endpoint.Master.Subscribe(new CallOptions(cancellationToken: ended.Token));
         Task acknowledging = Task.CompletedTask;
         try
@@ -137,6 +146,11 @@ public sealed class LogSubscriber
             await SayHelloAsync(call.RequestStream, hello, ended.Token).ConfigureAwait(false);
             acknowledging = acks.SendAsync(call.RequestStream, ended.Token);
             return await ReadAsync(call.ResponseStream, endpoint, handler, verifier, acks, state).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is RpcException or OperationCanceledException && renewal.IsCancellationRequested)
+        {
+            cancel.ThrowIfCancellationRequested();
+            return null;
         }
         catch (RpcException e)
         {
@@ -152,7 +166,7 @@ public sealed class LogSubscriber
         {
             Connected = false;
             lock (_guard)
-                _acks = null;
+                (_acks, _renewal) = (null, null);
             await ended.CancelAsync().ConfigureAwait(false);
             // A write that failed with the stream says nothing that the reader has not heard.
             await acknowledging.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

@@ -53,6 +53,14 @@ public sealed record MountOptions
     /// <summary>The kernel's table of mounts.</summary>
     public string MountTablePath { get; init; } = MountEntry.TablePath;
 
+    /// <summary>Asks what is mounted at a place; its attributes are those of that moment. Unless said otherwise a thread of this
+    /// process asks, which a daemon that is stopped holds for as long as it is (<see cref="MountAnswer"/>). Throws TIMEOUT
+    /// when it gives up.</summary>
+    public Func<string, CancellationToken, Task<FamfsMount?>>? AskMount { get; init; }
+
+    /// <summary>Return as soon as the mount answers, also when files cannot be opened yet.</summary>
+    public bool NoWait { get; init; }
+
     /// <summary>The drivers of dax devices.</summary>
     public DaxBinding DaxBinding { get; init; } = new();
 
@@ -65,7 +73,8 @@ public sealed record MountOptions
 /// <param name="DaemonProcessId">Process of its daemon.</param>
 /// <param name="LogPath">File with the daemon's output.</param>
 /// <param name="TookDeadAway">A mount whose daemon is gone was there, and was unmounted first.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway);
+/// <param name="NotRegistered">Why files cannot be opened yet; null when they can, or when nobody waited for that.</param>
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered);
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
@@ -91,7 +100,9 @@ public static class Mounting
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
         DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
         FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
-        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway);
+        string registration = mount.ReadRegistration();
+        string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem);
     }
 
     /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>
@@ -104,7 +115,7 @@ public static class Mounting
     private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
     {
         string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
-        bool tookDead = TakeDeadAway(options, mountPoint);
+        bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
         if (!Directory.Exists(mountPoint))
             throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
         RequireNotMounted(options, mountPoint);
@@ -146,10 +157,10 @@ public static class Mounting
 
     /// <summary>Unmounts what daemons that are gone left there. Never lazily: a mount that is in use holds its memory, and hiding it
     /// would hide the holder (SAFETY S14). True when there was one; throws EXISTS, with the holders, when it is busy.</summary>
-    private static bool TakeDeadAway(MountOptions options, string mountPoint)
+    private static async Task<bool> TakeDeadAwayAsync(MountOptions options, string mountPoint, CancellationToken cancel)
     {
         bool any = false;
-        while (FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint) && MountCalls.IsDead(mountPoint))
+        while (await IsDeadAsync(options, mountPoint, cancel).ConfigureAwait(false))
         {
             int errno = MountCalls.Unmount(mountPoint, lazily: false);
             if (errno == Errno.EBUSY)
@@ -162,6 +173,28 @@ public static class Mounting
             any = true;
         }
         return any;
+    }
+
+    private static async Task<bool> IsDeadAsync(MountOptions options, string mountPoint, CancellationToken cancel)
+    {
+        try
+        {
+            return await FindAsync(options, mountPoint, cancel).ConfigureAwait(false) is { IsDead: true };
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
+        {
+            return false; // what does not answer is not gone
+        }
+    }
+
+    /// <summary>Asks only where something is mounted.</summary>
+    private static async Task<FamfsMount?> FindAsync(MountOptions options, string mountPoint, CancellationToken cancel)
+    {
+        if (!FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint))
+            return null;
+        return options.AskMount is { } ask
+            ? await ask(mountPoint, cancel).ConfigureAwait(false)
+            : await Task.Run(() => MountAnswer.Ask(mountPoint, options.MountTablePath).Mount, cancel).ConfigureAwait(false);
     }
 
     private static void RequireNotMounted(MountOptions options, string mountPoint)
@@ -199,28 +232,32 @@ public static class Mounting
     {
         long start = options.Clock.GetTimestamp();
         Task<FamfsMount?>? asking = null;
+        FamfsMount? answering = null;
         while (true)
         {
             if (daemon.ReadExitCode() is { } code)
                 throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath)}") { Path = mountPoint };
             // Asked from another thread: a daemon that hangs must not take this program with it.
-            asking ??= Task.Run(() => FindAnswering(options.MountTablePath, mountPoint), cancel);
+            asking ??= FindAsync(options, mountPoint, cancel);
             if (asking.IsCompleted)
             {
-                if (await asking.ConfigureAwait(false) is { } mount)
-                    return mount;
+                try
+                {
+                    if (await asking.ConfigureAwait(false) is { IsDead: false } mount && mount.ReadAttribute("user.famfs.uuid") is not null)
+                        answering = mount;
+                }
+                catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
+                {
+                    // Asked again as long as there is time.
+                }
                 asking = null;
             }
+            if (answering is not null && (options.NoWait || answering.ReadRegistration() != FamfsMount.RegistrationPending || options.Clock.GetElapsedTime(start) > options.Timeout))
+                return answering;
             if (options.Clock.GetElapsedTime(start) > options.Timeout)
                 throw new FamfsException(ErrorReason.Timeout, $"{mountPoint}: not mounted within {options.Timeout.TotalSeconds:0.###} s; {ProgramName} (process {daemon.ProcessId}) goes on trying, its output is in {logPath}") { Path = mountPoint };
             await Task.Delay(s_poll, options.Clock, cancel).ConfigureAwait(false);
         }
-    }
-
-    private static FamfsMount? FindAnswering(string tablePath, string mountPoint)
-    {
-        FamfsMount? mount = FamfsMount.FindAll(tablePath).FirstOrDefault(m => m.MountPoint == mountPoint);
-        return mount?.ReadAttribute("user.famfs.uuid") is null ? null : mount;
     }
 
     private static string LastLine(string logPath)

@@ -15,7 +15,7 @@ internal static class UmountCommand
         Argument<string> place = new("MOUNTPOINT") { Description = "Where it is mounted" };
         Option<bool> force = new("--force", "-f") { Description = "Detach it now even when it is busy; its memory stays held until its users are gone" };
         Command command = new("umount", "Unmount a file system") { place, force };
-        command.SetAction(parsed =>
+        command.SetAction(async (parsed, cancel) =>
         {
             string mountPoint = MountEntry.PlaceOf(parsed.GetValue(place)!, context.Environment.MountTablePath);
             MountEntry entry = MountEntry.ReadTable(context.Environment.MountTablePath).LastOrDefault(e => e.MountPoint == mountPoint)
@@ -25,7 +25,7 @@ internal static class UmountCommand
             int errno = MountCalls.Unmount(mountPoint, lazily: false);
             if (errno == Errno.EBUSY)
             {
-                if (!parsed.GetValue(force) && !MountCalls.IsDead(mountPoint))
+                if (!parsed.GetValue(force) && (await context.AskMountAsync(parsed, mountPoint, cancel).ConfigureAwait(false)).Mount is not { IsDead: true })
                     throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy; end its users, or detach it with --force") { Path = mountPoint };
                 errno = MountCalls.Unmount(mountPoint, lazily: true);
             }

@@ -103,6 +103,10 @@ public static unsafe partial class Libc
         [FieldOffset(20)]
         public uint Uid;
 
+        /// <summary>stx_gid.</summary>
+        [FieldOffset(24)]
+        public uint Gid;
+
         /// <summary>stx_mode.</summary>
         [FieldOffset(28)]
         public ushort Mode;
@@ -114,6 +118,14 @@ public static unsafe partial class Libc
         /// <summary>stx_size.</summary>
         [FieldOffset(40)]
         public ulong Size;
+
+        /// <summary>stx_mtime.tv_sec.</summary>
+        [FieldOffset(112)]
+        public long ModifySeconds;
+
+        /// <summary>stx_mtime.tv_nsec.</summary>
+        [FieldOffset(120)]
+        public uint ModifyNanoseconds;
 
         /// <summary>stx_rdev_major.</summary>
         [FieldOffset(128)]

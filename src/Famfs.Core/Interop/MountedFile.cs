@@ -60,6 +60,15 @@ public sealed class MountedFile : IDisposable
     public void Dispose() => _file.Dispose();
 }
 
+/// <summary>What stat(2) says.</summary>
+/// <param name="Inode">Number.</param>
+/// <param name="Mode">Type and permission bits, as in st_mode.</param>
+/// <param name="Uid">Owner.</param>
+/// <param name="Gid">Group.</param>
+/// <param name="SizeBytes">Size.</param>
+/// <param name="ModifyTimeNs">Last change of the content, since 1970.</param>
+public readonly record struct FileFacts(ulong Inode, uint Mode, uint Uid, uint Gid, ulong SizeBytes, long ModifyTimeNs);
+
 /// <summary>Reads extended attributes by path, and resolves paths as the C library does.</summary>
 public static unsafe class PathAttributes
 {
@@ -91,6 +100,15 @@ public static unsafe class PathAttributes
         Libc.statx_buffer attributes;
         return Libc.statx(Libc.AT_FDCWD, path, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_BASIC_STATS, &attributes) == 0
             && (attributes.Mode & Libc.S_IFMT) == Libc.S_IFLNK && attributes.Uid != 0 && attributes.Uid != LibcMap.geteuid();
+    }
+
+    /// <summary>What the file system says of a path; of a link itself, not of what it leads to. Errors as of a lookup.</summary>
+    public static FileFacts ReadFacts(string path)
+    {
+        Libc.statx_buffer attributes;
+        return Libc.statx(Libc.AT_FDCWD, path, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_BASIC_STATS, &attributes) == 0
+            ? new(attributes.Inode, attributes.Mode, attributes.Uid, attributes.Gid, attributes.Size, attributes.ModifySeconds * 1_000_000_000 + attributes.ModifyNanoseconds)
+            : throw PathErrors.Of(path, Errno.Last);
     }
 
     /// <summary>The path without symbolic links, <c>.</c> and <c>..</c>; null when it cannot be reached, with

@@ -115,13 +115,6 @@ public static class MountCalls
     public static int Unmount(string mountPoint, bool lazily) =>
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
 
-    /// <summary>Whether the program that served the mount is gone.</summary>
-    public static bool IsDead(string mountPoint)
-    {
-        _ = PathAttributes.Resolve(Path.Combine(mountPoint, "."), out int errno);
-        return errno == PathErrors.ENOTCONN;
-    }
-
     /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look;
     /// each as "name (pid)". The mount itself is not asked, nor any other: links are read and not followed.</summary>
     public static IReadOnlyList<string> FindHolders(string mountPoint, string proc = "/proc")

@@ -43,7 +43,7 @@ internal sealed class Daemon
         _log = log;
         _registration = new(replica, host, _mountId);
         _link = new(replica, _registration, log);
-        _description = new(replica, _link, _mountId);
+        _description = new(replica, _registration, _link, _mountId);
     }
 
     /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
@@ -67,7 +67,12 @@ internal sealed class Daemon
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
                 replica.SwitchPool(lasting);
+            cancel.ThrowIfCancellationRequested();
             return await new Daemon(options, host, memory, replica, log).ServeAsync(tls, cancel).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+        {
+            return 0; // told to end before there was a mount
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException or UnauthorizedAccessException)
         {

@@ -1,9 +1,11 @@
+using System.Diagnostics;
 using System.Reflection;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
+using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 
 namespace Famfs.Fuse.Replication;
@@ -28,7 +30,7 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
             Version = typeof(Introduction).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = Host.Name,
             MountPoint = MountPoint,
-            MachineDigest = Google.Protobuf.ByteString.CopyFrom(Host.MachineDigest),
+            MachineDigest = ByteString.CopyFrom(Host.MachineDigest),
             Position = position.ToMessage(),
         };
         hello.OlderMounts.AddRange(Gone.FindOlder());
@@ -49,6 +51,10 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     // Any thread: set by the stream.
     private volatile bool _connected;
     private volatile string _address = "";
+    private volatile string? _problem;
+    private volatile bool _renewing;
+    private volatile HashSet<ByteString> _told = [];
+    private long _looked; // the upkeep thread's
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
 
@@ -57,6 +63,9 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
 
     /// <summary>Address at which the master that has the stream was reached; empty while none has it.</summary>
     public string MasterAddress => _connected ? _address : "";
+
+    /// <summary>What the master refused this mount for, or why there is none; null while neither is known.</summary>
+    public string? Problem => _problem;
 
     /// <summary>Address of the master that began the newest term, as the log has it; empty when it names none.</summary>
     public string LogAddress => replica.State.LastTermStarted?.Address ?? "";
@@ -74,6 +83,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
                 if (!_saidWithout)
                     ReplicationLog.Degraded(log, "none is known");
                 _saidWithout = true;
+                _problem = "no master is known; say --master";
                 await Task.Delay(s_lookAgain, options.Clock, cancel).ConfigureAwait(false);
             }
             using FamfsClient client = new(options with { FindMaster = () => LogAddress });
@@ -88,13 +98,33 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         catch (Exception error)
         {
             // The mount goes on with what memory says.
+            _problem = $"{FamfsMount.RegistrationRefused}{error.Message}";
             ReplicationLog.Refused(log, error.Message);
         }
     }
 
     public void Acknowledge(LogPosition position) => _subscriber!.Acknowledge(position);
 
-    public Hello CreateHello() => _introduction.CreateHello(replica.Position);
+    public Hello CreateHello()
+    {
+        Hello hello = _introduction.CreateHello(replica.Position);
+        _told = [.. hello.OlderMounts.Select(o => o.MountId)];
+        return hello;
+    }
+
+    /// <summary>Begins a new stream when an older mount of this host has ended since the last Hello: evidence goes out with that alone.
+    /// Looks once a second. Upkeep thread.</summary>
+    public void ReportEnded()
+    {
+        if (!_connected || Stopwatch.GetElapsedTime(_looked) < s_lookAgain)
+            return;
+        _looked = Stopwatch.GetTimestamp();
+        HashSet<ByteString> told = _told;
+        if (_introduction.Gone.FindOlder().All(o => told.Contains(o.MountId)))
+            return;
+        _renewing = true;
+        _subscriber!.Renew();
+    }
 
     public void OnWelcome(Welcome welcome)
     {
@@ -102,6 +132,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             registration.GrantedSlot = (int)welcome.HostSlot;
         _address = _subscriber!.MasterAddress;
         _connected = true;
+        _problem = null;
         _saidWithout = false;
         ReplicationLog.Subscribed(log, _address);
     }
@@ -120,11 +151,16 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         bool was = _connected;
         _connected = false;
+        bool renewing = _renewing;
+        _renewing = false;
+        if (renewing && error is null)
+            return; // our own doing; the next stream begins at once
         // A refusal is news whenever its words are; that nobody answers is news once.
         string cause = error?.Message ?? "the master said goodbye";
         bool isRefusal = error is FamfsException { Reason: not (ErrorReason.NotMaster or ErrorReason.Timeout) };
         if (was || !_saidWithout || (isRefusal && cause != _saidRefusal))
             ReplicationLog.Degraded(log, cause);
+        _problem = isRefusal ? $"{FamfsMount.RegistrationRefused}{cause}" : $"no master is reached: {cause}";
         if (isRefusal)
             _saidRefusal = cause;
         _saidWithout = true; // the next attempts are no news
