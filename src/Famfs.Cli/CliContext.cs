@@ -359,7 +359,7 @@ internal sealed class CliContext(CliEnvironment environment)
                 {
                     try
                     {
-                        _last = context.AskMountAsync(mount.MountPoint, AnswerTime, CancellationToken.None).GetAwaiter().GetResult().Mount ?? _last;
+                        _last = context.AskMountAsync(_last.MountPoint, AnswerTime, CancellationToken.None).GetAwaiter().GetResult().Mount ?? _last;
                     }
                     catch (FamfsException)
                     {

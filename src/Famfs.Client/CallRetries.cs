@@ -63,7 +63,8 @@ internal sealed class CallRetries
             // That somebody else is there says more than that nobody is elsewhere.
             if (progress.Wrong is { } wrong)
                 throw wrong;
-            throw e.Unreachable
+            // One whose attempts are counted has not tried for all of its time.
+            throw e.Unreachable && _options.MaxAttempts == int.MaxValue
                 ? RpcErrors.NotReached(_connections.Describe(), allowed, e.Error)
                 : e.Error;
         }

@@ -164,9 +164,10 @@ public sealed class FamfsCommandTests : IDisposable
             Gid = 8,
             Layout = new() { Kind = LayoutKind.Interleaved, Strips = 3, ChunkBytes = 4194304, Devices = { 1, 2 } },
             IfExists = IfExists.OpenIfSame,
-            Wait = new() { Kind = WaitKind.All },
+            Wait = new() { Kind = WaitKind.All, TimeoutMs = seen.Wait.TimeoutMs },
         };
         Assert.Equal(expected, seen);
+        Assert.InRange(seen.Wait.TimeoutMs, 1u, 30_000u);
     }
 
     [Fact]

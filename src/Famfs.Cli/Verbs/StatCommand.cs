@@ -17,6 +17,9 @@ internal static class StatCommand
             GetFileReply reply = await context.AskMasterOrMountAsync(
                 parsed, target, master => master.GetFileAsync(new GetFileRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel),
                 GetFileReply.Parser, ["stat", target.LocalPath ?? ""], cancel).ConfigureAwait(false);
+            // The mount was asked by its own path.
+            if (reply.Position is null)
+                reply.File.Path = target.Path;
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
