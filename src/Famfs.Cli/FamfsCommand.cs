@@ -84,6 +84,9 @@ public static class FamfsCommand
         root.Add(MkdirCommand.Build(context));
         root.Add(RmCommand.Build(context));
         root.Add(MvCommand.Build(context));
+        root.Add(AttributeCommands.BuildChmod(context));
+        root.Add(AttributeCommands.BuildChown(context));
+        root.Add(AttributeCommands.BuildTouch(context));
         root.Add(LsCommand.Build(context));
         root.Add(StatCommand.Build(context));
         root.Add(GetmapCommand.Build(context));

@@ -117,19 +117,16 @@ internal static class MountQuestions
 
     private static V1.FileInfo Describe(string path, string shown)
     {
-        const uint TypeBits = 0xF000;
-        const uint DirectoryType = 0x4000;
-        const uint LinkType = 0xA000;
-        FileFacts facts = PathAttributes.ReadFacts(path);
+        FileStatus facts = FileStatus.Read(path, followLinks: false);
         V1.FileInfo file = new()
         {
             Inode = facts.Inode,
             Path = shown,
-            Kind = (facts.Mode & TypeBits) switch { DirectoryType => FileKind.Directory, LinkType => FileKind.Symlink, _ => FileKind.File },
-            Mode = facts.Mode & ~TypeBits,
+            Kind = facts.Type switch { FileType.Directory => FileKind.Directory, FileType.SymbolicLink => FileKind.Symlink, _ => FileKind.File },
+            Mode = facts.Mode,
             Uid = facts.Uid,
             Gid = facts.Gid,
-            SizeBytes = facts.SizeBytes,
+            SizeBytes = (ulong)facts.SizeBytes,
             ModifyTimeNs = facts.ModifyTimeNs,
             State = InodeState.Published,
         };
@@ -156,6 +153,6 @@ internal static class MountQuestions
     {
         string text = PathAttributes.Read(path, "user.famfs.map") ?? throw new FamfsException(ErrorReason.IsADirectory, $"{path}: is no file with a map") { Path = path };
         FileMap map = MapText.Parse(text, out ulong size);
-        return new() { Inode = PathAttributes.ReadFacts(path).Inode, SizeBytes = size, Map = map };
+        return new() { Inode = FileStatus.Read(path, followLinks: false).Inode, SizeBytes = size, Map = map };
     }
 }

@@ -10,7 +10,8 @@ namespace Famfs.Client;
 /// <summary>
 /// A file system's master, wherever it runs at the moment. Thread safe; one client serves a whole program.
 /// <para>Requests and replies are the messages of famfs.v1. Every mutation without a request id gets one
-/// (UUIDv7), which stays the same while the call is repeated; the caller's message is not changed. A call that
+/// (UUIDv7), which stays the same while the call is repeated; the caller's message is not changed. Only an id that
+/// the first attempt was refused for, because it is ahead of the master's clock, is replaced. A call that
 /// meets no master, or one that is not the master any more, is repeated with growing pauses, at the address
 /// that was named, until its time-out (30 s unless said otherwise) is over.</para>
 /// <para>Errors are <see cref="FamfsException"/>: the master's reason; NOT_MASTER when none was reached in
@@ -22,6 +23,9 @@ public sealed class FamfsClient : IDisposable
     private readonly FamfsClientOptions _options;
     private readonly MasterConnections _connections;
     private readonly CallRetries _retries;
+
+    // Master's clock less ours, milliseconds; 0 until a master has refused an id. Any thread.
+    private long _aheadMs;
 
     /// <summary>Makes a client; connections are made when calls need them. Throws BAD_REQUEST for an address
     /// that is none.</summary>
@@ -67,7 +71,7 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Creates a file.</summary>
     public Task<CreateFileReply> CreateFileAsync(CreateFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        WaitingAsync(static (m, r, o) => m.CreateFileAsync(r, o), WithOwnWait(WithId(request)), Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.CreateFileAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Creates many files over one stream; results come in the order of the files, one bad request
     /// does not end it. A stream that breaks is made anew and what was not answered is sent again under the
@@ -81,39 +85,39 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Gives a staged file its name.</summary>
     public Task<MutationReply> PublishFileAsync(PublishFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.PublishFileAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.PublishFileAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Makes a directory.</summary>
     public Task<MakeDirectoryReply> MakeDirectoryAsync(MakeDirectoryRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        WaitingAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), WithOwnWait(WithId(request)), Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Removes a name, with all below it when recursive.</summary>
     public Task<MutationReply> RemoveAsync(RemoveRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.RemoveAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.RemoveAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Gives a file or directory another name.</summary>
     public Task<MutationReply> RenameAsync(RenameRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.RenameAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.RenameAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Changes mode, owner, times or extended attributes.</summary>
     public Task<MutationReply> SetAttributesAsync(SetAttributesRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.SetAttributesAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.SetAttributesAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Adds a device to the pool.</summary>
     public Task<AddDeviceReply> AddDeviceAsync(AddDeviceRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.AddDeviceAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.AddDeviceAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Lets a host run a master.</summary>
     public Task<GrantMasterSlotReply> GrantMasterSlotAsync(GrantMasterSlotRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.GrantMasterSlotAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.GrantMasterSlotAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Changes a policy of the file system.</summary>
     public Task<SetPolicyReply> SetPolicyAsync(SetPolicyRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.SetPolicyAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.SetPolicyAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Writes a snapshot of the log into fresh segments.</summary>
     public Task<CompactReply> CompactAsync(CompactRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.CompactAsync(r, o), WithId(request), timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.CompactAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
 
     /// <summary>Looks a file or directory up.</summary>
     public Task<GetFileReply> GetFileAsync(GetFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
@@ -147,7 +151,8 @@ public sealed class FamfsClient : IDisposable
     /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
     /// <see cref="DetailOf"/> then lists them.</summary>
     public Task<BarrierReply> BarrierAsync(BarrierRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        WaitingAsync(static (m, r, o) => m.BarrierAsync(r, o), new BarrierRequest(request), request.TimeoutMs == 0 ? static (r, ms) => r.TimeoutMs = ms : null, timeout, cancel);
+        ChangeAsync(
+            static (m, r, o) => m.BarrierAsync(r, o), static (r, _) => new(r), ByteString.Empty, request, timeout, cancel, request.TimeoutMs == 0 ? static (r, ms) => r.TimeoutMs = ms : null);
 
     /// <summary>The entries of a directory as of one position; <see cref="V1.FileInfo.Path"/> is the component, or
     /// the path below the directory when recursive. The time-out bounds the whole listing.</summary>
@@ -171,32 +176,56 @@ public sealed class FamfsClient : IDisposable
     /// uses twice is two requests.</summary>
     internal CreateFileRequest WithId(CreateFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
 
-    // A caller's message is not changed.
-    private static CreateFileRequest WithOwnWait(CreateFileRequest request) => Waits(request.Wait) ? new(request) : request;
-
-    private static MakeDirectoryRequest WithOwnWait(MakeDirectoryRequest request) => Waits(request.Wait) ? new(request) : request;
-
     private static bool Waits(Wait? wait) => wait is { Kind: not WaitKind.None, TimeoutMs: 0 };
 
-    private PublishFileRequest WithId(PublishFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+    /// <summary>A master has refused an id for its time: ids are made by that master's clock from here on.</summary>
+    internal void Learn(ulong masterTimeMs) =>
+        Volatile.Write(ref _aheadMs, (long)masterTimeMs - _options.Clock.GetUtcNow().ToUnixTimeMilliseconds());
 
-    private MakeDirectoryRequest WithId(MakeDirectoryRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+    private ByteString NewId() => Guid.CreateVersion7(_options.Clock.GetUtcNow().AddMilliseconds(Volatile.Read(ref _aheadMs))).ToByteString();
 
-    private RemoveRequest WithId(RemoveRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
+    /// <summary>A change. An id that was made here and sent nowhere before may be replaced when the master refuses it for its time.
+    /// One that was sent and not answered may be in the log: replaced, the change would be made twice.</summary>
+    private Task<TReply> ChangeAsync<TRequest, TReply>(
+        Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, Func<TRequest, ByteString, TRequest> withId, ByteString id, TRequest request, TimeSpan? timeout, CancellationToken cancel, Action<TRequest, uint>? setWait = null)
+    {
+        // A caller's message is not changed.
+        TRequest identified = id.IsEmpty ? withId(request, NewId()) : setWait is null ? request : withId(request, id);
+        TimeSpan grace = setWait is null ? default : _options.WaitGrace;
+        int sent = 0;
+        return _retries.RunAsync(
+            async (endpoint, _, options) =>
+            {
+                try
+                {
+                    setWait?.Invoke(identified, LeftForWait(options, grace));
+                    using AsyncUnaryCall<TReply> running = call(endpoint.Master, identified, options);
+                    return await running.ResponseAsync.ConfigureAwait(false);
+                }
+                catch (RpcException e) when (RpcErrors.DetailOf(e) is { MasterTimeMs: > 0 } detail)
+                {
+                    Learn(detail.MasterTimeMs);
+                    if (sent > 0)
+                        throw new FamfsException(ErrorReason.Unspecified, FileCreationStream.PerhapsMade + detail.Message, e);
+                    if (!id.IsEmpty)
+                        throw;
+                    identified = withId(request, NewId());
+                }
+                finally
+                {
+                    sent++;
+                }
+                setWait?.Invoke(identified, LeftForWait(options, grace));
+                using AsyncUnaryCall<TReply> second = call(endpoint.Master, identified, options);
+                return await second.ResponseAsync.ConfigureAwait(false);
+            },
+            0, timeout, cancel, grace);
+    }
 
-    private RenameRequest WithId(RenameRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
-
-    private SetAttributesRequest WithId(SetAttributesRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
-
-    private AddDeviceRequest WithId(AddDeviceRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
-
-    private GrantMasterSlotRequest WithId(GrantMasterSlotRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
-
-    private SetPolicyRequest WithId(SetPolicyRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
-
-    private CompactRequest WithId(CompactRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
-
-    private ByteString NewId() => NewRequestId(_options.Clock);
+    /// <summary>What a wait is given is what is left of the time; the call itself gets a little more, so that the answer of a wait that
+    /// was in vain comes before its end.</summary>
+    private uint LeftForWait(CallOptions options, TimeSpan grace) =>
+        (uint)Math.Clamp((options.Deadline!.Value - _options.Clock.GetUtcNow().UtcDateTime - grace).TotalMilliseconds, 1, uint.MaxValue);
 
     private Task<TReply> UnaryAsync<TRequest, TReply>(Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, TRequest request, TimeSpan? timeout, CancellationToken cancel) =>
         _retries.RunAsync(
@@ -206,22 +235,6 @@ public sealed class FamfsClient : IDisposable
                 return await running.ResponseAsync.ConfigureAwait(false);
             },
             (call, request), timeout, cancel);
-
-    /// <summary>A call that may wait for mounts. What the wait is given is what is left of the time; the call itself gets a little
-    /// more, so that the answer of a wait that was in vain comes before it.</summary>
-    private async Task<TReply> WaitingAsync<TRequest, TReply>(Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, TRequest request, Action<TRequest, uint>? setWait, TimeSpan? timeout, CancellationToken cancel)
-    {
-        TimeSpan grace = setWait is null ? default : _options.WaitGrace;
-        return await _retries.RunAsync(
-            static async (endpoint, s, options) =>
-            {
-                TimeSpan left = options.Deadline!.Value - s._options.Clock.GetUtcNow().UtcDateTime - s.grace;
-                s.setWait?.Invoke(s.request, (uint)Math.Clamp(left.TotalMilliseconds, 1, uint.MaxValue));
-                using AsyncUnaryCall<TReply> running = s.call(endpoint.Master, s.request, options);
-                return await running.ResponseAsync.ConfigureAwait(false);
-            },
-            (call, request, setWait, grace, _options), timeout, cancel, grace).ConfigureAwait(false);
-    }
 
     /// <summary>Repeats until the first message is there; what breaks later is the caller's to see, who has
     /// consumed a part already.</summary>

@@ -28,6 +28,9 @@ public sealed record CreateFilesOptions
 /// </summary>
 internal sealed class FileCreationStream
 {
+    /// <summary>Begins the text of an error that does not tell whether the change was made.</summary>
+    public const string PerhapsMade = "perhaps made: an earlier attempt was not answered, and now: ";
+
     private const int MaxBatch = 4096;
 
     private readonly FamfsClient _client;
@@ -47,6 +50,16 @@ internal sealed class FileCreationStream
     private IAsyncEnumerator<CreateFileRequest>? _source;
     private Task<bool>? _asked;
     private bool _sourceEnded;
+    private bool _begun;
+
+    // The first file goes alone: while nothing else is on its way, an id that is ahead of the master's clock can be replaced.
+    private readonly TaskCompletionSource _firstAnswered = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    // Guarded by _guard: that file, when its id was made here, until its first attempt is over.
+    private CreateFileRequest? _replaceable;
+
+    // Guarded by _guard: of _unanswered, how many from the head were sent by an attempt before.
+    private int _sentBefore;
 
     public FileCreationStream(FamfsClient client, IAsyncEnumerable<CreateFileRequest> files, CreateFilesOptions options)
     {
@@ -135,6 +148,7 @@ internal sealed class FileCreationStream
         lock (_guard)
         {
             resend = [.. _unanswered];
+            _sentBefore = resend.Length;
             _stalled = stalled;
             if (resend.Length > 0)
                 stalled.CancelAfter(Remaining());
@@ -153,7 +167,11 @@ internal sealed class FileCreationStream
             await attempt.CancelAsync().ConfigureAwait(false);
         await writing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         lock (_guard)
+        {
             _stalled = null;
+            // From here on its id may be in a log.
+            _replaceable = null;
+        }
         cancel.ThrowIfCancellationRequested();
         // The source's own error ends everything; a write that failed with the stream says nothing of its own.
         if (writing.Exception?.InnerException is SourceFailedException source)
@@ -234,6 +252,11 @@ internal sealed class FileCreationStream
         }
         while (!_sourceEnded)
         {
+            if (_begun && !_firstAnswered.Task.IsCompleted)
+            {
+                batch = await SendAsync(stream, batch, cancel).ConfigureAwait(false);
+                await _firstAnswered.Task.WaitAsync(cancel).ConfigureAwait(false);
+            }
             // What has gathered does not wait for a slow source, nor for room in the window.
             if (!TryAsk())
             {
@@ -253,14 +276,18 @@ internal sealed class FileCreationStream
                     _sourceEnded = true;
                 break;
             }
-            CreateFileRequest request = _client.WithId(_source!.Current);
+            CreateFileRequest given = _source!.Current;
+            CreateFileRequest request = _client.WithId(given);
             lock (_guard)
             {
+                if (!_begun && given.RequestId.IsEmpty)
+                    _replaceable = request;
                 _unanswered.Enqueue(request);
                 if (_unanswered.Count == 1)
                     RestartClock();
             }
             batch.Files.Add(request);
+            _begun = true;
             if (batch.Files.Count == _options.BatchSize)
                 batch = await SendAsync(stream, batch, cancel).ConfigureAwait(false);
         }
@@ -310,16 +337,28 @@ internal sealed class FileCreationStream
     {
         while (await stream.MoveNext(cancel).ConfigureAwait(false))
         {
-            foreach (CreateFileResult result in stream.Current.Results)
+            foreach (CreateFileResult answer in stream.Current.Results)
             {
+                CreateFileResult result = answer;
                 // Deposed in the middle: this one and all behind it go to the next master.
                 if (result.Error is { Reason: ErrorReason.NotMaster } moved)
                     throw _client.Retries.Note(new(RpcErrors.ToException(moved), true, false, moved.RetryAfterMs), endpoint);
+                if (result.Error is { MasterTimeMs: > 0 } untimely)
+                {
+                    _client.Learn(untimely.MasterTimeMs);
+                    if (TryReplaceFirst())
+                        throw new RepeatableException(new(RpcErrors.ToException(untimely), true, false, 0), redirected: true);
+                }
                 lock (_guard)
                 {
+                    bool again = _sentBefore > 0;
+                    _sentBefore -= again ? 1 : 0;
+                    if (again && result.Error is { MasterTimeMs: > 0 } late)
+                        result = new() { Error = new(late) { Reason = ErrorReason.Unspecified, Message = PerhapsMade + late.Message } };
                     if (!_unanswered.TryDequeue(out _))
                         throw new FamfsException(ErrorReason.Unspecified, "the master answered more requests than were sent");
                 }
+                _firstAnswered.TrySetResult();
                 _window.Release();
                 if (results.TryWrite(result))
                     continue;
@@ -333,6 +372,19 @@ internal sealed class FileCreationStream
             _progress.Last = null;
             lock (_guard)
                 RestartClock();
+        }
+    }
+
+    /// <summary>Gives the first file another id, if it was refused for the one that it was first sent with.</summary>
+    private bool TryReplaceFirst()
+    {
+        lock (_guard)
+        {
+            if (_replaceable is null || _unanswered.Count != 1 || !ReferenceEquals(_unanswered.Peek(), _replaceable))
+                return false;
+            CreateFileRequest refused = _unanswered.Dequeue();
+            _unanswered.Enqueue(_client.WithId(new(refused) { RequestId = Google.Protobuf.ByteString.Empty }));
+            return true;
         }
     }
 

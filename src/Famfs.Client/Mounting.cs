@@ -116,9 +116,10 @@ public static class Mounting
     {
         string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
+        // First what the table says: to look at the directory is to ask the mount.
+        RequireNotMounted(options, mountPoint);
         if (!Directory.Exists(mountPoint))
             throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
-        RequireNotMounted(options, mountPoint);
         // Two at once would both find nothing there and mount one over the other.
         IDisposable turn = DirectoryTurn.TryTake(mountPoint)
             ?? throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: another famfs mount is at work there") { Path = mountPoint };

@@ -86,6 +86,7 @@ internal static class RpcErrors
         Path = detail.Path,
         Limit = detail.Limit,
         MasterAddress = detail.MasterAddress,
+        MasterTimeMs = detail.MasterTimeMs,
         Lagging = detail.Lagging,
         LaggingCount = (int)Math.Min(detail.LaggingCount, int.MaxValue),
     };

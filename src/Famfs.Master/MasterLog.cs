@@ -35,6 +35,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "a message of {Method} could not be parsed: {Cause} ({Total} such messages since the start)")]
     public static partial void Malformed(ILogger logger, string method, string cause, long total);
 
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Method} failed by a fault of the master, {Kind} ({Total} of this kind since the start)")]
+    public static partial void Unexpected(ILogger logger, string method, string kind, long total, Exception error);
+
     [LoggerMessage(Level = LogLevel.Error, Message = "master ends: {Cause}")]
     public static partial void Ends(ILogger logger, string cause);
 }

@@ -110,7 +110,7 @@ internal static class MasterProcess
         Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
         builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
         builder.Services.AddGrpcReflection();
-        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<MasterMethods>()
+        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<UnexpectedErrors>().AddSingleton<MasterMethods>()
             .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);

@@ -26,7 +26,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("creat a --size 1 --device -1", "--device: '-1' is not a whole number from 0 to 4294967295")]
     [InlineData("creat a b --size 1", "b: unknown command or argument; see famfs creat --help")]
     [InlineData("status --mastre x", "--mastre: unknown option; see famfs status --help")]
-    [InlineData("cp -a a b", "-a: unknown option; see famfs cp --help")]
+    [InlineData("cp -q a b", "-q: unknown option; see famfs cp --help")]
     [InlineData("mkfs --lable x", "--lable: unknown option; see famfs mkfs --help")]
     [InlineData("mkfs --max-hosts many x", "--max-hosts: 'many' is not a whole number")]
     [InlineData("mkfs --format famfs x", "--format: 'famfs' is not native or famfs-2")]

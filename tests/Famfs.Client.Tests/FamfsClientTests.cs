@@ -80,6 +80,70 @@ public sealed class FamfsClientTests
     }
 
     [Fact]
+    public async Task An_id_refused_for_its_time_is_replaced_by_one_of_the_masters_time_and_the_next_fits_at_once()
+    {
+        ConcurrentQueue<ByteString> ids = new();
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFile = (request, _) =>
+            {
+                ids.Enqueue(request.RequestId);
+                return Untimely.Of(request.RequestId) is { } late ? throw FakeMaster.Error(StatusCode.InvalidArgument, late) : FakeMaster.Reply(request);
+            },
+        });
+        using FamfsClient client = ClientOf(master.Address);
+
+        await client.CreateFileAsync(new CreateFileRequest { Path = "a" }, s_long, TestContext.Current.CancellationToken);
+        await client.CreateFileAsync(new CreateFileRequest { Path = "b" }, s_long, TestContext.Current.CancellationToken);
+
+        Assert.Equal([true, false, false], ids.Select(id => Untimely.Of(id) is not null));
+        Assert.Equal(3, ids.Distinct().Count());
+    }
+
+    [Fact]
+    public async Task An_id_that_was_sent_and_not_answered_is_never_replaced()
+    {
+        ConcurrentQueue<ByteString> ids = new();
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFile = (request, _) =>
+            {
+                ids.Enqueue(request.RequestId);
+                throw ids.Count == 1 ? new RpcException(new Status(StatusCode.Unavailable, "dies")) : FakeMaster.Error(StatusCode.InvalidArgument, Untimely.Of(request.RequestId)!);
+            },
+        });
+        using FamfsClient client = ClientOf(master.Address);
+
+        FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => client.CreateFileAsync(new CreateFileRequest { Path = "a" }, s_long, TestContext.Current.CancellationToken));
+
+        Assert.Equal(ErrorReason.Unspecified, e.Reason);
+        Assert.StartsWith("perhaps made", e.Message, StringComparison.Ordinal);
+        Assert.Equal(2, ids.Count);
+        Assert.Single(ids.Distinct());
+    }
+
+    [Fact]
+    public async Task The_callers_own_id_is_not_replaced_when_it_is_refused_for_its_time()
+    {
+        int calls = 0;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFile = (request, _) =>
+            {
+                calls++;
+                throw FakeMaster.Error(StatusCode.InvalidArgument, Untimely.Of(request.RequestId)!);
+            },
+        });
+        using FamfsClient client = ClientOf(master.Address);
+        CreateFileRequest request = new() { Path = "a", RequestId = FamfsClient.NewRequestId(TimeProvider.System) };
+
+        FamfsException e = await Assert.ThrowsAsync<FamfsException>(() => client.CreateFileAsync(request, s_long, TestContext.Current.CancellationToken));
+
+        Assert.Equal((ErrorReason.BadRequest, 1), (e.Reason, calls));
+        Assert.NotEqual(0u, e.MasterTimeMs);
+    }
+
+    [Fact]
     public async Task A_standby_is_left_for_the_master_it_names_with_the_same_request_id()
     {
         ConcurrentQueue<ByteString> ids = new();

@@ -225,6 +225,73 @@ public sealed class FileCreationStreamTests
         await ended.Task.WaitAsync(s_long, Limit.Minute());
     }
 
+    [Fact]
+    public async Task A_client_that_is_ahead_of_the_master_makes_all_its_files()
+    {
+        ConcurrentQueue<bool> refused = new();
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFiles = async (requests, replies, context) =>
+            {
+                while (await requests.MoveNext(context.CancellationToken))
+                {
+                    CreateFilesReply reply = Answer(requests.Current.Files);
+                    for (int i = 0; i < reply.Results.Count; i++)
+                    {
+                        ErrorDetail? late = Untimely.Of(requests.Current.Files[i].RequestId);
+                        refused.Enqueue(late is not null);
+                        if (late is not null)
+                            reply.Results[i] = new() { Error = late };
+                    }
+                    await replies.WriteAsync(reply);
+                }
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+
+        List<CreateFileResult> results = await CollectAsync(client, Names(10), new());
+
+        Assert.Equal(Enumerable.Range(0, 10).Select(i => $"f{i}"), results.Select(r => r.Reply.File.Path));
+        Assert.Single(refused, late => late);
+    }
+
+    [Fact]
+    public async Task A_file_that_was_sent_and_not_answered_keeps_its_id_and_is_perhaps_made()
+    {
+        ConcurrentDictionary<string, ConcurrentBag<ByteString>> ids = new();
+        int streams = 0;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFiles = async (requests, replies, context) =>
+            {
+                bool dies = Interlocked.Increment(ref streams) == 1;
+                while (await requests.MoveNext(context.CancellationToken))
+                {
+                    foreach (CreateFileRequest file in requests.Current.Files)
+                        ids.GetOrAdd(file.Path, _ => []).Add(file.RequestId);
+                    if (dies)
+                        throw new RpcException(new Status(StatusCode.Unavailable, "dies"));
+                    CreateFilesReply reply = Answer(requests.Current.Files);
+                    for (int i = 0; i < reply.Results.Count; i++)
+                    {
+                        if (Untimely.Of(requests.Current.Files[i].RequestId) is { } late)
+                            reply.Results[i] = new() { Error = late };
+                    }
+                    await replies.WriteAsync(reply);
+                }
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+
+        List<CreateFileResult> results = await CollectAsync(client, Names(5), new());
+
+        Assert.Equal(ErrorReason.Unspecified, results[0].Error.Reason);
+        Assert.StartsWith("perhaps made", results[0].Error.Message, StringComparison.Ordinal);
+        Assert.Equal(["f1", "f2", "f3", "f4"], results.Skip(1).Select(r => r.Reply?.File.Path));
+        Assert.Equal(2, ids["f0"].Count);
+        Assert.Single(ids["f0"].Distinct());
+    }
+
     private static async Task AnswerAllAsync(IAsyncStreamReader<CreateFilesRequest> requests, IServerStreamWriter<CreateFilesReply> replies, ServerCallContext context)
     {
         while (await requests.MoveNext(context.CancellationToken))

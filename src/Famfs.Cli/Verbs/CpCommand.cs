@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using Famfs.Client;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.V1;
 using Spectre.Console;
@@ -10,115 +12,237 @@ namespace Famfs.Cli.Verbs;
 
 /// <summary><c>famfs cp [-r] SOURCE… DESTINATION</c>: host files into famfs. Run again after an interruption it
 /// goes on: what is there with the same size is compared and only what differs is written.</summary>
-internal static class CpCommand
+internal sealed class CpCommand
 {
+    private readonly Argument<string[]> _paths = new("SOURCE… DESTINATION") { Description = "Files (with -r also directories), then a path on a mount: an existing directory, which gets them under their names, or the new name of a single one", Arity = new ArgumentArity(2, 100_000) };
+    private readonly Option<bool> _recursive = new("--recursive", "-r", "-R") { Description = "Directories with all below them" };
+    private readonly Option<bool> _preserve = new("--preserve", "-p") { Description = "Keep mode, times and user attributes, and as root the owner" };
+    private readonly Option<bool> _archive = new("--archive", "-a") { Description = "As -r -p -P" };
+    private readonly Option<bool> _follow = new("--dereference", "-L") { Description = "Follow symbolic links, also below a directory to other directories" };
+    private readonly Option<bool> _noFollow = new("--no-dereference", "-P") { Description = "Follow no symbolic link; each is named and left out" };
+    private readonly Option<bool> _skipEmpty = new("--skip-empty") { Description = "Leave empty files out, which famfs cannot hold, in place of naming each" };
+    private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what would be copied, and what cannot be, and change nothing" };
+    private readonly Option<bool> _noProgress = new("--no-progress") { Description = "No bar, which a terminal gets otherwise" };
+    private readonly Option<int> _jobs = new("--jobs", "-j") { Description = "Ranges copied at a time", DefaultValueFactory = _ => Math.Clamp(System.Environment.ProcessorCount, 1, 16) };
+    private readonly Option<uint?> _mode = CliOptions.Mode();
+    private readonly Option<uint?> _uid = CliOptions.Uid();
+    private readonly Option<uint?> _gid = CliOptions.Gid();
+    private readonly LayoutOptions _layout = new();
+    private readonly CliContext _context;
+
+    private CpCommand(CliContext context) => _context = context;
+
     public static Command Build(CliContext context)
     {
-        Argument<string[]> paths = new("SOURCE… DESTINATION") { Description = "Files (with -r also directories), then a path on a mount: an existing directory, which gets them under their names, or the new name of a single one", Arity = new ArgumentArity(2, 100_000) };
-        Option<bool> recursive = new("--recursive", "-r") { Description = "Directories with all below them" };
-        Option<int> jobs = new("--jobs", "-j") { Description = "Ranges copied at a time", DefaultValueFactory = _ => Math.Clamp(System.Environment.ProcessorCount, 1, 16) };
-        Option<uint?> mode = CliOptions.Mode();
-        Option<uint?> uid = CliOptions.Uid();
-        Option<uint?> gid = CliOptions.Gid();
-        LayoutOptions layout = new();
-        Command command = new("cp", "Copy files into famfs") { paths, recursive, jobs, mode, uid, gid };
-        layout.AddTo(command);
-        command.SetAction(async (parsed, cancel) =>
+        CpCommand cp = new(context);
+        Command command = new("cp", "Copy files into famfs")
         {
-            string[] given = parsed.GetValue(paths)!;
-            CliTarget target = await context.ResolveAsync(parsed, given[^1], cancel).ConfigureAwait(false);
-            string destination = target.RequireWritablePath("the destination of cp");
-            if (parsed.GetValue(jobs) is < 1 or > 256)
-                throw CliOptions.Usage("--jobs: 1 to 256");
-            MountFileMaker maker = new(target.Client, target.Mount!, context.TimeoutOf(parsed))
-            {
-                Mode = parsed.GetValue(mode),
-                Uid = parsed.GetValue(uid) ?? ProcessOwner.Uid,
-                Gid = parsed.GetValue(gid) ?? ProcessOwner.Gid,
-                Layout = layout.Read(parsed),
-            };
-            TreeCopy copy = new(maker, parsed.GetValue(jobs));
-            List<CopyItem> items = TreeCopy.Plan(given[..^1], destination, parsed.GetValue(recursive));
-            TreeCopyResult result = context.Environment.IsTerminal && !context.IsJson(parsed)
-                ? await RunWithProgressAsync(copy, items, cancel).ConfigureAwait(false)
-                : await copy.RunAsync(items, null, cancel).ConfigureAwait(false);
-            foreach (Exception e in result.Errors)
-                context.Environment.Error.WriteLine($"famfs: {FamfsCommand.Describe(e)}");
-            Print(context, parsed, result);
-            return (int)(result.Errors.Count == 0 ? ExitCode.Ok : ExitCodes.Of(result.Errors[0]));
-        });
+            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
+        };
+        cp._layout.AddTo(command);
+        command.SetAction(cp.RunAsync);
         return command;
     }
 
-    private static async Task<TreeCopyResult> RunWithProgressAsync(TreeCopy copy, List<CopyItem> items, CancellationToken cancel)
+    private async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        string[] given = parsed.GetValue(_paths)!;
+        RequireIntoMount(parsed, given);
+        bool archive = parsed.GetValue(_archive);
+        if (parsed.GetValue(_follow) && (parsed.GetValue(_noFollow) || archive))
+            throw CliOptions.Usage($"-L excludes {(archive ? "-a" : "-P")}");
+        if (parsed.GetValue(_jobs) is < 1 or > 256)
+            throw CliOptions.Usage("--jobs: 1 to 256");
+        CliTarget target = await _context.ResolveAsync(parsed, given[^1], cancel).ConfigureAwait(false);
+        string destination = target.RequireWritablePath("the destination of cp");
+        if (given[^1].EndsWith('/') && !destination.EndsWith('/'))
+            destination += '/';
+        LinkChoice links = parsed.GetValue(_follow) ? LinkChoice.Follow : archive || parsed.GetValue(_noFollow) ? LinkChoice.Never : LinkChoice.Files;
+        CopyPlan plan = CopyPlan.Make(given[..^1], destination, archive || parsed.GetValue(_recursive), links, parsed.GetValue(_skipEmpty));
+        TreeCopyResult result = new();
+        if (parsed.GetValue(_dryRun))
+            PrintPlan(parsed, plan);
+        else
+        {
+            TimeSpan timeout = _context.TimeoutOf(parsed);
+            CopyAttributeChoices attributes = await ChooseAttributesAsync(parsed, target, timeout, archive, cancel).ConfigureAwait(false);
+            TreeCopy copy = new(new MountFileMaker(target.Client, target.Mount!, timeout, _layout.Read(parsed)), parsed.GetValue(_jobs), attributes);
+            result = _context.Environment.IsTerminal && !_context.IsJson(parsed) && !parsed.GetValue(_noProgress)
+                ? await RunWithProgressAsync(copy, plan, cancel).ConfigureAwait(false)
+                : await copy.RunAsync(plan.Items, null, cancel).ConfigureAwait(false);
+            Print(parsed, plan, result);
+        }
+        foreach (Exception e in result.Errors.Concat(plan.Problems))
+            _context.Environment.Error.WriteLine($"famfs: {FamfsCommand.Describe(e)}");
+        if (result.NotTried > 0)
+            _context.Environment.Error.WriteLine($"famfs: {result.NotTried} more were not copied for the same cause");
+        return (int)ExitOf(plan, result);
+    }
+
+    /// <summary>An error of the copy has its own code. What cannot be copied is code 1, unless there was nothing else.</summary>
+    private static ExitCode ExitOf(CopyPlan plan, TreeCopyResult result) => (result.Errors, plan.Problems) switch
+    {
+        ({ Count: > 0 }, _) => ExitCodes.Of(result.Errors[0]),
+        (_, { Count: 0 }) => ExitCode.Ok,
+        (_, { Count: 1 }) when plan.Items.Count == 0 => ExitCodes.Of(plan.Problems[0]),
+        _ => ExitCode.Failed,
+    };
+
+    /// <summary>Files come out of famfs by any program.</summary>
+    private void RequireIntoMount(ParseResult parsed, string[] given)
+    {
+        string table = _context.Environment.MountTablePath;
+        if (!_context.IsMasterGiven(parsed) && FamfsMount.Find(given[^1], out _, table) is null && given[..^1].Any(source => FamfsMount.Find(source, out _, table) is not null))
+            throw CliOptions.Usage($"{given[^1]}: is not on a famfs mount; to copy out of one, plain cp does it");
+    }
+
+    private async Task<CopyAttributeChoices> ChooseAttributesAsync(ParseResult parsed, CliTarget target, TimeSpan timeout, bool archive, CancellationToken cancel)
+    {
+        GetStatusReply status = await target.Client.GetStatusAsync(timeout, cancel).ConfigureAwait(false);
+        bool complete = KnownFormats.All.All.FirstOrDefault(f => f.Name == status.Format)?.Limits.IsComplete ?? true;
+        bool preserve = archive || parsed.GetValue(_preserve);
+        if (preserve && !complete)
+            throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{target.Shown}: {status.Format} has neither times nor user attributes, which -p would keep") { Path = target.Shown };
+        return new()
+        {
+            Mode = parsed.GetValue(_mode),
+            Uid = parsed.GetValue(_uid),
+            Gid = parsed.GetValue(_gid),
+            Preserve = preserve,
+            Umask = ProcessOwner.Umask,
+            CanSetLater = complete,
+        };
+    }
+
+    private static async Task<TreeCopyResult> RunWithProgressAsync(TreeCopy copy, CopyPlan plan, CancellationToken cancel)
     {
         TreeCopyResult? result = null;
         await AnsiConsole.Progress()
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new TransferSpeedColumn(), new RemainingTimeColumn())
             .StartAsync(async progress =>
             {
-                ProgressTask bar = progress.AddTask(string.Create(CultureInfo.InvariantCulture, $"{items.Count} item(s)"), maxValue: Math.Max(1, items.Sum(i => i.SizeBytes)));
-                result = await copy.RunAsync(items, bytes => bar.Increment(bytes), cancel).ConfigureAwait(false);
+                ProgressTask bar = progress.AddTask(string.Create(CultureInfo.InvariantCulture, $"{plan.Items.Count} item(s)"), maxValue: Math.Max(1, plan.Bytes));
+                result = await copy.RunAsync(plan.Items, bytes => bar.Increment(bytes), cancel).ConfigureAwait(false);
             }).ConfigureAwait(false);
         return result!;
     }
 
-    private static void Print(CliContext context, ParseResult parsed, TreeCopyResult result)
+    private void PrintPlan(ParseResult parsed, CopyPlan plan)
     {
-        if (!context.IsJson(parsed))
+        if (!_context.IsJson(parsed))
         {
-            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Files} file(s), {result.Directories} directories; {result.WrittenBytes} bytes written, {result.SameBytes} were there already"));
+            foreach (CopyItem item in plan.Items)
+                _context.Out.WriteLine($"{item.Source} -> {item.Destination}{(item.IsDirectory ? "/" : "")}");
+            _context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"would copy {plan.Items.Count(i => !i.IsDirectory)} file(s), {plan.Items.Count(i => i.IsDirectory)} directories, {plan.Bytes} bytes"));
             return;
         }
-        context.WriteJson(json =>
+        _context.WriteJson(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("would_copy");
+            foreach (CopyItem item in plan.Items)
+            {
+                json.WriteStartObject();
+                json.WriteString("source", item.Source);
+                json.WriteString("destination", item.Destination);
+                json.WriteBoolean("directory", item.IsDirectory);
+                json.WriteNumber("size_bytes", item.IsDirectory ? 0 : item.Status.SizeBytes);
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
+            WriteErrors(json, plan.Problems);
+            json.WriteEndObject();
+        });
+    }
+
+    private void Print(ParseResult parsed, CopyPlan plan, TreeCopyResult result)
+    {
+        if (!_context.IsJson(parsed))
+        {
+            string empty = plan.SkippedEmpty == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $"; {plan.SkippedEmpty} empty file(s) left out");
+            _context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Files} file(s), {result.Directories} directories; {result.WrittenBytes} bytes written, {result.SameBytes} were there already{empty}"));
+            return;
+        }
+        _context.WriteJson(json =>
         {
             json.WriteStartObject();
             json.WriteNumber("files", result.Files);
             json.WriteNumber("directories", result.Directories);
             json.WriteNumber("written_bytes", result.WrittenBytes);
             json.WriteNumber("same_bytes", result.SameBytes);
-            json.WriteStartArray("errors");
-            foreach (Exception e in result.Errors)
-                json.WriteStringValue(FamfsCommand.Describe(e));
-            json.WriteEndArray();
+            json.WriteNumber("skipped_empty", plan.SkippedEmpty);
+            json.WriteNumber("not_tried", result.NotTried);
+            WriteErrors(json, result.Errors.Concat(plan.Problems));
             json.WriteEndObject();
         });
     }
 
-    /// <summary>Makes files and directories through the master, and waits until the mount shows them.</summary>
-    private sealed class MountFileMaker(FamfsClient client, FamfsMount mount, TimeSpan timeout) : IFileMaker
+    private static void WriteErrors(System.Text.Json.Utf8JsonWriter json, IEnumerable<Exception> errors)
     {
-        private readonly Wait _wait = new() { Kind = WaitKind.Mount, MountId = Core.Format.Uuids.ToByteString(mount.RequireMountId()) };
+        json.WriteStartArray("errors");
+        foreach (Exception e in errors)
+            json.WriteStringValue(FamfsCommand.Describe(e));
+        json.WriteEndArray();
+    }
 
-        public uint? Mode { get; init; }
-        public required uint Uid { get; init; }
-        public required uint Gid { get; init; }
-        public required LayoutWish Layout { get; init; }
+    /// <summary>Makes files and directories through the master, and waits until the mount shows them.</summary>
+    private sealed class MountFileMaker(FamfsClient client, FamfsMount mount, TimeSpan timeout, LayoutWish layout) : IFileMaker
+    {
+        private readonly Google.Protobuf.ByteString _mount = mount.RequireMountId().ToByteString();
 
-        public async Task<bool> MakeFileAsync(string path, long sizeBytes, UnixFileMode mode, CancellationToken cancel)
+        // The last thing made that the mount may not show yet.
+        private Position? _made;
+
+        public async IAsyncEnumerable<(bool Made, FamfsException? Error)> MakeFilesAsync(IReadOnlyList<NewFile> files, [EnumeratorCancellation] CancellationToken cancel)
         {
-            CreateFileReply reply = await client.CreateFileAsync(new CreateFileRequest
+            IEnumerable<CreateFileRequest> requests = files.Select(file => new CreateFileRequest
             {
-                Path = mount.ToFileSystemPath(path),
-                SizeBytes = (ulong)sizeBytes,
-                Mode = Mode ?? (uint)mode,
+                Path = mount.ToFileSystemPath(file.Path),
+                SizeBytes = (ulong)file.SizeBytes,
+                Mode = file.Mode,
                 ModeSet = true,
-                Uid = Uid,
-                Gid = Gid,
-                Layout = Layout,
-                Wait = _wait,
-            }, timeout, cancel).ConfigureAwait(false);
-            return !reply.Existed;
+                Uid = file.Uid,
+                Gid = file.Gid,
+                Layout = layout,
+                // Somebody else may make the same one meanwhile; then content decides.
+                IfExists = IfExists.OpenIfSame,
+            });
+            await foreach (CreateFileResult result in client.CreateFilesAsync(requests, new CreateFilesOptions { OmitMaps = true, StallTimeout = timeout }, cancel).ConfigureAwait(false))
+            {
+                if (result.ResultCase == CreateFileResult.ResultOneofCase.Error)
+                {
+                    ErrorDetail error = result.Error;
+                    yield return (false, new FamfsException(error.Reason, error.Message) { Path = error.Path, Limit = error.Limit });
+                    continue;
+                }
+                _made = result.Reply.Position;
+                yield return (!result.Reply.Existed, null);
+            }
         }
 
-        public Task MakeDirectoryAsync(string path, UnixFileMode mode, CancellationToken cancel) => client.MakeDirectoryAsync(new MakeDirectoryRequest
+        public async Task MakeDirectoryAsync(string path, uint mode, uint uid, uint gid, CancellationToken cancel) => _made = (await client.MakeDirectoryAsync(new MakeDirectoryRequest
         {
             Path = mount.ToFileSystemPath(path),
-            Mode = (uint)mode,
+            Mode = mode,
             ModeSet = true,
-            Uid = Uid,
-            Gid = Gid,
-            Wait = _wait,
-        }, timeout, cancel);
+            Uid = uid,
+            Gid = gid,
+            // One that the mount does not show yet is fine.
+            Parents = true,
+        }, timeout, cancel).ConfigureAwait(false)).Position;
+
+        public async Task AwaitMadeAsync(CancellationToken cancel)
+        {
+            if (_made is { } position)
+                await client.BarrierAsync(new BarrierRequest { Position = position, MountIds = { _mount } }, timeout, cancel).ConfigureAwait(false);
+            _made = null;
+        }
+
+        public async Task SetAttributesAsync(string path, SetAttributesRequest attributes, CancellationToken cancel)
+        {
+            attributes.Path = mount.ToFileSystemPath(path);
+            attributes.Wait = new() { Kind = WaitKind.Mount, MountId = _mount };
+            await client.SetAttributesAsync(attributes, timeout, cancel).ConfigureAwait(false);
+        }
     }
 }

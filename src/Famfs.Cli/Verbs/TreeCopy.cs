@@ -1,22 +1,34 @@
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 using Microsoft.Win32.SafeHandles;
 
 namespace Famfs.Cli.Verbs;
 
+/// <summary>A file that is to be made.</summary>
+/// <param name="Path">Local path.</param>
+/// <param name="SizeBytes">Its size for good.</param>
+/// <param name="Mode">Permission bits.</param>
+/// <param name="Uid">Owner.</param>
+/// <param name="Gid">Group.</param>
+internal sealed record NewFile(string Path, long SizeBytes, uint Mode, uint Uid, uint Gid);
+
 /// <summary>Makes the files that a copy fills. Paths are local.</summary>
 internal interface IFileMaker
 {
-    /// <summary>Makes a file of a size; false when one of that size was made meanwhile. Throws EXISTS_DIFFERENT
-    /// for another size.</summary>
-    Task<bool> MakeFileAsync(string path, long sizeBytes, UnixFileMode mode, CancellationToken cancel);
+    /// <summary>Makes files, and gives in their order what came of each: null when it was made or is there with that size,
+    /// else the error.</summary>
+    IAsyncEnumerable<(bool Made, FamfsException? Error)> MakeFilesAsync(IReadOnlyList<NewFile> files, CancellationToken cancel);
 
     /// <summary>Makes a directory whose parent exists.</summary>
-    Task MakeDirectoryAsync(string path, UnixFileMode mode, CancellationToken cancel);
-}
+    Task MakeDirectoryAsync(string path, uint mode, uint uid, uint gid, CancellationToken cancel);
 
-/// <summary>One thing to copy.</summary>
-internal sealed record CopyItem(string Source, string Destination, bool IsDirectory, long SizeBytes, UnixFileMode Mode);
+    /// <summary>Returns when the local paths show all that was made before.</summary>
+    Task AwaitMadeAsync(CancellationToken cancel);
+
+    /// <summary>Sets attributes of what is there; the request's path is empty.</summary>
+    Task SetAttributesAsync(string path, SetAttributesRequest attributes, CancellationToken cancel);
+}
 
 /// <summary>What a copy did.</summary>
 internal sealed class TreeCopyResult
@@ -28,6 +40,9 @@ internal sealed class TreeCopyResult
     /// <summary>Bytes of earlier runs that were compared and left alone.</summary>
     public long SameBytes { get; set; }
 
+    /// <summary>Items that were not tried after an error that all would have met.</summary>
+    public long NotTried { get; set; }
+
     /// <summary>One per item that could not be copied; the others were.</summary>
     public List<Exception> Errors { get; } = [];
 }
@@ -35,133 +50,216 @@ internal sealed class TreeCopyResult
 /// <summary>
 /// Copies files into a tree whose files are made at their final size. There is no mark of how far an earlier
 /// run came: content decides. A file that is there with the same size is compared range by range, and the
-/// ranges that differ are written.
+/// ranges that differ are written. Attributes that would be in the way of the content are set after it.
+/// <para>Files are made in windows of many, so that the master is asked once for all of them; then the ranges of the window's
+/// files are copied in parallel. A file is open while ranges of it are copied, so few are at a time.</para>
 /// </summary>
-internal sealed class TreeCopy(IFileMaker maker, int jobs)
+internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices attributes)
 {
     /// <summary>Bytes copied or compared at a time. Chosen: one allocation unit.</summary>
     private const int RangeBytes = 2 << 20;
 
-    private readonly Lock _guard = new();
+    /// <summary>Files made at a time. Chosen: many for the master, and little that is left unfilled after a kill.</summary>
+    private const int WindowFiles = 256;
 
-    /// <summary>What to copy where: like cp, into <paramref name="destination"/> when that is a directory, as it
-    /// otherwise. Parents come before children. Errors: NOT_FOUND, BAD_REQUEST.</summary>
-    public static List<CopyItem> Plan(IReadOnlyList<string> sources, string destination, bool recursive)
-    {
-        bool into = Directory.Exists(destination);
-        if (sources.Count > 1 && !into)
-            throw new FamfsException(ErrorReason.NotADirectory, $"{destination}: several sources need a directory") { Path = destination };
-        List<CopyItem> items = [];
-        foreach (string source in sources)
-        {
-            string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(source)));
-            Add(items, source, into ? Path.Combine(destination, name) : destination, recursive);
-        }
-        return items;
-    }
+    /// <summary>Attributes set at a time. Chosen.</summary>
+    private const int AttributesAtOnce = 16;
+
+    private readonly Lock _guard = new();
 
     /// <summary>Copies all; an item that fails is noted, and the rest goes on. <paramref name="progress"/> gets
     /// bytes done, from one thread at a time.</summary>
     public async Task<TreeCopyResult> RunAsync(IReadOnlyList<CopyItem> items, Action<long>? progress, CancellationToken cancel)
     {
         TreeCopyResult result = new();
-        foreach (CopyItem item in items)
+        List<CopyItem> directories = [];
+        List<FileCopy> window = [];
+        int next = 0;
+        while (next < items.Count && !IsHopeless(result))
         {
-            try
+            window.Clear();
+            for (; next < items.Count && window.Count < WindowFiles && !IsHopeless(result); next++)
             {
-                if (item.IsDirectory)
-                    await MakeDirectoryAsync(item, result, cancel).ConfigureAwait(false);
-                else
-                    await CopyFileAsync(item, result, progress, cancel).ConfigureAwait(false);
+                if (!items[next].IsDirectory)
+                    window.Add(new(items[next]));
+                else if (await TryAsync(() => MakeDirectoryAsync(items[next], cancel), result).ConfigureAwait(false))
+                    directories.Add(items[next]);
             }
-            catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException)
-            {
-                result.Errors.Add(e);
-                // Without a master or the mount, every further item would only say the same.
-                if (e is FamfsException { Reason: ErrorReason.NotMaster or ErrorReason.Timeout or ErrorReason.HostGone or ErrorReason.NoSpace or ErrorReason.LogFull })
-                    break;
-            }
+            await CopyWindowAsync(window, result, progress, cancel).ConfigureAwait(false);
+        }
+        result.NotTried += items.Count - next;
+        await maker.AwaitMadeAsync(cancel).ConfigureAwait(false);
+        // Children before parents, whose times they would change.
+        for (int i = directories.Count - 1; i >= 0 && !IsHopeless(result); i--)
+        {
+            CopyItem directory = directories[i];
+            if (await TryAsync(() => SetRemainingAsync(directory, true, cancel), result).ConfigureAwait(false))
+                result.Directories++;
         }
         return result;
     }
 
-    private static void Add(List<CopyItem> items, string source, string destination, bool recursive)
+    /// <summary>Without a master, the mount or space, every further item would only meet the same.</summary>
+    private static bool IsHopeless(TreeCopyResult result) => result.Errors.Exists(IsHopeless);
+
+    private static bool IsHopeless(Exception error) =>
+        error is FamfsException { Reason: ErrorReason.NotMaster or ErrorReason.Timeout or ErrorReason.HostGone or ErrorReason.NoSpace or ErrorReason.LogFull };
+
+    private static async Task<bool> TryAsync(Func<Task> step, TreeCopyResult result)
     {
-        System.IO.FileInfo file = new(source);
-        if (file.LinkTarget is not null && file.ResolveLinkTarget(returnFinalTarget: true) is System.IO.FileInfo { Exists: true } real)
-            file = real;
-        if (file.Exists)
+        try
         {
-            items.Add(new(source, destination, false, file.Length, file.UnixFileMode));
+            await step().ConfigureAwait(false);
+            return true;
+        }
+        catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException)
+        {
+            result.Errors.Add(e);
+            return false;
+        }
+    }
+
+    private async Task MakeDirectoryAsync(CopyItem item, CancellationToken cancel)
+    {
+        FileStatus? present = FileStatus.TryRead(item.Destination, true, out _);
+        if (present is { Type: FileType.Directory })
             return;
-        }
-        DirectoryInfo directory = new(source);
-        if (!directory.Exists)
-            throw new FamfsException(ErrorReason.NotFound, $"{source}: no such file or directory") { Path = source };
-        if (!recursive)
-            throw new FamfsException(ErrorReason.BadRequest, $"{source}: is a directory; use -r") { Path = source };
-        items.Add(new(source, destination, true, 0, directory.UnixFileMode));
-        foreach (FileSystemInfo entry in directory.EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
-            Add(items, entry.FullName, Path.Combine(destination, entry.Name), entry.LinkTarget is null);
+        if (present is not null)
+            throw new FamfsException(ErrorReason.NotADirectory, $"{item.Destination}: is not a directory, and {item.Source} is one") { Path = item.Destination };
+        (uint mode, uint uid, uint gid) = attributes.Initial(item);
+        await maker.MakeDirectoryAsync(item.Destination, mode, uid, gid, cancel).ConfigureAwait(false);
     }
 
-    private async Task MakeDirectoryAsync(CopyItem item, TreeCopyResult result, CancellationToken cancel)
+    private async Task CopyWindowAsync(List<FileCopy> window, TreeCopyResult result, Action<long>? progress, CancellationToken cancel)
     {
-        if (!Directory.Exists(item.Destination))
-            await maker.MakeDirectoryAsync(item.Destination, item.Mode, cancel).ConfigureAwait(false);
-        result.Directories++;
-    }
-
-    private async Task CopyFileAsync(CopyItem item, TreeCopyResult result, Action<long>? progress, CancellationToken cancel)
-    {
-        using SafeFileHandle source = File.OpenHandle(item.Source, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-        long size = RandomAccess.GetLength(source);
-        if (size == 0)
-            throw new FamfsException(ErrorReason.BadSize, $"{item.Source}: is empty; a famfs file has at least 1 byte") { Path = item.Source, Limit = 1 };
-        System.IO.FileInfo existing = new(item.Destination);
-        bool made = !existing.Exists && await maker.MakeFileAsync(item.Destination, size, item.Mode, cancel).ConfigureAwait(false);
-        if (!made)
-        {
-            existing.Refresh();
-            if (existing.Length != size)
-                throw new FamfsException(ErrorReason.ExistsDifferent, $"{item.Destination}: exists with {existing.Length} bytes, the source has {size}") { Path = item.Destination, Limit = (ulong)existing.Length };
-        }
-        using SafeFileHandle destination = File.OpenHandle(item.Destination, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-        long ranges = (size + RangeBytes - 1) / RangeBytes;
+        await MakeFilesAsync(window, result, cancel).ConfigureAwait(false);
+        List<(FileCopy File, long At)> ranges = [.. window.Where(f => f.Error is null).SelectMany(f => f.Ranges(RangeBytes).Select(at => (f, at)))];
         ParallelOptions options = new() { MaxDegreeOfParallelism = jobs, CancellationToken = cancel };
         try
         {
+            // One after another, so that a file is done before later ones are opened.
+            System.Collections.Concurrent.OrderablePartitioner<(FileCopy File, long At)> inOrder = System.Collections.Concurrent.Partitioner.Create(ranges, System.Collections.Concurrent.EnumerablePartitionerOptions.NoBuffering);
             await Task.Run(
-                () => Parallel.For(0L, ranges, options, () => new Buffers(made ? 0 : RangeBytes), (range, _, buffers) =>
+                () => Parallel.ForEach(inOrder, options, () => new Buffers(), (range, _, buffers) =>
                 {
-                    CopyRange(source, destination, range * RangeBytes, size, item, made, buffers, result, progress);
+                    range.File.Do(() => CopyRange(range.File, range.At, buffers, result, progress));
                     return buffers;
                 }, static _ => { }),
                 cancel).ConfigureAwait(false);
         }
-        catch (AggregateException e)
+        finally
         {
-            // The ranges fail for one cause; the first says it.
-            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+            foreach (FileCopy file in window)
+                file.Close();
         }
-        RandomAccess.FlushToDisk(destination);
-        result.Files++;
+        List<FileCopy> filled = [.. window.Where(f => f.Error is null)];
+        await Parallel.ForEachAsync(filled, new ParallelOptions { MaxDegreeOfParallelism = AttributesAtOnce, CancellationToken = cancel }, async (file, stop) =>
+        {
+            try
+            {
+                await SetRemainingAsync(file.Item, file.Made, stop).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException)
+            {
+                file.Error = e;
+            }
+        }).ConfigureAwait(false);
+        foreach (FileCopy file in window)
+        {
+            if (file.Error is null)
+                result.Files++;
+            else if (IsHopeless(file.Error) && IsHopeless(result))
+                result.NotTried++;
+            else
+                result.Errors.Add(file.Error);
+        }
     }
 
-    private void CopyRange(SafeFileHandle source, SafeFileHandle destination, long at, long size, CopyItem item, bool made, Buffers buffers, TreeCopyResult result, Action<long>? progress)
+    /// <summary>Makes those of a window that are not there, and marks those that cannot be.</summary>
+    private async Task MakeFilesAsync(List<FileCopy> window, TreeCopyResult result, CancellationToken cancel)
     {
-        int length = (int)Math.Min(RangeBytes, size - at);
+        List<FileCopy> missing = [];
+        foreach (FileCopy file in window)
+        {
+            if (FileStatus.TryRead(file.Item.Destination, true, out _) is { } present)
+                file.Error = FindObstacle(file.Item, present);
+            else
+                missing.Add(file);
+        }
+        List<NewFile> wanted = [];
+        foreach (FileCopy file in missing.ToArray())
+        {
+            try
+            {
+                (uint mode, uint uid, uint gid) = attributes.Initial(file.Item);
+                wanted.Add(new(file.Item.Destination, file.Item.Status.SizeBytes, mode, uid, gid));
+            }
+            catch (FamfsException e)
+            {
+                file.Error = e;
+                missing.Remove(file);
+            }
+        }
+        if (wanted.Count == 0)
+            return;
+        try
+        {
+            int answered = 0;
+            await foreach ((bool made, FamfsException? error) in maker.MakeFilesAsync(wanted, cancel).ConfigureAwait(false))
+            {
+                FileCopy file = missing[answered++];
+                file.Made = made;
+                file.Error = error;
+            }
+            await maker.AwaitMadeAsync(cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException e)
+        {
+            foreach (FileCopy file in missing)
+                file.Error ??= e;
+            return;
+        }
+        foreach (FileCopy file in missing)
+        {
+            if (file is { Error: null, Made: false } && FileStatus.TryRead(file.Item.Destination, true, out _) is { } present)
+                file.Error = FindObstacle(file.Item, present);
+        }
+    }
+
+    private static FamfsException? FindObstacle(CopyItem item, in FileStatus present)
+    {
+        if (present.Type == FileType.Directory)
+            return new(ErrorReason.IsADirectory, $"{item.Destination}: is a directory, and {item.Source} is a file") { Path = item.Destination };
+        return present.SizeBytes == item.Status.SizeBytes
+            ? null
+            : new(ErrorReason.ExistsDifferent, $"{item.Destination}: exists with {present.SizeBytes} bytes, the source has {item.Status.SizeBytes}") { Path = item.Destination, Limit = (ulong)present.SizeBytes };
+    }
+
+    /// <summary>Sets what the copy does not have yet. What somebody else made keeps its attributes, unless those of the source are
+    /// asked for or it is as an interrupted copy leaves it.</summary>
+    private async Task SetRemainingAsync(CopyItem item, bool made, CancellationToken cancel)
+    {
+        FileStatus present = FileStatus.Read(item.Destination, followLinks: true);
+        if (!made && !attributes.Preserve && (present.Mode, present.Uid, present.Gid) != attributes.Initial(item))
+            return;
+        if (attributes.Remaining(item, present) is { } remaining)
+            await maker.SetAttributesAsync(item.Destination, remaining, cancel).ConfigureAwait(false);
+    }
+
+    private void CopyRange(FileCopy file, long at, Buffers buffers, TreeCopyResult result, Action<long>? progress)
+    {
+        int length = (int)Math.Min(RangeBytes, file.Item.Status.SizeBytes - at);
         Span<byte> wanted = buffers.Wanted.AsSpan(0, length);
-        if (Read(source, wanted, at) != length)
-            throw new FamfsException(ErrorReason.Unspecified, $"{item.Source}: became shorter while it was copied") { Path = item.Source };
+        if (Read(file.Source, wanted, at) != length)
+            throw new FamfsException(ErrorReason.Unspecified, $"{file.Item.Source}: became shorter while it was copied") { Path = file.Item.Source };
         bool same = false;
-        if (!made)
+        if (!file.Made)
         {
             Span<byte> present = buffers.Present.AsSpan(0, length);
-            same = Read(destination, present, at) == length && present.SequenceEqual(wanted);
+            same = Read(file.Compared, present, at) == length && present.SequenceEqual(wanted);
         }
         if (!same)
-            RandomAccess.Write(destination, wanted, at);
+            RandomAccess.Write(file.Destination, wanted, at);
         lock (_guard)
         {
             if (same)
@@ -185,10 +283,93 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs)
         return done;
     }
 
-    private sealed class Buffers(int presentBytes)
+    private sealed class Buffers
     {
+        private byte[]? _present;
+
         public byte[] Wanted { get; } = new byte[RangeBytes];
 
-        public byte[] Present { get; } = new byte[presentBytes];
+        /// <summary>For what is compared; most copies compare nothing.</summary>
+        public byte[] Present => _present ??= new byte[RangeBytes];
+    }
+
+    /// <summary>A file on its way. Opens at its first range, closes after its last.</summary>
+    private sealed class FileCopy(CopyItem item)
+    {
+        private readonly Lock _guard = new();
+
+        // Guarded by _guard.
+        private SafeFileHandle? _source;
+        private SafeFileHandle? _compared;
+        private SafeFileHandle? _destination;
+        private long _rangesLeft;
+
+        public CopyItem Item => item;
+
+        /// <summary>This copy made the file: nothing of it is compared.</summary>
+        public bool Made { get; set; }
+
+        /// <summary>Why it is not copied, or not whole.</summary>
+        public Exception? Error { get; set; }
+
+        /// <summary>The source, to read.</summary>
+        public SafeFileHandle Source => Open(ref _source, item.Source, FileAccess.Read);
+
+        /// <summary>The destination, to read: one that needs no write need not be writable.</summary>
+        public SafeFileHandle Compared => Open(ref _compared, item.Destination, FileAccess.Read);
+
+        /// <summary>The destination, to write.</summary>
+        public SafeFileHandle Destination => Open(ref _destination, item.Destination, FileAccess.ReadWrite);
+
+        public IEnumerable<long> Ranges(int bytes)
+        {
+            _rangesLeft = (item.Status.SizeBytes + bytes - 1) / bytes;
+            for (long at = 0; at < item.Status.SizeBytes; at += bytes)
+                yield return at;
+        }
+
+        /// <summary>Runs the step of one range, unless another range has failed.</summary>
+        public void Do(Action step)
+        {
+            try
+            {
+                if (Error is null)
+                    step();
+            }
+            catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException)
+            {
+                lock (_guard)
+                    Error ??= e;
+            }
+            if (Interlocked.Decrement(ref _rangesLeft) == 0)
+                Finish();
+        }
+
+        public void Close()
+        {
+            _source?.Dispose();
+            _compared?.Dispose();
+            _destination?.Dispose();
+        }
+
+        private void Finish()
+        {
+            try
+            {
+                if (_destination is not null)
+                    RandomAccess.FlushToDisk(_destination);
+            }
+            catch (IOException e)
+            {
+                Error ??= e;
+            }
+            Close();
+        }
+
+        private SafeFileHandle Open(ref SafeFileHandle? handle, string path, FileAccess access)
+        {
+            lock (_guard)
+                return handle ??= File.OpenHandle(path, FileMode.Open, access, FileShare.ReadWrite);
+        }
     }
 }

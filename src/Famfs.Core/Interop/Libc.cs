@@ -119,6 +119,14 @@ public static unsafe partial class Libc
         [FieldOffset(40)]
         public ulong Size;
 
+        /// <summary>stx_atime.tv_sec.</summary>
+        [FieldOffset(64)]
+        public long AccessSeconds;
+
+        /// <summary>stx_atime.tv_nsec.</summary>
+        [FieldOffset(72)]
+        public uint AccessNanoseconds;
+
         /// <summary>stx_mtime.tv_sec.</summary>
         [FieldOffset(112)]
         public long ModifySeconds;

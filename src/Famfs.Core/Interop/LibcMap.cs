@@ -43,6 +43,15 @@ internal static unsafe partial class LibcMap
     public static partial nint fgetxattr(int fd, string name, byte* value, nuint size);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial nint listxattr(string path, byte* list, nuint size);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int getpwnam_r(string name, byte* entry, byte* buffer, nuint size, byte** result);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int getgrnam_r(string name, byte* entry, byte* buffer, nuint size, byte** result);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int umount2(string target, int flags);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]

@@ -60,15 +60,6 @@ public sealed class MountedFile : IDisposable
     public void Dispose() => _file.Dispose();
 }
 
-/// <summary>What stat(2) says.</summary>
-/// <param name="Inode">Number.</param>
-/// <param name="Mode">Type and permission bits, as in st_mode.</param>
-/// <param name="Uid">Owner.</param>
-/// <param name="Gid">Group.</param>
-/// <param name="SizeBytes">Size.</param>
-/// <param name="ModifyTimeNs">Last change of the content, since 1970.</param>
-public readonly record struct FileFacts(ulong Inode, uint Mode, uint Uid, uint Gid, ulong SizeBytes, long ModifyTimeNs);
-
 /// <summary>Reads extended attributes by path, and resolves paths as the C library does.</summary>
 public static unsafe class PathAttributes
 {
@@ -82,6 +73,35 @@ public static unsafe class PathAttributes
             nint length = LibcMap.getxattr(path, name, place, (nuint)value.Length);
             return length < 0 ? PathErrors.AbsentOrThrow(path, name, Errno.Last) : Encoding.UTF8.GetString(value, 0, (int)length);
         }
+    }
+
+    /// <summary>The user attributes of a path with their values; none where the file system has no attributes at all.</summary>
+    public static List<(byte[] Name, byte[] Value)> ReadUser(string path)
+    {
+        byte[] names = new byte[LibcMap.XATTR_SIZE_MAX];
+        byte[] value = new byte[LibcMap.XATTR_SIZE_MAX];
+        List<(byte[], byte[])> found = [];
+        fixed (byte* list = names, place = value)
+        {
+            nint length = LibcMap.listxattr(path, list, (nuint)names.Length);
+            if (length < 0)
+                return Errno.Last == Errno.EOPNOTSUPP ? found : throw PathErrors.Of(path, Errno.Last);
+            ReadOnlySpan<byte> rest = names.AsSpan(0, (int)length);
+            while (!rest.IsEmpty)
+            {
+                ReadOnlySpan<byte> name = rest[..rest.IndexOf((byte)0)];
+                rest = rest[(name.Length + 1)..];
+                if (!name.StartsWith("user."u8))
+                    continue;
+                nint bytes = LibcMap.getxattr(path, Encoding.UTF8.GetString(name), place, (nuint)value.Length);
+                if (bytes >= 0)
+                    found.Add((name.ToArray(), value[..(int)bytes]));
+                // Removed since the list was made.
+                else if (Errno.Last != LibcMap.ENODATA)
+                    throw PathErrors.Of(path, Errno.Last);
+            }
+        }
+        return found;
     }
 
     /// <summary>True for a directory, also one that cannot be looked at because the daemon mounted on it is gone.</summary>
@@ -100,15 +120,6 @@ public static unsafe class PathAttributes
         Libc.statx_buffer attributes;
         return Libc.statx(Libc.AT_FDCWD, path, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_BASIC_STATS, &attributes) == 0
             && (attributes.Mode & Libc.S_IFMT) == Libc.S_IFLNK && attributes.Uid != 0 && attributes.Uid != LibcMap.geteuid();
-    }
-
-    /// <summary>What the file system says of a path; of a link itself, not of what it leads to. Errors as of a lookup.</summary>
-    public static FileFacts ReadFacts(string path)
-    {
-        Libc.statx_buffer attributes;
-        return Libc.statx(Libc.AT_FDCWD, path, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_BASIC_STATS, &attributes) == 0
-            ? new(attributes.Inode, attributes.Mode, attributes.Uid, attributes.Gid, attributes.Size, attributes.ModifySeconds * 1_000_000_000 + attributes.ModifyNanoseconds)
-            : throw PathErrors.Of(path, Errno.Last);
     }
 
     /// <summary>The path without symbolic links, <c>.</c> and <c>..</c>; null when it cannot be reached, with

@@ -178,4 +178,27 @@ public static class ProcessOwner
 
     /// <summary>Effective group id.</summary>
     public static uint Gid => LibcMap.getegid();
+
+    /// <summary>Bits that files of this process do not have, octal 022 where they cannot be read. Reading does not change them, as
+    /// umask(2) would.</summary>
+    public static uint Umask
+    {
+        get
+        {
+            const uint Usual = 0x12;
+            try
+            {
+                foreach (string line in File.ReadLines("/proc/self/status"))
+                {
+                    if (line.StartsWith("Umask:", StringComparison.Ordinal))
+                        return Convert.ToUInt32(line["Umask:".Length..].Trim(), 8) & 0x1FF;
+                }
+            }
+            catch (IOException)
+            {
+                // Without /proc.
+            }
+            return Usual;
+        }
+    }
 }

@@ -19,6 +19,7 @@ internal static class ErrorDetails
             Path = famfs.Path,
             Limit = famfs.Limit,
             MasterAddress = famfs.MasterAddress,
+            MasterTimeMs = famfs.MasterTimeMs,
         },
         DeviceFaultException => new() { Reason = ErrorReason.MediaCorrupt, Message = error.Message },
         _ => new() { Message = error.Message },

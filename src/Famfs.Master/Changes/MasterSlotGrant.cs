@@ -18,12 +18,13 @@ internal sealed class MasterSlotGrant(GrantMasterSlotRequest request) : Change<G
         Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
-        request.RequestId.ToGuid("request_id");
+        Guid id = request.RequestId.ToGuid("request_id");
         foreach ((int granted, Guid owner) in context.State.Replay.MasterSlots)
         {
             if (owner == host)
                 return Answer(context, granted);
         }
+        context.State.Requests.RequireTimely(id);
         int slot = Enumerable.Range(0, Term.SlotCount).FirstOrDefault(s => !context.State.Replay.MasterSlots.ContainsKey(s), -1);
         if (slot < 0)
             throw new FamfsException(ErrorReason.NoSpace, $"all {Term.SlotCount} master slots are granted") { Limit = Term.SlotCount };

@@ -53,6 +53,18 @@ internal static class RequestDigest
         return Compute(content, 4);
     }
 
+    public static ulong Of(SetAttributesRequest request)
+    {
+        ByteString id = request.RequestId;
+        Wait? wait = request.Wait;
+        request.RequestId = ByteString.Empty;
+        request.Wait = null;
+        ulong digest = Compute(request, 5);
+        request.RequestId = id;
+        request.Wait = wait;
+        return digest;
+    }
+
     public static ulong Of(SetPolicyRequest request)
     {
         SetPolicyRequest content = request.Clone();

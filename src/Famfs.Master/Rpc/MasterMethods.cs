@@ -11,25 +11,46 @@ namespace Famfs.Master.Rpc;
 /// </summary>
 /// <param name="service">Answers every call.</param>
 /// <param name="malformed">Counts what could not be parsed.</param>
-internal sealed class MasterMethods(MasterService service, MalformedMessages malformed) : IServiceMethodProvider<MasterMethods>
+/// <param name="unexpected">Counts what failed by a fault of the master.</param>
+internal sealed class MasterMethods(MasterService service, MalformedMessages malformed, UnexpectedErrors unexpected) : IServiceMethodProvider<MasterMethods>
 {
     /// <inheritdoc/>
     public void OnServiceMethodDiscovery(ServiceMethodProviderContext<MasterMethods> context) =>
-        V1.Master.BindService(new Binder(context, malformed), service);
+        V1.Master.BindService(new Binder(context, malformed, unexpected), service);
 
-    private sealed class Binder(ServiceMethodProviderContext<MasterMethods> context, MalformedMessages malformed) : ServiceBinderBase
+    private sealed class Binder(ServiceMethodProviderContext<MasterMethods> context, MalformedMessages malformed, UnexpectedErrors unexpected) : ServiceBinderBase
     {
         public override void AddMethod<TRequest, TResponse>(Method<TRequest, TResponse> method, UnaryServerMethod<TRequest, TResponse>? handler) =>
-            context.AddUnaryMethod(Checked(method), [], (_, request, call) => handler!(request, call));
+            context.AddUnaryMethod(Checked(method), [], (_, request, call) => CountedAsync(method, handler!(request, call), call));
 
         public override void AddMethod<TRequest, TResponse>(Method<TRequest, TResponse> method, ServerStreamingServerMethod<TRequest, TResponse>? handler) =>
-            context.AddServerStreamingMethod(Checked(method), [], (_, request, responses, call) => handler!(request, responses, call));
+            context.AddServerStreamingMethod(Checked(method), [], (_, request, responses, call) => CountedAsync(method, DoneAsync(handler!(request, responses, call)), call));
 
         public override void AddMethod<TRequest, TResponse>(Method<TRequest, TResponse> method, ClientStreamingServerMethod<TRequest, TResponse>? handler) =>
-            context.AddClientStreamingMethod(Checked(method), [], (_, requests, call) => handler!(requests, call));
+            context.AddClientStreamingMethod(Checked(method), [], (_, requests, call) => CountedAsync(method, handler!(requests, call), call));
 
         public override void AddMethod<TRequest, TResponse>(Method<TRequest, TResponse> method, DuplexStreamingServerMethod<TRequest, TResponse>? handler) =>
-            context.AddDuplexStreamingMethod(Checked(method), [], (_, requests, responses, call) => handler!(requests, responses, call));
+            context.AddDuplexStreamingMethod(Checked(method), [], (_, requests, responses, call) => CountedAsync(method, DoneAsync(handler!(requests, responses, call)), call));
+
+        /// <summary>A caller that breaks off makes writes fail; that is no fault of the master.</summary>
+        private async Task<T> CountedAsync<T>(IMethod method, Task<T> answer, ServerCallContext call)
+        {
+            try
+            {
+                return await answer.ConfigureAwait(false);
+            }
+            catch (RpcException error) when (error.Status.DebugException is { } cause && !call.CancellationToken.IsCancellationRequested)
+            {
+                unexpected.Count(method.Name, cause);
+                throw;
+            }
+        }
+
+        private static async Task<bool> DoneAsync(Task stream)
+        {
+            await stream.ConfigureAwait(false);
+            return true;
+        }
 
         private Method<TRequest, TResponse> Checked<TRequest, TResponse>(Method<TRequest, TResponse> method)
         {

@@ -237,7 +237,13 @@ internal sealed class MasterService(
 
     public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename", byNative: true);
 
-    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => throw NotServed("SetAttributes", byNative: true);
+    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        RequireWait(request.Wait);
+        MutationReply reply = await engine.RunAsync(new AttributeChange(request), CallerIdentity.Of(context)).ConfigureAwait(false);
+        reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
+        return reply;
+    });
 
     public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 

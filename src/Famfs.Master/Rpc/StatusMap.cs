@@ -45,7 +45,9 @@ internal static class StatusMap
         if (error is OperationCanceledException)
             return new(new Status(StatusCode.Cancelled, "the call was cancelled"));
         ErrorDetail detail = Trim(ErrorDetails.Of(error));
-        return new(new Status(CodeOf(detail.Reason), detail.Message), new Metadata { { DetailTrailer, detail.ToByteArray() } });
+        StatusCode code = CodeOf(detail.Reason);
+        // The cause stays in this process, for its log.
+        return new(new Status(code, detail.Message, code == StatusCode.Internal ? error : null), new Metadata { { DetailTrailer, detail.ToByteArray() } });
     }
 
     /// <summary>Makes a detail small enough for a trailer, whatever a caller, a host or the size of the cluster put into it.</summary>

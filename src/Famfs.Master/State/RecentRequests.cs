@@ -18,8 +18,9 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
     /// <summary>How long an id is remembered.</summary>
     public static readonly TimeSpan Span = TimeSpan.FromMinutes(15);
 
-    /// <summary>How far a caller's clock may be ahead: an id from further ahead would outlive its memory.</summary>
-    public static readonly TimeSpan MaxAhead = TimeSpan.FromMinutes(5);
+    /// <summary>How far an id may be ahead of the master's clock. An id that is pushed out refuses every id made before it, so
+    /// ids from far ahead would lock everybody out.</summary>
+    public static readonly TimeSpan MaxAhead = TimeSpan.FromSeconds(2);
 
     private const uint InUse = 1u << 31;
 
@@ -63,15 +64,32 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
                 ? true
                 : throw new FamfsException(ErrorReason.BadRequest, $"request id {id} was used before with other content");
         }
-        if (id.Version != 7)
-            throw new FamfsException(ErrorReason.BadRequest, $"request id {id} is not a version 7 uuid");
+        RequireTimely(id);
         long madeMs = TimeOf(id);
         long nowMs = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        if (madeMs > nowMs + (long)MaxAhead.TotalMilliseconds)
-            throw new FamfsException(ErrorReason.BadRequest, $"request id {id} is from {madeMs - nowMs} ms ahead of the master's clock, the limit is {(long)MaxAhead.TotalMilliseconds} ms") { Limit = (ulong)MaxAhead.TotalMilliseconds };
         if (madeMs < nowMs - (long)Span.TotalMilliseconds || madeMs <= _droppedMs)
             throw new FamfsException(ErrorReason.RequestExpired, $"request id {id} is older than what the master remembers ({(long)Span.TotalMinutes} minutes)");
         return false;
+    }
+
+    /// <summary>Throws INVALID_ARGUMENT for an id that is not of version 7 or from too far ahead; then the error has the master's
+    /// time, by which a caller can make another. An empty one passes.</summary>
+    public void RequireTimely(Guid id)
+    {
+        if (id == Guid.Empty)
+            return;
+        if (id.Version != 7)
+            throw new FamfsException(ErrorReason.BadRequest, $"request id {id} is not a version 7 uuid");
+        long nowMs = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        long aheadMs = TimeOf(id) - nowMs;
+        if (aheadMs > (long)MaxAhead.TotalMilliseconds)
+        {
+            throw new FamfsException(ErrorReason.BadRequest, $"request id {id} is from {aheadMs} ms ahead of the master's clock, the limit is {(long)MaxAhead.TotalMilliseconds} ms")
+            {
+                Limit = (ulong)MaxAhead.TotalMilliseconds,
+                MasterTimeMs = (ulong)nowMs,
+            };
+        }
     }
 
     private static long TimeOf(Guid id)

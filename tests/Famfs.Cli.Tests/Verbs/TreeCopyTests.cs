@@ -1,9 +1,12 @@
 using Famfs.Cli.Verbs;
+using System.Runtime.CompilerServices;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Cli.Tests.Verbs;
 
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed class TreeCopyTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-copy-test-").FullName;
@@ -38,7 +41,7 @@ public sealed class TreeCopyTests : IDisposable
         }
 
         // The destination exists now, so the same command copies into it: the plan is made by hand.
-        TreeCopyResult result = await new TreeCopy(maker, 3).RunAsync([new(At("src/a"), At("dst/a"), false, 9 << 20, default)], null, TestContext.Current.CancellationToken);
+        TreeCopyResult result = await new TreeCopy(maker, 3, new()).RunAsync([new(At("src/a"), At("dst/a"), FileStatus.Read(At("src/a"), true))], null, TestContext.Current.CancellationToken);
 
         Assert.Equal((2L << 20, 7L << 20), (result.WrittenBytes, result.SameBytes));
         Assert.Equal(File.ReadAllBytes(At("src/a")), File.ReadAllBytes(At("dst/a")));
@@ -53,8 +56,8 @@ public sealed class TreeCopyTests : IDisposable
         using CancellationTokenSource cut = new();
         long seen = 0;
 
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => new TreeCopy(maker, 1).RunAsync(
-            TreeCopy.Plan([At("src/a")], At("a"), false),
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => new TreeCopy(maker, 1, new()).RunAsync(
+            CopyPlan.Make([At("src/a")], At("a"), false).Items,
             bytes =>
             {
                 if ((seen += bytes) >= 6 << 20)
@@ -85,18 +88,6 @@ public sealed class TreeCopyTests : IDisposable
     }
 
     [Fact]
-    public async Task An_empty_file_is_an_error_of_its_own()
-    {
-        Write("src/a", 0, 1);
-        Write("src/b", 10, 1);
-
-        TreeCopyResult result = await CopyAsync(new PlainMaker(), At("src"), At("dst"));
-
-        Assert.Equal(ErrorReason.BadSize, Assert.IsType<FamfsException>(Assert.Single(result.Errors)).Reason);
-        Assert.Equal(1, result.Files);
-    }
-
-    [Fact]
     public async Task Without_space_the_copy_stops()
     {
         Write("src/a", 10, 1);
@@ -122,22 +113,96 @@ public sealed class TreeCopyTests : IDisposable
     }
 
     [Fact]
-    public void A_plan_that_cannot_work_is_refused()
+    public async Task Content_comes_before_a_mode_that_would_be_in_its_way()
+    {
+        foreach (string mode in new[] { "444", "400", "555", "4755", "0" })
+        {
+            Write($"src/{mode}", 100, 1);
+            File.SetUnixFileMode(At($"src/{mode}"), (UnixFileMode)Convert.ToInt32(mode, 8));
+        }
+        PlainMaker maker = new();
+        // As an ordinary user: nobody may write into what has no w.
+        CopyAttributeChoices choices = new() { ProcessUid = 1000, ProcessGid = 1000, Umask = 0x12 };
+
+        TreeCopyResult result = await CopyAsync(maker, At("src"), At("dst"), choices);
+
+        Assert.Empty(result.Errors);
+        Assert.All(maker.Initial.Values, initial => Assert.Equal(0x180u, initial.Mode & 0x180));
+        Assert.All(maker.Initial.Values, initial => Assert.Equal(0u, initial.Mode & ~0x1FFu));
+        Assert.Equal(0x124u, maker.Set[At("dst/444")].Mode);
+        Assert.Equal(0x100u, maker.Set[At("dst/400")].Mode);
+        Assert.Equal(0x16Du, maker.Set[At("dst/555")].Mode);
+        Assert.False(maker.Set[At("dst/4755")].HasMode);
+        Assert.Equal(0u, maker.Set[At("dst/0")].Mode);
+        Assert.All(new[] { "444", "400", "555" }, mode => Assert.Equal(File.ReadAllBytes(At($"src/{mode}")), File.ReadAllBytes(At($"dst/{mode}"))));
+    }
+
+    [Fact]
+    public void Where_no_mode_can_be_set_later_an_ordinary_user_is_refused_before_the_name_is_taken()
     {
         Write("a", 1, 1);
-        Write("b", 1, 1);
-        Directory.CreateDirectory(At("dir"));
+        File.SetUnixFileMode(At("a"), UnixFileMode.UserRead);
+        CopyItem item = new(At("a"), At("b"), FileStatus.Read(At("a"), true));
+        FamfsException error = Assert.Throws<FamfsException>(() => new CopyAttributeChoices { ProcessUid = 1000, CanSetLater = false }.Initial(item));
+        Assert.Equal(ErrorReason.NotSupportedByFormat, error.Reason);
+        Assert.Equal(0x100u, new CopyAttributeChoices { ProcessUid = 0, CanSetLater = false }.Initial(item).Mode);
+        Assert.Equal(0x180u, new CopyAttributeChoices { ProcessUid = 1000, CanSetLater = false, Mode = 0x180 }.Initial(item).Mode);
+    }
 
-        Assert.Equal(ErrorReason.NotFound, Assert.Throws<FamfsException>(() => TreeCopy.Plan([At("none")], At("x"), false)).Reason);
-        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => TreeCopy.Plan([At("dir")], At("x"), false)).Reason);
-        Assert.Equal(ErrorReason.NotADirectory, Assert.Throws<FamfsException>(() => TreeCopy.Plan([At("a"), At("b")], At("x"), false)).Reason);
-        Assert.Equal([At("dir/a"), At("dir/b")], TreeCopy.Plan([At("a"), At("b")], At("dir"), false).Select(i => i.Destination));
+    [Fact]
+    public async Task Preserved_are_mode_times_and_owner_as_far_as_the_user_may()
+    {
+        Write("src/a", 100, 1);
+        File.SetUnixFileMode(At("src/a"), (UnixFileMode)0x9A4);
+        File.SetLastWriteTimeUtc(At("src/a"), new DateTime(2001, 2, 3, 4, 5, 6, DateTimeKind.Utc));
+        PlainMaker maker = new();
+
+        await CopyAsync(maker, At("src"), At("dst"), new() { Preserve = true, ProcessUid = ProcessOwner.Uid, ProcessGid = ProcessOwner.Gid });
+        SetAttributesRequest set = maker.Set[At("dst/a")];
+        Assert.Equal((0x9A4u, 981173106_000_000_000L), (set.Mode, set.ModifyTimeNs));
+        Assert.True(maker.Set[At("dst")].HasModifyTimeNs);
+
+        CopyItem item = new(At("src/a"), At("x"), FileStatus.Read(At("src/a"), true) with { Uid = 5, Gid = 6 });
+        Assert.Equal((0x9A4u, 5u, 6u), new CopyAttributeChoices { Preserve = true, ProcessUid = 0, ProcessGid = 0 }.Final(item));
+        Assert.Equal((0x1A4u, 1000u, 1000u), new CopyAttributeChoices { Preserve = true, ProcessUid = 1000, ProcessGid = 1000 }.Final(item));
+    }
+
+    [Fact]
+    public async Task Attributes_of_a_file_that_was_there_stay_unless_an_interrupted_copy_made_it()
+    {
+        Write("src/a", 100, 1);
+        File.SetUnixFileMode(At("src/a"), UnixFileMode.UserRead);
+        Write("dst/a", 100, 2);
+        File.SetUnixFileMode(At("dst/a"), (UnixFileMode)0x1B4);
+        PlainMaker maker = new();
+        CopyItem item = new(At("src/a"), At("dst/a"), FileStatus.Read(At("src/a"), true));
+
+        await new TreeCopy(maker, 1, new()).RunAsync([item], null, TestContext.Current.CancellationToken);
+        Assert.Empty(maker.Set);
+        File.SetUnixFileMode(At("dst/a"), (UnixFileMode)new CopyAttributeChoices().Initial(item).Mode);
+        await new TreeCopy(maker, 1, new()).RunAsync([item], null, TestContext.Current.CancellationToken);
+        Assert.Equal(0x100u, maker.Set[At("dst/a")].Mode);
+    }
+
+    [Fact]
+    public async Task Many_small_files_are_made_in_few_calls()
+    {
+        for (int i = 0; i < 600; i++)
+            Write($"src/{i}", 10 + i, i);
+        PlainMaker maker = new();
+
+        TreeCopyResult result = await CopyAsync(maker, At("src"), At("dst"));
+
+        Assert.Empty(result.Errors);
+        Assert.Equal((600L, 600, 3), (result.Files, maker.FilesMade, maker.Calls));
+        for (int i = 0; i < 600; i++)
+            Assert.Equal(File.ReadAllBytes(At($"src/{i}")), File.ReadAllBytes(At($"dst/{i}")));
     }
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
-    private static Task<TreeCopyResult> CopyAsync(PlainMaker maker, string source, string destination) =>
-        new TreeCopy(maker, 2).RunAsync(TreeCopy.Plan([source], destination, recursive: true), null, TestContext.Current.CancellationToken);
+    private static Task<TreeCopyResult> CopyAsync(PlainMaker maker, string source, string destination, CopyAttributeChoices? attributes = null) =>
+        new TreeCopy(maker, 2, attributes ?? new()).RunAsync(CopyPlan.Make([source], destination, recursive: true).Items, null, TestContext.Current.CancellationToken);
 
     private string At(string path) => Path.Combine(_directory, path);
 
@@ -154,26 +219,48 @@ public sealed class TreeCopyTests : IDisposable
     {
         public int FilesMade { get; private set; }
 
+        public int Calls { get; private set; }
+
         public FamfsException? Fails { get; init; }
 
         public Action<string>? BeforeMaking { get; init; }
 
-        public Task<bool> MakeFileAsync(string path, long sizeBytes, UnixFileMode mode, CancellationToken cancel)
+        public Dictionary<string, NewFile> Initial { get; } = [];
+
+        public System.Collections.Concurrent.ConcurrentDictionary<string, SetAttributesRequest> Set { get; } = [];
+
+        public async IAsyncEnumerable<(bool Made, FamfsException? Error)> MakeFilesAsync(IReadOnlyList<NewFile> files, [EnumeratorCancellation] CancellationToken cancel)
         {
-            if (Fails is not null)
-                throw Fails;
-            BeforeMaking?.Invoke(path);
-            if (File.Exists(path))
-                return Task.FromResult(false);
-            using FileStream file = new(path, FileMode.CreateNew);
-            file.SetLength(sizeBytes);
-            FilesMade++;
-            return Task.FromResult(true);
+            Calls++;
+            foreach (NewFile file in files)
+            {
+                await Task.Yield();
+                BeforeMaking?.Invoke(file.Path);
+                if (Fails is null && !File.Exists(file.Path))
+                {
+                    using FileStream made = new(file.Path, FileMode.CreateNew);
+                    made.SetLength(file.SizeBytes);
+                    File.SetUnixFileMode(file.Path, (UnixFileMode)file.Mode);
+                    Initial.Add(file.Path, file);
+                    FilesMade++;
+                    yield return (true, null);
+                }
+                else
+                    yield return (false, Fails);
+            }
         }
 
-        public Task MakeDirectoryAsync(string path, UnixFileMode mode, CancellationToken cancel)
+        public Task MakeDirectoryAsync(string path, uint mode, uint uid, uint gid, CancellationToken cancel)
         {
             Directory.CreateDirectory(path);
+            return Task.CompletedTask;
+        }
+
+        public Task AwaitMadeAsync(CancellationToken cancel) => Task.CompletedTask;
+
+        public Task SetAttributesAsync(string path, SetAttributesRequest attributes, CancellationToken cancel)
+        {
+            Set[path] = attributes;
             return Task.CompletedTask;
         }
     }

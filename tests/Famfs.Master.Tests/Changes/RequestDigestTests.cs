@@ -60,6 +60,20 @@ public sealed class RequestDigestTests
     public void Digest_of_a_master_slot_is_golden() => Assert.Equal(0x52de8732562711f2UL, RequestDigest.Of(new GrantMasterSlotRequest { RequestId = Id, HostId = Id }));
 
     [Fact]
+    public void Digest_of_attributes_is_golden() => Assert.Equal(0x45611ce5c0d632c9UL, RequestDigest.Of(new SetAttributesRequest
+    {
+        RequestId = Id,
+        Path = "models/größe.bin",
+        Mode = 0b110_100_000,
+        Uid = 0,
+        Gid = 100,
+        AccessTimeNs = -1,
+        ModifyTimeNs = 1_700_000_000_123_456_789,
+        Attributes = { new ExtendedAttribute { Name = ByteString.CopyFromUtf8("user.a"), Value = Id }, new ExtendedAttribute { Name = ByteString.CopyFromUtf8("user.b"), Removed = true } },
+        Wait = new() { Kind = WaitKind.All },
+    }));
+
+    [Fact]
     public void Digest_of_a_policy_is_golden() => Assert.Equal(0xe68a24e8501a50acUL, RequestDigest.Of(new SetPolicyRequest { RequestId = Id, DialectFloor = "B0" }));
 
     [Fact]

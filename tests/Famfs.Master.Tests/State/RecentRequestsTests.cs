@@ -73,10 +73,37 @@ public sealed class RecentRequestsTests
     public void Id_from_far_ahead_or_of_another_version_is_refused()
     {
         RecentRequests window = new(_clock);
-        Guid ahead = Guid.CreateVersion7(_clock.Now + RecentRequests.MaxAhead + TimeSpan.FromSeconds(1));
-        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => window.TryFind(ahead, 1, out _)).Reason);
+        Guid ahead = Guid.CreateVersion7(_clock.Now + RecentRequests.MaxAhead + TimeSpan.FromMilliseconds(1));
+        FamfsException error = Assert.Throws<FamfsException>(() => window.TryFind(ahead, 1, out _));
+        Assert.Equal((ErrorReason.BadRequest, (ulong)_clock.Now.ToUnixTimeMilliseconds()), (error.Reason, error.MasterTimeMs));
+        Assert.False(window.TryFind(Guid.CreateVersion7(_clock.Now + RecentRequests.MaxAhead), 1, out _));
         Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => window.TryFind(Guid.NewGuid(), 1, out _)).Reason);
         Assert.False(window.TryFind(Guid.Empty, 1, out _));
+    }
+
+    [Fact]
+    public void Ids_pushed_out_by_the_newest_possible_ones_lock_nobody_out_for_longer_than_they_may_be_ahead()
+    {
+        RecentRequests window = new(_clock, capacity: 2);
+        for (ulong i = 1; i <= 10; i++)
+        {
+            Guid newest = Guid.CreateVersion7(_clock.Now + RecentRequests.MaxAhead);
+            Assert.False(window.TryFind(newest, 1, out _));
+            window.Add(Trace(newest, 1, i));
+            _clock.Now += TimeSpan.FromMilliseconds(1);
+        }
+        _clock.Now += RecentRequests.MaxAhead + TimeSpan.FromMilliseconds(1);
+        Assert.False(window.TryFind(NewId(), 1, out _));
+    }
+
+    [Fact]
+    public void A_known_id_is_found_when_the_clock_has_gone_back_behind_it()
+    {
+        RecentRequests window = new(_clock);
+        Guid id = NewId();
+        window.Add(Trace(id, 1, 1));
+        _clock.Now -= TimeSpan.FromMinutes(1);
+        Assert.True(window.TryFind(id, 1, out _));
     }
 
     [Theory]

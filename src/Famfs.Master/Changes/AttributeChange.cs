@@ -1,0 +1,141 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+using Famfs.Master.Queries;
+using Famfs.Master.State;
+using Famfs.V1;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>Sets mode, owner, times and user attributes of a file or directory. What is not named stays; the change time
+/// becomes the record's.</summary>
+internal sealed class AttributeChange(SetAttributesRequest request) : Change<MutationReply>
+{
+    /// <summary>Most bytes of the names and values of one call: they share a record.</summary>
+    public const int MaxCallBytes = 60_000;
+
+    /// <summary>Most bytes of all names of one inode, each with its end: the kernel lists 65,536, and a mount adds its own.</summary>
+    public const int MaxNamesBytes = 64_000;
+
+    /// <summary>Chown's word for "stays as it is", and no owner.</summary>
+    private const uint NoOwner = uint.MaxValue;
+
+    // Field numbers and lengths of an attribute in the record take less.
+    private const int AttributeOverheadBytes = 16;
+
+    // A record without attributes takes less.
+    private const int RecordBytes = 128;
+
+    // As the tree counts them: lengths before each name and value.
+    private const int StoredOverheadBytes = 5;
+    private const int StoredHeaderBytes = 4;
+
+    private static ReadOnlySpan<byte> UserPrefix => "user."u8;
+
+    private static ReadOnlySpan<byte> OwnPrefix => "user.famfs."u8;
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (context.State.Requests.TryFind(id, digest, out RequestTrace trace))
+        {
+            if (trace.Type != RecordType.AttributesSet)
+                throw RequestDigest.OtherKind(trace);
+            Reply = new() { Position = Positions.ToMessage(trace, context.Position) };
+            return Verdict.Done;
+        }
+        int attributeBytes = RequireWishes();
+        context.State.Format.Require("a change of attributes");
+        InodeAttributes found = FileQueries.Find(context.Reader, request.Path, 0);
+        if (found.Kind == InodeKind.Symlink && request.HasMode)
+            throw Bad("is a symbolic link, which has no mode of its own");
+        using (TreeScope scope = context.Reader.Tree.Enter())
+            RequireRoom(scope, found.Inode);
+        if (!context.HasRoom(1, RecordBytes + attributeBytes, out Verdict verdict))
+            return verdict;
+        AttributesSet record = new() { TimeNs = context.NowNs, Inode = found.Inode.Value };
+        if (id != Guid.Empty)
+            (record.RequestId, record.RequestDigest) = (request.RequestId, digest);
+        if (request.HasMode)
+            record.Mode = request.Mode;
+        if (request.HasUid)
+            record.Uid = request.Uid;
+        if (request.HasGid)
+            record.Gid = request.Gid;
+        if (request.HasAccessTimeNs)
+            record.AccessTimeNs = request.AccessTimeNs;
+        if (request.HasModifyTimeNs)
+            record.ModifyTimeNs = request.ModifyTimeNs;
+        record.Attributes.AddRange(request.Attributes);
+        context.Append(RecordType.AttributesSet, record);
+        Reply = new() { Position = context.Position.ToMessage() };
+        return Verdict.Done;
+    }
+
+    /// <summary>What a request may wish for, whatever the file. Gives the bytes that its attributes take in a record.</summary>
+    private int RequireWishes()
+    {
+        if (!request.HasMode && !request.HasUid && !request.HasGid && !request.HasAccessTimeNs && !request.HasModifyTimeNs && request.Attributes.Count == 0)
+            throw new FamfsException(ErrorReason.BadRequest, "the request names no attribute to set");
+        if (request.HasMode)
+            Mode.Require(request.Mode, true, 0);
+        if ((request.HasUid && request.Uid == NoOwner) || (request.HasGid && request.Gid == NoOwner))
+            throw new FamfsException(ErrorReason.BadRequest, $"{NoOwner} is no owner; leave uid or gid out to keep it") { Limit = NoOwner - 1 };
+        long bytes = 0;
+        HashSet<string> names = [];
+        foreach (ExtendedAttribute attribute in request.Attributes)
+        {
+            ReadOnlySpan<byte> name = attribute.Name.Span;
+            string shown = FileSystemPath.Show(attribute.Name.ToStringUtf8());
+            if (!name.StartsWith(UserPrefix) || name.Length == UserPrefix.Length || name.StartsWith(OwnPrefix))
+                throw Bad($"attribute \"{shown}\" cannot be set: names begin with user. and not with user.famfs.");
+            if (name.Length > InodeTree.MaxNameBytes || name.Contains((byte)0))
+                throw Bad($"attribute \"{shown}\" has a name of {name.Length} bytes, the limit is {InodeTree.MaxNameBytes} without NUL", InodeTree.MaxNameBytes);
+            if (attribute.Removed && attribute.Value.Length != 0)
+                throw Bad($"attribute \"{shown}\" has a value and is to be removed");
+            if (!names.Add(Convert.ToHexString(name)))
+                throw Bad($"attribute \"{shown}\" is named twice");
+            bytes += name.Length + attribute.Value.Length + AttributeOverheadBytes;
+        }
+        return bytes <= MaxCallBytes
+            ? (int)bytes
+            : throw Bad($"the attributes take {bytes} bytes, the limit of one call is {MaxCallBytes}", MaxCallBytes);
+    }
+
+    /// <summary>The limits of what one inode holds, after this change.</summary>
+    private void RequireRoom(TreeScope scope, InodeNumber inode)
+    {
+        if (request.Attributes.Count == 0)
+            return;
+        HashSet<string> replaced = [.. request.Attributes.Select(a => Convert.ToHexString(a.Name.Span))];
+        long stored = StoredHeaderBytes;
+        long names = 0;
+        foreach (ExtendedAttributes present in scope.ListExtendedAttributes(inode))
+        {
+            if (replaced.Contains(Convert.ToHexString(present.Name)))
+                continue;
+            stored += StoredOverheadBytes + present.Name.Length + present.Value.Length;
+            names += present.Name.Length + 1;
+        }
+        foreach (ExtendedAttribute attribute in request.Attributes)
+        {
+            if (attribute.Removed)
+                continue;
+            stored += StoredOverheadBytes + attribute.Name.Length + attribute.Value.Length;
+            names += attribute.Name.Length + 1;
+        }
+        if (stored > InodeTree.MaxExtendedAttributesBytes)
+            throw TooMuch("attributes", stored, InodeTree.MaxExtendedAttributesBytes);
+        if (names > MaxNamesBytes)
+            throw TooMuch("names of attributes", names, MaxNamesBytes);
+    }
+
+    private FamfsException TooMuch(string what, long bytes, int limit) =>
+        new(ErrorReason.NoSpace, $"{Shown}: would have {bytes} bytes of {what}, the limit is {limit}") { Path = Shown, Limit = (ulong)limit };
+
+    private FamfsException Bad(string why, ulong limit = 0) => new(ErrorReason.BadRequest, $"{Shown}: {why}") { Path = Shown, Limit = limit };
+
+    private string Shown => request.Path.Length == 0 ? "/" : FileSystemPath.Show(request.Path);
+}
