@@ -33,8 +33,8 @@ internal static class CallerIdentity
     /// any.</summary>
     public static void Identify(this ListenOptions listen)
     {
-        ConnectionGate gate = listen.ApplicationServices.GetService<ConnectionGate>() ?? new(TimeProvider.System);
-        CallBudget budget = listen.ApplicationServices.GetService<CallBudget>() ?? new();
+        ConnectionGate gate = listen.ApplicationServices.GetRequiredService<ConnectionGate>();
+        CallBudget budget = listen.ApplicationServices.GetRequiredService<CallBudget>();
         listen.Use(next => connection => gate.RunAsync(connection, admitted =>
         {
             // A caller of its own for each connection: connections take turns by it.

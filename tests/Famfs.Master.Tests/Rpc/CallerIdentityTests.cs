@@ -143,6 +143,7 @@ public sealed class CallerIdentityTests : IDisposable
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.Logging.ClearProviders();
+        builder.Services.AddSingleton(new ConnectionGate(TimeProvider.System)).AddSingleton<CallBudget>();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);

@@ -83,7 +83,7 @@ public sealed class ConnectionGateTests : IDisposable
         MasterOptions options = new() { Devices = [], Listen = [unix ? $"unix:{_directory}/s" : "http://127.0.0.1:0"], Formats = TestFormats.All, SystemUuidFile = "" };
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders();
-        builder.Services.AddSingleton(_gate);
+        builder.Services.AddSingleton(_gate).AddSingleton<CallBudget>();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
