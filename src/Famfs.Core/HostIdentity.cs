@@ -73,6 +73,9 @@ public sealed record HostIdentity(Guid Host, Guid Boot, byte[] MachineDigest, st
         }
     }
 
+    /// <summary>Whether this host has an identity in a state directory already.</summary>
+    public static bool IsMade(string stateDirectory) => File.Exists(Path.Combine(stateDirectory, FileName));
+
     /// <summary>The state directory: the option, else the environment's, else <see cref="DefaultStateDirectory"/>.</summary>
     public static string StateDirectoryOf(string? option, string? environment) =>
         !string.IsNullOrEmpty(option) ? option : !string.IsNullOrEmpty(environment) ? environment : DefaultStateDirectory;

@@ -13,7 +13,8 @@ namespace Famfs.Famfs2;
 /// all entries below them are good and none behind them is;</item>
 /// <item>counters that differ: a writer died between its two stores. Entries that one of the two covers count as
 /// long as they are good, because a reader that looks at that one may have applied them;</item>
-/// <item>a torn tail: bad entries at the end, no good one behind them.</item>
+/// <item>a torn tail: bad entries at the end, no good one behind them;</item>
+/// <item>whole entries that no counter covers: told only, since nobody knows whether they were acknowledged.</item>
 /// </list>
 /// What means nothing although it is whole is the translator's to judge.
 /// </summary>
@@ -36,6 +37,11 @@ internal static class Famfs2LogCheck
         ulong room = header.LastIndex + 1;
 
         (ulong? firstBad, bool goodBehind) = Scan(device, header.ConfirmedEntries, findings);
+        if (verdict == Famfs2HeaderVerdict.Good && CountWhole(device, header.NextIndex, room) is var whole and > 0)
+        {
+            findings.Add(new(CheckReport.UnpublishedCode, $"entry {header.NextIndex}",
+                $"{whole} whole entries are behind those that the log header counts: their writer died before it counted them, or the counters are stale; the next append stores over them", FindingSeverity.Warning));
+        }
         if (firstBad is { } bad)
         {
             if (!goodBehind && verdict == Famfs2HeaderVerdict.Good)
@@ -94,6 +100,21 @@ internal static class Famfs2LogCheck
             Uncovered = (Famfs2Layout.EntryOffset(next), (long)(covered - Math.Min(next, covered)) * Famfs2Layout.EntryBytes),
             UncoveredPieceBytes = Famfs2Layout.EntryBytes,
         };
+    }
+
+    /// <summary>Number of good entries from <paramref name="start"/> to the first that is none.</summary>
+    private static ulong CountWhole(DaxDevice device, ulong start, ulong end)
+    {
+        byte[] entry = new byte[Famfs2Layout.EntryBytes];
+        ulong index = start;
+        for (; index < end; index++)
+        {
+            device.Invalidate(Famfs2Layout.EntryOffset(index), entry.Length);
+            device.Read(Famfs2Layout.EntryOffset(index), entry);
+            if (new Famfs2Entry(entry).Judge(index) != Famfs2EntryVerdict.Good)
+                break;
+        }
+        return index - start;
     }
 
     /// <summary>Judges entries from <paramref name="start"/> to <paramref name="end"/>; gives the first bad one, and

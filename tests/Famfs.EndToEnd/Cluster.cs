@@ -88,9 +88,9 @@ internal sealed class Cluster : IDisposable
     }
 
     /// <summary>Starts a master as <paramref name="host"/> on an address that is given, and waits until it serves.</summary>
-    public ServerProcess StartMasterAt(string host, string address)
+    public ServerProcess StartMasterAt(string host, string address, params string[] more)
     {
-        ServerProcess process = Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address]);
+        ServerProcess process = Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]);
         process.Await("listening on");
         return process;
     }

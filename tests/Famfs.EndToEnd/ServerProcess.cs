@@ -44,10 +44,13 @@ internal sealed class ServerProcess : IDisposable
     /// <summary>Waits until it has said <paramref name="text"/>; fails when it ends before.</summary>
     public void Await(string text)
     {
+        long start = Stopwatch.GetTimestamp();
         Cluster.Await($"{_name} saying '{text}'", () =>
         {
             if (Output.Contains(text, StringComparison.Ordinal))
                 return true;
+            // What it says instead tells why.
+            Assert.True(Stopwatch.GetElapsedTime(start) < Cluster.Patience - TimeSpan.FromSeconds(1), $"{_name} does not say '{text}': {Output}");
             if (_process.HasExited)
             {
                 _process.WaitForExit(); // the streams too

@@ -28,8 +28,9 @@ internal static class CheckCommand
         Argument<string[]> places = new("DEVICE…|PATH") { Description = "All devices of a file system; or a path on its mount, or nothing with --master, for a check by the master", Arity = ArgumentArity.ZeroOrMore };
         Option<bool> repair = new("--repair") { Description = "Make good what can be without guessing; on devices only, while no master runs" };
         Option<string?> backup = new("--backup") { Description = "File for what --repair changes; by default famfs-repair-TIME.json here", HelpName = "FILE" };
+        Option<string?> state = CliOptions.HostState();
         Option<string> systemUuid = CliOptions.SystemUuidFile(context.Environment.Formats);
-        Command command = new("check", "Check a file system: exit code 0 no errors, 1 repaired, 4 errors left, 8 could not check") { places, repair, backup, systemUuid };
+        Command command = new("check", "Check a file system: exit code 0 no errors, 1 repaired, 4 errors left, 8 could not check") { places, repair, backup, state, systemUuid };
         command.SetAction(async (parsed, cancel) =>
         {
             bool online = false;
@@ -43,7 +44,7 @@ internal static class CheckCommand
                         throw CliOptions.Usage("--repair works on devices, not through a master");
                     return await CheckOnlineAsync(context, parsed, given, cancel).ConfigureAwait(false);
                 }
-                return await CheckDevicesAsync(context, parsed, given, parsed.GetValue(repair), parsed.GetValue(backup), parsed.GetValue(systemUuid)!, cancel).ConfigureAwait(false);
+                return await CheckDevicesAsync(context, parsed, given, parsed.GetValue(repair), parsed.GetValue(backup), HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable)), parsed.GetValue(systemUuid)!, cancel).ConfigureAwait(false);
             }
             catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException or DeviceFaultException)
             {
@@ -77,7 +78,7 @@ internal static class CheckCommand
         return findings.Any(f => f.Severity == FindingSeverity.Error) ? ErrorsLeft : Clean;
     }
 
-    private static async Task<int> CheckDevicesAsync(CliContext context, ParseResult parsed, string[] given, bool repair, string? backup, string systemUuidFile, CancellationToken cancel)
+    private static async Task<int> CheckDevicesAsync(CliContext context, ParseResult parsed, string[] given, bool repair, string? backup, string stateDirectory, string systemUuidFile, CancellationToken cancel)
     {
         List<DaxDevice> devices = [];
         try
@@ -89,20 +90,45 @@ internal static class CheckCommand
                 devices.Add(MappedDaxDevice.Open(path, readOnly: !repair, coherent: null));
             }
             CheckResult result = FileSystemCheck.Run(devices, context.Environment.Formats);
-            if (!repair || result.Repairs.Count == 0)
+            if (!repair || (result.Repairs.Count == 0 && result.TailFinding is null))
                 return PrintUnchanged(result);
             string backupPath = backup ?? $"famfs-repair-{context.Environment.Clock.GetUtcNow().ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture)}.json";
+            IReadOnlyList<Repair> repairs = [];
+            CheckResult after;
             using (await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(systemUuidFile, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false))
             {
                 // What was seen before the place was held may have been a master's doing.
-                result = FileSystemCheck.Run(devices, context.Environment.Formats);
-                if (result.Repairs.Count == 0)
-                    return PrintUnchanged(result);
-                FileSystemRepair.Apply(result.Repairs, backupPath);
-                CheckResult after = FileSystemCheck.Run(devices, context.Environment.Formats);
-                Print(context, parsed, result.Findings, result.Repairs, backupPath, after);
-                return after.ErrorCount > 0 ? ErrorsLeft : Repaired;
+                after = result = FileSystemCheck.Run(devices, context.Environment.Formats);
+                if (result.Repairs.Count > 0)
+                {
+                    repairs = result.Repairs;
+                    FileSystemRepair.Apply(repairs, backupPath);
+                    after = FileSystemCheck.Run(devices, context.Environment.Formats);
+                }
             }
+            // A take-over holds the lock of the own slot itself.
+            if (after.TailFinding is { } tail)
+            {
+                LogPosition end;
+                try
+                {
+                    if (!HostIdentity.IsMade(stateDirectory))
+                        throw new FamfsException(ErrorReason.NotMaster, $"{stateDirectory}: has no identity of this host, so it has no master slot; start a master, or repair on a host that has a slot") { Path = stateDirectory };
+                    HostIdentity host = HostIdentity.Load(stateDirectory, new());
+                    end = await TailRepair.RunAsync(context.Environment.Formats.Open(devices), host, context.Environment.Clock, cancel).ConfigureAwait(false);
+                }
+                catch (FamfsException)
+                {
+                    Print(context, parsed, result.Findings, repairs, repairs.Count > 0 ? backupPath : null, after);
+                    throw;
+                }
+                repairs = [.. repairs, new(tail, devices[0], 0, [], $"a term of this host took over and ended; the log ends at {end}")];
+                after = FileSystemCheck.Run(devices, context.Environment.Formats);
+            }
+            if (repairs.Count == 0)
+                return PrintUnchanged(after);
+            Print(context, parsed, result.Findings, repairs, backupPath, after);
+            return after.ErrorCount > 0 ? ErrorsLeft : Repaired;
         }
         finally
         {
@@ -112,7 +138,10 @@ internal static class CheckCommand
 
         int PrintUnchanged(CheckResult seen)
         {
-            Print(context, parsed, seen.Findings, seen.Repairs, null, seen);
+            IReadOnlyList<Repair> possible = seen.TailFinding is { } tail
+                ? [.. seen.Repairs, new(tail, devices[0], 0, [], "a term of this host takes over and ends")]
+                : seen.Repairs;
+            Print(context, parsed, seen.Findings, possible, null, seen);
             return seen.ErrorCount > 0 ? ErrorsLeft : Clean;
         }
     }
@@ -159,7 +188,7 @@ internal static class CheckCommand
                     json.WriteEndObject();
                 }
                 json.WriteEndArray();
-                if (backup is null)
+                if (backup is null || repairs.All(r => r.Bytes.Length == 0))
                     json.WriteNull("backup");
                 else
                     json.WriteString("backup", backup);
@@ -170,8 +199,8 @@ internal static class CheckCommand
         foreach (Finding finding in findings)
             context.Out.WriteLine($"{SeverityOf(finding)} {finding.Code}: {LsCommand.Printable(finding.Where)}: {LsCommand.Printable(finding.What)}");
         foreach (Repair repair in repairs)
-            context.Out.WriteLine($"{(backup is null ? "repairable" : "repaired")} {repair.Code}: {repair.Device.Path} at {repair.Offset}: {repair.What}");
-        if (backup is not null)
+            context.Out.WriteLine($"{(backup is null ? "repairable" : "repaired")} {repair.Code}: {repair.Device.Path}{(repair.Bytes.Length > 0 ? $" at {repair.Offset}" : "")}: {repair.What}");
+        if (backup is not null && repairs.Any(r => r.Bytes.Length > 0))
             context.Out.WriteLine($"backup of what was changed: {backup}");
         string what = result is null ? "" : string.Create(CultureInfo.InvariantCulture, $"{NameOf(result.Format)}, {result.Files} file(s), {result.Directories} directories, {QuantityText.FormatSize((ulong)result.UsedBytes)} used: ");
         context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}{errors} error(s), {findings.Count - errors} warning(s){(backup is null ? "" : $", {left} error(s) left")}"));

@@ -22,6 +22,9 @@ public sealed record CheckResult(LogPosition Position, long Files, long Director
     /// <summary>Findings that can be made good without guessing.</summary>
     public IReadOnlyList<Repair> Repairs { get; init; } = [];
 
+    /// <summary>Code of the finding that a take-over makes good (<see cref="TailRepair"/>); null: none.</summary>
+    public string? TailFinding { get; init; }
+
     /// <summary>Errors among the findings.</summary>
     public int ErrorCount => Findings.Count(f => f.Severity == FindingSeverity.Error);
 }
@@ -33,6 +36,8 @@ public sealed record CheckResult(LogPosition Position, long Files, long Director
 /// </summary>
 public sealed class FileSystemCheck : IReplayObserver
 {
+    private const string TailLostCode = "tail-lost";
+
     private readonly MediaFormats _formats;
     private readonly CheckReport _report;
     private readonly TimeProvider? _clock;
@@ -161,7 +166,13 @@ public sealed class FileSystemCheck : IReplayObserver
     }
 
     private CheckResult Result(LogPosition position, long files, long directories, long usedBytes, MediaFormat? format) =>
-        new(position, files, directories, usedBytes, _report.Findings) { Format = format, Repairs = _report.Repairs };
+        new(position, files, directories, usedBytes, _report.Findings)
+        {
+            Format = format,
+            Repairs = _report.Repairs,
+            // Without terms there is nobody to take over from.
+            TailFinding = format?.Limits.HasTerms == true ? _report.Findings.Select(f => f.Code).FirstOrDefault(c => c is TailLostCode or CheckReport.UnpublishedCode or CheckReport.LogEndCode) : null,
+        };
 
     private void Add(string code, string where, string what, FindingSeverity severity = FindingSeverity.Error) => _report.Add(code, where, what, severity);
 
@@ -181,7 +192,7 @@ public sealed class FileSystemCheck : IReplayObserver
                     _tailLost = true;
                     // Else the check of the log has seen what lies behind it, and says so.
                     if (!reader.TailMayBeRight)
-                        Add("tail-lost", state.Position.ToString(), reader.TailDamage);
+                        Add(TailLostCode, state.Position.ToString(), reader.TailDamage);
                     return false;
                 default:
                     Add("unsettled", state.Position.ToString(), "a master has claimed a term that is not active: the log cannot be read to its end");

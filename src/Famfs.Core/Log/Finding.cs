@@ -42,6 +42,12 @@ public sealed class CheckReport(Action<string>? phase = null)
     /// <summary>Findings so far.</summary>
     public List<Finding> Findings { get; } = [];
 
+    /// <summary>Code of records that are whole, and that the end of the log which is told does not cover.</summary>
+    public const string UnpublishedCode = "unpublished";
+
+    /// <summary>Code of an end that is told behind the last whole record, where nothing whole follows.</summary>
+    public const string LogEndCode = "log-end";
+
     /// <summary>What can be made good of them.</summary>
     public List<Repair> Repairs { get; } = [];
 

@@ -11,6 +11,10 @@ public sealed record ClaimRequest
     /// <summary>Replaces a master that lives, or adopts what belongs to another writer.</summary>
     public bool TakeOver { get; init; }
 
+    /// <summary>Where nothing whole follows damage below the published end, the log ends at the damage. Only a repair says so: it
+    /// may drop the last record.</summary>
+    public bool EndsAtDamage { get; init; }
+
     /// <summary>File with the uuid of this system, in a format that knows its writer by one.</summary>
     public required string SystemUuidFile { get; init; }
 

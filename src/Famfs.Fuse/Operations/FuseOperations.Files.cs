@@ -23,6 +23,8 @@ public sealed partial class FuseOperations
             if (!HasContent(attributes))
                 return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
             own = attributes.Kind == InodeKind.System;
+            if (!own && _isOfOtherHistory())
+                return Errno.ESTALE;
             if (!own && (request.Fixed<OpenIn>().Flags & FuseConstants.O_ACCMODE) != 0 && !_mayWrite())
                 return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
@@ -42,7 +44,7 @@ public sealed partial class FuseOperations
     {
         ref readonly ReadIn wish = ref request.Fixed<ReadIn>();
         using TreeScope scope = worker.Reader.Enter();
-        if (!TryGetMap(request.NodeId, scope, out MapView map))
+        if (_isOfOtherHistory() || !TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
         if (wish.Offset >= map.SizeBytes)
             return worker.Reply.Ok();

@@ -67,6 +67,7 @@ public sealed partial class FuseOperations
     private readonly Dialect _dialect;
     private readonly KernelDevices _kernelDevices;
     private readonly Func<bool> _mayWrite;
+    private readonly Func<bool> _isOfOtherHistory;
     private readonly HiddenDirectory[] _hidden;
     private readonly IMutations _mutations;
     private readonly DirectoryHandles _directories = new();
@@ -85,6 +86,7 @@ public sealed partial class FuseOperations
         _dialect = negotiated.Dialect;
         _kernelDevices = dependencies.KernelDevices;
         _mayWrite = dependencies.MayWrite;
+        _isOfOtherHistory = dependencies.IsOfOtherHistory;
         _hidden = HiddenOf(dependencies);
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;
         _fileOpenFlags = negotiated.Dialect.OpenFlags ?? (cache.Mode == CacheMode.Direct

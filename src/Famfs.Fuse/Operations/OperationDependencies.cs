@@ -99,6 +99,9 @@ public sealed record OperationDependencies(
     /// block.</summary>
     public Func<bool> MayWrite { get; init; } = static () => true;
 
+    /// <summary>Whether the tree is of a history that is over: then no file is opened or read (P2). Called on workers; does not block.</summary>
+    public Func<bool> IsOfOtherHistory { get; init; } = static () => false;
+
     /// <summary>Makes the changes that programs ask for.</summary>
     public IMutations Mutations { get; init; } = new NoMutations();
 

@@ -29,6 +29,7 @@ internal sealed class Replica : ICapacity, IDisposable
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
     private volatile FamfsException? _damage;
+    private volatile bool _isOfOtherHistory;
 
     public Replica(DevicePool pool, Guid host, UInt128 hashKey)
     {
@@ -88,6 +89,10 @@ internal sealed class Replica : ICapacity, IDisposable
                 return _damageIsFinal;
         }
     }
+
+    /// <summary>What was applied is not in the history any more: records were lost, or the memory was made anew. What a name
+    /// here leads to may be another file's by now. For good; any thread.</summary>
+    public bool IsOfOtherHistory => _isOfOtherHistory;
 
     /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
     /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
@@ -158,6 +163,13 @@ internal sealed class Replica : ICapacity, IDisposable
                 _damage = error;
                 _damageIsFinal = error.Reason != ErrorReason.MediaCorrupt || !Pool.Format.Limits.HasTerms;
                 throw;
+            }
+            if (verdict == PollVerdict.Diverged)
+            {
+                _damage = new(ErrorReason.StaleGeneration, $"{Pool.PrimaryDevice.Path}: record {Position}, which this mount has, is not in the log any more: unmount and mount again") { Path = Pool.PrimaryDevice.Path };
+                _damageIsFinal = true;
+                _isOfOtherHistory = true;
+                throw _damage;
             }
             if (verdict == PollVerdict.TailLost)
                 _damage = new(ErrorReason.MediaCorrupt, _reader.TailDamage) { Path = Pool.PrimaryDevice.Path };

@@ -37,6 +37,9 @@ internal sealed class MountAdmission(MountClaim claim, int hostCapacity, IReadOn
         Guid fileSystem = claim.Position.FileSystemUuid.ToGuid("file_system_uuid");
         if (fileSystem != Guid.Empty && fileSystem != context.State.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {context.State.FileSystem}, not {fileSystem}");
+        // Before its position: of a mount whose lost records were given up, that is not in this history for good.
+        if (claim.Mount != Guid.Empty && context.State.IsGone(claim.Host.Host, claim.Mount, new(claim.Position.Sequence)))
+            throw new FamfsException(ErrorReason.HostGone, $"mount {claim.Mount} was declared gone; mount anew");
         if (claim.Position.Sequence > 0)
             Positions.Require(context.State, claim.Position);
         Reply = new(-1, context.Position);
@@ -44,8 +47,6 @@ internal sealed class MountAdmission(MountClaim claim, int hostCapacity, IReadOn
             return Verdict.Done;
         if (claim.Host.Host == Guid.Empty)
             throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
-        if (context.State.IsGone(claim.Host.Host, claim.Mount, new(claim.Position.Sequence)))
-            throw new FamfsException(ErrorReason.HostGone, $"mount {claim.Mount} was declared gone; mount anew");
         if (!context.State.Format.HasHostTable)
             return Verdict.Done;
         Verdict verdict = RegisterHost(context, out int slot);

@@ -1,7 +1,9 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Famfs.Cli.Verbs;
+using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Famfs2;
 using Famfs.Famfs2.Codec;
 using Famfs.TestSupport;
@@ -125,6 +127,35 @@ public sealed class CheckCommandTests : IDisposable
             held.Dispose();
         }
         await RequireAsync(4, "check", _device);
+    }
+
+    [Fact]
+    public async Task A_lost_tail_is_repaired_by_a_take_over_of_a_host_that_has_a_slot_and_by_nobody_else()
+    {
+        await RequireAsync(0, "mkfs", "--host-state", _directory, _device);
+        // A bit of the tag in the tail word of slot 0.
+        byte[] sound = File.ReadAllBytes(_device);
+        using (FileStream file = File.OpenWrite(_device))
+        {
+            file.Position = MediaLayout.AnchorOffset + 128 + 6;
+            file.WriteByte((byte)(sound[file.Position] ^ 4));
+        }
+        byte[] damaged = File.ReadAllBytes(_device);
+        Assert.Contains("repairable tail-lost", await RequireAsync(4, "check", _device), StringComparison.Ordinal);
+        string nobody = Path.Combine(_directory, "nobody");
+        Assert.Contains("no master slot", await RequireAsync(8, "check", "--repair", "--host-state", nobody, _device), StringComparison.Ordinal);
+        Assert.False(Directory.Exists(nobody));
+        string other = Path.Combine(_directory, "other");
+        HostIdentity.Load(other, new());
+        Assert.Contains("no master slot", await RequireAsync(8, "check", "--repair", "--host-state", other, _device), StringComparison.Ordinal);
+        Assert.True(damaged.AsSpan().SequenceEqual(File.ReadAllBytes(_device)));
+
+        string output = await RequireAsync(1, "check", "--repair", "--host-state", _directory, "-o", "json", _device);
+        using JsonDocument json = JsonDocument.Parse(output);
+        Assert.Equal("tail-lost", json.RootElement.GetProperty("repaired")[0].GetProperty("code").GetString());
+        Assert.Equal(JsonValueKind.Null, json.RootElement.GetProperty("backup").ValueKind);
+        Assert.Equal(0, json.RootElement.GetProperty("errors_left").GetInt32());
+        Assert.Contains("0 error(s), 0 warning(s)", await RequireAsync(0, "check", _device), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -11,7 +11,7 @@ using Google.Protobuf;
 
 namespace Famfs.Core.Tests.Check;
 
-/// <summary>A native file system with real records: directories, segments and, if wanted, the line of a mount that has all.</summary>
+/// <summary>A native file system with real records: directories, segments and, if wanted, the line of a mount that has all, and of one that begins.</summary>
 internal sealed class DamageImage
 {
     public static readonly Guid Mount = new("cccccccc-3333-4333-8333-333333333333");
@@ -44,6 +44,9 @@ internal sealed class DamageImage
         {
             for (ulong counter = 1; counter <= 2; counter++)
                 WriteLine(counter, Master.Writer.Position);
+            // Another mount has taken the entry of one that ended, and is about to open its gate.
+            WriteLine(2, default, MountState.Ended, entry: 1);
+            WriteLine(3, default, MountState.Live, entry: 1);
         }
         _bench.Memory.Settle();
         Whole = Snapshot();

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text;
 using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Dax;
@@ -7,202 +9,209 @@ using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Core.Tests.Log;
 using Famfs.TestSupport;
+using Famfs.TestSupport.Damage;
 using Famfs.TestSupport.Log;
+using Famfs.V1;
+using Google.Protobuf;
 using Xunit;
 
 namespace Famfs.Core.Tests.Check;
 
 /// <summary>
-/// Walks the table of docs/safety.md: each line of each structure, flipped, zeroed, set to ones, stale, its neighbour. After each a
-/// check, a reader and the start of a master say what they find. What nobody says must not be lost. A run takes a share of all
-/// cases by seed; FAMFS_DAMAGE_SHARE=1 takes every one, as `make test-damage` does.
+/// Walks the native rows of the table of docs/safety.md. After each damage a check, a reader and the start of a master in each slot
+/// say what they find; a master that starts publishes a record, and all is read again.
 /// </summary>
 public sealed class DamageWalkTests(ITestOutputHelper output)
 {
-    /// <summary>Of how many cases a run takes one (chosen: all images together take less than a minute).</summary>
-    private const int DefaultShare = 797;
-
-    private const int Line = DaxDevice.LineBytes;
+    /// <summary>Lines of frames in each image: more than 300 frames.</summary>
     private const int MostFrameLines = 900;
-
-    public enum Damage
-    {
-        Flip,
-        Zeros,
-        Ones,
-        Stale,
-        Neighbour,
-    }
 
     [Theory]
     [InlineData(1, true)]
     [InlineData(2, true)]
     [InlineData(2, false)]
     [InlineData(40, true)]
-    public void No_damaged_line_loses_anything_silently(int segments, bool withLine)
-    {
-        int share = int.Parse(Environment.GetEnvironmentVariable("FAMFS_DAMAGE_SHARE") ?? $"{DefaultShare}", System.Globalization.CultureInfo.InvariantCulture);
-        int seed = int.Parse(Environment.GetEnvironmentVariable("FAMFS_DAMAGE_SEED") ?? "1", System.Globalization.CultureInfo.InvariantCulture);
-        DamageImage image = new(segments, withLine);
-        string sound = ReadBack(image)!;
-        Assert.Empty(Check(image).Findings);
-        Dictionary<string, int> counts = new() { ["detected"] = 0, ["healed"] = 0, ["harmless"] = 0, ["silent loss"] = 0 };
-        List<string> losses = [];
-        Random random = new(seed);
-        int at = random.Next(share);
-        int cases = 0;
-        foreach ((string structure, long offset, Damage damage, int bit) in Cases(image, random))
-        {
-            if (cases++ % share != at)
-                continue;
-            if (!Apply(image, offset, damage, bit))
-                continue;
-            string verdict = Judge(image, sound, out string why);
-            counts[verdict]++;
-            if (verdict == "silent loss")
-                losses.Add($"{structure} at {offset:x} {damage} bit {bit}: {why}");
-            // The start that was tried has stored a claim; nothing else changes what is not damaged.
-            image.Restore(MediaLayout.AnchorOffset, Term.SlotCount * MediaLayout.AnchorStride);
-            image.Restore(offset, Line);
-        }
-        output.WriteLine($"{segments} segment(s), seed {seed}, one of {share}: {string.Join(", ", counts.Select(c => $"{c.Value} {c.Key}"))}");
-        Assert.True(counts["detected"] + counts["harmless"] + counts["healed"] > 0);
-        Assert.True(losses.Count == 0, $"FAMFS_DAMAGE_SEED={seed} FAMFS_DAMAGE_SHARE={share}: {losses.Count} silent losses, first: {string.Join("; ", losses.Take(10))}");
-    }
+    public void No_damaged_line_loses_anything_silently(int segments, bool withLine) =>
+        new Walk(new(segments, withLine)).Run($"{segments} segment(s) {(withLine ? "with" : "without")} a mount", output);
 
-    private static IEnumerable<(string Structure, long Offset, Damage Damage, int Bit)> Cases(DamageImage image, Random random)
+    /// <summary>An image, and what is sound in it.</summary>
+    private sealed class Walk : DamageWalk
     {
-        foreach (long start in new[] { 0L, MediaLayout.SuperblockCopyOffset })
-        {
-            foreach ((string, long, Damage, int) one in Lines("superblock", start, MediaLayout.SuperblockBytes, allBits: false, random))
-                yield return one;
-        }
-        foreach (int slot in new[] { 0, 1, 7 })
-        {
-            bool used = image.Whole.AsSpan((int)LogBench.SlotOffset(slot), 2 * Line).ContainsAnyExcept((byte)0);
-            foreach ((string, long, Damage, int) one in Lines("anchor", LogBench.SlotOffset(slot), MediaLayout.AnchorStride, used, random))
-                yield return one;
-        }
-        foreach ((string, long, Damage, int) one in Lines("host entry", MediaLayout.HostTableOffset, MediaLayout.HostEntryBytes, allBits: true, random))
-            yield return one;
-        int frames = 0;
-        foreach (SegmentRef segment in image.Master.Mastership.Reader.Chain.Take(1).Concat(ChainOf(image)).Distinct())
-        {
-            foreach ((string, long, Damage, int) one in Lines("segment header", segment.Offset, MediaLayout.SegmentHeaderBytes, allBits: false, random))
-                yield return one;
-            long end = segment.SealedBytes == SegmentRef.Open ? image.Master.Writer.Tail - segment.AbsoluteStart : segment.SealedBytes;
-            long length = Math.Min((end + Line - 1) / Line * Line, Math.Max(0, MostFrameLines - frames) * Line);
-            frames += (int)(length / Line);
-            foreach ((string, long, Damage, int) one in Lines("frame", segment.Offset + MediaLayout.SegmentHeaderBytes, length, allBits: false, random))
-                yield return one;
-        }
-    }
+        /// <summary>What somebody says who goes on with something else than what is sound.</summary>
+        private const string Shorter = "another history, without a word";
 
-    private static IReadOnlyList<SegmentRef> ChainOf(DamageImage image)
-    {
-        using DevicePool pool = image.OpenPool("c");
-        LogReader reader = new(pool);
-        using ReplayState state = image.NewState();
-        DamageImage.Replay(reader, state);
-        return reader.Chain;
-    }
+        private readonly DamageImage _image;
+        private readonly int[] _slots;
+        private readonly SegmentRef[] _chain;
+        private readonly long _tail;
+        private readonly List<int> _sound;
+        private readonly HashSet<int> _holders;
 
-    private static IEnumerable<(string, long, Damage, int)> Lines(string structure, long start, long length, bool allBits, Random random)
-    {
-        for (long offset = start; offset < start + length; offset += Line)
+        public Walk(DamageImage image)
+            : base(image.Whole, image.Earlier)
         {
-            foreach (Damage damage in new[] { Damage.Zeros, Damage.Ones, Damage.Stale, Damage.Neighbour })
-                yield return (structure, offset, damage, 0);
-            if (!allBits)
-                yield return (structure, offset, Damage.Flip, random.Next(Line * 8));
-            for (int bit = 0; allBits && bit < Line * 8; bit++)
-                yield return (structure, offset, Damage.Flip, bit);
-        }
-    }
-
-    /// <summary>False: the line is the same afterwards.</summary>
-    private static bool Apply(DamageImage image, long offset, Damage damage, int bit)
-    {
-        byte[] before = image.Whole.AsSpan((int)offset, Line).ToArray();
-        byte[] line = new byte[Line];
-        if (damage == Damage.Flip)
-        {
-            before.CopyTo(line, 0);
-            line[bit / 8] ^= (byte)(1 << (bit % 8));
-        }
-        else if (damage == Damage.Ones)
-        {
-            Array.Fill(line, (byte)0xFF);
-        }
-        else if (damage == Damage.Stale)
-        {
-            image.Earlier.AsSpan((int)offset, Line).CopyTo(line);
-        }
-        else if (damage == Damage.Neighbour)
-        {
-            image.Whole.AsSpan((int)offset + Line, Line).CopyTo(line);
-        }
-        image.Memory.WriteMemory(offset, line);
-        return !line.AsSpan().SequenceEqual(before);
-    }
-
-    private static string Judge(DamageImage image, string sound, out string why)
-    {
-        CheckResult check = Check(image);
-        string? read = ReadBack(image);
-        string? started = Start(image, out string refused);
-        bool told = check.Findings.Count > 0;
-        why = $"check {(told ? check.Findings[0] : "clean")}, read {read ?? "fails"}, started {started ?? refused}";
-        // What a start goes on with is what everybody has from then on.
-        if (started is not null && started != sound)
-            return "silent loss";
-        if (told)
-            return started is null ? "detected" : "healed";
-        return read == sound && started == sound ? "harmless" : read is null || read == sound ? "detected" : "silent loss";
-    }
-
-    private static CheckResult Check(DamageImage image) => FileSystemCheck.Run([image.Attach()], TestFormats.All, clock: new HastyClock(2000));
-
-    private static string? ReadBack(DamageImage image)
-    {
-        try
-        {
-            using DevicePool pool = image.OpenPool("c");
+            _image = image;
+            _slots = image.Master.Mastership.Term.Slot == 0 ? [0] : [0, 1];
+            _tail = image.Master.Writer.Tail;
+            Assert.Empty(Check().Findings);
+            using DevicePool pool = OpenPool();
+            LogReader reader = new(pool);
             using ReplayState state = image.NewState();
-            return DamageImage.Replay(new LogReader(pool, clock: new HastyClock(2000)), state);
+            _sound = Replay(reader, state);
+            _chain = [.. reader.Chain];
+            _holders = [.. Holders()];
         }
-        catch (Exception error) when (error is FamfsException or DeviceFaultException)
-        {
-            return null;
-        }
-    }
 
-    /// <summary>What a master of slot 0 would go on with; null: it does not start.</summary>
-    private static string? Start(DamageImage image, out string refused)
-    {
-        refused = "";
-        try
+        protected override IEnumerable<DamageCase> Cases(Random random)
         {
-            using DevicePool pool = image.OpenPool("s");
-            Mastership mastership = Mastership.Claim(pool, 0, LogBench.HostA, Guid.NewGuid(), new HastyClock(2000));
-            List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
-            using ReplayState state = image.NewState();
-            string replayed = DamageImage.Replay(mastership.Reader, state);
-            foreach (MountLine line in lines.Select(l => l.Line).OfType<MountLine>())
+            foreach (long start in new[] { 0L, MediaLayout.SuperblockCopyOffset })
             {
-                if (HostHistory.Contradicts(line, state))
-                    throw new FamfsException(V1.ErrorReason.MediaCorrupt, HostHistory.Explain(line, state));
+                foreach (DamageCase one in Lines("superblock", start, MediaLayout.SuperblockBytes, allBits: false, random))
+                    yield return one;
             }
-            return replayed;
+            foreach (int slot in _slots)
+            {
+                foreach ((string structure, long start, int length, bool allBits) in new[]
+                    {
+                        ("claim", 0L, 2 * Line, true), ("tail", 128, Line, true), ("unused line", 192, 2048 - 192, false),
+                        ("active copy", 2048, 2 * ActiveAnchor.Size, true),
+                        ("unused line", 2048 + 2 * ActiveAnchor.Size, (int)MediaLayout.AnchorStride - 2048 - 2 * ActiveAnchor.Size, false),
+                    })
+                {
+                    foreach (DamageCase one in Lines(structure, LogBench.SlotOffset(slot) + start, length, allBits, random))
+                        yield return one;
+                }
+            }
+            foreach (DamageCase one in Lines("unused slot", LogBench.SlotOffset(7), MediaLayout.AnchorStride, allBits: false, random))
+                yield return one;
+            foreach (DamageCase one in Lines("host line", MediaLayout.HostTableOffset, 2 * MediaLayout.HostEntryBytes, allBits: true, random))
+                yield return one;
+            long left = MostFrameLines * Line;
+            foreach (SegmentRef segment in _chain)
+            {
+                foreach (DamageCase one in Lines("segment header", segment.Offset, MediaLayout.SegmentHeaderBytes, allBits: false, random))
+                    yield return one;
+                long bytes = segment.SealedBytes == SegmentRef.Open ? _tail - segment.AbsoluteStart : segment.SealedBytes;
+                bytes = Math.Min((bytes + Line - 1) / Line * Line, left);
+                left -= bytes;
+                foreach (DamageCase one in Lines("record", segment.Offset + MediaLayout.SegmentHeaderBytes, bytes, allBits: false, random))
+                    yield return one;
+            }
         }
-        catch (Exception error) when (error is FamfsException or DeviceFaultException)
+
+        protected override DamageVerdict Judge(DamageCase one, out string why)
         {
-            refused = error.Message;
-            return null;
+            CheckResult check = Check();
+            string read = Read();
+            bool refused = read.Length > 0;
+            bool lost = read == Shorter || !_holders.IsSubsetOf(Holders());
+            StringBuilder all = new();
+            all.Append(CultureInfo.InvariantCulture, $"check {(check.Findings.Count > 0 ? check.Findings[0] : "clean")}; read {read}");
+            foreach (int slot in _slots)
+            {
+                Damage(one);
+                string started = Start(slot);
+                refused |= started.Length > 0;
+                lost |= started == Shorter;
+                all.Append(CultureInfo.InvariantCulture, $"; start of slot {slot} {started}");
+            }
+            why = all.ToString();
+            return lost ? DamageVerdict.SilentLoss : refused ? DamageVerdict.Detected : check.Findings.Count > 0 ? DamageVerdict.Healed : DamageVerdict.Harmless;
         }
-        finally
+
+        private DevicePool OpenPool() => TestFormats.All.Open([Memory.Attach()]);
+
+        private CheckResult Check()
         {
-            image.Memory.Settle();
+            using DaxDevice device = Memory.Attach();
+            return FileSystemCheck.Run([device], TestFormats.All, clock: new HastyClock(2000));
+        }
+
+        /// <summary>Entries of the host table whose mounts may hold memory.</summary>
+        private List<int> Holders()
+        {
+            using DevicePool pool = OpenPool();
+            return [.. new MountLineTable(pool).ReadInUse().Where(e => e.Unreadable || e.Line is not { State: MountState.Ended }).Select(e => e.Index)];
+        }
+
+        /// <summary>What a daemon says that reads everything; empty: nothing, and it has everything.</summary>
+        private string Read()
+        {
+            try
+            {
+                using DevicePool pool = OpenPool();
+                using ReplayState state = _image.NewState();
+                return Replay(new LogReader(pool, clock: new HastyClock(2000)), state).SequenceEqual(_sound) ? "" : Shorter;
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException)
+            {
+                return error.Message;
+            }
+        }
+
+        /// <summary>What a master says that starts and publishes a record; empty: nothing, and everything is there.</summary>
+        private string Start(int slot)
+        {
+            try
+            {
+                using DevicePool pool = OpenPool();
+                Mastership mastership = Mastership.Claim(pool, slot, slot == 0 ? LogBench.HostA : LogBench.HostB, Guid.NewGuid(), new HastyClock(2000));
+                List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
+                using ReplayState state = _image.NewState();
+                if (!Replay(mastership.Reader, state).SequenceEqual(_sound))
+                    return IsTold(lines, state) is { } told ? told : Shorter;
+                if (IsTold(lines, state) is { } line)
+                    return line;
+                LogWriter writer = mastership.Activate([.. state.Segments.Where(s => s.Slot == slot).Select(s => new SegmentSpace(s.Extent.Device, s.Extent.OffsetBytes, s.Extent.LengthBytes))]);
+                RecordBatch batch = new();
+                batch.Start(writer.Position.Sequence, writer.Term, writer.Seed);
+                batch.Add(RecordType.DirectoryMade, new DirectoryMade { Inode = state.NextInode.Value, Parent = 1, Name = ByteString.CopyFromUtf8("after"), Mode = 0x1ED });
+                writer.Publish(batch);
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException)
+            {
+                return error.Message;
+            }
+            // What it stored is behind everything, and everything is still there.
+            using DevicePool after = OpenPool();
+            using ReplayState all = _image.NewState();
+            try
+            {
+                List<int> read = Replay(new LogReader(after, clock: new HastyClock(2000)), all);
+                return read.Count == _sound.Count + 1 && read.Take(_sound.Count).SequenceEqual(_sound) ? "" : Shorter;
+            }
+            catch (FamfsException error)
+            {
+                // Who reads from the start meets older damage; a start does not make it worse.
+                return error.Message;
+            }
+        }
+
+        private static string? IsTold(List<HostEntry> lines, ReplayState state) =>
+            lines.Select(l => l.Line).OfType<MountLine>().FirstOrDefault(l => HostHistory.Contradicts(l, state)) is { } line ? HostHistory.Explain(line, state) : null;
+
+        /// <summary>Replays as anybody does, and gives a digest of the history up to each record. Throws what a reader throws, and what
+        /// it says instead of the end.</summary>
+        private static List<int> Replay(LogReader reader, ReplayState state)
+        {
+            List<int> digests = [];
+            HashCode digest = default;
+            PollVerdict verdict;
+            while ((verdict = reader.Poll(out LogBlock block)) is PollVerdict.Records or PollVerdict.LookAgain)
+            {
+                if (verdict == PollVerdict.LookAgain)
+                    continue;
+                state.ApplyFrames(block.Frames.Span);
+                ReadOnlySpan<byte> frames = block.Frames.Span;
+                while (!frames.IsEmpty)
+                {
+                    int bytes = RecordFrame.ReadVerified(frames).PaddedBytes;
+                    digest.AddBytes(frames[..bytes]);
+                    digests.Add(digest.ToHashCode());
+                    frames = frames[bytes..];
+                }
+            }
+            return verdict == PollVerdict.UpToDate ? digests : throw new FamfsException(ErrorReason.NotMaster, $"{verdict}");
         }
     }
 }

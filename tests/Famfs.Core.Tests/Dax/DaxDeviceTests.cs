@@ -86,6 +86,13 @@ public sealed class FakeNonCoherentDeviceConformance : DaxDeviceConformance
     protected override DaxDevice Open(string hostName) => _memory.Attach(hostName);
 }
 
+public sealed class PlainDeviceConformance : DaxDeviceConformance
+{
+    private readonly PlainMemory _memory = new(Length);
+
+    protected override DaxDevice Open(string hostName) => _memory.Attach();
+}
+
 /// <summary>A real devdax device, named by FAMFS_TEST_DAX, whose content the tests destroy.</summary>
 public sealed class DevDaxDeviceConformance : DaxDeviceConformance
 {

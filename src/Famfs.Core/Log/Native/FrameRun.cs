@@ -14,6 +14,35 @@ internal readonly record struct FrameRun(long Count, long End, LogSequence First
     /// <summary>Bytes read at a time: more than the largest frame.</summary>
     private const int WindowBytes = 4 * MediaLayout.MaxRecordBytes;
 
+    /// <summary>True when a whole frame is anywhere from log offset <paramref name="from"/> to the end of the segment, whatever its
+    /// sequence and term.</summary>
+    public static bool IsAnyWhole(DevicePool pool, Guid fileSystem, ulong generation, SegmentRef segment, long from)
+    {
+        DaxDevice device = pool.Require(segment.Device);
+        uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
+        long end = segment.AbsoluteEnd;
+        byte[] window = new byte[Math.Max(0, Math.Min(WindowBytes, end - from))];
+        long windowAt = from;
+        int filled = 0;
+        long at = from;
+        while (at < end)
+        {
+            if (filled == 0 || (at + MediaLayout.MaxRecordBytes > windowAt + filled && windowAt + filled < end))
+            {
+                windowAt = at;
+                filled = (int)Math.Min(window.Length, end - windowAt);
+                device.Invalidate(segment.DeviceOffsetOf(windowAt), filled);
+                device.Read(segment.DeviceOffsetOf(windowAt), window.AsSpan(0, filled));
+            }
+            ReadOnlySpan<byte> rest = window.AsSpan((int)(at - windowAt), (int)(windowAt + filled - at));
+            if (RecordFrame.Parse(rest, seed, out _) == FrameVerdict.Good)
+                return true;
+            int zeros = rest.IndexOfAnyExcept((byte)0);
+            at += Math.Max(RecordFrame.Alignment, (zeros < 0 ? rest.Length : zeros) / RecordFrame.Alignment * RecordFrame.Alignment);
+        }
+        return false;
+    }
+
     /// <summary>Follows frames from log offset <paramref name="from"/> to the first that is bad, out of turn or beyond
     /// <paramref name="end"/>, or at most <paramref name="limit"/> of them. <paramref name="only"/>: a frame of another term ends
     /// the run; zero: any term does that is below the one before it.</summary>

@@ -84,6 +84,10 @@ public sealed class LogReader : ILogReader
     /// <summary>The first record that a claimant has adopted; null: none.</summary>
     public LogSequence? AdoptedFrom { get; private set; }
 
+    /// <summary>Damage in the newest segment is the end, if nothing whole follows it: the tail is too high, or the last record is
+    /// lost. For a repair only (SAFETY S24: no other claimant shortens the log).</summary>
+    internal bool EndsAtDamage { get; init; }
+
     /// <inheritdoc/>
     public string TailDamage { get; private set; } = "";
 
@@ -431,6 +435,8 @@ public sealed class LogReader : ILogReader
             if (count > 0)
                 return true;
             if (verdict == FrameVerdict.Torn && isLast && IsFrameNext())
+                return false;
+            if (EndsAtDamage && isLast && !FrameRun.IsAnyWhole(_pool, Position.FileSystem, Position.Generation, segment, Offset))
                 return false;
             throw new FamfsException(ErrorReason.MediaCorrupt,
                 $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(Offset) + good}: {cause}")

@@ -20,12 +20,12 @@ public sealed class Mastership
     private readonly AnchorArea _anchors;
     private readonly AnchorClaim _claim;
 
-    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider? clock)
+    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider? clock, bool endsAtDamage)
     {
         _pool = pool;
         _anchors = anchors;
         _claim = claim;
-        Reader = new(pool, claim.Term, clock);
+        Reader = new(pool, claim.Term, clock) { EndsAtDamage = endsAtDamage };
     }
 
     /// <summary>The claimed term.</summary>
@@ -55,8 +55,9 @@ public sealed class Mastership
         return null;
     }
 
-    /// <summary>Writes a claim above every term that memory shows, before anything else is read.</summary>
-    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider? clock = null)
+    /// <summary>Writes a claim above every term that memory shows, before anything else is read. <paramref name="endsAtDamage"/>: as
+    /// <see cref="ClaimRequest.EndsAtDamage"/>.</summary>
+    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider? clock = null, bool endsAtDamage = false)
     {
         AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         ulong highest = 0;
@@ -65,7 +66,7 @@ public sealed class Mastership
             highest = Math.Max(highest, anchors.RequireSlot(s).HighestTerm.Value);
         }
         AnchorClaim claim = anchors.WriteClaim(slot, Term.After(new(highest), slot), master, host, pool.Primary.Generation);
-        return new(pool, anchors, claim, clock);
+        return new(pool, anchors, claim, clock, endsAtDamage);
     }
 
     /// <summary>Becomes active behind what <see cref="Reader"/> has read. <paramref name="own"/>: every space

@@ -45,13 +45,23 @@ internal sealed class NativeLogCheck : LogCheck
     /// <inheritdoc/>
     public override void CheckEntries(CheckReport report)
     {
-        // The reader has looked at them for a second, and at the tail, which a master that lives stores in that time.
-        if (_log.CaughtUp || !_log.TailMayBeRight || _log.Anchor is not { } anchor)
+        if (_log.CaughtUp || _log.Anchor is not { } anchor)
             return;
         SegmentRef last = _log.Chain[^1];
+        // The reader has looked at them for a second, and at the tail, which a master that lives stores in that time.
+        if (!_log.TailMayBeRight)
+        {
+            if (_log.Offset >= last.AbsoluteStart && _anchors.ReadTailWord(anchor.Term.Slot).Judge(anchor, out long tail) == TailVerdict.Published && tail > _log.Offset
+                && !FrameRun.IsAnyWhole(_pool, _log.Position.FileSystem, _log.Position.Generation, last, _log.Offset))
+            {
+                report.Add(CheckReport.LogEndCode, $"anchor slot {anchor.Term.Slot}",
+                    $"the tail of term {anchor.Term} is {tail - _log.Offset} bytes behind the last whole record, {_log.Position}, and nothing whole follows it: the tail is too high, or one last record is lost");
+            }
+            return;
+        }
         FrameRun behind = FrameRun.Follow(_pool, _log.Position.FileSystem, _log.Position.Generation, last, _log.Offset, last.AbsoluteEnd, anchor.Term);
         long bytes = behind.End - _log.Offset;
-        report.Add("unpublished", $"anchor slot {anchor.Term.Slot}",
+        report.Add(CheckReport.UnpublishedCode, $"anchor slot {anchor.Term.Slot}",
             bytes > MediaLayout.MaxBatchBytes
                 ? $"{behind.Count} whole record(s) of term {anchor.Term}, {bytes} bytes, are behind the tail, more than one batch: the tail is stale"
                 : $"{behind.Count} whole record(s) of term {anchor.Term} are behind the tail: their master died before it published them, or the tail is stale; start a master",

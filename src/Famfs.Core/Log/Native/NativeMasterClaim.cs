@@ -47,7 +47,7 @@ internal sealed class NativeMasterClaim : MasterClaim
                 }
             }
             Guid master = Guid.NewGuid();
-            return new(Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock), request.Host.Host, slotLock) { Master = master, Slot = slot };
+            return new(Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock, request.EndsAtDamage), request.Host.Host, slotLock) { Master = master, Slot = slot };
         }
         catch
         {
