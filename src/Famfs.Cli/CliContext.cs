@@ -6,6 +6,7 @@ using Famfs.CommandLine;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.Cli;
 
@@ -62,13 +63,16 @@ internal sealed class GlobalOptions
 }
 
 /// <summary>What one verb works on: a path of a file system, and how to reach its master.</summary>
-/// <param name="Client">Reaches the master. Owned by the context.</param>
+/// <param name="Master">Reaches the master; null only for a verb that the mount can answer. Owned by the context.</param>
 /// <param name="Path">From the root, without a leading slash; the root is empty.</param>
 /// <param name="Shown">As the user wrote it.</param>
 /// <param name="Mount">The local mount, when there is one.</param>
 /// <param name="LocalPath">The path through it.</param>
-internal sealed record CliTarget(FamfsClient Client, string Path, string Shown, FamfsMount? Mount, string? LocalPath)
+internal sealed record CliTarget(FamfsClient? Master, string Path, string Shown, FamfsMount? Mount, string? LocalPath)
 {
+    /// <summary>Reaches the master; throws NOT_MASTER where none is known.</summary>
+    public FamfsClient Client => Master ?? throw new FamfsException(ErrorReason.NotMaster, $"{Mount!.MountPoint}: the mount knows no master");
+
     /// <summary>The path through the mount; throws BAD_REQUEST without one.</summary>
     public string RequireLocalPath(string what) => LocalPath
         ?? throw new FamfsException(ErrorReason.BadRequest, $"{Shown}: {what} needs a path on a mount") { Path = Shown };
@@ -85,7 +89,13 @@ internal sealed record CliTarget(FamfsClient Client, string Path, string Shown, 
 /// <summary>One run of the command: its streams, what was given to it, and the verbs' common work.</summary>
 internal sealed class CliContext(CliEnvironment environment)
 {
-    private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(100);
+
+    // Each place where the master may be once, and once more for one that restarts; then the mount answers. Chosen.
+    private const int ReadingAttempts = 4;
+
+    /// <summary>What a mount gets to answer a verb that is not about it alone. Chosen: far above what one takes that can.</summary>
+    public static readonly TimeSpan AnswerTime = TimeSpan.FromSeconds(5);
 
     private readonly Dictionary<string, FamfsClient> _clients = [];
 
@@ -127,20 +137,27 @@ internal sealed class CliContext(CliEnvironment environment)
         GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
-    /// with the environment's master a path from the root.</summary>
-    public async Task<CliTarget> ResolveAsync(ParseResult parsed, string path, CancellationToken cancel)
+    /// with the environment's master a path from the root.
+    /// <paramref name="reading"/>: the mount can answer, so nobody waits for a master (<see cref="AskMasterOrMountAsync"/>).</summary>
+    public async Task<CliTarget> ResolveAsync(ParseResult parsed, string path, CancellationToken cancel, bool reading = false)
     {
         if (GivenMasters(parsed) is { Length: > 0 } given)
             return new(ClientOf(parsed, given), FromRoot(path), path, null, null);
-        if (FamfsMount.Find(path, out string resolved, Environment.MountTablePath) is { } mount)
+        MountAnswer answer = await AskMountAsync(parsed, path, cancel).ConfigureAwait(false);
+        if (answer.Mount is { } mount)
         {
+            string resolved = answer.Resolved;
+            Guid fileSystem = mount.RequireFileSystem();
             string? own = mount.ReadMasterAddress();
-            string address = own ?? Environment.Variable(GlobalOptions.MasterVariable)
-                ?? await WaitForMasterAsync(mount, TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            FamfsClient client = ClientOf(parsed, Split(address));
-            // The mount has met its own master; the environment's may serve another file system.
-            if (own is null)
-                await client.RequireFileSystemAsync(mount.RequireFileSystem(), TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            string? address = own ?? Environment.Variable(GlobalOptions.MasterVariable);
+            if (address is null && mount.ReadLogMasterAddress() is null)
+            {
+                if (reading)
+                    return new(null, mount.ToFileSystemPath(resolved), path, mount, resolved);
+                address = await WaitForMasterAsync(parsed, mount, cancel).ConfigureAwait(false);
+            }
+            // The mount has met its own master. Who is named by the log or by the environment may serve another file system by now.
+            FamfsClient client = ClientOf(parsed, Split(address), new(fileSystem, IsMet: own is not null, new MasterSearch(this, mount).Find), reading);
             return new(client, mount.ToFileSystemPath(resolved), path, mount, resolved);
         }
         if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
@@ -148,22 +165,91 @@ internal sealed class CliContext(CliEnvironment environment)
         throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
-    /// <summary>The file system when no path need be given: --master, the path's, the environment's, or the
-    /// only mount there is.</summary>
-    public async Task<CliTarget> ResolveFileSystemAsync(ParseResult parsed, string? path, CancellationToken cancel)
+    /// <summary>The file system when no path need be given: --master, the path's, the mount that the caller stands in, the
+    /// environment's, or the only mount there is.</summary>
+    public async Task<CliTarget> ResolveFileSystemAsync(ParseResult parsed, string? path, CancellationToken cancel, bool reading = false)
     {
         if (path is not null)
-            return await ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
+            return await ResolveAsync(parsed, path, cancel, reading).ConfigureAwait(false);
+        if (!IsMasterGiven(parsed) && Environment.WorkingDirectory is { } standing && FamfsMount.FindByName(standing, Environment.MountTablePath) is { } here)
+            return await ResolveAsync(parsed, here.MountPoint, cancel, reading).ConfigureAwait(false);
         string[] masters = MastersOf(parsed);
         if (masters.Length > 0)
             return new(ClientOf(parsed, masters), "", "/", null, null);
-        IReadOnlyList<FamfsMount> mounts = FamfsMount.FindAll(Environment.MountTablePath);
+        IReadOnlyList<FamfsMount> mounts = FamfsMount.FindDistinct(Environment.MountTablePath);
         return mounts.Count switch
         {
-            1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel).ConfigureAwait(false),
+            1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel, reading).ConfigureAwait(false),
             0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {GlobalOptions.MasterVariable}"),
             _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
         };
+    }
+
+    /// <summary>Asks the path which mount it is on, and the mount what it says. Throws TIMEOUT when it does not answer in the verb's time.</summary>
+    public Task<MountAnswer> AskMountAsync(ParseResult parsed, string path, CancellationToken cancel) => AskMountAsync(path, TimeoutOf(parsed), cancel);
+
+    /// <inheritdoc cref="AskMountAsync(ParseResult, string, CancellationToken)"/>
+    public async Task<MountAnswer> AskMountAsync(string path, TimeSpan timeout, CancellationToken cancel)
+    {
+        // Where no famfs is mounted, none can hang.
+        if (FamfsMount.FindAll(Environment.MountTablePath).Count == 0)
+            return MountAnswer.Ask(path, Environment.MountTablePath);
+        using MemoryStream answer = await AskAsync(path, ["find", path, Environment.MountTablePath], timeout, cancel).ConfigureAwait(false);
+        return MountAnswer.Read(answer);
+    }
+
+    /// <summary>The mounts of this host, each with what it says or why it says nothing.</summary>
+    public async Task<IReadOnlyList<FamfsMount>> AskMountsAsync(CancellationToken cancel)
+    {
+        List<FamfsMount> asked = [];
+        foreach (FamfsMount mount in FamfsMount.FindDistinct(Environment.MountTablePath))
+        {
+            try
+            {
+                asked.Add((await AskMountAsync(mount.MountPoint, AnswerTime, cancel).ConfigureAwait(false)).Mount ?? mount);
+            }
+            catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
+            {
+                asked.Add(mount.Refusing(error));
+            }
+        }
+        return asked;
+    }
+
+    /// <summary>What the master says, or what the mount shows when no master answers, which is said.</summary>
+    public async Task<T> AskMasterOrMountAsync<T>(ParseResult parsed, CliTarget target, Func<FamfsClient, Task<T>> ask, MessageParser<T> parser, string[] question, CancellationToken cancel)
+        where T : IMessage<T>
+    {
+        try
+        {
+            return await ask(target.Client).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (target.Mount is not null && error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
+        {
+            using MemoryStream answer = await AskAsync(target.LocalPath!, question, TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            T shown = parser.ParseFrom(answer);
+            Environment.Error.WriteLine($"famfs: {error.Message}; what follows is what the mount at {target.Mount.MountPoint} shows");
+            return shown;
+        }
+    }
+
+    private async Task<MemoryStream> AskAsync(string path, string[] question, TimeSpan timeout, CancellationToken cancel)
+    {
+        using CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        Task<byte[]> asking = Environment.AskMount(question, over.Token);
+        try
+        {
+            return MountQuestions.Open(await asking.WaitAsync(timeout, Environment.Clock, cancel).ConfigureAwait(false));
+        }
+        catch (TimeoutException)
+        {
+            string place = FamfsMount.FindByName(path, Environment.MountTablePath)?.MountPoint ?? path;
+            throw new FamfsException(ErrorReason.Timeout, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"the mount at {place} does not answer within {timeout.TotalSeconds:0.###} s; its daemon is stopped or hangs")) { Path = place };
+        }
+        finally
+        {
+            await over.CancelAsync().ConfigureAwait(false);
+        }
     }
 
     /// <summary>Who a mutation waits for: what was asked, else the local mount when the path is on one.</summary>
@@ -206,13 +292,15 @@ internal sealed class CliContext(CliEnvironment environment)
     }
 
     /// <summary>A mount serves before it has found its master: that may come in a moment.</summary>
-    private async Task<string> WaitForMasterAsync(FamfsMount mount, TimeSpan timeout, CancellationToken cancel)
+    private async Task<string> WaitForMasterAsync(ParseResult parsed, FamfsMount mount, CancellationToken cancel)
     {
+        TimeSpan timeout = TimeoutOf(parsed);
         long start = Environment.Clock.GetTimestamp();
         while (Environment.Clock.GetElapsedTime(start) < timeout)
         {
             await Task.Delay(s_poll, Environment.Clock, cancel).ConfigureAwait(false);
-            if (mount.ReadMasterAddress() is { } address)
+            FamfsMount? now = (await AskMountAsync(parsed, mount.MountPoint, cancel).ConfigureAwait(false)).Mount;
+            if ((now?.ReadMasterAddress() ?? now?.ReadLogMasterAddress()) is { } address)
                 return address;
         }
         throw new FamfsException(ErrorReason.NotMaster, $"{mount.MountPoint}: the mount found no master within {timeout.TotalSeconds:0.###} s; use --master") { Path = mount.MountPoint };
@@ -224,16 +312,75 @@ internal sealed class CliContext(CliEnvironment environment)
 
     private static string[] Split(string? addresses) => (addresses ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
 
-    private FamfsClient ClientOf(ParseResult parsed, string[] addresses)
+    private FamfsClient ClientOf(ParseResult parsed, string[] addresses, MountView? mount = null, bool reading = false)
     {
-        string key = string.Join(',', addresses);
+        string key = $"{mount?.FileSystem} {reading} {string.Join(',', addresses)}";
         if (!_clients.TryGetValue(key, out FamfsClient? client))
         {
-            client = new(new FamfsClientOptions { Addresses = addresses, Timeout = TimeoutOf(parsed), Tls = TlsOf(parsed), Clock = Environment.Clock });
+            client = new(new FamfsClientOptions
+            {
+                Addresses = addresses,
+                FindMaster = mount?.FindMaster,
+                FileSystem = mount?.FileSystem,
+                TrustAddresses = mount?.IsMet ?? true,
+                MaxAttempts = reading ? ReadingAttempts : int.MaxValue,
+                OnUnreachable = Environment.IsErrorTerminal && !reading ? SayUnreachable : null,
+                Timeout = TimeoutOf(parsed),
+                Tls = TlsOf(parsed),
+                Clock = Environment.Clock,
+            });
             _clients.Add(key, client);
         }
         return client;
     }
+
+    /// <summary>What a mount knows of its master.</summary>
+    /// <param name="FileSystem">What it must serve.</param>
+    /// <param name="IsMet">The addresses come from a mount that is connected there.</param>
+    /// <param name="FindMaster">Asks the mount again.</param>
+    private sealed record MountView(Guid FileSystem, bool IsMet, Func<string?> FindMaster);
+
+    /// <summary>Where a mount says that its master is by now, asked at most once a second.</summary>
+    private sealed class MasterSearch(CliContext context, FamfsMount mount)
+    {
+        private static readonly TimeSpan s_interval = TimeSpan.FromSeconds(1);
+
+        private readonly Lock _guard = new();
+
+        // Guarded by _guard.
+        private FamfsMount _last = mount;
+        private long _asked = context.Environment.Clock.GetTimestamp();
+
+        public string? Find()
+        {
+            lock (_guard)
+            {
+                if (context.Environment.Clock.GetElapsedTime(_asked) >= s_interval)
+                {
+                    try
+                    {
+                        _last = context.AskMountAsync(_last.MountPoint, AnswerTime, CancellationToken.None).GetAwaiter().GetResult().Mount ?? _last;
+                    }
+                    catch (FamfsException)
+                    {
+                        // A mount that says nothing leaves what it said before.
+                    }
+                    _asked = context.Environment.Clock.GetTimestamp();
+                }
+                try
+                {
+                    return _last.ReadMasterAddress() ?? _last.ReadLogMasterAddress();
+                }
+                catch (FamfsException)
+                {
+                    return null; // its daemon has gone since
+                }
+            }
+        }
+    }
+
+    // Somebody who looks on need not wait for the end of the time to know why nothing happens.
+    private void SayUnreachable(FamfsException error) => Environment.Error.WriteLine($"famfs: {error.Message}; trying on");
 }
 
 /// <summary>The choices of --wait.</summary>

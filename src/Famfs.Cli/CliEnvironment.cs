@@ -17,10 +17,19 @@ public sealed record CliEnvironment
 
     /// <summary>Standard output is a terminal: progress is drawn.</summary>
     public bool IsTerminal { get; init; }
+
+    /// <summary>Standard error is a terminal: somebody reads while a verb waits.</summary>
+    public bool IsErrorTerminal { get; init; }
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 
     /// <summary>The kernel's table of mounts.</summary>
     public string MountTablePath { get; init; } = MountEntry.TablePath;
+
+    /// <summary>Asks mounts (<see cref="MountQuestions"/>).</summary>
+    internal Func<IReadOnlyList<string>, CancellationToken, Task<byte[]>> AskMount { get; init; } = MountQuestions.AskHereAsync;
+
+    /// <summary>Where the caller stands; null when that directory is no more.</summary>
+    public string? WorkingDirectory { get; init; } = FindWorkingDirectory();
 
     /// <summary>Where processes can be looked at.</summary>
     public string ProcPath { get; init; } = "/proc";
@@ -34,6 +43,18 @@ public sealed record CliEnvironment
     /// <summary>Path of another program of famfs; throws NOT_FOUND when it is neither beside this one nor in PATH.</summary>
     public string RequireProgram(string name) => ProgramFinder.Require(name, ProgramDirectory, Variable("PATH"));
 
+    private static string? FindWorkingDirectory()
+    {
+        try
+        {
+            return Environment.CurrentDirectory;
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>That of the running process.</summary>
     public static CliEnvironment OfProcess() => new()
     {
@@ -42,5 +63,7 @@ public sealed record CliEnvironment
         Error = Console.Error,
         Variable = Environment.GetEnvironmentVariable,
         IsTerminal = !Console.IsOutputRedirected,
+        AskMount = MountQuestions.AskElsewhereAsync,
+        IsErrorTerminal = !Console.IsErrorRedirected,
     };
 }

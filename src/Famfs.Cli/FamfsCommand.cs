@@ -20,7 +20,7 @@ public static class FamfsCommand
         {
             // What follows `master`, and what follows -- of `mount`, is for another program and must not be parsed by this one.
             if (args.Length > 0 && args[0] == MasterCommand.Name && !args.Skip(1).Any(a => a is "--help" or "-h" or "-?"))
-                return MasterCommand.Run(context, args[1..]);
+                return MasterCommand.Run(context, args is [_, "--", ..] ? args[2..] : args[1..]);
             Command root = Build(context);
             int separator = Array.IndexOf(args, "--");
             ParseResult parsed = root.Parse(separator < 0 ? args : args[..separator]);

@@ -95,6 +95,7 @@ internal static class JsonShapes
             json.WriteString("host_id", Uuid(host.HostId));
             json.WriteString("name", host.Name);
             json.WriteString("mount_id", Uuid(host.MountId));
+            json.WriteString("mount_point", host.MountPoint);
             json.WriteString("boot_id", Uuid(host.BootId));
             json.WriteString("state", Word(host.State));
             json.WriteString("evidence", Word(host.Evidence));

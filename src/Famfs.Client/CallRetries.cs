@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.V1;
 using Grpc.Core;
 using Polly;
@@ -21,6 +22,7 @@ internal sealed class CallRetries
     private readonly FamfsClientOptions _options;
     private readonly MasterConnections _connections;
     private readonly ResiliencePipeline _pipeline;
+    private int _saidUnreachable;
 
     public CallRetries(FamfsClientOptions options, MasterConnections connections)
     {
@@ -38,14 +40,15 @@ internal sealed class CallRetries
     }
 
     /// <summary>Runs <paramref name="attempt"/> until it succeeds. It gets the endpoint to use and throws
-    /// <see cref="RpcException"/> when that did not work.</summary>
-    public async Task<T> RunAsync<TState, T>(Func<MasterEndpoint, TState, CallOptions, Task<T>> attempt, TState state, TimeSpan? timeout, CancellationToken cancel)
+    /// <see cref="RpcException"/> when that did not work. <paramref name="grace"/>: how much longer the call itself may take than
+    /// the time in which it is repeated.</summary>
+    public async Task<T> RunAsync<TState, T>(Func<MasterEndpoint, TState, CallOptions, Task<T>> attempt, TState state, TimeSpan? timeout, CancellationToken cancel, TimeSpan grace = default)
     {
         TimeSpan allowed = timeout ?? _options.Timeout;
         if (allowed <= TimeSpan.Zero)
             throw new FamfsException(ErrorReason.Timeout, "the time-out of a call must be positive");
         CallProgress progress = new(_options.Clock.GetTimestamp(), allowed);
-        CallOptions options = new(deadline: DeadlineOf(allowed), cancellationToken: cancel);
+        CallOptions options = new(deadline: DeadlineOf(allowed + grace), cancellationToken: cancel);
         ResilienceContext context = ResilienceContextPool.Shared.Get(cancel);
         context.Properties.Set(s_progress, progress);
         try
@@ -57,7 +60,11 @@ internal sealed class CallRetries
         }
         catch (RepeatableException e)
         {
-            throw e.Unreachable
+            // That somebody else is there says more than that nobody is elsewhere.
+            if (progress.Wrong is { } wrong)
+                throw wrong;
+            // One whose attempts are counted has not tried for all of its time.
+            throw e.Unreachable && _options.MaxAttempts == int.MaxValue
                 ? RpcErrors.NotReached(_connections.Describe(), allowed, e.Error)
                 : e.Error;
         }
@@ -72,7 +79,14 @@ internal sealed class CallRetries
         MasterEndpoint endpoint = _connections.Current;
         try
         {
+            if (!endpoint.IsRight)
+                await RequireRightAsync(endpoint, options).ConfigureAwait(false);
             return await attempt(endpoint, state, options).ConfigureAwait(false);
+        }
+        catch (RepeatableException e) when (e.Error.Reason == ErrorReason.WrongFilesystem)
+        {
+            progress.Wrong = e.Error;
+            throw;
         }
         catch (RpcException e)
         {
@@ -86,8 +100,22 @@ internal sealed class CallRetries
                     throw last;
                 throw failure.Error;
             }
+            if (failure.Unreachable && Interlocked.Exchange(ref _saidUnreachable, 1) == 0)
+                _options.OnUnreachable?.Invoke(failure.Error);
             throw progress.Last = Note(failure, endpoint);
         }
+    }
+
+    /// <summary>An address from the log or from another may be that of somebody else by now: it counts when the file system
+    /// is the right one. Throws a failure that leads to the next address.</summary>
+    public async Task RequireRightAsync(MasterEndpoint endpoint, CallOptions options)
+    {
+        using AsyncUnaryCall<GetStatusReply> asking = endpoint.Master.GetStatusAsync(new GetStatusRequest(), options);
+        GetStatusReply status = await asking.ResponseAsync.ConfigureAwait(false);
+        Guid served = status.FileSystemUuid.ToGuid("file_system_uuid");
+        if (served != _options.FileSystem)
+            throw Note(new(new(ErrorReason.WrongFilesystem, $"the master at {endpoint.Address} is one of file system {served}, not {_options.FileSystem}"), true, false, 0), endpoint);
+        endpoint.IsRight = true;
     }
 
     /// <summary>Draws the consequences of a failure that may pass: which address is next.</summary>
@@ -101,6 +129,8 @@ internal sealed class CallRetries
             else
                 _connections.Leave(endpoint);
         }
+        else if (failure.Error.Reason == ErrorReason.WrongFilesystem)
+            _connections.Leave(endpoint);
         return new(failure, redirected);
     }
 
@@ -144,6 +174,9 @@ internal sealed class CallProgress(long start, TimeSpan allowed)
     public int RedirectsInARow { get; set; }
 
     public RepeatableException? Last { get; set; }
+
+    /// <summary>A master of another file system was met.</summary>
+    public FamfsException? Wrong { get; set; }
 }
 
 /// <summary>A failure that the pipeline may repeat; never leaves the library.</summary>

@@ -51,6 +51,9 @@ public sealed class FamfsClient : IDisposable
 
     internal CallRetries Retries => _retries;
 
+    /// <summary>True for a text that is an address of a master, as <see cref="FamfsClientOptions.Addresses"/> has them.</summary>
+    public static bool IsAddress(string address) => MasterConnections.IsAddress(address);
+
     /// <summary>A request id as the master wants it.</summary>
     public static ByteString NewRequestId(TimeProvider clock) => Guid.CreateVersion7(clock.GetUtcNow()).ToByteString();
 
@@ -68,7 +71,7 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Creates a file.</summary>
     public Task<CreateFileReply> CreateFileAsync(CreateFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        ChangeAsync(static (m, r, o) => m.CreateFileAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.CreateFileAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Creates many files over one stream; results come in the order of the files, one bad request
     /// does not end it. A stream that breaks is made anew and what was not answered is sent again under the
@@ -86,7 +89,7 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Makes a directory.</summary>
     public Task<MakeDirectoryReply> MakeDirectoryAsync(MakeDirectoryRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        ChangeAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Removes a name, with all below it when recursive.</summary>
     public Task<MutationReply> RemoveAsync(RemoveRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
@@ -98,7 +101,7 @@ public sealed class FamfsClient : IDisposable
 
     /// <summary>Changes mode, owner, times or extended attributes.</summary>
     public Task<MutationReply> SetAttributesAsync(SetAttributesRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        ChangeAsync(static (m, r, o) => m.SetAttributesAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.SetAttributesAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Adds a device to the pool.</summary>
     public Task<AddDeviceReply> AddDeviceAsync(AddDeviceRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
@@ -148,7 +151,8 @@ public sealed class FamfsClient : IDisposable
     /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
     /// <see cref="DetailOf"/> then lists them.</summary>
     public Task<BarrierReply> BarrierAsync(BarrierRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        UnaryAsync(static (m, r, o) => m.BarrierAsync(r, o), request, timeout, cancel);
+        ChangeAsync(
+            static (m, r, o) => m.BarrierAsync(r, o), static (r, _) => new(r), ByteString.Empty, request, timeout, cancel, request.TimeoutMs == 0 ? static (r, ms) => r.TimeoutMs = ms : null);
 
     /// <summary>The entries of a directory as of one position; <see cref="V1.FileInfo.Path"/> is the component, or
     /// the path below the directory when recursive. The time-out bounds the whole listing.</summary>
@@ -172,6 +176,8 @@ public sealed class FamfsClient : IDisposable
     /// uses twice is two requests.</summary>
     internal CreateFileRequest WithId(CreateFileRequest request) => request.RequestId.Length != 0 ? request : new(request) { RequestId = NewId() };
 
+    private static bool Waits(Wait? wait) => wait is { Kind: not WaitKind.None, TimeoutMs: 0 };
+
     /// <summary>A master has refused an id for its time: ids are made by that master's clock from here on.</summary>
     internal void Learn(ulong masterTimeMs) =>
         Volatile.Write(ref _aheadMs, (long)masterTimeMs - _options.Clock.GetUtcNow().ToUnixTimeMilliseconds());
@@ -181,15 +187,18 @@ public sealed class FamfsClient : IDisposable
     /// <summary>A change. An id that was made here and sent nowhere before may be replaced when the master refuses it for its time.
     /// One that was sent and not answered may be in the log: replaced, the change would be made twice.</summary>
     private Task<TReply> ChangeAsync<TRequest, TReply>(
-        Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, Func<TRequest, ByteString, TRequest> withId, ByteString id, TRequest request, TimeSpan? timeout, CancellationToken cancel)
+        Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, Func<TRequest, ByteString, TRequest> withId, ByteString id, TRequest request, TimeSpan? timeout, CancellationToken cancel, Action<TRequest, uint>? setWait = null)
     {
-        TRequest identified = id.IsEmpty ? withId(request, NewId()) : request;
+        // A caller's message is not changed.
+        TRequest identified = id.IsEmpty ? withId(request, NewId()) : setWait is null ? request : withId(request, id);
+        TimeSpan grace = setWait is null ? default : _options.WaitGrace;
         int sent = 0;
         return _retries.RunAsync(
             async (endpoint, _, options) =>
             {
                 try
                 {
+                    setWait?.Invoke(identified, LeftForWait(options, grace));
                     using AsyncUnaryCall<TReply> running = call(endpoint.Master, identified, options);
                     return await running.ResponseAsync.ConfigureAwait(false);
                 }
@@ -206,11 +215,17 @@ public sealed class FamfsClient : IDisposable
                 {
                     sent++;
                 }
+                setWait?.Invoke(identified, LeftForWait(options, grace));
                 using AsyncUnaryCall<TReply> second = call(endpoint.Master, identified, options);
                 return await second.ResponseAsync.ConfigureAwait(false);
             },
-            0, timeout, cancel);
+            0, timeout, cancel, grace);
     }
+
+    /// <summary>What a wait is given is what is left of the time; the call itself gets a little more, so that the answer of a wait that
+    /// was in vain comes before its end.</summary>
+    private uint LeftForWait(CallOptions options, TimeSpan grace) =>
+        (uint)Math.Clamp((options.Deadline!.Value - _options.Clock.GetUtcNow().UtcDateTime - grace).TotalMilliseconds, 1, uint.MaxValue);
 
     private Task<TReply> UnaryAsync<TRequest, TReply>(Func<Master.MasterClient, TRequest, CallOptions, AsyncUnaryCall<TReply>> call, TRequest request, TimeSpan? timeout, CancellationToken cancel) =>
         _retries.RunAsync(

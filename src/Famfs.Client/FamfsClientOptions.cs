@@ -1,3 +1,5 @@
+using Famfs.Core;
+
 namespace Famfs.Client;
 
 /// <summary>How to reach the master of a file system, and how long to try.</summary>
@@ -10,6 +12,19 @@ public sealed record FamfsClientOptions
     /// Tried in turn; whoever is not the master says who is.</summary>
     public required IReadOnlyList<string> Addresses { get; init; }
 
+    /// <summary>Says where a master may be by now, or null: asked at the start, and when one does not answer. Must not take long.
+    /// Who is found in this way, or named by another, must serve <see cref="FileSystem"/> before it is told anything.</summary>
+    public Func<string?>? FindMaster { get; init; }
+
+    /// <summary>The file system that is meant, when it is known.</summary>
+    public Guid? FileSystem { get; init; }
+
+    /// <summary>Masters at <see cref="Addresses"/> are known to serve it, so they are not asked.</summary>
+    public bool TrustAddresses { get; init; } = true;
+
+    /// <summary>Told once that no master answers, while calls go on trying.</summary>
+    public Action<FamfsException>? OnUnreachable { get; init; }
+
     /// <summary>Trust and identity at <c>https</c> addresses.</summary>
     public ClientTls Tls { get; init; } = ClientTls.OfSystem;
 
@@ -21,6 +36,10 @@ public sealed record FamfsClientOptions
 
     /// <summary>Time to give a connection attempt before the next address is tried. Chosen.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>How much longer a call that waits for mounts may take than the wait that it asks for, so that the answer, which names
+    /// who is behind, is not overtaken by the call's own end. Chosen.</summary>
+    public TimeSpan WaitGrace { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>First pause before a repeat; doubles with each. Chosen.</summary>
     public TimeSpan RetryDelay { get; init; } = TimeSpan.FromMilliseconds(20);

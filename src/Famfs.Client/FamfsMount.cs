@@ -18,6 +18,9 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
     /// <summary>The table as this process sees it.</summary>
     public const string TablePath = "/proc/self/mountinfo";
 
+    // As many as the kernel follows (path_resolution(7)).
+    private const int MaxLinks = 40;
+
     /// <summary>Reads a table; lines that are none are passed over, the kernel may add kinds.</summary>
     public static IReadOnlyList<MountEntry> ReadTable(string tablePath = TablePath)
     {
@@ -30,6 +33,24 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
                 entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")));
         }
         return entries;
+    }
+
+    /// <summary>The one name of a place to mount on: absolute, without links, <c>.</c>, <c>..</c> or a slash at the end. A mount
+    /// there is not asked, so a dead one has a name, too.</summary>
+    public static string PlaceOf(string path, string tablePath = TablePath)
+    {
+        string place = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
+        HashSet<string> mounted = [.. ReadTable(tablePath).Select(e => e.MountPoint)];
+        for (int links = 0; links < MaxLinks; links++)
+        {
+            if (mounted.Contains(place) || Path.GetDirectoryName(place) is not { } parent)
+                return place;
+            place = Path.Combine(PathAttributes.Resolve(parent, out _) ?? parent, Path.GetFileName(place));
+            if (mounted.Contains(place) || new System.IO.FileInfo(place).LinkTarget is not { } target)
+                return place;
+            place = Path.TrimEndingDirectorySeparator(Path.GetFullPath(target, Path.GetDirectoryName(place)!));
+        }
+        return place;
     }
 
     /// <summary>The kernel writes space, tab, newline and backslash of a path as \ooo.</summary>
@@ -50,10 +71,11 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 }
 
 /// <summary>
-/// A famfs mount on this host, and what its root says about the file system (extended attributes):
+/// A famfs mount on this host, and what it says about the file system (extended attributes of everything on it):
 /// <code>
-/// user.famfs.uuid      file system                user.famfs.master    address of the master, where known
+/// user.famfs.uuid      file system                user.famfs.master    address of the master, while it is reached
 /// user.famfs.mount     this mount                 user.famfs.dialect   "stock", or a famfs kernel's
+/// user.famfs.log-master  address of the master of the newest term, as the log has it
 /// user.famfs.damage    why it is read-only, if damage is why
 /// user.famfs.devices   lines "index uuid path"
 /// </code>
@@ -66,13 +88,35 @@ public sealed class FamfsMount
     /// <summary>Dialect of a kernel without famfs.</summary>
     public const string StockDialect = "stock";
 
+    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices"];
+
+    /// <summary>Registered: files can be opened.</summary>
+    public const string Registered = "registered";
+
+    /// <summary>It is not known yet whether the master registers the mount.</summary>
+    public const string RegistrationPending = "pending";
+
+    /// <summary>Begins the reason when files will not be opened until somebody does something.</summary>
+    public const string RegistrationRefused = "refused: ";
+
     private readonly string _root;
 
+    // Set together for a mount that was asked: then its attributes are not read again.
+    private readonly Dictionary<string, string>? _said;
+    private readonly FamfsException? _refusal;
+
     private FamfsMount(MountEntry entry)
+        : this(entry.MountPoint, entry.Root, entry.ReadOnly, null, null)
     {
-        MountPoint = entry.MountPoint;
-        _root = entry.Root;
-        IsReadOnly = entry.ReadOnly;
+    }
+
+    private FamfsMount(string mountPoint, string root, bool readOnly, Dictionary<string, string>? said, FamfsException? refusal)
+    {
+        MountPoint = mountPoint;
+        _root = root;
+        IsReadOnly = readOnly;
+        _said = said;
+        _refusal = refusal;
     }
 
     /// <summary>Where it is mounted.</summary>
@@ -81,9 +125,17 @@ public sealed class FamfsMount
     /// <summary>Nothing can be written through it.</summary>
     public bool IsReadOnly { get; }
 
+    /// <summary>When it was asked, its daemon was gone.</summary>
+    public bool IsDead => _refusal?.Reason == ErrorReason.HostGone;
+
     /// <summary>All famfs mounts.</summary>
     public static IReadOnlyList<FamfsMount> FindAll(string tablePath = MountEntry.TablePath) =>
         [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).Select(e => new FamfsMount(e))];
+
+    /// <summary>Each mounted famfs once, whatever parts of it are bound to other places, too: its whole tree where that is in sight.</summary>
+    public static IReadOnlyList<FamfsMount> FindDistinct(string tablePath = MountEntry.TablePath) =>
+        [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType).GroupBy(e => e.DeviceNumber)
+            .Select(same => new FamfsMount(same.FirstOrDefault(e => e.Root == "/") ?? same.First()))];
 
     /// <summary>The famfs mount that <paramref name="path"/> is on, or would be; null when it is on another
     /// file system. <paramref name="resolved"/>: the path without links.</summary>
@@ -92,6 +144,10 @@ public sealed class FamfsMount
         resolved = ResolveExisting(path);
         return Covering(resolved, tablePath) ?? Covering(resolved = Path.GetFullPath(path), tablePath);
     }
+
+    /// <summary>The famfs mount that a path seems to be on, by its name alone; null when it is none. Nothing is asked, so it does
+    /// not hang, and a link is not followed.</summary>
+    public static FamfsMount? FindByName(string path, string tablePath = MountEntry.TablePath) => Covering(Path.GetFullPath(path), tablePath);
 
     /// <summary>The mount of <paramref name="path"/>; throws BAD_REQUEST when it is on no famfs mount.</summary>
     public static FamfsMount Require(string path, out string resolved, string tablePath = MountEntry.TablePath) =>
@@ -105,8 +161,13 @@ public sealed class FamfsMount
         return root.Length == 0 ? below : below.Length == 0 ? root : $"{root}/{below}";
     }
 
-    /// <summary>An attribute of the root; null when the daemon does not give it.</summary>
-    public string? ReadAttribute(string name) => PathAttributes.Read(MountPoint, name)?.TrimEnd('\n', '\0');
+    /// <summary>An attribute of the mount; null when the daemon does not give it.</summary>
+    public string? ReadAttribute(string name)
+    {
+        if (_refusal is not null)
+            throw new FamfsException(_refusal.Reason, _refusal.Message, _refusal) { Path = _refusal.Path };
+        return _said is null ? PathAttributes.Read(MountPoint, name)?.TrimEnd('\n', '\0') : _said.GetValueOrDefault(name);
+    }
 
     /// <summary>The file system. Throws WRONG_FILESYSTEM when the mount does not say.</summary>
     public Guid RequireFileSystem() => RequireId("user.famfs.uuid");
@@ -114,8 +175,15 @@ public sealed class FamfsMount
     /// <summary>This mount's id. Throws WRONG_FILESYSTEM when the mount does not say.</summary>
     public Guid RequireMountId() => RequireId("user.famfs.mount");
 
-    /// <summary>Address of the master, when the daemon knows one.</summary>
+    /// <summary>Address of the master, while the daemon reaches it.</summary>
     public string? ReadMasterAddress() => ReadAttribute("user.famfs.master") is { Length: > 0 } address ? address : null;
+
+    /// <summary>Address of the master of the newest term, when the log names one. Nobody has asked it yet which file system it
+    /// serves.</summary>
+    public string? ReadLogMasterAddress() => ReadAttribute("user.famfs.log-master") is { Length: > 0 } address ? address : null;
+
+    /// <summary><see cref="Registered"/>, <see cref="RegistrationPending"/>, or why files cannot be opened.</summary>
+    public string ReadRegistration() => ReadAttribute("user.famfs.registration") is { Length: > 0 } said ? said : Registered;
 
     /// <summary>What the daemon speaks with this kernel; <see cref="StockDialect"/> when it does not say.</summary>
     public string ReadDialect() => ReadAttribute("user.famfs.dialect") is { Length: > 0 } dialect ? dialect : StockDialect;
@@ -125,6 +193,54 @@ public sealed class FamfsMount
 
     /// <summary>Where the devices are on this host, by index.</summary>
     public IReadOnlyDictionary<uint, MountDevice> ReadDevices() => DeviceListText.Parse(ReadAttribute("user.famfs.devices") ?? "", MountPoint);
+
+    /// <summary>This mount with all that it says now. What keeps it from saying it is thrown when an attribute is asked for.</summary>
+    internal FamfsMount Asked()
+    {
+        Dictionary<string, string> said = [];
+        FamfsException? refusal = null;
+        try
+        {
+            foreach (string name in s_attributes)
+            {
+                if (ReadAttribute("user.famfs." + name) is { } value)
+                    said.Add("user.famfs." + name, value);
+            }
+        }
+        catch (FamfsException error)
+        {
+            refusal = error;
+        }
+        return new(MountPoint, _root, IsReadOnly, said, refusal);
+    }
+
+    /// <summary>This mount, which could not be asked: <paramref name="refusal"/> is thrown for each attribute.</summary>
+    public FamfsMount Refusing(FamfsException refusal) => new(MountPoint, _root, IsReadOnly, [], refusal);
+
+    internal void Write(BinaryWriter writer)
+    {
+        writer.Write(MountPoint);
+        writer.Write(_root);
+        writer.Write(IsReadOnly);
+        writer.Write((int)(_refusal?.Reason ?? 0));
+        writer.Write(_refusal?.Message ?? "");
+        writer.Write(_said?.Count ?? 0);
+        foreach ((string name, string value) in _said ?? [])
+        {
+            writer.Write(name);
+            writer.Write(value);
+        }
+    }
+
+    internal static FamfsMount Read(BinaryReader reader)
+    {
+        (string mountPoint, string root, bool readOnly) = (reader.ReadString(), reader.ReadString(), reader.ReadBoolean());
+        (int reason, string message) = (reader.ReadInt32(), reader.ReadString());
+        Dictionary<string, string> said = [];
+        for (int left = reader.ReadInt32(); left > 0; left--)
+            said.Add(reader.ReadString(), reader.ReadString());
+        return new(mountPoint, root, readOnly, said, message.Length == 0 ? null : new((ErrorReason)reason, message) { Path = mountPoint });
+    }
 
     private static FamfsMount? Covering(string path, string tablePath)
     {

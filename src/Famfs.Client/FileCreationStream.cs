@@ -127,6 +127,19 @@ internal sealed class FileCreationStream
     private async Task<bool> AttemptAsync(ChannelWriter<CreateFileResult> results, CancellationToken cancel)
     {
         MasterEndpoint endpoint = _client.Connections.Current;
+        if (!endpoint.IsRight)
+        {
+            try
+            {
+                await _client.Retries.RequireRightAsync(endpoint, new(deadline: _client.Retries.DeadlineOf(Remaining()), cancellationToken: cancel)).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is RpcException or RepeatableException)
+            {
+                cancel.ThrowIfCancellationRequested();
+                await PauseAsync(Judge(e, endpoint, stalled: false), cancel).ConfigureAwait(false);
+                return false;
+            }
+        }
         using CancellationTokenSource attempt = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         using CancellationTokenSource stalled = new(Timeout.InfiniteTimeSpan, _client.Options.Clock);
         await using CancellationTokenRegistration link = stalled.Token.Register(static a => ((CancellationTokenSource)a!).Cancel(), attempt);
@@ -169,14 +182,18 @@ internal sealed class FileCreationStream
                 return true;
             broken = new RpcException(new Status(StatusCode.Unavailable, "the stream ended before all was answered"));
         }
-        RepeatableException failure = Judge(broken, endpoint, stalled.IsCancellationRequested);
+        await PauseAsync(Judge(broken, endpoint, stalled.IsCancellationRequested), cancel).ConfigureAwait(false);
+        return false;
+    }
+
+    private async Task PauseAsync(RepeatableException failure, CancellationToken cancel)
+    {
         _progress.Last = failure;
         TimeSpan remaining = Remaining();
         if (remaining <= TimeSpan.Zero)
             throw Stalled(failure.Error);
         TimeSpan delay = _client.Retries.NextDelay(_progress, failure);
         await Task.Delay(delay < remaining ? delay : remaining, _client.Options.Clock, cancel).ConfigureAwait(false);
-        return false;
     }
 
     private RepeatableException Judge(Exception broken, MasterEndpoint endpoint, bool stalled)

@@ -51,6 +51,7 @@ public sealed class LogSubscriber
 
     // Guarded by _guard.
     private Acknowledgements? _acks;
+    private CancellationTokenSource? _renewal;
 
     /// <summary>A subscription over <paramref name="client"/>, which it does not own.</summary>
     public LogSubscriber(FamfsClient client)
@@ -67,7 +68,7 @@ public sealed class LogSubscriber
 
     /// <summary>Keeps a stream open until cancelled: tells the handler of each end, pauses (50 ms to 2 s, with
     /// jitter, from the start again after a stream that was welcomed) and makes the next one. Throws what the
-    /// master refuses for good: WRONG_FILESYSTEM, HOST_GONE, HOST_CONFLICT.</summary>
+    /// master refuses for good: HOST_GONE, HOST_CONFLICT, and WRONG_FILESYSTEM where there is no other place to look.</summary>
     public async Task RunAsync(ISubscriptionHandler handler, CancellationToken cancel)
     {
         while (true)
@@ -90,7 +91,7 @@ public sealed class LogSubscriber
                     }
                     c.ThrowIfCancellationRequested();
                     s.Handler.OnDisconnected(error);
-                    if (error is FamfsException { Reason: ErrorReason.WrongFilesystem or ErrorReason.HostGone or ErrorReason.HostConflict } || (error is not null and not FamfsException and not SubscriptionBrokenException))
+                    if (error is not null && (s.Self.IsFinal(error) || error is not (FamfsException or SubscriptionBrokenException)))
                         System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(error);
                     // A master whose records are bad is not asked for them again at once.
                     if (error is SubscriptionBrokenException)
@@ -101,6 +102,13 @@ public sealed class LogSubscriber
                 (Self: this, Handler: handler, Last: last), cancel).ConfigureAwait(false);
             await Task.Delay(_client.Options.RetryDelay, _clock, cancel).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Ends the stream that runs, when one does: the next one begins with a new Hello.</summary>
+    public void Renew()
+    {
+        lock (_guard)
+            _renewal?.Cancel();
     }
 
     /// <summary>Runs one stream to its end, and returns the master's goodbye (null: it just closed). Throws
@@ -116,17 +124,21 @@ public sealed class LogSubscriber
             _acks?.Add(position, released);
     }
 
+    private bool IsFinal(Exception? error) => error is FamfsException { Reason: ErrorReason.HostGone or ErrorReason.HostConflict }
+        || (error is FamfsException { Reason: ErrorReason.WrongFilesystem } && !_client.Connections.HasOthers);
+
     private async Task<Goaway?> RunOnceAsync(ISubscriptionHandler handler, Stream state, CancellationToken cancel)
     {
         MasterEndpoint endpoint = _client.Connections.Current;
         Acknowledgements acks = new(_clock, s_ackInterval);
         // Before Hello is made: what is released from here on goes out behind it, if it is not in it.
+        using CancellationTokenSource renewal = new();
         lock (_guard)
-            _acks = acks;
+            (_acks, _renewal) = (acks, renewal);
         Hello hello = handler.CreateHello();
         LogPosition start = new(hello.Position.FileSystemUuid.ToGuid("position.file_system_uuid"), hello.Position.Generation, new(hello.Position.Sequence), new(hello.Position.Term));
         FrameVerifier verifier = new(start);
-        using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancel, renewal.Token);
         using AsyncDuplexStreamingCall<SubscribeRequest, SubscribeReply> call = endpoint.Master.Subscribe(new CallOptions(cancellationToken: ended.Token));
         Task acknowledging = Task.CompletedTask;
         try
@@ -135,19 +147,26 @@ public sealed class LogSubscriber
             acknowledging = acks.SendAsync(call.RequestStream, ended.Token);
             return await ReadAsync(call.ResponseStream, endpoint, handler, verifier, acks, state).ConfigureAwait(false);
         }
+        catch (Exception e) when (e is RpcException or OperationCanceledException && renewal.IsCancellationRequested)
+        {
+            cancel.ThrowIfCancellationRequested();
+            return null;
+        }
         catch (RpcException e)
         {
             cancel.ThrowIfCancellationRequested();
             CallFailure failure = RpcErrors.Judge(e, endpoint.Address);
             if (failure.Repeatable)
                 _client.Retries.Note(failure, endpoint);
+            else if (failure.Error.Reason is ErrorReason.WrongFilesystem or ErrorReason.NotMaster or ErrorReason.ReadOnly)
+                _client.Connections.Leave(endpoint); // somebody else is there, or nobody who may be called
             throw failure.Error;
         }
         finally
         {
             Connected = false;
             lock (_guard)
-                _acks = null;
+                (_acks, _renewal) = (null, null);
             await ended.CancelAsync().ConfigureAwait(false);
             // A write that failed with the stream says nothing that the reader has not heard.
             await acknowledging.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -220,7 +239,7 @@ public sealed class LogSubscriber
             UseJitter = true,
             Randomizer = _client.Options.Jitter,
             ShouldHandle = args => ValueTask.FromResult(!last.Welcomed && args.Outcome.Exception is SubscriptionBrokenException
-                or FamfsException { Reason: not (ErrorReason.WrongFilesystem or ErrorReason.HostGone or ErrorReason.HostConflict) }),
+                or FamfsException && !IsFinal(args.Outcome.Exception)),
         })
         .Build();
 

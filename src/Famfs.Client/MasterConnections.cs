@@ -7,7 +7,21 @@ using Grpc.Net.Client;
 namespace Famfs.Client;
 
 /// <summary>One address with its channel.</summary>
-internal sealed record MasterEndpoint(string Address, Master.MasterClient Master);
+/// <param name="Address">Where.</param>
+/// <param name="Master">Calls there.</param>
+/// <param name="IsGiven">The caller named it; who is found otherwise has to say which file system it serves.</param>
+internal sealed record MasterEndpoint(string Address, Master.MasterClient Master, bool IsGiven)
+{
+    // Set once, by whichever call asked first; asking twice does no harm.
+    private volatile bool _served;
+
+    /// <summary>It has said that it serves the file system that is meant.</summary>
+    public bool IsRight
+    {
+        get => IsGiven || _served;
+        set => _served = value;
+    }
+}
 
 /// <summary>
 /// The addresses at which a master may answer, and the one believed to be it. Channels are made when first
@@ -27,6 +41,7 @@ internal sealed class MasterConnections : IDisposable
     private readonly List<string> _addresses = [];
     private readonly Dictionary<string, (GrpcChannel Channel, MasterEndpoint Endpoint)> _channels = [];
     private bool _disposed;
+    private string? _found;
 
     // Read without the guard, replaced under it.
     private volatile MasterEndpoint _current;
@@ -34,8 +49,13 @@ internal sealed class MasterConnections : IDisposable
     public MasterConnections(FamfsClientOptions options)
     {
         _options = options;
+        if (options.FindMaster?.Invoke() is { } newest && IsAddress(newest))
+            _addresses.Add(_found = newest);
         foreach (string address in options.Addresses)
-            _addresses.Add(RequireAddress(address));
+        {
+            if (!_addresses.Contains(RequireAddress(address)))
+                _addresses.Add(address);
+        }
         if (_addresses.Count == 0)
             throw new FamfsException(ErrorReason.BadRequest, "no address of a master is known; use --master or a path on a mount");
         _current = Open(_addresses[0]);
@@ -51,12 +71,35 @@ internal sealed class MasterConnections : IDisposable
             return string.Join(", ", _addresses);
     }
 
-    /// <summary>The master could not be reached there: goes on to the next address, unless another call has.</summary>
+    /// <summary>There are other places to look for a master, now or later.</summary>
+    public bool HasOthers
+    {
+        get
+        {
+            lock (_guard)
+                return _addresses.Count > 1 || _options.FindMaster is not null;
+        }
+    }
+
+    /// <summary>The master could not be reached there: goes on to where it is newly said to be, else to the next address, unless
+    /// another call has.</summary>
     public void Leave(MasterEndpoint failed)
     {
+        string? newest = ReferenceEquals(_current, failed) ? _options.FindMaster?.Invoke() : null;
         lock (_guard)
         {
-            if (_disposed || !ReferenceEquals(_current, failed) || _addresses.Count == 1)
+            if (_disposed || !ReferenceEquals(_current, failed))
+                return;
+            if (newest is not null && newest != _found && IsAddress(newest))
+            {
+                _found = newest;
+                if (newest != failed.Address && TryLearn(newest))
+                {
+                    _current = Open(newest);
+                    return;
+                }
+            }
+            if (_addresses.Count == 1)
                 return;
             int next = (_addresses.IndexOf(failed.Address) + 1) % _addresses.Count;
             _current = Open(_addresses[next]);
@@ -73,10 +116,8 @@ internal sealed class MasterConnections : IDisposable
             {
                 if (!ReferenceEquals(_current, from))
                     return true;
-                if (_addresses.Contains(address) || _addresses.Count < _options.Addresses.Count + MaxLearned)
+                if (TryLearn(address))
                 {
-                    if (!_addresses.Contains(address))
-                        _addresses.Add(address);
                     _current = Open(address);
                     return true;
                 }
@@ -104,6 +145,17 @@ internal sealed class MasterConnections : IDisposable
             return SocketPathOf(address).StartsWith('/');
         return Uri.TryCreate(address, UriKind.Absolute, out Uri? uri)
             && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps) && uri.Host.Length != 0;
+    }
+
+    /// <summary>Under the guard. False when so many are known that this one is not taken.</summary>
+    private bool TryLearn(string address)
+    {
+        if (_addresses.Contains(address))
+            return true;
+        if (_addresses.Count >= _options.Addresses.Count + MaxLearned)
+            return false;
+        _addresses.Add(address);
+        return true;
     }
 
     private static string RequireAddress(string address) => IsAddress(address)
@@ -147,9 +199,9 @@ internal sealed class MasterConnections : IDisposable
             EnableMultipleHttp2Connections = true,
             PooledConnectionIdleTimeout = System.Threading.Timeout.InfiniteTimeSpan,
             ConnectTimeout = _options.ConnectTimeout,
-            // A peer that vanished without a word is noticed while calls wait on it.
-            KeepAlivePingDelay = TimeSpan.FromSeconds(5),
-            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            // A peer that vanished without a word, or was stopped, is noticed while calls wait on it, and left.
+            KeepAlivePingDelay = TimeSpan.FromSeconds(2),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(3),
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
             UseProxy = false,
             UseCookies = false,
@@ -167,7 +219,7 @@ internal sealed class MasterConnections : IDisposable
             DisposeHttpClient = true,
             MaxReceiveMessageSize = _options.MaxReceiveBytes,
         });
-        MasterEndpoint endpoint = new(address, new Master.MasterClient(channel));
+        MasterEndpoint endpoint = new(address, new Master.MasterClient(channel), _options.FileSystem is null || (_options.TrustAddresses && _options.Addresses.Contains(address)));
         _channels.Add(address, (channel, endpoint));
         return endpoint;
     }

@@ -53,6 +53,14 @@ public sealed record MountOptions
     /// <summary>The kernel's table of mounts.</summary>
     public string MountTablePath { get; init; } = MountEntry.TablePath;
 
+    /// <summary>Asks what is mounted at a place; its attributes are those of that moment. Unless said otherwise a thread of this
+    /// process asks, which a daemon that is stopped holds for as long as it is (<see cref="MountAnswer"/>). Throws TIMEOUT
+    /// when it gives up.</summary>
+    public Func<string, CancellationToken, Task<FamfsMount?>>? AskMount { get; init; }
+
+    /// <summary>Return as soon as the mount answers, also when files cannot be opened yet.</summary>
+    public bool NoWait { get; init; }
+
     /// <summary>The drivers of dax devices.</summary>
     public DaxBinding DaxBinding { get; init; } = new();
 
@@ -64,14 +72,16 @@ public sealed record MountOptions
 /// <param name="Mount">The mount.</param>
 /// <param name="DaemonProcessId">Process of its daemon.</param>
 /// <param name="LogPath">File with the daemon's output.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath);
+/// <param name="TookDeadAway">A mount whose daemon is gone was there, and was unmounted first.</param>
+/// <param name="NotRegistered">Why files cannot be opened yet; null when they can, or when nobody waited for that.</param>
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered);
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
 /// starts <c>famfsd</c>, which outlives this program, and waits until the mount answers. famfsd gets <c>MOUNTPOINT
 /// --device DEVICE… [--master ADDRESS]… [--dialect D] [--ca-file FILE …] --host-state DIR ARGUMENT…</c>.
 /// <para>Errors are <see cref="FamfsException"/>: NOT_FOUND without such a directory, device or program; EXISTS where a
-/// famfs is mounted, or about to be; those of devices that are no file system; WRONG_FILESYSTEM when the master serves
+/// famfs is mounted, or about to be, or where one whose daemon is gone is in use (one that nobody uses is unmounted); those of devices that are no file system; WRONG_FILESYSTEM when the master serves
 /// another one; TIMEOUT, after which the daemon goes on trying; without a reason when the daemon ended.</para>
 /// </summary>
 public static class Mounting
@@ -90,7 +100,9 @@ public static class Mounting
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
         DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
         FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
-        return new(mount, daemon.ProcessId, logPath);
+        string registration = mount.ReadRegistration();
+        string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem);
     }
 
     /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>
@@ -102,10 +114,12 @@ public static class Mounting
 
     private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
     {
-        string mountPoint = Path.GetFullPath(options.MountPoint);
+        string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
+        bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
+        // First what the table says: to look at the directory is to ask the mount.
+        RequireNotMounted(options, mountPoint);
         if (!Directory.Exists(mountPoint))
             throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: no such directory to mount on") { Path = mountPoint };
-        RequireNotMounted(options, mountPoint);
         // Two at once would both find nothing there and mount one over the other.
         IDisposable turn = DirectoryTurn.TryTake(mountPoint)
             ?? throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: another famfs mount is at work there") { Path = mountPoint };
@@ -115,7 +129,7 @@ public static class Mounting
             string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
             await RequireSoundAsync(options, cancel).ConfigureAwait(false);
             string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
-            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state));
+            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead);
         }
         catch
         {
@@ -140,6 +154,48 @@ public static class Mounting
         }
         arguments.AddRange(["--host-state", state, .. options.DaemonArguments]);
         return arguments;
+    }
+
+    /// <summary>Unmounts what daemons that are gone left there. Never lazily: a mount that is in use holds its memory, and hiding it
+    /// would hide the holder (SAFETY S14). True when there was one; throws EXISTS, with the holders, when it is busy.</summary>
+    private static async Task<bool> TakeDeadAwayAsync(MountOptions options, string mountPoint, CancellationToken cancel)
+    {
+        bool any = false;
+        while (await IsDeadAsync(options, mountPoint, cancel).ConfigureAwait(false))
+        {
+            int errno = MountCalls.Unmount(mountPoint, lazily: false);
+            if (errno == Errno.EBUSY)
+            {
+                IReadOnlyList<string> holders = MountCalls.FindHolders(mountPoint);
+                throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs whose daemon is gone is mounted there and in use{(holders.Count == 0 ? "" : $" by {string.Join(", ", holders)}")}; end its users first") { Path = mountPoint };
+            }
+            if (errno != 0)
+                throw PathErrors.Of(mountPoint, errno);
+            any = true;
+        }
+        return any;
+    }
+
+    private static async Task<bool> IsDeadAsync(MountOptions options, string mountPoint, CancellationToken cancel)
+    {
+        try
+        {
+            return await FindAsync(options, mountPoint, cancel).ConfigureAwait(false) is { IsDead: true };
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
+        {
+            return false; // what does not answer is not gone
+        }
+    }
+
+    /// <summary>Asks only where something is mounted.</summary>
+    private static async Task<FamfsMount?> FindAsync(MountOptions options, string mountPoint, CancellationToken cancel)
+    {
+        if (!FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint))
+            return null;
+        return options.AskMount is { } ask
+            ? await ask(mountPoint, cancel).ConfigureAwait(false)
+            : await Task.Run(() => MountAnswer.Ask(mountPoint, options.MountTablePath).Mount, cancel).ConfigureAwait(false);
     }
 
     private static void RequireNotMounted(MountOptions options, string mountPoint)
@@ -177,28 +233,32 @@ public static class Mounting
     {
         long start = options.Clock.GetTimestamp();
         Task<FamfsMount?>? asking = null;
+        FamfsMount? answering = null;
         while (true)
         {
             if (daemon.ReadExitCode() is { } code)
                 throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath)}") { Path = mountPoint };
             // Asked from another thread: a daemon that hangs must not take this program with it.
-            asking ??= Task.Run(() => FindAnswering(options.MountTablePath, mountPoint), cancel);
+            asking ??= FindAsync(options, mountPoint, cancel);
             if (asking.IsCompleted)
             {
-                if (await asking.ConfigureAwait(false) is { } mount)
-                    return mount;
+                try
+                {
+                    if (await asking.ConfigureAwait(false) is { IsDead: false } mount && mount.ReadAttribute("user.famfs.uuid") is not null)
+                        answering = mount;
+                }
+                catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
+                {
+                    // Asked again as long as there is time.
+                }
                 asking = null;
             }
+            if (answering is not null && (options.NoWait || answering.ReadRegistration() != FamfsMount.RegistrationPending || options.Clock.GetElapsedTime(start) > options.Timeout))
+                return answering;
             if (options.Clock.GetElapsedTime(start) > options.Timeout)
                 throw new FamfsException(ErrorReason.Timeout, $"{mountPoint}: not mounted within {options.Timeout.TotalSeconds:0.###} s; {ProgramName} (process {daemon.ProcessId}) goes on trying, its output is in {logPath}") { Path = mountPoint };
             await Task.Delay(s_poll, options.Clock, cancel).ConfigureAwait(false);
         }
-    }
-
-    private static FamfsMount? FindAnswering(string tablePath, string mountPoint)
-    {
-        FamfsMount? mount = FamfsMount.FindAll(tablePath).FirstOrDefault(m => m.MountPoint == mountPoint);
-        return mount?.ReadAttribute("user.famfs.uuid") is null ? null : mount;
     }
 
     private static string LastLine(string logPath)
@@ -214,7 +274,7 @@ public static class Mounting
     }
 
     /// <summary>A daemon that can be started; holds the turn at its mount point until it is disposed.</summary>
-    private sealed record Plan(IDisposable Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments) : IDisposable
+    private sealed record Plan(IDisposable Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments, bool TookDeadAway) : IDisposable
     {
         public void Dispose() => Turn.Dispose();
     }

@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Security.Authentication;
 using Famfs.Core;
 using Famfs.V1;
@@ -33,6 +34,9 @@ internal static class RpcErrors
             // Neither side's certificates change by asking again.
             if (request.HttpRequestError == HttpRequestError.SecureConnectionError || Find<AuthenticationException>(request) is not null)
                 return Final(ErrorReason.NotMaster, $"no master that can be trusted answers at {address}: {message}", error);
+            // Nor do the permissions of a socket.
+            if (Find<SocketException>(request) is { SocketErrorCode: SocketError.AccessDenied })
+                return Final(ErrorReason.ReadOnly, NoAnswer(address) + message, error);
             if (code == StatusCode.Internal)
                 code = StatusCode.Unavailable;
         }

@@ -10,6 +10,9 @@ using Famfs.Fuse.Operations;
 if (args is [KernelProbe.Option, .. string[] probed])
     return KernelProbe.Run(probed, Console.Out);
 
+// Before there is anything to leave behind: a daemon that ends by a signal leaves a dead mount.
+TerminationSignals signals = TerminationSignals.Catch();
+
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<string[]> devices = new("--device", "-d")
 {
@@ -83,7 +86,7 @@ root.SetAction((parsed, cancel) =>
     {
         Formats = KnownFormats.All,
         Devices = parsed.GetRequiredValue(devices),
-        MountPoint = Path.GetFullPath(parsed.GetRequiredValue(mountPoint)),
+        MountPoint = MountEntry.PlaceOf(parsed.GetRequiredValue(mountPoint)),
         Masters = parsed.GetValue(masters) ?? [],
         CaFile = parsed.GetValue(caFile),
         CertificateFile = parsed.GetValue(certificateFile),
@@ -105,7 +108,9 @@ if (CommandLineFault.Find(line) is { } fault)
     return 1;
 }
 // Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
-return await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+GC.KeepAlive(signals);
+return exit;
 
 static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
     ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)

@@ -8,6 +8,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "master of file system {FileSystem}: term {Term}, slot {Slot}, {Files} files, listening on {Address}")]
     public static partial void Active(ILogger logger, Guid fileSystem, ulong term, int slot, long files, string address);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "told to stop: term {Term} has ended in order")]
+    public static partial void Ended(ILogger logger, ulong term);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} is gone: its host has booted anew")]
     public static partial void MountGone(ILogger logger, Guid mount, Guid host);
 

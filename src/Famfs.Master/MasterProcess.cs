@@ -177,6 +177,8 @@ internal static class MasterProcess
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);
+        if (exit == 0)
+            MasterLog.Ended(log, engine.Term.Value);
         return exit;
     }
 }

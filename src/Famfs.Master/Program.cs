@@ -52,6 +52,7 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
+TerminationSignals signals = TerminationSignals.Catch();
 ParseResult line = root.Parse(args);
 if (CommandLineFault.Find(line) is { } fault)
 {
@@ -59,4 +60,6 @@ if (CommandLineFault.Find(line) is { } fault)
     return 1;
 }
 // Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
-return await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = Timeout.InfiniteTimeSpan });
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+GC.KeepAlive(signals);
+return exit;

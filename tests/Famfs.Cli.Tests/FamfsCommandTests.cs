@@ -164,9 +164,10 @@ public sealed class FamfsCommandTests : IDisposable
             Gid = 8,
             Layout = new() { Kind = LayoutKind.Interleaved, Strips = 3, ChunkBytes = 4194304, Devices = { 1, 2 } },
             IfExists = IfExists.OpenIfSame,
-            Wait = new() { Kind = WaitKind.All },
+            Wait = new() { Kind = WaitKind.All, TimeoutMs = seen.Wait.TimeoutMs },
         };
         Assert.Equal(expected, seen);
+        Assert.InRange(seen.Wait.TimeoutMs, 1u, 30_000u);
     }
 
     [Fact]
@@ -257,15 +258,15 @@ public sealed class FamfsCommandTests : IDisposable
             Unary = (_, _) => throw FakeMaster.Error(StatusCode.DeadlineExceeded, new()
             {
                 Reason = ErrorReason.Timeout,
-                Message = "1 of 2 mounts has not acknowledged",
-                Lagging = { new HostStatus { Name = "slow", State = HostState.Lagging, LagRecords = 12 } },
+                Message = "not yet seen by: slow /mnt/a (lagging)",
+                Lagging = { new HostStatus { Name = "slow", MountPoint = "/mnt/a", State = HostState.Lagging, LagRecords = 12 } },
             }),
         });
 
         (ExitCode code, _, string error) = await RunAsync($"wait --master {master.Address}");
 
         Assert.Equal(ExitCode.Timeout, code);
-        Assert.Equal("famfs: 1 of 2 mounts has not acknowledged: slow (lagging, 12 behind)\n", error);
+        Assert.Equal("famfs: not yet seen by: slow /mnt/a (lagging)\n", error);
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.ScriptedMaster;
 using Famfs.V1;
 using Google.Protobuf;
@@ -313,6 +314,84 @@ public sealed class FamfsClientTests
         {
             waiting.ForEach(s => s.Dispose());
         }
+    }
+
+    [Fact]
+    public async Task An_address_that_accepts_and_does_not_answer_is_left()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { CreateFile = (request, _) => FakeMaster.Reply(request) });
+        // The kernel takes the connection, as it does for a process that is stopped.
+        using Socket mute = new(SocketType.Stream, ProtocolType.Tcp);
+        mute.Bind(new IPEndPoint(IPAddress.IPv6Loopback, 0));
+        mute.Listen(8);
+        using FamfsClient client = ClientOf($"http://[::1]:{((IPEndPoint)mute.LocalEndPoint!).Port}", master.Address);
+
+        CreateFileReply reply = await client.CreateFileAsync(new CreateFileRequest { Path = "a" }, s_long, TestContext.Current.CancellationToken);
+
+        Assert.Equal("a", reply.File.Path);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Where_a_master_is_newly_said_to_be_is_tried_when_it_serves_the_file_system(bool right)
+    {
+        Guid fileSystem = Guid.NewGuid();
+        int made = 0;
+        await using FakeMaster moved = await FakeMaster.StartAsync(new()
+        {
+            Unary = (_, _) => Task.FromResult<IMessage>(new GetStatusReply { FileSystemUuid = (right ? fileSystem : Guid.NewGuid()).ToByteString() }),
+            CreateFile = (request, _) =>
+            {
+                made++;
+                return FakeMaster.Reply(request);
+            },
+        });
+        using FamfsClient client = new(new FamfsClientOptions
+        {
+            Addresses = ["unix:/nowhere"],
+            FindMaster = () => moved.Address,
+            FileSystem = fileSystem,
+            RetryDelay = TimeSpan.FromMilliseconds(1),
+        });
+        Task<CreateFileReply> call = client.CreateFileAsync(new CreateFileRequest { Path = "a" }, right ? s_long : TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
+        if (right)
+            Assert.Equal("a", (await call).File.Path);
+        else
+            Assert.Equal(ErrorReason.WrongFilesystem, (await Assert.ThrowsAsync<FamfsException>(() => call)).Reason);
+        Assert.Equal(right ? 1 : 0, made);
+    }
+
+    [Fact]
+    public async Task A_wait_is_given_less_time_than_its_call_and_the_callers_message_is_not_changed()
+    {
+        (uint Ms, TimeSpan Left) seen = default;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFile = (request, context) =>
+            {
+                seen = (request.Wait.TimeoutMs, context.Deadline - DateTime.UtcNow);
+                return FakeMaster.Reply(request);
+            },
+        });
+        using FamfsClient client = ClientOf(master.Address);
+        CreateFileRequest request = new() { Path = "a", RequestId = FamfsClient.NewRequestId(TimeProvider.System), Wait = new() { Kind = WaitKind.All } };
+
+        await client.CreateFileAsync(request, s_long, TestContext.Current.CancellationToken);
+
+        Assert.InRange(seen.Ms, 1u, (uint)s_long.TotalMilliseconds);
+        Assert.True(seen.Left.TotalMilliseconds > seen.Ms, $"{seen}");
+        Assert.Equal(0u, request.Wait.TimeoutMs);
+    }
+
+    [Fact]
+    public void A_socket_that_may_not_be_used_is_not_tried_again()
+    {
+        HttpRequestException cause = new("connecting failed", new SocketException((int)SocketError.AccessDenied));
+        CallFailure failure = RpcErrors.Judge(new RpcException(new Status(StatusCode.Unavailable, "x", cause)), "unix:/there");
+
+        Assert.False(failure.Repeatable);
+        Assert.Equal((ErrorReason.ReadOnly, "no master answers at unix:/there: Permission denied"), (failure.Error.Reason, failure.Error.Message));
     }
 
     [Fact]

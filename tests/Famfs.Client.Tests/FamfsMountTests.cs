@@ -73,6 +73,40 @@ public sealed class FamfsMountTests : IDisposable
         Assert.Equal("new/file", mount.ToFileSystemPath(resolved));
     }
 
+    [Fact]
+    public void Parts_that_are_bound_elsewhere_are_no_further_file_systems()
+    {
+        string table = WriteTable("""
+            40 1 0:50 /sub /mnt/bound rw - fuse.famfs famfs rw
+            41 1 0:50 / /mnt/a rw - fuse.famfs famfs rw
+            42 1 0:50 /sub/file /mnt/file rw - fuse.famfs famfs rw
+            43 1 0:51 /x /mnt/x rw - fuse.famfs famfs rw
+            44 1 0:52 / /mnt/other rw - ext4 /dev/sda rw
+
+            """);
+
+        Assert.Equal(["/mnt/a", "/mnt/x"], FamfsMount.FindDistinct(table).Select(m => m.MountPoint));
+        Assert.Equal("sub/file", FamfsMount.Find("/mnt/file", out string resolved, table)!.ToFileSystemPath(resolved));
+    }
+
+    [Fact]
+    public void A_place_to_mount_on_has_one_name()
+    {
+        string real = Path.Combine(_directory, "real");
+        string place = Path.Combine(real, "m");
+        Directory.CreateDirectory(place);
+        File.CreateSymbolicLink(Path.Combine(_directory, "parent"), real);
+        File.CreateSymbolicLink(Path.Combine(_directory, "link"), "parent/m/");
+        File.CreateSymbolicLink(Path.Combine(_directory, "round"), Path.Combine(_directory, "round"));
+        string table = Table();
+
+        foreach (string name in (string[])["real/m", "real/m/", "real/m//", "real/../real/./m", "parent/m", "link", "link/"])
+            Assert.Equal(place, MountEntry.PlaceOf(_directory + "/" + name, table));
+        Assert.Equal(Path.Combine(real, "new"), MountEntry.PlaceOf(_directory + "/parent/new/", table));
+        Assert.Equal(Path.Combine(_directory, "round"), MountEntry.PlaceOf(_directory + "/round", table));
+        Assert.Equal("/", MountEntry.PlaceOf("/", table));
+    }
+
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     private string Table(params string[] pointsAndTypes) => WriteTable("1 0 8:1 / / rw - ext4 /dev/sda rw\n"

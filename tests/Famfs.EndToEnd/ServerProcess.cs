@@ -39,6 +39,8 @@ internal sealed class ServerProcess : IDisposable
         }
     }
 
+    public int Id => _process.Id;
+
     public bool HasExited => _process.HasExited;
 
     /// <summary>Waits until it has said <paramref name="text"/>; fails when it ends before.</summary>

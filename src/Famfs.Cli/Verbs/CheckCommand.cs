@@ -37,7 +37,7 @@ internal static class CheckCommand
             try
             {
                 string[] given = parsed.GetValue(places) ?? [];
-                if (given.Length == 0 || IsOnMount(context, given) || context.IsMasterGiven(parsed))
+                if (given.Length == 0 || await IsOnMountAsync(context, parsed, given, cancel).ConfigureAwait(false) || context.IsMasterGiven(parsed))
                 {
                     online = true;
                     if (parsed.GetValue(repair))
@@ -56,8 +56,8 @@ internal static class CheckCommand
         return command;
     }
 
-    private static bool IsOnMount(CliContext context, string[] given) =>
-        given.Length == 1 && FamfsMount.Find(given[0], out _, context.Environment.MountTablePath) is not null;
+    private static async Task<bool> IsOnMountAsync(CliContext context, ParseResult parsed, string[] given, CancellationToken cancel) =>
+        given.Length == 1 && (await context.AskMountAsync(parsed, given[0], cancel).ConfigureAwait(false)).Mount is not null;
 
     private static async Task<int> CheckOnlineAsync(CliContext context, ParseResult parsed, string[] given, CancellationToken cancel)
     {

@@ -47,7 +47,7 @@ internal sealed class CpCommand
     private async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         string[] given = parsed.GetValue(_paths)!;
-        RequireIntoMount(parsed, given);
+        await RequireIntoMountAsync(parsed, given, cancel).ConfigureAwait(false);
         bool archive = parsed.GetValue(_archive);
         if (parsed.GetValue(_follow) && (parsed.GetValue(_noFollow) || archive))
             throw CliOptions.Usage($"-L excludes {(archive ? "-a" : "-P")}");
@@ -89,10 +89,11 @@ internal sealed class CpCommand
     };
 
     /// <summary>Files come out of famfs by any program.</summary>
-    private void RequireIntoMount(ParseResult parsed, string[] given)
+    private async Task RequireIntoMountAsync(ParseResult parsed, string[] given, CancellationToken cancel)
     {
         string table = _context.Environment.MountTablePath;
-        if (!_context.IsMasterGiven(parsed) && FamfsMount.Find(given[^1], out _, table) is null && given[..^1].Any(source => FamfsMount.Find(source, out _, table) is not null))
+        if (!_context.IsMasterGiven(parsed) && given[..^1].Any(source => FamfsMount.FindByName(source, table) is not null)
+            && (await _context.AskMountAsync(parsed, given[^1], cancel).ConfigureAwait(false)).Mount is null)
             throw CliOptions.Usage($"{given[^1]}: is not on a famfs mount; to copy out of one, plain cp does it");
     }
 

@@ -82,7 +82,7 @@ internal static class DaxModeCommand
         IReadOnlyList<string> users = DaxBinding.FindUsers(node, context.Environment.ProcPath);
         if (users.Count > 0)
             throw new FamfsException(ErrorReason.Unspecified, $"{path}: in use by {string.Join(", ", users)}; end it first") { Path = path };
-        foreach (FamfsMount mount in FamfsMount.FindAll(context.Environment.MountTablePath))
+        foreach (FamfsMount mount in context.AskMountsAsync(CancellationToken.None).GetAwaiter().GetResult())
         {
             try
             {
@@ -90,10 +90,10 @@ internal static class DaxModeCommand
                 if (mount.ReadDevices().Values.Any(d => d.Path == node || context.Environment.DaxBinding.FindName(d.Path) == name))
                     throw new FamfsException(ErrorReason.Unspecified, $"{path}: in use by the famfs mount at {mount.MountPoint}; `famfs umount` it first") { Path = path };
             }
-            catch (FamfsException error) when (error.Reason == ErrorReason.HostGone)
+            catch (FamfsException error) when (error.Reason is ErrorReason.HostGone or ErrorReason.Timeout)
             {
                 // Its kernel side may hold any device.
-                throw new FamfsException(ErrorReason.Unspecified, $"{path}: may be in use by the famfs mount at {mount.MountPoint}, whose daemon is gone; `famfs umount` it first", error) { Path = path };
+                throw new FamfsException(ErrorReason.Unspecified, $"{path}: may be in use by the famfs mount at {mount.MountPoint}, {(error.Reason == ErrorReason.HostGone ? "whose daemon is gone" : "which does not answer")}; `famfs umount` it first", error) { Path = path };
             }
         }
     }

@@ -12,10 +12,11 @@ internal static class DevicesCommand
     private static Command BuildList(CliContext context)
     {
         Argument<string?> path = CliOptions.OptionalPath();
-        Command command = new("list", "Show the devices") { path };
+        Option<string?> on = new("--on") { Description = "The same as PATH, as `devices add` has it", HelpName = "PATH" };
+        Command command = new("list", "Show the devices") { path, on };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path) ?? parsed.GetValue(on), cancel).ConfigureAwait(false);
             ListDevicesReply reply = await target.Client.ListDevicesAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {

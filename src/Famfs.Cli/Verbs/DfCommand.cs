@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.Core.Format;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -13,8 +14,12 @@ internal static class DfCommand
         Command command = new("df", "Show space") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
-            GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel, reading: true).ConfigureAwait(false);
+            GetStatusReply status = await context.AskMasterOrMountAsync(
+                parsed, target, master => master.GetStatusAsync(context.TimeoutOf(parsed), cancel),
+                GetStatusReply.Parser, ["space", target.Mount?.MountPoint ?? ""], cancel).ConfigureAwait(false);
+            if (status.FileSystemUuid.IsEmpty && target.Mount is { } mount)
+                status.FileSystemUuid = mount.RequireFileSystem().ToByteString();
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>

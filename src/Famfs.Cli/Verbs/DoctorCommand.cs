@@ -78,7 +78,8 @@ internal static class DoctorCommand
         HashSet<string> processor = [.. ReadProcessorFlags(environment.ProcPath)];
         report.Flush = s_flushes.FirstOrDefault(processor.Contains) ?? "";
 
-        IReadOnlyList<string> devices = FindDevices(context, given, report);
+        IReadOnlyList<FamfsMount> mounts = await context.AskMountsAsync(cancel).ConfigureAwait(false);
+        IReadOnlyList<string> devices = FindDevices(context, given, mounts, report);
         List<(string Path, string Name)> dax = [];
         foreach (string device in devices)
         {
@@ -87,7 +88,7 @@ internal static class DoctorCommand
             else
                 LookAtFile(report, device);
         }
-        Dictionary<string, string> users = FindUsers(environment, report);
+        Dictionary<string, string> users = FindUsers(environment, mounts, report);
         using JsonDocument? probe = await ProbeAsync(environment, [.. dax.Where(d => binding.ReadDriver(d.Name) == DaxBinding.FsDev && !users.ContainsKey(d.Name)).Select(d => d.Path)], report, cancel).ConfigureAwait(false);
         Dictionary<string, string> causes = ReadProbe(probe, report);
         foreach ((string path, string name) in dax)
@@ -103,9 +104,9 @@ internal static class DoctorCommand
         return report;
     }
 
-    private static IReadOnlyList<string> FindDevices(CliContext context, string[] given, Report report)
+    private static IReadOnlyList<string> FindDevices(CliContext context, string[] given, IReadOnlyList<FamfsMount> mounts, Report report)
     {
-        if (given is [string place] && FamfsMount.FindAll(context.Environment.MountTablePath).FirstOrDefault(m => m.MountPoint == Path.GetFullPath(place)) is { } mount)
+        if (given is [string place] && mounts.FirstOrDefault(m => m.MountPoint == MountEntry.PlaceOf(place, context.Environment.MountTablePath)) is { } mount)
         {
             report.Mount = mount.MountPoint;
             try
@@ -123,24 +124,24 @@ internal static class DoctorCommand
 
     /// <summary>The mounts of this host by the names of the devices they have; asking the kernel for those would disturb them. Complains of
     /// mounts whose daemon is gone: their kernel side goes on holding devices.</summary>
-    private static Dictionary<string, string> FindUsers(CliEnvironment environment, Report report)
+    private static Dictionary<string, string> FindUsers(CliEnvironment environment, IReadOnlyList<FamfsMount> mounts, Report report)
     {
         Dictionary<string, string> users = [];
-        foreach (FamfsMount mount in FamfsMount.FindAll(environment.MountTablePath))
+        foreach (FamfsMount mount in mounts)
         {
             try
             {
                 foreach (MountDevice device in mount.ReadDevices().Values)
                     users[environment.DaxBinding.FindName(device.Path) ?? device.Path] = mount.MountPoint;
             }
-            catch (FamfsException error) when (error.Reason != ErrorReason.HostGone)
+            catch (FamfsException error) when (error.Reason is not (ErrorReason.HostGone or ErrorReason.Timeout))
             {
                 // Somebody else's, perhaps, which this process may not look at.
                 report.Notes.Add(new(error.Message, "which devices that mount has is not known"));
             }
             catch (FamfsException error)
             {
-                report.Missing.Add(new(error.Message, $"`famfs umount {mount.MountPoint}`; until then its kernel side may hold devices"));
+                report.Missing.Add(new(error.Message, $"`famfs umount {(error.Reason == ErrorReason.Timeout ? "--force " : "")}{mount.MountPoint}`; until then its kernel side may hold devices"));
             }
         }
         return users;

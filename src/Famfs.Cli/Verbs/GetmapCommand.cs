@@ -14,8 +14,10 @@ internal static class GetmapCommand
         Command command = new("getmap", "Show where a file's bytes are") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
-            GetMapReply reply = await target.Client.GetMapAsync(new GetMapRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel, reading: true).ConfigureAwait(false);
+            GetMapReply reply = await context.AskMasterOrMountAsync(
+                parsed, target, master => master.GetMapAsync(new GetMapRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel),
+                GetMapReply.Parser, ["map", target.LocalPath ?? ""], cancel).ConfigureAwait(false);
             if (!context.IsJson(parsed))
             {
                 context.Out.Write(MapText.Format(reply.SizeBytes, reply.Map ?? new FileMap()));

@@ -33,9 +33,9 @@ internal static class HostsCommand
     }
 
     public static void PrintTable(CliContext context, IEnumerable<HostStatus> hosts) =>
-        context.WriteTable(["NAME", "STATE", "POSITION", "LAG", "SILENT", "HELD", "DIALECT", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
+        context.WriteTable(["NAME", "STATE", "POSITION", "LAG", "SILENT", "HELD", "DIALECT", "MOUNT", "MOUNT POINT"], hosts.Select(h => (IReadOnlyList<string>)
         [
-            LsCommand.Printable(h.Name),
+            h.Name.Length > 0 ? LsCommand.Printable(h.Name) : JsonShapes.Uuid(h.HostId),
             JsonShapes.Word(h.State) + (h.Evidence == GoneEvidence.Unspecified ? "" : $" ({JsonShapes.Word(h.Evidence)})"),
             JsonShapes.Text(h.Position),
             h.LagRecords.ToString(CultureInfo.InvariantCulture),
@@ -43,5 +43,6 @@ internal static class HostsCommand
             h.HeldInodes.ToString(CultureInfo.InvariantCulture),
             LsCommand.Printable(h.Dialect),
             JsonShapes.Uuid(h.MountId),
+            LsCommand.Printable(h.MountPoint),
         ]), 3, 4, 5);
 }

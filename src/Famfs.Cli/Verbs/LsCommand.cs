@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.Client;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -15,11 +16,12 @@ internal static class LsCommand
         Command command = new("ls", "List a directory") { path, longOption, recursive };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
-            List<V1.FileInfo> entries = [];
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel, reading: true).ConfigureAwait(false);
             ListDirectoryRequest request = new() { Path = target.Path, Recursive = parsed.GetValue(recursive) };
-            await foreach (V1.FileInfo entry in target.Client.ListDirectoryAsync(request, context.TimeoutOf(parsed), cancel).ConfigureAwait(false))
-                entries.Add(entry);
+            ListDirectoryReply all = await context.AskMasterOrMountAsync(
+                parsed, target, master => ListAsync(master, request, context.TimeoutOf(parsed), cancel),
+                ListDirectoryReply.Parser, ["list", target.LocalPath ?? "", request.Recursive.ToString()], cancel).ConfigureAwait(false);
+            List<V1.FileInfo> entries = [.. all.Entries];
             entries.Sort(static (a, b) => string.CompareOrdinal(a.Path, b.Path));
             if (context.IsJson(parsed))
             {
@@ -47,6 +49,14 @@ internal static class LsCommand
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    private static async Task<ListDirectoryReply> ListAsync(FamfsClient master, ListDirectoryRequest request, TimeSpan timeout, CancellationToken cancel)
+    {
+        ListDirectoryReply all = new();
+        await foreach (V1.FileInfo entry in master.ListDirectoryAsync(request, timeout, cancel).ConfigureAwait(false))
+            all.Entries.Add(entry);
+        return all;
     }
 
     public static string Time(long ns) =>

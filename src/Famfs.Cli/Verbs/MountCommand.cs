@@ -26,7 +26,8 @@ internal static class MountCommand
             if (result.GetValueOrDefault<string?>() is { } name && !known.Contains(name, StringComparer.OrdinalIgnoreCase))
                 result.AddError($"--dialect {name}: must be {string.Join(", ", known)}");
         });
-        Command command = new(Name, "Mount a file system") { places, foreground, log, state, dialect };
+        Option<bool> noWait = new("--no-wait") { Description = "Return when the mount answers, not when files can be opened" };
+        Command command = new(Name, "Mount a file system") { places, foreground, log, state, dialect, noWait };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(places)!;
@@ -47,12 +48,18 @@ internal static class MountCommand
                 ProgramDirectory = context.Environment.ProgramDirectory,
                 SearchPath = context.Environment.Variable("PATH"),
                 MountTablePath = context.Environment.MountTablePath,
+                NoWait = parsed.GetValue(noWait),
+                AskMount = async (place, end) => (await context.AskMountAsync(place, CliContext.AnswerTime, end).ConfigureAwait(false)).Mount,
                 DaxBinding = context.Environment.DaxBinding,
                 Clock = context.Environment.Clock,
             };
             if (parsed.GetValue(foreground))
                 await Mounting.BecomeAsync(options, cancel).ConfigureAwait(false);
             StartedMount started = await Mounting.StartAsync(options, cancel).ConfigureAwait(false);
+            if (started.TookDeadAway)
+                await context.Environment.Error.WriteLineAsync($"{started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted").ConfigureAwait(false);
+            if (started.NotRegistered is { } cause)
+                await context.Environment.Error.WriteLineAsync($"famfs: {started.Mount.MountPoint}: names are served, files cannot be opened: {cause}").ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
@@ -66,7 +73,7 @@ internal static class MountCommand
             }
             else
                 context.Out.WriteLine(started.Mount.MountPoint);
-            return (int)ExitCode.Ok;
+            return (int)(started.NotRegistered?.StartsWith(FamfsMount.RegistrationRefused, StringComparison.Ordinal) == true ? ExitCode.Failed : ExitCode.Ok);
         });
         return command;
     }

@@ -13,8 +13,13 @@ internal static class StatCommand
         Command command = new("stat", "Show a file or directory") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
-            GetFileReply reply = await target.Client.GetFileAsync(new GetFileRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel, reading: true).ConfigureAwait(false);
+            GetFileReply reply = await context.AskMasterOrMountAsync(
+                parsed, target, master => master.GetFileAsync(new GetFileRequest { Path = target.Path }, context.TimeoutOf(parsed), cancel),
+                GetFileReply.Parser, ["stat", target.LocalPath ?? ""], cancel).ConfigureAwait(false);
+            // The mount was asked by its own path.
+            if (reply.Position is null)
+                reply.File.Path = target.Path;
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
@@ -36,7 +41,8 @@ internal static class StatCommand
             context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"modified  {LsCommand.Time(file.ModifyTimeNs)}"));
             if (file.Map is { } map)
                 context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"layout    {(map.ChunkBytes == 0 ? $"{map.Extents.Count} extent(s)" : $"{map.Extents.Count} strips in chunks of {map.ChunkBytes}")}"));
-            context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"position  {JsonShapes.Text(reply.Position)}"));
+            if (reply.Position is not null)
+                context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"position  {JsonShapes.Text(reply.Position)}"));
             return (int)ExitCode.Ok;
         });
         return command;

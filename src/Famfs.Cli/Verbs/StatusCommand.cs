@@ -17,7 +17,8 @@ internal static class StatusCommand
             CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             // The mount is looked at also when the master is named by its address: the mount may know no other.
-            if (parsed.GetValue(path) is { } local && FamfsMount.Find(local, out _, context.Environment.MountTablePath) is { } mount && mount.ReadDamage() is { } damage)
+            FamfsMount? seen = target.Mount ?? (parsed.GetValue(path) is { } local ? (await context.AskMountAsync(parsed, local, cancel).ConfigureAwait(false)).Mount : null);
+            if (seen is { } mount && mount.ReadDamage() is { } damage)
                 status.Warnings.Add($"{mount.MountPoint} is read-only: {damage}");
             if (context.IsJson(parsed))
                 context.WriteJson(json => Write(json, status));

@@ -15,11 +15,9 @@ internal static class UmountCommand
         Argument<string> place = new("MOUNTPOINT") { Description = "Where it is mounted" };
         Option<bool> force = new("--force", "-f") { Description = "Detach it now even when it is busy; its memory stays held until its users are gone" };
         Command command = new("umount", "Unmount a file system") { place, force };
-        command.SetAction(parsed =>
+        command.SetAction(async (parsed, cancel) =>
         {
-            // Not resolved through the file system: a mount without daemon cannot be looked at.
-            string given = Path.GetFullPath(parsed.GetValue(place)!);
-            string mountPoint = given.Length > 1 ? given.TrimEnd('/') : given;
+            string mountPoint = MountEntry.PlaceOf(parsed.GetValue(place)!, context.Environment.MountTablePath);
             MountEntry entry = MountEntry.ReadTable(context.Environment.MountTablePath).LastOrDefault(e => e.MountPoint == mountPoint)
                 ?? throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: nothing is mounted there") { Path = mountPoint };
             if (entry.FileSystemType != FamfsMount.FileSystemType)
@@ -27,7 +25,7 @@ internal static class UmountCommand
             int errno = MountCalls.Unmount(mountPoint, lazily: false);
             if (errno == Errno.EBUSY)
             {
-                if (!parsed.GetValue(force) && !IsOrphan(mountPoint))
+                if (!parsed.GetValue(force) && (await context.AskMountAsync(parsed, mountPoint, cancel).ConfigureAwait(false)).Mount is not { IsDead: true })
                     throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy; end its users, or detach it with --force") { Path = mountPoint };
                 errno = MountCalls.Unmount(mountPoint, lazily: true);
             }
@@ -36,11 +34,5 @@ internal static class UmountCommand
             return (int)ExitCode.Ok;
         });
         return command;
-    }
-
-    private static bool IsOrphan(string mountPoint)
-    {
-        _ = PathAttributes.Resolve(Path.Combine(mountPoint, "."), out int errno);
-        return errno == PathErrors.ENOTCONN;
     }
 }

@@ -25,15 +25,7 @@ internal static class WaitCommand
                 request.MountIds.Add(Guid.TryParse(mount, out Guid id) ? id.ToByteString() : throw CliOptions.Usage($"--mount: '{mount}' is not a uuid"));
             if (parsed.GetValue(position) is { } text)
                 request.Position = await ParsePositionAsync(target.Client, text, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            BarrierReply reply;
-            try
-            {
-                reply = await target.Client.BarrierAsync(request, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            }
-            catch (FamfsException e) when (e.Reason == ErrorReason.Timeout && FamfsClient.DetailOf(e) is { Lagging.Count: > 0 } detail)
-            {
-                throw new FamfsException(e.Reason, $"{e.Message}: {string.Join(", ", detail.Lagging.Select(h => $"{LsCommand.Printable(h.Name)} ({JsonShapes.Word(h.State)}, {h.LagRecords} behind)"))}{(detail.LaggingCount > detail.Lagging.Count ? $" and {detail.LaggingCount - detail.Lagging.Count} others" : "")}", e);
-            }
+            BarrierReply reply = await target.Client.BarrierAsync(request, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>

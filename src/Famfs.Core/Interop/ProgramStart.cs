@@ -1,4 +1,5 @@
 using System.Collections;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using Famfs.V1;
 
@@ -113,6 +114,33 @@ public static class MountCalls
     /// user has. Returns 0 or the error number.</summary>
     public static int Unmount(string mountPoint, bool lazily) =>
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
+
+    /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look;
+    /// each as "name (pid)". The mount itself is not asked, nor any other: links are read and not followed.</summary>
+    public static IReadOnlyList<string> FindHolders(string mountPoint, string proc = "/proc")
+    {
+        List<string> holders = [];
+        bool IsBelow(string? path) => path is not null && (path == mountPoint || path.StartsWith(mountPoint + "/", StringComparison.Ordinal));
+        foreach (string process in Directory.EnumerateDirectories(proc))
+        {
+            if (!int.TryParse(Path.GetFileName(process), NumberStyles.None, CultureInfo.InvariantCulture, out int id))
+                continue;
+            try
+            {
+                bool holds = IsBelow(new System.IO.FileInfo(Path.Combine(process, "cwd")).LinkTarget)
+                    || IsBelow(new System.IO.FileInfo(Path.Combine(process, "root")).LinkTarget)
+                    || Directory.EnumerateFiles(Path.Combine(process, "fdinfo")).Any(fd => IsBelow(new System.IO.FileInfo(Path.Combine(process, "fd", Path.GetFileName(fd))).LinkTarget))
+                    || File.ReadLines(Path.Combine(process, "maps")).Any(line => line.IndexOf('/', StringComparison.Ordinal) is >= 0 and int at && IsBelow(line[at..]));
+                if (holds)
+                    holders.Add(string.Create(CultureInfo.InvariantCulture, $"{File.ReadAllText(Path.Combine(process, "comm")).Trim()} ({id})"));
+            }
+            catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+            {
+                // It ended, or belongs to somebody whom this process may not look at.
+            }
+        }
+        return holders;
+    }
 }
 
 /// <summary>Names of files.</summary>

@@ -161,7 +161,12 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         List<DeviceClaim> given = [.. opened.Select(d => formats.Recognize(d) ?? throw formats.Default.Explain(d))];
         IReadOnlyList<DeviceClaim> chosen = MediaFormats.Choose(given, [.. Read(places.Where(IsSearched).SelectMany(Expand), here)]);
         if (chosen.Count == 0 && !given.Any(g => g.HasLog || g.Identity is null))
+        {
+            string? unmatched = opened.Count == 0 ? places.FirstOrDefault(p => IsPattern(p) && !Expand(p).Any()) : null;
+            if (unmatched is not null)
+                throw new FamfsException(ErrorReason.DeviceMissing, $"{unmatched}: nothing is there that matches") { Path = unmatched };
             throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", places)}: none is the first device (index 0) of a file system") { Path = places[0] };
+        }
         opened.AddRange(chosen.Select(c => DaxDevice.Open(c.Path, readOnly)));
     }
 

@@ -43,7 +43,7 @@ internal sealed class Daemon
         _log = log;
         _registration = new(replica, host, _mountId);
         _link = new(replica, _registration, log);
-        _description = new(replica, _link, _mountId);
+        _description = new(replica, _registration, _link, _mountId);
     }
 
     /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
@@ -53,6 +53,10 @@ internal sealed class Daemon
         ILogger log = logging.CreateLogger("Famfs.Fuse");
         try
         {
+            // Over a live one, two daemons would serve one place; over a dead one, its holders would be hidden. It is not asked
+            // which it is: one that hangs would take this process with it.
+            if (FamfsMount.FindAll().Any(m => m.MountPoint == options.MountPoint))
+                throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: a famfs is mounted there; when its daemon is gone, `famfs umount` takes it away") { Path = options.MountPoint };
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
@@ -63,7 +67,12 @@ internal sealed class Daemon
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
                 replica.SwitchPool(lasting);
+            cancel.ThrowIfCancellationRequested();
             return await new Daemon(options, host, memory, replica, log).ServeAsync(tls, cancel).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+        {
+            return 0; // told to end before there was a mount
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException or UnauthorizedAccessException)
         {
@@ -102,7 +111,7 @@ internal sealed class Daemon
         {
             Task upkeep = new Upkeep(steps.ListOf(mount, faults), () => _link.Connected, _log).RunAsync(ending.Token);
             Task following = _link.RunAsync(
-                new(_host, _mountId, mount.Negotiated.Dialect.Name, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
+                new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
             asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false) != mount.Completion;
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);

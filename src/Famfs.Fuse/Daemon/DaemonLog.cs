@@ -11,7 +11,7 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Information, Message = "registered in the host table; files can be opened")]
     public static partial void Registered(ILogger logger);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "this host has never been registered: names are served, files cannot be opened until a master is reached")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "this host is not registered yet: names are served, files can be opened when a master has registered it")]
     public static partial void Unregistered(ILogger logger);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "the format of this file system has no host table: files can be opened, and nobody can tell which hosts hold them")]

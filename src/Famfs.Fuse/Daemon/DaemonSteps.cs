@@ -1,3 +1,4 @@
+using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -26,6 +27,7 @@ internal sealed class DaemonSteps(
         new("stop writing beside damage", () => StopWriting(mount)),
         new("follow the log in memory", FollowMemory),
         new("keep the line in the host table", KeepLine),
+        new("report older mounts that have ended", ReportEnded),
         new("say what failed", () => SayFaults(faults)),
     ];
 
@@ -104,9 +106,24 @@ internal sealed class DaemonSteps(
     private StepOutcome KeepLine()
     {
         bool wasOpen = registration.IsOpen;
-        registration.Advance();
+        try
+        {
+            registration.Advance();
+            registration.Problem = null;
+        }
+        catch (Exception error)
+        {
+            registration.Problem = FamfsMount.RegistrationRefused + error.Message;
+            throw;
+        }
         if (!wasOpen && registration.IsOpen && registration.IsNeeded)
             DaemonLog.Registered(log);
+        return StepOutcome.Done;
+    }
+
+    private StepOutcome ReportEnded()
+    {
+        link.ReportEnded();
         return StepOutcome.Done;
     }
 

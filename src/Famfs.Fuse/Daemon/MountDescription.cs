@@ -1,4 +1,5 @@
 using System.Text.Unicode;
+using Famfs.Client;
 using Famfs.Core;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Replication;
@@ -7,7 +8,7 @@ using Famfs.Fuse.Session;
 namespace Famfs.Fuse.Daemon;
 
 /// <summary>The root's attributes that describe the mount. Called on workers: no allocation, no lock.</summary>
-internal sealed class MountDescription(Replica replica, MasterLink link, Guid mount) : IMountDescription
+internal sealed class MountDescription(Replica replica, MountRegistration registration, MasterLink link, Guid mount) : IMountDescription
 {
     // Set once, when the kernel has been agreed with; a worker may run before.
     private volatile FuseMount? _mount;
@@ -29,6 +30,10 @@ internal sealed class MountDescription(Replica replica, MasterLink link, Guid mo
                 return Utf8.TryWrite(destination, $"{position.Generation}:{position.Sequence.Value}@{position.Term.Value}", out bytes);
             case MountAttribute.Master:
                 return link.MasterAddress is { Length: > 0 } address && Utf8.TryWrite(destination, $"{address}", out bytes);
+            case MountAttribute.LogMaster:
+                return link.LogAddress is { Length: > 0 } named && Utf8.TryWrite(destination, $"{named}", out bytes);
+            case MountAttribute.Registration:
+                return Utf8.TryWrite(destination, $"{(registration.IsOpen ? FamfsMount.Registered : registration.Problem ?? link.Problem ?? FamfsMount.RegistrationPending)}", out bytes);
             case MountAttribute.Dialect:
                 return _mount is { } spoken && Utf8.TryWrite(destination, $"{spoken.Negotiated.Dialect.Name}", out bytes);
             case MountAttribute.Requests:

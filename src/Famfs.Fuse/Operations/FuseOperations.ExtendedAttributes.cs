@@ -8,7 +8,9 @@ namespace Famfs.Fuse.Operations;
 //   user.famfs.ino     inode number                                        everything
 //   user.famfs.map     as Famfs.Core.Format.MapText has it                 files, also those in .meta
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
-//   user.famfs.uuid, .mount, .position, .master, .dialect, .devices, .requests, .failures, .damage   the root, where known
+//   user.famfs.uuid, .mount, .position, .master, .log-master, .registration, .dialect, .devices, .requests, .failures, .damage   of the mount, where known
+// Those of the mount are listed at the root and given everywhere: where a directory or a file is bound to another place, the root
+// may be out of sight.
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
 public sealed partial class FuseOperations
 {
@@ -96,8 +98,6 @@ public sealed partial class FuseOperations
                 return TryWriteLayout(map, target, out bytes);
         }
         bytes = 0;
-        if (attributes.Inode != InodeNumber.Root)
-            return false;
         foreach (MountAttribute attribute in MountAttributes)
         {
             if (name.SequenceEqual(NameOf(attribute)))
@@ -147,6 +147,8 @@ public sealed partial class FuseOperations
         MountAttribute.Mount => "mount"u8,
         MountAttribute.Position => "position"u8,
         MountAttribute.Master => "master"u8,
+        MountAttribute.Registration => "registration"u8,
+        MountAttribute.LogMaster => "log-master"u8,
         MountAttribute.Dialect => "dialect"u8,
         MountAttribute.Requests => "requests"u8,
         MountAttribute.Failures => "failures"u8,

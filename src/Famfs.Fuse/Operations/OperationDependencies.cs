@@ -54,8 +54,15 @@ public enum MountAttribute
     /// <summary><c>user.famfs.position</c>: replayed up to.</summary>
     Position,
 
-    /// <summary><c>user.famfs.master</c>: its address.</summary>
+    /// <summary><c>user.famfs.master</c>: its address, while it is reached.</summary>
     Master,
+
+    /// <summary><c>user.famfs.log-master</c>: address of the master of the newest term, as the log has it.</summary>
+    LogMaster,
+
+    /// <summary><c>user.famfs.registration</c>: <c>registered</c> when files can be opened, <c>pending</c> while that is not known,
+    /// else why they cannot.</summary>
+    Registration,
 
     /// <summary><c>user.famfs.dialect</c>: how the kernel is served; "stock" on one without famfs.</summary>
     Dialect,

@@ -1,9 +1,11 @@
+using System.Diagnostics;
 using System.Reflection;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
+using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 
 namespace Famfs.Fuse.Replication;
@@ -12,8 +14,9 @@ namespace Famfs.Fuse.Replication;
 /// <param name="Host">The machine.</param>
 /// <param name="Mount">The mount.</param>
 /// <param name="Dialect">What its kernel speaks.</param>
+/// <param name="MountPoint">Where it is on its host, for people.</param>
 /// <param name="Gone">What it knows of older mounts.</param>
-internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialect, GoneMounts Gone)
+internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialect, string MountPoint, GoneMounts Gone)
 {
     /// <summary>A Hello for a stream that is about to start. Evidence of older mounts is repeated in each.</summary>
     public Hello CreateHello(LogPosition position)
@@ -26,7 +29,8 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
             Dialect = Dialect,
             Version = typeof(Introduction).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "",
             HostName = Host.Name,
-            MachineDigest = Google.Protobuf.ByteString.CopyFrom(Host.MachineDigest),
+            MountPoint = MountPoint,
+            MachineDigest = ByteString.CopyFrom(Host.MachineDigest),
             Position = position.ToMessage(),
         };
         hello.OlderMounts.AddRange(Gone.FindOlder());
@@ -38,35 +42,51 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
 /// what other threads read.</summary>
 internal sealed class MasterLink(Replica replica, MountRegistration registration, ILogger log) : ISubscriptionHandler, IAcknowledgements
 {
+    // Chosen: how soon a mount that knows no master finds the one that the log names.
+    private static readonly TimeSpan s_lookAgain = TimeSpan.FromSeconds(1);
+
     private Introduction _introduction = null!; // set before the stream starts
     private LogSubscriber? _subscriber; // set before the gate is told of this link
 
     // Any thread: set by the stream.
     private volatile bool _connected;
     private volatile string _address = "";
+    private volatile string? _problem;
+    private volatile bool _renewing;
+    private volatile HashSet<ByteString> _told = [];
+    private long _looked; // the upkeep thread's
     private bool _saidWithout; // the stream's
+    private string _saidRefusal = ""; // the stream's
 
     /// <summary>True while the stream brings the records, so that memory need not be polled.</summary>
     public bool Connected => _connected;
 
-    /// <summary>Address of the master that took the stream last; empty while none has.</summary>
-    public string MasterAddress => _address;
+    /// <summary>Address at which the master that has the stream was reached; empty while none has it.</summary>
+    public string MasterAddress => _connected ? _address : "";
 
-    /// <summary>Follows a master until cancelled, or until it refuses this host for good. Without an
-    /// <see cref="FamfsClientOptions.Addresses"/> the last master that the log names is the one.</summary>
+    /// <summary>What the master refused this mount for, or why there is none; null while neither is known.</summary>
+    public string? Problem => _problem;
+
+    /// <summary>Address of the master that began the newest term, as the log has it; empty when it names none.</summary>
+    public string LogAddress => replica.State.LastTermStarted?.Address ?? "";
+
+    /// <summary>Follows a master until cancelled, or until it refuses this host for good. Tried in turn: the one that the log
+    /// names, those that a master named, those of <see cref="FamfsClientOptions.Addresses"/>; again and again, because what the
+    /// log says moves on.</summary>
     public async Task RunAsync(Introduction introduction, FamfsClientOptions options, CancellationToken cancel)
     {
         _introduction = introduction;
-        if (options.Addresses.Count == 0 && replica.State.LastTermStarted is { Address.Length: > 0 } last)
-            options = options with { Addresses = [last.Address] };
-        if (options.Addresses.Count == 0)
-        {
-            ReplicationLog.Degraded(log, "none is known");
-            return;
-        }
         try
         {
-            using FamfsClient client = new(options);
+            while (options.Addresses.Count == 0 && !FamfsClient.IsAddress(LogAddress))
+            {
+                if (!_saidWithout)
+                    ReplicationLog.Degraded(log, "none is known");
+                _saidWithout = true;
+                _problem = "no master is known; say --master";
+                await Task.Delay(s_lookAgain, options.Clock, cancel).ConfigureAwait(false);
+            }
+            using FamfsClient client = new(options with { FindMaster = () => LogAddress });
             _subscriber = new(client);
             replica.Gate.SendTo(this);
             await _subscriber.RunAsync(this, cancel).ConfigureAwait(false);
@@ -78,21 +98,43 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         catch (Exception error)
         {
             // The mount goes on with what memory says.
+            _problem = $"{FamfsMount.RegistrationRefused}{error.Message}";
             ReplicationLog.Refused(log, error.Message);
         }
     }
 
     public void Acknowledge(LogPosition position) => _subscriber!.Acknowledge(position);
 
-    public Hello CreateHello() => _introduction.CreateHello(replica.Position);
+    public Hello CreateHello()
+    {
+        Hello hello = _introduction.CreateHello(replica.Position);
+        _told = [.. hello.OlderMounts.Select(o => o.MountId)];
+        return hello;
+    }
+
+    /// <summary>Begins a new stream when an older mount of this host has ended since the last Hello: evidence goes out with that alone.
+    /// Looks once a second. Upkeep thread.</summary>
+    public void ReportEnded()
+    {
+        if (!_connected || Stopwatch.GetElapsedTime(_looked) < s_lookAgain)
+            return;
+        _looked = Stopwatch.GetTimestamp();
+        HashSet<ByteString> told = _told;
+        if (_introduction.Gone.FindOlder().All(o => told.Contains(o.MountId)))
+            return;
+        _renewing = true;
+        _subscriber!.Renew();
+    }
 
     public void OnWelcome(Welcome welcome)
     {
         if (welcome.Registered)
             registration.GrantedSlot = (int)welcome.HostSlot;
-        _address = welcome.Address;
+        _address = _subscriber!.MasterAddress;
         _connected = true;
-        ReplicationLog.Subscribed(log, welcome.Address);
+        _problem = null;
+        _saidWithout = false;
+        ReplicationLog.Subscribed(log, _address);
     }
 
     public void OnRecords(in LogBlock block, LogPosition position) => replica.ApplyPushed(block);
@@ -109,8 +151,18 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         bool was = _connected;
         _connected = false;
-        if (was || !_saidWithout)
-            ReplicationLog.Degraded(log, error?.Message ?? "the master said goodbye");
+        bool renewing = _renewing;
+        _renewing = false;
+        if (renewing && error is null)
+            return; // our own doing; the next stream begins at once
+        // A refusal is news whenever its words are; that nobody answers is news once.
+        string cause = error?.Message ?? "the master said goodbye";
+        bool isRefusal = error is FamfsException { Reason: not (ErrorReason.NotMaster or ErrorReason.Timeout) };
+        if (was || !_saidWithout || (isRefusal && cause != _saidRefusal))
+            ReplicationLog.Degraded(log, cause);
+        _problem = isRefusal ? $"{FamfsMount.RegistrationRefused}{cause}" : $"no master is reached: {cause}";
+        if (isRefusal)
+            _saidRefusal = cause;
         _saidWithout = true; // the next attempts are no news
     }
 }

@@ -31,6 +31,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     // Set once by the upkeep thread, read by workers.
     private volatile bool _open;
+    private string? _problem;
 
     /// <summary>What the mount speaks, as the line says it: the number of a dialect floor, 0 for stock. Set before the first
     /// <see cref="Advance"/>.</summary>
@@ -38,6 +39,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
+
+    /// <summary>What kept <see cref="Advance"/> from its end the last time, or null. Set by the upkeep thread, read by any.</summary>
+    public string? Problem
+    {
+        get => Volatile.Read(ref _problem);
+        set => Volatile.Write(ref _problem, value);
+    }
 
     /// <summary>False in a format without a host table: there is nothing to register in, and nothing is
     /// ever reused that a registration could protect.</summary>

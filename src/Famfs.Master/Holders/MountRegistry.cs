@@ -19,6 +19,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
     public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);
 
+    private const int MaxMountPoint = 128;
+
     private readonly Lock _gate = new();
     private readonly Lock _scanning = new();
     private readonly Dictionary<Guid, MountView> _mounts = [];
@@ -29,7 +31,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     public GoneMounts Gone { get; } = new(state, clock);
 
     /// <summary>A stream said hello for a mount.</summary>
-    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version)
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "")
     {
         lock (_gate)
         {
@@ -38,6 +40,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             view.Streams++; // a mount that connects anew may do so before its last stream is known to be over
             view.Dialect = dialect;
             view.Version = version;
+            // Whoever says hello may say anything; what is kept for each mount is bounded.
+            view.MountPoint = mountPoint.Length > MaxMountPoint ? mountPoint[..MaxMountPoint] : mountPoint;
             view.LastMovedTimestamp = clock.GetTimestamp();
         }
     }
@@ -166,6 +170,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     Subscribed = view.Streams > 0,
                     Dialect = view.Dialect,
                     Version = view.Version,
+                    MountPoint = view.MountPoint,
                     HeldInodes = view.HeldExceptions,
                 });
             }

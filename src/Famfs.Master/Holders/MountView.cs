@@ -29,6 +29,9 @@ internal sealed class MountView
     public string Dialect { get; set; } = "";
     public string Version { get; set; } = "";
 
+    /// <summary>Where it is on its host, when it has said so.</summary>
+    public string MountPoint { get; set; } = "";
+
     /// <summary>Deleted files that its line says it still holds.</summary>
     public uint HeldExceptions { get; set; }
 }

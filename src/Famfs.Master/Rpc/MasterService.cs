@@ -29,6 +29,8 @@ internal sealed class MasterService(
     /// <summary>Bulk messages of one stream that may be decided ahead of the one that is answered.</summary>
     private const int BulkAhead = 8;
 
+    private const string MadeNotSeen = "made, and not yet seen by: ";
+
     public override Task<CreateFileReply> CreateFile(CreateFileRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         RequireWait(request.Wait);
@@ -188,7 +190,7 @@ internal sealed class MasterService(
         LogPosition target = await engine.QueryAsync(CallerIdentity.Of(context), reader => request.Position is null ? reader.Position : Positions.Require(reader.State, request.Position)).ConfigureAwait(false);
         List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
         mounts.Scan();
-        int count = await WaitForMountsAsync(target.Sequence, named, context).ConfigureAwait(false);
+        int count = await WaitForMountsAsync(target.Sequence, named, request.TimeoutMs, "not yet seen by: ", context).ConfigureAwait(false);
         // An answer from a master that has been deposed meanwhile would speak for another history.
         await engine.QueryAsync(CallerIdentity.Of(context), _ => true).ConfigureAwait(false);
         return new BarrierReply { Position = target.ToMessage(), MountCount = (uint)count };
@@ -203,7 +205,7 @@ internal sealed class MasterService(
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
         if (mount != Guid.Empty)
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), hello.Dialect, hello.Version);
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), hello.Dialect, hello.Version, hello.MountPoint);
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
         Task acknowledging = ReadAcksAsync(requestStream, mount, ended);
         try
@@ -341,28 +343,31 @@ internal sealed class MasterService(
         switch (wait?.Kind ?? WaitKind.None)
         {
             case WaitKind.Mount when !wait!.MountId.IsEmpty:
-                await WaitForMountsAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], context).ConfigureAwait(false);
+                await WaitForMountsAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], wait.TimeoutMs, MadeNotSeen, context).ConfigureAwait(false);
                 return WaitKind.Mount;
             case WaitKind.All:
                 mounts.Scan();
-                await WaitForMountsAsync(new(position.Sequence), [], context).ConfigureAwait(false);
+                await WaitForMountsAsync(new(position.Sequence), [], wait!.TimeoutMs, MadeNotSeen, context).ConfigureAwait(false);
                 return WaitKind.All;
             default:
                 return WaitKind.None;
         }
     }
 
-    /// <summary>Waits until shortly before the caller's deadline, so that the answer which names the missing
-    /// mounts still reaches it.</summary>
-    private async Task<int> WaitForMountsAsync(LogSequence sequence, IReadOnlyList<Guid> named, ServerCallContext context)
+    /// <summary>Waits as long as the caller asks for, and at most until shortly before its deadline, so that the answer which names the
+    /// missing mounts still reaches it.</summary>
+    private async Task<int> WaitForMountsAsync(LogSequence sequence, IReadOnlyList<Guid> named, uint timeoutMs, string what, ServerCallContext context)
     {
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
+        TimeSpan asked = timeoutMs > 0 ? TimeSpan.FromMilliseconds(Math.Min(timeoutMs, int.MaxValue)) : Timeout.InfiniteTimeSpan;
         if (context.Deadline < DateTime.MaxValue)
         {
             TimeSpan left = context.Deadline - clock.GetUtcNow().UtcDateTime;
             TimeSpan wait = left - TimeSpan.FromTicks(Math.Min(left.Ticks / 10, TimeSpan.TicksPerSecond / 4));
-            ending.CancelAfter(wait > TimeSpan.Zero ? wait : TimeSpan.Zero);
+            wait = wait > TimeSpan.Zero ? wait : TimeSpan.Zero;
+            asked = timeoutMs == 0 || wait < asked ? wait : asked;
         }
+        ending.CancelAfter(asked);
         try
         {
             return await mounts.WaitAsync(sequence, named, ending.Token).ConfigureAwait(false);
@@ -370,11 +375,8 @@ internal sealed class MasterService(
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
             HashSet<Guid> missing = mounts.Missing(sequence, named);
-            LogPosition position = hub.Published;
-            List<HostStatus> lagging = [.. mounts.Describe(position).Where(h => missing.Contains(h.MountId.ToGuid("mount id"))).Take(ReplyLimits.ListedItems)];
-            IEnumerable<string> some = missing.Take(ReplyLimits.ListedItems).Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m}");
-            string others = missing.Count > ReplyLimits.ListedItems ? $" and {missing.Count - ReplyLimits.ListedItems} others" : "";
-            throw new FamfsException(ErrorReason.Timeout, $"record {sequence} is not acknowledged by {string.Join(", ", some)}{others}") { Lagging = lagging, LaggingCount = missing.Count };
+            List<HostStatus> lagging = [.. mounts.Describe(hub.Published).Where(h => missing.Contains(h.MountId.ToGuid("mount id"))).Take(ReplyLimits.ListedItems)];
+            throw new FamfsException(ErrorReason.Timeout, what + ReplyLimits.Name(missing, lagging)) { Lagging = lagging, LaggingCount = missing.Count };
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Text;
 using Famfs.Core.Format;
 using Famfs.V1;
 using Google.Protobuf;
@@ -18,6 +19,9 @@ internal static class ReplyLimits
 
     /// <summary>Most items of a list in a unary answer that grows with the cluster (chosen).</summary>
     public const int ListedItems = 16;
+
+    // Of the text of an error, which has 1 KiB; the rest is for what is said around the names.
+    private const int NamesBytes = 900;
 
     /// <summary>Takes a list apart so that each part fits a message. An element that is larger by itself is a part of its own;
     /// an empty list is one empty part.</summary>
@@ -77,6 +81,31 @@ internal static class ReplyLimits
             count++;
         }
         return (bytes, count);
+    }
+
+    /// <summary>Says which mounts are missing, as far as a line has room: "HOST MOUNTPOINT (state)" for those that are known, and how
+    /// many others there are.</summary>
+    public static string Name(IReadOnlySet<Guid> missing, IReadOnlyList<HostStatus> known)
+    {
+        List<string> names = [.. known.Select(Name)];
+        HashSet<Guid> described = [.. known.Select(h => h.MountId.ToGuid("mount id"))];
+        names.AddRange(missing.Where(m => !described.Contains(m)).Select(m => m == Guid.Empty ? "an unreadable line of the host table" : $"mount {m} (unknown)"));
+        int said = 0;
+        for (int bytes = 0; said < names.Count && said < ListedItems; said++)
+        {
+            bytes += Encoding.UTF8.GetByteCount(names[said]) + 2;
+            if (said > 0 && bytes > NamesBytes)
+                break;
+        }
+        string others = names.Count > said ? $" and {names.Count - said} others" : "";
+        return string.Join(", ", names.Take(said)) + others;
+    }
+
+    private static string Name(HostStatus mount)
+    {
+        string host = mount.Name.Length > 0 ? mount.Name : mount.HostId.ToGuid("host id").ToString();
+        string place = mount.MountPoint.Length > 0 ? mount.MountPoint : $"mount {mount.MountId.ToGuid("mount id")}";
+        return $"{StatusMap.Cut(host)} {StatusMap.Cut(place)} ({mount.State.ToString().ToLowerInvariant()})";
     }
 
     /// <summary>At most <see cref="ListedItems"/> lines, and how many more there are.</summary>

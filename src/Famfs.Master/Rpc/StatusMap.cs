@@ -56,9 +56,10 @@ internal static class StatusMap
         detail.Message = Cut(detail.Message, MaxTextBytes);
         foreach (HostStatus host in detail.Lagging)
         {
-            host.Name = Cut(host.Name, MaxNameBytes);
-            host.Dialect = Cut(host.Dialect, MaxNameBytes);
-            host.Version = Cut(host.Version, MaxNameBytes);
+            host.Name = Cut(host.Name);
+            host.MountPoint = Cut(host.MountPoint);
+            host.Dialect = Cut(host.Dialect);
+            host.Version = Cut(host.Version);
         }
         // The caller knows which path it sent; half a path would be another one.
         if (Encoding.UTF8.GetByteCount(detail.Path) > MaxPathBytes)
@@ -67,6 +68,9 @@ internal static class StatusMap
             detail.Lagging.RemoveAt(detail.Lagging.Count - 1);
         return detail;
     }
+
+    /// <summary>At most as much of a name as an error carries.</summary>
+    public static string Cut(string name) => Cut(name, MaxNameBytes);
 
     /// <summary>At most <paramref name="bytes"/> bytes of <paramref name="text"/> when percent-encoded as gRPC does it: three for each
     /// byte of UTF-8 that is not printable ASCII.</summary>

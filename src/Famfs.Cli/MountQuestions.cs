@@ -1,0 +1,158 @@
+using System.Diagnostics;
+using System.Text;
+using Famfs.Client;
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Interop;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.Cli;
+
+/// <summary>
+/// Questions to mounts. A daemon that is stopped answers none, and who waits for one that it has read cannot even be killed, because
+/// the kernel holds him (R32 of the review, decision 48). So the process that the user started never asks: another one of the same
+/// program does, which is left behind when it does not answer.
+/// <code>
+/// find PATH MOUNT-TABLE     the mount that the path is on (MountAnswer)
+/// stat PATH                 GetFileReply          list PATH RECURSIVE    ListDirectoryReply
+/// map PATH                  GetMapReply           space PATH             GetStatusReply
+/// </code>
+/// An answer is a byte 0 and what was asked for, or a byte 1 and an error.
+/// </summary>
+internal static class MountQuestions
+{
+    /// <summary>First argument of the process that asks.</summary>
+    public const string Verb = "--ask-mount";
+
+    /// <summary>Asks in this process, which hangs when the mount does.</summary>
+    public static Task<byte[]> AskHereAsync(IReadOnlyList<string> question, CancellationToken cancel) => Task.Run(() => Answer(question), cancel);
+
+    /// <summary>Asks in another process. Cancelled, that one is killed, as far as it can be, and left behind.</summary>
+    public static async Task<byte[]> AskElsewhereAsync(IReadOnlyList<string> question, CancellationToken cancel)
+    {
+        string program = Environment.ProcessPath ?? throw new FamfsException(ErrorReason.Unspecified, "the path of this program is not known; is /proc mounted?");
+        // Streams of its own: whoever waits for the end of ours must not wait for it.
+        using Process other = new() { StartInfo = new(program, [Verb, .. question]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true } };
+        other.Start();
+        other.StandardInput.Close();
+        using MemoryStream answer = new();
+        try
+        {
+            await other.StandardOutput.BaseStream.CopyToAsync(answer, cancel).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            try
+            {
+                other.Kill();
+            }
+            catch (InvalidOperationException)
+            {
+                // It has ended.
+            }
+            throw;
+        }
+        return answer.Length > 0 ? answer.ToArray() : throw new FamfsException(ErrorReason.Unspecified, $"{program} {Verb} ended without an answer");
+    }
+
+    /// <summary>The other process: answers one question on <paramref name="output"/>.</summary>
+    public static int Run(IReadOnlyList<string> question, Stream output)
+    {
+        output.Write(Answer(question));
+        return 0;
+    }
+
+    /// <summary>What follows the first byte; throws the error that the answer is.</summary>
+    public static MemoryStream Open(byte[] answer)
+    {
+        MemoryStream stream = new(answer);
+        if (stream.ReadByte() == 0)
+            return stream;
+        using BinaryReader reader = new(stream, Encoding.UTF8);
+        (int reason, string message, string path) = (reader.ReadInt32(), reader.ReadString(), reader.ReadString());
+        throw new FamfsException((ErrorReason)reason, message) { Path = path };
+    }
+
+    private static byte[] Answer(IReadOnlyList<string> question)
+    {
+        using MemoryStream answer = new();
+        try
+        {
+            answer.WriteByte(0);
+            switch (question)
+            {
+                case ["find", string path, string table]:
+                    MountAnswer.Ask(path, table).Write(answer);
+                    break;
+                case ["stat", string path]:
+                    new GetFileReply { File = Describe(path, path) }.WriteTo(answer);
+                    break;
+                case ["list", string path, string recursive]:
+                    List(path, recursive == bool.TrueString).WriteTo(answer);
+                    break;
+                case ["map", string path]:
+                    Map(path).WriteTo(answer);
+                    break;
+                case ["space", string path]:
+                    DriveInfo drive = new(path);
+                    new GetStatusReply { CapacityBytes = (ulong)drive.TotalSize, FreeBytes = (ulong)drive.TotalFreeSpace }.WriteTo(answer);
+                    break;
+                default:
+                    throw new FamfsException(ErrorReason.BadRequest, $"{Verb}: no such question");
+            }
+        }
+        catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException)
+        {
+            answer.SetLength(0);
+            answer.WriteByte(1);
+            using BinaryWriter writer = new(answer, Encoding.UTF8, leaveOpen: true);
+            FamfsException said = error as FamfsException ?? new(error is UnauthorizedAccessException ? ErrorReason.ReadOnly : ErrorReason.Unspecified, error.Message);
+            writer.Write((int)said.Reason);
+            writer.Write(said.Message);
+            writer.Write(said.Path);
+        }
+        return answer.ToArray();
+    }
+
+    private static V1.FileInfo Describe(string path, string shown)
+    {
+        FileStatus facts = FileStatus.Read(path, followLinks: false);
+        V1.FileInfo file = new()
+        {
+            Inode = facts.Inode,
+            Path = shown,
+            Kind = facts.Type switch { FileType.Directory => FileKind.Directory, FileType.SymbolicLink => FileKind.Symlink, _ => FileKind.File },
+            Mode = facts.Mode,
+            Uid = facts.Uid,
+            Gid = facts.Gid,
+            SizeBytes = (ulong)facts.SizeBytes,
+            ModifyTimeNs = facts.ModifyTimeNs,
+            State = InodeState.Published,
+        };
+        if (file.Kind == FileKind.Symlink)
+            file.SymlinkTarget = new System.IO.FileInfo(path).LinkTarget ?? "";
+        return file;
+    }
+
+    private static ListDirectoryReply List(string path, bool recursive)
+    {
+        ListDirectoryReply reply = new();
+        if (!System.IO.Directory.Exists(path))
+        {
+            reply.Entries.Add(Describe(path, path));
+            return reply;
+        }
+        EnumerationOptions all = new() { AttributesToSkip = 0, RecurseSubdirectories = recursive, IgnoreInaccessible = false };
+        foreach (string entry in System.IO.Directory.EnumerateFileSystemEntries(path, "*", all))
+            reply.Entries.Add(Describe(entry, Path.GetRelativePath(path, entry)));
+        return reply;
+    }
+
+    private static GetMapReply Map(string path)
+    {
+        string text = PathAttributes.Read(path, "user.famfs.map") ?? throw new FamfsException(ErrorReason.IsADirectory, $"{path}: is no file with a map") { Path = path };
+        FileMap map = MapText.Parse(text, out ulong size);
+        return new() { Inode = FileStatus.Read(path, followLinks: false).Inode, SizeBytes = size, Map = map };
+    }
+}

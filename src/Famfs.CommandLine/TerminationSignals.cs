@@ -1,0 +1,25 @@
+using System.Runtime.InteropServices;
+
+namespace Famfs.CommandLine;
+
+/// <summary>
+/// Being told to end (SIGTERM, SIGINT, SIGHUP), however often and at whatever moment, as one cancellation. While this object is kept
+/// alive no such signal ends the process by itself: what has to be left in order is left in order.
+/// </summary>
+/// <param name="Token">Cancelled by the first signal.</param>
+/// <param name="Registrations">Kept to the end of the process: taken back before, a late signal would end it.</param>
+public sealed record TerminationSignals(CancellationToken Token, IReadOnlyList<object> Registrations)
+{
+    /// <summary>Begins to catch them.</summary>
+    public static TerminationSignals Catch()
+    {
+        CancellationTokenSource told = new();
+        void OnSignal(PosixSignalContext context)
+        {
+            context.Cancel = true;
+            told.Cancel();
+        }
+        PosixSignal[] signals = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP];
+        return new(told.Token, [.. signals.Select(signal => PosixSignalRegistration.Create(signal, OnSignal))]);
+    }
+}
