@@ -11,7 +11,7 @@ namespace Famfs.Cli;
 
 /// <summary>
 /// Questions to mounts. A daemon that is stopped answers none, and who waits for one that it has read cannot even be killed, because
-/// the kernel holds him (R32 of the review, decision 48). So the process that the user started never asks: another one of the same
+/// the kernel holds him (docs/decisions/0048). So the process that the user started never asks: another one of the same
 /// program does, which is left behind when it does not answer.
 /// <code>
 /// find PATH MOUNT-TABLE     the mount that the path is on (MountAnswer)

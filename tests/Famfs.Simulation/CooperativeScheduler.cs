@@ -69,7 +69,7 @@ internal sealed record ChaosOptions
 /// </summary>
 internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, ChaosOptions chaos, Func<string, long, bool> isQuiet, Func<long, bool> isDecisive) : IDisposable
 {
-    private static readonly TimeSpan s_stuck = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan s_stuck = TimeSpan.FromMinutes(15);
 
     // Touched by the holder of the baton only.
     private readonly Random _random = new(seed);

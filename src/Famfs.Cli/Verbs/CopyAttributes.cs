@@ -69,6 +69,9 @@ internal sealed record CopyAttributeChoices
         { Path = item.Destination };
     }
 
+    /// <summary>A copy is made with all that it has in the end.</summary>
+    public bool IsFinalAtOnce(CopyItem item) => !Preserve && Initial(item) == Final(item);
+
     /// <summary>What is to be set when the content is there; null: nothing. <paramref name="present"/>: as the copy is.</summary>
     public SetAttributesRequest? Remaining(CopyItem item, in FileStatus present)
     {

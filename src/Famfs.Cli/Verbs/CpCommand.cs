@@ -47,12 +47,12 @@ internal sealed class CpCommand
     private async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         string[] given = parsed.GetValue(_paths)!;
-        await RequireIntoMountAsync(parsed, given, cancel).ConfigureAwait(false);
         bool archive = parsed.GetValue(_archive);
         if (parsed.GetValue(_follow) && (parsed.GetValue(_noFollow) || archive))
             throw CliOptions.Usage($"-L excludes {(archive ? "-a" : "-P")}");
         if (parsed.GetValue(_jobs) is < 1 or > 256)
             throw CliOptions.Usage("--jobs: 1 to 256");
+        await RequireIntoMountAsync(parsed, given, cancel).ConfigureAwait(false);
         CliTarget target = await _context.ResolveAsync(parsed, given[^1], cancel).ConfigureAwait(false);
         string destination = target.RequireWritablePath("the destination of cp");
         if (given[^1].EndsWith('/') && !destination.EndsWith('/'))

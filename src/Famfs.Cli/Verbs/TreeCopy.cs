@@ -72,7 +72,7 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
     public async Task<TreeCopyResult> RunAsync(IReadOnlyList<CopyItem> items, Action<long>? progress, CancellationToken cancel)
     {
         TreeCopyResult result = new();
-        List<CopyItem> directories = [];
+        List<(CopyItem Item, bool Made)> directories = [];
         List<FileCopy> window = [];
         int next = 0;
         while (next < items.Count && !IsHopeless(result))
@@ -80,10 +80,11 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
             window.Clear();
             for (; next < items.Count && window.Count < WindowFiles && !IsHopeless(result); next++)
             {
-                if (!items[next].IsDirectory)
-                    window.Add(new(items[next]));
-                else if (await TryAsync(() => MakeDirectoryAsync(items[next], cancel), result).ConfigureAwait(false))
-                    directories.Add(items[next]);
+                CopyItem item = items[next];
+                if (item.IsDirectory)
+                    await TryAsync(async () => directories.Add((item, await MakeDirectoryAsync(item, cancel).ConfigureAwait(false))), result).ConfigureAwait(false);
+                else
+                    window.Add(new(item));
             }
             await CopyWindowAsync(window, result, progress, cancel).ConfigureAwait(false);
         }
@@ -92,8 +93,8 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         // Children before parents, whose times they would change.
         for (int i = directories.Count - 1; i >= 0 && !IsHopeless(result); i--)
         {
-            CopyItem directory = directories[i];
-            if (await TryAsync(() => SetRemainingAsync(directory, true, cancel), result).ConfigureAwait(false))
+            (CopyItem directory, bool made) = directories[i];
+            if (await TryAsync(() => SetRemainingAsync(directory, made, cancel), result).ConfigureAwait(false))
                 result.Directories++;
         }
         return result;
@@ -119,15 +120,17 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         }
     }
 
-    private async Task MakeDirectoryAsync(CopyItem item, CancellationToken cancel)
+    /// <summary>False for one that was there.</summary>
+    private async Task<bool> MakeDirectoryAsync(CopyItem item, CancellationToken cancel)
     {
         FileStatus? present = FileStatus.TryRead(item.Destination, true, out _);
         if (present is { Type: FileType.Directory })
-            return;
+            return false;
         if (present is not null)
             throw new FamfsException(ErrorReason.NotADirectory, $"{item.Destination}: is not a directory, and {item.Source} is one") { Path = item.Destination };
         (uint mode, uint uid, uint gid) = attributes.Initial(item);
         await maker.MakeDirectoryAsync(item.Destination, mode, uid, gid, cancel).ConfigureAwait(false);
+        return true;
     }
 
     private async Task CopyWindowAsync(List<FileCopy> window, TreeCopyResult result, Action<long>? progress, CancellationToken cancel)
@@ -239,6 +242,8 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
     /// asked for or it is as an interrupted copy leaves it.</summary>
     private async Task SetRemainingAsync(CopyItem item, bool made, CancellationToken cancel)
     {
+        if (made && attributes.IsFinalAtOnce(item))
+            return;
         FileStatus present = FileStatus.Read(item.Destination, followLinks: true);
         if (!made && !attributes.Preserve && (present.Mode, present.Uid, present.Gid) != attributes.Initial(item))
             return;

@@ -8,9 +8,9 @@ namespace Famfs.Core.Check;
 
 /// <summary>
 /// Makes the end of a log good that nobody publishes: by a take-over, as a master makes it (SAFETY S2, S26). It claims in this
-/// host's own slot, adopts whole records behind the tail, becomes active and ends its term. A tail that is too high ends where the last whole record does, if nothing
-/// whole follows. So it stores to no line of another
-/// slot, whose host may start a master at any moment.
+/// host's own slot, adopts whole records behind the tail, becomes active and ends its term. So it stores to no line of another
+/// slot, whose host may start a master at any moment. Where the tail is too high, the log ends with the last whole record, if
+/// nothing whole follows.
 /// </summary>
 public static class TailRepair
 {

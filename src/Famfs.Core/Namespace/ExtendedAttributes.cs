@@ -52,7 +52,7 @@ internal static unsafe class AttributeBlock
 {
     public const int HeaderBytes = 4;
 
-    private const int EntryHeaderBytes = 5;
+    public const int EntryHeaderBytes = 5;
 
     public static int BytesOf(byte* block) => *(int*)block;
 

@@ -34,6 +34,12 @@ public sealed unsafe class InodeTree : IDisposable
     /// (chosen).</summary>
     public const int MaxExtendedAttributesBytes = 131072;
 
+    /// <summary>What the attributes of an inode take of that besides the attributes, bytes.</summary>
+    public const int ExtendedAttributesHeaderBytes = AttributeBlock.HeaderBytes;
+
+    /// <summary>What each attribute takes of it besides its name and value, bytes.</summary>
+    public const int ExtendedAttributeHeaderBytes = AttributeBlock.EntryHeaderBytes;
+
     internal const int InodesPerPage = NativePageTable.PageBytes / InodeRecord.SizeBytes;
 
     private readonly NativeHeap _heap = new();

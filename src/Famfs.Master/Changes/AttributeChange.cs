@@ -26,10 +26,6 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
     // A record without attributes takes less.
     private const int RecordBytes = 128;
 
-    // As the tree counts them: lengths before each name and value.
-    private const int StoredOverheadBytes = 5;
-    private const int StoredHeaderBytes = 4;
-
     private static ReadOnlySpan<byte> UserPrefix => "user."u8;
 
     private static ReadOnlySpan<byte> OwnPrefix => "user.famfs."u8;
@@ -110,20 +106,20 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
         if (request.Attributes.Count == 0)
             return;
         HashSet<string> replaced = [.. request.Attributes.Select(a => Convert.ToHexString(a.Name.Span))];
-        long stored = StoredHeaderBytes;
+        long stored = InodeTree.ExtendedAttributesHeaderBytes;
         long names = 0;
         foreach (ExtendedAttributes present in scope.ListExtendedAttributes(inode))
         {
             if (replaced.Contains(Convert.ToHexString(present.Name)))
                 continue;
-            stored += StoredOverheadBytes + present.Name.Length + present.Value.Length;
+            stored += InodeTree.ExtendedAttributeHeaderBytes + present.Name.Length + present.Value.Length;
             names += present.Name.Length + 1;
         }
         foreach (ExtendedAttribute attribute in request.Attributes)
         {
             if (attribute.Removed)
                 continue;
-            stored += StoredOverheadBytes + attribute.Name.Length + attribute.Value.Length;
+            stored += InodeTree.ExtendedAttributeHeaderBytes + attribute.Name.Length + attribute.Value.Length;
             names += attribute.Name.Length + 1;
         }
         if (stored > InodeTree.MaxExtendedAttributesBytes)

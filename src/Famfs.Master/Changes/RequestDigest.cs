@@ -55,14 +55,10 @@ internal static class RequestDigest
 
     public static ulong Of(SetAttributesRequest request)
     {
-        ByteString id = request.RequestId;
-        Wait? wait = request.Wait;
-        request.RequestId = ByteString.Empty;
-        request.Wait = null;
-        ulong digest = Compute(request, 5);
-        request.RequestId = id;
-        request.Wait = wait;
-        return digest;
+        SetAttributesRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        content.Wait = null;
+        return Compute(content, 5);
     }
 
     public static ulong Of(SetPolicyRequest request)

@@ -132,7 +132,7 @@ public sealed class TreeCopyTests : IDisposable
         Assert.Equal(0x124u, maker.Set[At("dst/444")].Mode);
         Assert.Equal(0x100u, maker.Set[At("dst/400")].Mode);
         Assert.Equal(0x16Du, maker.Set[At("dst/555")].Mode);
-        Assert.False(maker.Set[At("dst/4755")].HasMode);
+        Assert.False(maker.Set.ContainsKey(At("dst/4755")));
         Assert.Equal(0u, maker.Set[At("dst/0")].Mode);
         Assert.All(new[] { "444", "400", "555" }, mode => Assert.Equal(File.ReadAllBytes(At($"src/{mode}")), File.ReadAllBytes(At($"dst/{mode}"))));
     }
@@ -182,6 +182,22 @@ public sealed class TreeCopyTests : IDisposable
         File.SetUnixFileMode(At("dst/a"), (UnixFileMode)new CopyAttributeChoices().Initial(item).Mode);
         await new TreeCopy(maker, 1, new()).RunAsync([item], null, TestContext.Current.CancellationToken);
         Assert.Equal(0x100u, maker.Set[At("dst/a")].Mode);
+    }
+
+    [Fact]
+    public async Task A_directory_that_was_there_keeps_its_attributes()
+    {
+        Write("src/a", 100, 1);
+        File.SetUnixFileMode(At("src"), (UnixFileMode)0x16D);
+        Directory.CreateDirectory(At("dst"));
+        File.SetUnixFileMode(At("dst"), (UnixFileMode)0x1C0);
+        PlainMaker maker = new();
+        CopyItem[] items = [new(At("src"), At("dst"), FileStatus.Read(At("src"), true)), new(At("src/a"), At("dst/a"), FileStatus.Read(At("src/a"), true))];
+
+        TreeCopyResult result = await new TreeCopy(maker, 1, new()).RunAsync(items, null, TestContext.Current.CancellationToken);
+
+        Assert.Equal((1L, 1L), (result.Files, result.Directories));
+        Assert.DoesNotContain(At("dst"), maker.Set.Keys);
     }
 
     [Fact]
