@@ -36,7 +36,7 @@ public sealed class MessageShapeTests
     {
         Assert.Contains("is a group", Refusal(s_files, [0xa3, 0x06, 0xa4, 0x06]).Message, StringComparison.Ordinal);
         // files[0].layout, a group in it.
-        Assert.Contains("is a group", Refusal(s_files, [0x0a, 0x06, 0x3a, 0x04, 0xa3, 0x06, 0xa4, 0x06]).Message, StringComparison.Ordinal);
+        Assert.Contains("is a group", Refusal(s_files, [0x0a, 0x06, 0x42, 0x04, 0xa3, 0x06, 0xa4, 0x06]).Message, StringComparison.Ordinal);
     }
 
     [Fact]
