@@ -15,6 +15,7 @@ using Famfs.V1;
 using Grpc.AspNetCore.Server.Model;
 using Grpc.HealthCheck;
 using Grpc.Reflection;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -116,6 +117,7 @@ internal static class MasterProcess
             // A few bytes could become a large message, after its size was looked at.
             grpc.CompressionProviders.Clear();
         });
+        builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(new BlockPool.Factory());
         builder.Services.AddSingleton<CallBudget>().AddSingleton<CallGate>().AddSingleton<PatientWriter>().AddSingleton(new ConnectionGate(clock));
         builder.Services.AddHostedService(_ => new IdleMemory(clock));
         // Reflection finds descriptors by the type of a service, which here is not that of the generated code.

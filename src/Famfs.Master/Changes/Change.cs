@@ -8,6 +8,9 @@ namespace Famfs.Master.Changes;
 /// </summary>
 internal abstract class Change
 {
+    /// <summary>Files that it makes; 1 for a change of another kind.</summary>
+    public virtual int Files => 1;
+
     /// <summary>Decides. It throws before it changes anything. An answer other than <see cref="VerdictKind.Done"/> asks for
     /// another turn; what it has appended by then is whole in itself.</summary>
     public abstract Verdict Decide(ChangeContext context);

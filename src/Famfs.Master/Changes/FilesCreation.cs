@@ -27,6 +27,9 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
     }
 
     /// <inheritdoc/>
+    public override int Files => _count;
+
+    /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
         while (Reply.Results.Count < _count)

@@ -17,6 +17,9 @@ internal abstract class EngineOperation(Caller caller)
     /// <summary>Who asks.</summary>
     public Caller Caller { get; } = caller;
 
+    /// <summary>Files that it makes, or 1: what it takes of a turn.</summary>
+    public virtual int Files => 1;
+
     /// <summary>Decides. An operation that fails before it has appended anything fails alone, whatever the cause; an error after
     /// an append means that the state is not what the log says, and is thrown.</summary>
     public Verdict Run(ChangeContext context)
@@ -57,6 +60,9 @@ internal sealed class ChangeOperation<T>(Change<T> change, Caller caller) : Engi
 
     /// <summary>The change's reply.</summary>
     public Task<T> Task => _completion.Task;
+
+    /// <inheritdoc/>
+    public override int Files => change.Files;
 
     /// <inheritdoc/>
     public override void GiveUp(ChangeContext context, FamfsException error) => Complete(change.GiveUp(context, error) ? null : error);

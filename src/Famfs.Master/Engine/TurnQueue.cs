@@ -4,22 +4,30 @@ using Famfs.Master.Changes;
 namespace Famfs.Master.Engine;
 
 /// <summary>
-/// The operations that wait for the engine: in order for each connection, and the connections take turns. A connection that had
-/// nothing waiting comes before those that always have, for one turn; so a lone request waits for the turn at hand and no longer,
-/// and nobody starves (as flows do in fq_codel, RFC 8290). Connections are told apart by the identity of their
-/// <see cref="Caller"/>. Any thread adds, one takes.
+/// The operations that wait for the engine. Those that make many files, and all others, are two lines. While both wait, each has
+/// half of the time, and others come first: a lone request waits for the operation at hand and no longer, also beside bulk
+/// streams of its own connection. In a line the connections take turns, each in its order. A connection that had nothing waiting
+/// comes before those that always have, for one turn (as flows do in fq_codel, RFC 8290); so nobody starves. Connections are told
+/// apart by the identity of their <see cref="Caller"/>. Any thread adds, one takes.
 /// </summary>
 /// <param name="capacity">Most operations that wait, in all.</param>
 internal sealed class TurnQueue(int capacity)
 {
-    /// <summary>Operations of one turn (chosen: a batch has room for the turns of many connections).</summary>
-    public const int OperationsPerTurn = 256;
+    /// <summary>What an operation takes of a turn at least, in files (chosen: a turn has 250 of the smallest).</summary>
+    private const int LeastFiles = 4;
+
+    /// <summary>An operation of more files is one of many (chosen: it takes less than 0.1 ms).</summary>
+    private const int FewFiles = 16;
 
     // Guards everything; pulsed when an operation comes and when no more will.
     private readonly object _gate = new();
-    private readonly Dictionary<Caller, Flow> _flows = new(ReferenceEqualityComparer.Instance);
-    private readonly Queue<Flow> _fresh = new();
-    private readonly Queue<Flow> _served = new();
+    private readonly Line _few = new(hasFresh: true);
+
+    // A stream that was idle for a moment gets nothing for it: its parts are always more than a moment's work.
+    private readonly Line _many = new(hasFresh: false);
+
+    // Files that operations of few files took since those of many had as much, at most a turn's.
+    private int _fewTaken;
     private int _count;
     private bool _complete;
 
@@ -66,9 +74,7 @@ internal sealed class TurnQueue(int capacity)
     {
         lock (_gate)
         {
-            Flow flow = FlowOf(operation.Caller);
-            flow.Begun.Push(operation);
-            flow.Served = OperationsPerTurn;
+            LineOf(operation).EndTurn(operation);
             _count++;
         }
     }
@@ -99,52 +105,94 @@ internal sealed class TurnQueue(int capacity)
 
     private void Append(EngineOperation operation)
     {
-        FlowOf(operation.Caller).Waiting.Enqueue(operation);
+        LineOf(operation).Add(operation);
         _count++;
         Monitor.Pulse(_gate);
     }
 
-    private Flow FlowOf(Caller caller)
-    {
-        if (!_flows.TryGetValue(caller, out Flow? flow))
-        {
-            _flows.Add(caller, flow = new(caller));
-            _fresh.Enqueue(flow);
-        }
-        return flow;
-    }
+    private Line LineOf(EngineOperation operation) => operation.Files > FewFiles ? _many : _few;
 
     private bool TryTake([NotNullWhen(true)] out EngineOperation? operation)
     {
         operation = null;
-        while (_count > 0)
+        if (_count == 0)
+            return false;
+        bool few = _many.IsEmpty || (!_few.IsEmpty && _fewTaken < ChangeContext.FilesPerTurn);
+        (operation, int files) = (few ? _few : _many).Take();
+        if (few)
+            _fewTaken = Math.Min(_fewTaken + files, ChangeContext.FilesPerTurn);
+        else
+            _fewTaken = Math.Max(_fewTaken - files, 0);
+        _count--;
+        return true;
+    }
+
+    /// <summary>Connections that take turns.</summary>
+    private sealed class Line(bool hasFresh)
+    {
+        private readonly Dictionary<Caller, Flow> _flows = new(ReferenceEqualityComparer.Instance);
+        private readonly Queue<Flow> _fresh = new();
+        private readonly Queue<Flow> _served = new();
+        private int _count;
+
+        public bool IsEmpty => _count == 0;
+
+        public void Add(EngineOperation operation)
         {
-            Queue<Flow> turns = _fresh.Count > 0 ? _fresh : _served;
-            Flow flow = turns.Peek();
-            if (flow.Served >= OperationsPerTurn)
+            FlowOf(operation.Caller).Waiting.Enqueue(operation);
+            _count++;
+        }
+
+        public void EndTurn(EngineOperation operation)
+        {
+            Flow flow = FlowOf(operation.Caller);
+            flow.Begun.Push(operation);
+            flow.Served = ChangeContext.FilesPerTurn;
+            _count++;
+        }
+
+        /// <summary>The next operation, and the files that it takes of a turn. There is one.</summary>
+        public (EngineOperation Operation, int Files) Take()
+        {
+            while (true)
             {
-                flow.Served = 0;
-                _served.Enqueue(turns.Dequeue());
-            }
-            else if (flow.Begun.TryPop(out operation) || flow.Waiting.TryDequeue(out operation))
-            {
-                flow.Served++;
-                _count--;
-                return true;
-            }
-            else if (turns == _fresh)
-            {
-                // It comes again after those that wait, or it would be fresh as often as it likes.
-                flow.Served = 0;
-                _served.Enqueue(turns.Dequeue());
-            }
-            else
-            {
-                turns.Dequeue();
-                _flows.Remove(flow.Caller);
+                Queue<Flow> turns = _fresh.Count > 0 ? _fresh : _served;
+                Flow flow = turns.Peek();
+                if (flow.Served >= ChangeContext.FilesPerTurn)
+                {
+                    flow.Served = 0;
+                    _served.Enqueue(turns.Dequeue());
+                }
+                else if (flow.Begun.TryPop(out EngineOperation? operation) || flow.Waiting.TryDequeue(out operation))
+                {
+                    int files = Math.Max(operation.Files, LeastFiles);
+                    flow.Served += files;
+                    _count--;
+                    return (operation, files);
+                }
+                else if (turns == _fresh)
+                {
+                    // It comes again after those that wait, or it would be fresh as often as it likes.
+                    flow.Served = 0;
+                    _served.Enqueue(turns.Dequeue());
+                }
+                else
+                {
+                    turns.Dequeue();
+                    _flows.Remove(flow.Caller);
+                }
             }
         }
-        return false;
+
+        private Flow FlowOf(Caller caller)
+        {
+            if (!_flows.TryGetValue(caller, out Flow? flow))
+            {
+                _flows.Add(caller, flow = new(caller));
+                (hasFresh ? _fresh : _served).Enqueue(flow);
+            }
+            return flow;
+        }
     }
 
     private sealed class Flow(Caller caller)
@@ -156,7 +204,7 @@ internal sealed class TurnQueue(int capacity)
 
         public Queue<EngineOperation> Waiting { get; } = new();
 
-        /// <summary>Operations taken in the turn at hand.</summary>
+        /// <summary>Files taken in the turn at hand.</summary>
         public int Served { get; set; }
     }
 }

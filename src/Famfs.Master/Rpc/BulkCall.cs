@@ -9,12 +9,12 @@ namespace Famfs.Master.Rpc;
 
 /// <summary>
 /// One stream of CreateFiles. Its messages are taken apart, and few parts are decided ahead of the one that is answered: a
-/// caller that does not read its results makes the master keep a few thousand of them, and a message, and no more.
+/// caller that does not read its results makes the master keep a thousand of them, and a message, and no more.
 /// </summary>
 internal sealed class BulkCall(MasterEngine engine, PatientWriter patient, Caller caller, CallBudget.Connection budget, MeteredBody body, ServerCallContext context)
 {
-    /// <summary>Files of a part: what the engine decides in a turn.</summary>
-    private const int PartFiles = ChangeContext.FilesPerTurn;
+    /// <summary>Files of a part (chosen: a turn has several, and what waits of 16 streams is few MiB).</summary>
+    private const int PartFiles = 250;
 
     /// <summary>Parts that wait for their answer, beside the one that is being answered and the one that is being added (chosen:
     /// one is decided while another waits for its turn).</summary>

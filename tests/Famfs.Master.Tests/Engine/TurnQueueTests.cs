@@ -8,6 +8,9 @@ namespace Famfs.Master.Tests.Engine;
 /// <summary>Order and turns of waiting operations, without an engine.</summary>
 public sealed class TurnQueueTests
 {
+    /// <summary>The smallest operations of one turn.</summary>
+    private const int OperationsPerTurn = ChangeContext.FilesPerTurn / 4;
+
     private readonly TurnQueue _queue = new(capacity: 10_000);
     private readonly Caller _bulk = Caller.Unknown with { };
     private readonly Caller _other = Caller.Unknown with { };
@@ -34,10 +37,10 @@ public sealed class TurnQueueTests
             Assert.Equal(Enumerable.Range(0, 1000), taken.Where(t => ReferenceEquals(t.Caller, caller)).Select(t => t.Number));
         // Nobody is served for longer than a turn while the other waits.
         int run = 0;
-        for (int i = 1; i < 2 * (1000 - TurnQueue.OperationsPerTurn); i++)
+        for (int i = 1; i < 2 * (1000 - OperationsPerTurn); i++)
         {
             run = ReferenceEquals(taken[i].Caller, taken[i - 1].Caller) ? run + 1 : 0;
-            Assert.InRange(run, 0, TurnQueue.OperationsPerTurn - 1);
+            Assert.InRange(run, 0, OperationsPerTurn - 1);
         }
     }
 
@@ -49,7 +52,7 @@ public sealed class TurnQueueTests
             Add(_bulk, i);
             Add(_other, i);
         }
-        for (int i = 0; i < 3 * TurnQueue.OperationsPerTurn; i++)
+        for (int i = 0; i < 3 * OperationsPerTurn; i++)
             Take();
         Add(_lone, 7);
         Assert.Equal((_lone, 7), Take());
@@ -61,13 +64,64 @@ public sealed class TurnQueueTests
         for (int i = 0; i < 1000; i++)
             Add(_bulk, i);
         int served = 0;
-        for (int i = 0; i < 2 * TurnQueue.OperationsPerTurn; i++)
+        for (int i = 0; i < 2 * OperationsPerTurn; i++)
         {
             Add(_lone, i);
             (Caller caller, _) = Take();
             served += ReferenceEquals(caller, _bulk) ? 1 : 0;
         }
-        Assert.InRange(served, TurnQueue.OperationsPerTurn / 2, 2 * TurnQueue.OperationsPerTurn);
+        Assert.InRange(served, OperationsPerTurn / 2, 2 * OperationsPerTurn);
+    }
+
+    [Fact]
+    public void A_lone_request_comes_before_all_bulk_parts_of_any_connection_its_own_included()
+    {
+        Caller[] bulks = [.. Enumerable.Range(0, 16).Select(_ => Caller.Unknown with { })];
+        foreach (Caller caller in bulks)
+            Add(caller, 1, files: 250);
+        Add(bulks[7], 7);
+        Add(_lone, 8);
+        Assert.Equal((bulks[7], 7), Take());
+        Assert.Equal((_lone, 8), Take());
+        // A stream whose next part comes when it has been served comes after the others, and is not fresh.
+        Assert.Equal((bulks[0], 1), Take());
+        Assert.Equal((bulks[1], 1), Take());
+        Add(bulks[0], 2, files: 250);
+        Add(_lone, 9);
+        Assert.Equal((_lone, 9), Take());
+        Assert.Equal((bulks[2], 1), Take());
+    }
+
+    [Fact]
+    public void Requests_that_never_end_leave_bulk_parts_half_of_the_time()
+    {
+        for (int i = 0; i < 40; i++)
+            Add(_bulk, i, files: 250);
+        int few = 0;
+        int many = 0;
+        while (many < 40 * 250)
+        {
+            Add(_lone, 0);
+            Add(_other, 0);
+            if (ReferenceEquals(Take().Caller, _bulk))
+                many += 250;
+            else
+                few += 4;
+        }
+        Assert.InRange(few, many / 2, many + 1000);
+    }
+
+    [Fact]
+    public void A_turn_of_bulk_parts_has_as_many_files_as_any()
+    {
+        for (int i = 0; i < 40; i++)
+        {
+            Add(_bulk, i, files: 250);
+            Add(_other, i, files: 250);
+        }
+        List<(Caller Caller, int Number)> taken = TakeAll();
+        for (int i = 0; i < 80; i++)
+            Assert.Same(i / 4 % 2 == 0 ? _bulk : _other, taken[i].Caller);
     }
 
     [Fact]
@@ -101,7 +155,7 @@ public sealed class TurnQueueTests
         Assert.False(small.TryTake(out _, TimeSpan.FromDays(1)));
     }
 
-    private void Add(Caller caller, int number) => Assert.True(_queue.TryAdd(new Numbered(caller, number)));
+    private void Add(Caller caller, int number, int files = 1) => Assert.True(_queue.TryAdd(new Numbered(caller, number, files)));
 
     private (Caller Caller, int Number) Take()
     {
@@ -117,9 +171,11 @@ public sealed class TurnQueueTests
         return taken;
     }
 
-    private sealed class Numbered(Caller caller, int number) : EngineOperation(caller)
+    private sealed class Numbered(Caller caller, int number, int files = 1) : EngineOperation(caller)
     {
         public int Number => number;
+
+        public override int Files => files;
 
         public override void GiveUp(ChangeContext context, FamfsException error)
         {
