@@ -107,6 +107,7 @@ internal static class MasterProcess
             // A host that is cut off says no end; its connection and its streams would stay.
             kestrel.Limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(30);
             kestrel.Limits.Http2.KeepAlivePingTimeout = CallLimits.Deafness;
+            kestrel.Limits.MaxRequestHeadersTotalSize = CallLimits.HeaderBytes;
             kestrel.Limits.RequestHeadersTimeout = CallLimits.Announcement;
             kestrel.Limits.Http2.InitialConnectionWindowSize = 4 << 20;
             kestrel.Limits.Http2.InitialStreamWindowSize = 1 << 20;

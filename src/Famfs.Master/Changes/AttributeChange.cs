@@ -14,6 +14,9 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
     /// <summary>Most bytes of the names and values of one call: they share a record.</summary>
     public const int MaxCallBytes = 60_000;
 
+    /// <summary>Most attributes of one call (chosen: for each, a mount and the master copy all that the inode has).</summary>
+    public const int MaxCallAttributes = 1024;
+
     /// <summary>Most bytes of all names of one inode, each with its end: the kernel lists 65,536, and a mount adds its own.</summary>
     public const int MaxNamesBytes = 64_000;
 
@@ -86,6 +89,8 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
             Mode.Require(request.Mode, true, 0);
         if ((request.HasUid && request.Uid == NoOwner) || (request.HasGid && request.Gid == NoOwner))
             throw new FamfsException(ErrorReason.BadRequest, $"{NoOwner} is no owner; leave uid or gid out to keep it") { Limit = NoOwner - 1 };
+        if (request.Attributes.Count > MaxCallAttributes)
+            throw Bad($"the request has {request.Attributes.Count} attributes, the limit of one call is {MaxCallAttributes}", MaxCallAttributes);
         long bytes = 0;
         HashSet<string> names = [];
         foreach (ExtendedAttribute attribute in request.Attributes)

@@ -9,41 +9,40 @@ using Famfs.V1;
 
 namespace Famfs.Master.Changes;
 
-/// <summary>Opens and checks a device that is to be zeroed before it is added, for its caller alone. It appends nothing. The reply
-/// is null when an equal request has added the device already.</summary>
-/// <param name="request">What is asked for.</param>
-/// <param name="places">Where devices may be taken from.</param>
-internal sealed class DevicePreparation(AddDeviceRequest request, DevicePlaces places) : Change<DaxDevice?>
+/// <summary>Looks at a request to add a device, before anything follows its path: that may lead to a mount that does not answer. The
+/// reply is false when an equal request has added the device already.</summary>
+internal sealed class DeviceAdmission(AddDeviceRequest request) : Change<bool>
 {
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
         context.Caller.RequireAdministrator("adding a device");
-        if (context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
-            return Verdict.Done;
-        DeviceAddition.RequirePath(context, request);
-        DaxDevice device = places.Open(request.Path);
-        try
-        {
-            DeviceAddition.RequireNotInPool(context, device);
-            NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
-            Reply = device;
-            return Verdict.Done;
-        }
-        catch
-        {
-            device.Dispose();
-            throw;
-        }
+        Reply = !context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _);
+        if (Reply)
+            DeviceAddition.RequirePath(context, request);
+        return Verdict.Done;
+    }
+}
+
+/// <summary>Checks a device that is to be zeroed before it is added. It appends nothing. The device is the caller's.</summary>
+internal sealed class DevicePreparation(AddDeviceRequest request, DaxDevice device) : Change<bool>
+{
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        context.Caller.RequireAdministrator("adding a device");
+        DeviceAddition.RequireNotInPool(context, device);
+        NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
+        Reply = true;
+        return Verdict.Done;
     }
 }
 
 /// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added.</summary>
 /// <param name="request">What is asked for.</param>
-/// <param name="places">Where devices may be taken from.</param>
-/// <param name="zeroed">Of <see cref="DevicePreparation"/>, zeroed meanwhile; the pool's when this has succeeded, else the
-/// caller's (<see cref="DeviceQueries.IsInPool"/>).</param>
-internal sealed class DeviceAddition(AddDeviceRequest request, DevicePlaces places, DaxDevice? zeroed = null) : Change<AddDeviceReply>
+/// <param name="device">The device, open; the pool's when this has succeeded, else the caller's
+/// (<see cref="DeviceQueries.IsInPool"/>). Null where <see cref="DeviceAdmission"/> found an equal request.</param>
+internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? device) : Change<AddDeviceReply>
 {
     // A DeviceAdded record takes less: texts are cut to 200 characters at most.
     private const int RecordBytes = 1024;
@@ -63,31 +62,23 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DevicePlaces plac
         RequirePath(context, request);
         if (!context.HasRoomForGrowth(RecordBytes, out Verdict verdict))
             return verdict;
-        DaxDevice device = zeroed ?? places.Open(request.Path);
-        try
-        {
-            RequireNotInPool(context, device);
-            if (request.HasCoherent)
-                device.Coherent = request.Coherent;
-            DeviceIndex index = new((ushort)context.State.Replay.Devices.Length);
-            // The device's own superblock is written before the record: a crash in between leaves a device that is
-            // not in the pool and that --force formats again.
-            DevicePool pool = context.State.Pool;
-            (DeviceIdentity identity, DeviceAdded record) = pool.Format.PrepareDevice(pool, device, index, context.NextInode, request.Force, context.Clock);
-            record.TimeNs = context.NowNs;
-            record.RequestId = request.RequestId;
-            record.RequestDigest = id == Guid.Empty ? 0 : digest;
-            pool.Attach(device, identity);
-            context.Append(RecordType.DeviceAdded, record);
-            Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = context.Position.ToMessage() };
-            return Verdict.Done;
-        }
-        catch
-        {
-            if (zeroed is null && !DeviceQueries.IsInPool(context.State, device))
-                device.Dispose();
-            throw;
-        }
+        if (device is null)
+            throw new FamfsException(ErrorReason.RequestExpired, $"request id {id} is not remembered any more");
+        RequireNotInPool(context, device);
+        if (request.HasCoherent)
+            device.Coherent = request.Coherent;
+        DeviceIndex index = new((ushort)context.State.Replay.Devices.Length);
+        // The device's own superblock is written before the record: a crash in between leaves a device that is
+        // not in the pool and that --force formats again.
+        DevicePool pool = context.State.Pool;
+        (DeviceIdentity identity, DeviceAdded record) = pool.Format.PrepareDevice(pool, device, index, context.NextInode, request.Force, context.Clock);
+        record.TimeNs = context.NowNs;
+        record.RequestId = request.RequestId;
+        record.RequestDigest = id == Guid.Empty ? 0 : digest;
+        pool.Attach(device, identity);
+        context.Append(RecordType.DeviceAdded, record);
+        Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = context.Position.ToMessage() };
+        return Verdict.Done;
     }
 
     /// <summary>Throws INVALID_ARGUMENT for a path that names no device, or a pool that takes no more.</summary>

@@ -20,6 +20,9 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
     // A DirectoryMade record without its name takes less.
     private const int RecordBytes = 128;
 
+    /// <summary>Directories of the path: it makes those that are not there.</summary>
+    public override int Files { get; } = 1 + request.Path.AsSpan().Count('/');
+
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {

@@ -197,7 +197,9 @@ internal sealed class MasterEngine : IAsyncDisposable
             _inFlight.Add(next);
             _context.Caller = next.Caller;
             _context.BeginTurn(end);
+            long begin = _clock.GetTimestamp();
             Verdict verdict = next.Run(_context);
+            _queue.Charge(next, _clock.GetElapsedTime(begin));
             if (verdict.Kind != VerdictKind.Done)
                 _inFlight.RemoveAt(_inFlight.Count - 1); // what it has appended is published with this batch
             if (verdict.Kind == VerdictKind.NextBatch)

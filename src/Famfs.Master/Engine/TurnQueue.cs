@@ -16,6 +16,9 @@ internal sealed class TurnQueue(int capacity)
     /// <summary>What an operation takes of a turn at least, in files (chosen: a turn has 250 of the smallest).</summary>
     private const int LeastFiles = 4;
 
+    /// <summary>How long a turn may take (chosen: what a lone request waits for at most).</summary>
+    private static readonly TimeSpan s_turnTime = TimeSpan.FromMilliseconds(20);
+
     /// <summary>An operation of more files is one of many (chosen: it takes less than 0.1 ms).</summary>
     private const int FewFiles = 16;
 
@@ -76,6 +79,21 @@ internal sealed class TurnQueue(int capacity)
         {
             LineOf(operation).EndTurn(operation);
             _count++;
+        }
+    }
+
+    /// <summary>The taker: the operation that was taken last took so long. What takes longer than its files do is more of a turn.</summary>
+    public void Charge(EngineOperation operation, TimeSpan time)
+    {
+        double files = time / s_turnTime * ChangeContext.FilesPerTurn;
+        int beyond = (int)Math.Min(files, ChangeContext.FilesPerTurn) - Math.Max(operation.Files, LeastFiles);
+        if (beyond <= 0)
+            return;
+        lock (_gate)
+        {
+            LineOf(operation).Charge(operation.Caller, beyond);
+            if (LineOf(operation) == _few)
+                _fewTaken = Math.Min(_fewTaken + beyond, ChangeContext.FilesPerTurn);
         }
     }
 
@@ -149,6 +167,12 @@ internal sealed class TurnQueue(int capacity)
             flow.Begun.Push(operation);
             flow.Served = ChangeContext.FilesPerTurn;
             _count++;
+        }
+
+        public void Charge(Caller caller, int files)
+        {
+            if (_flows.TryGetValue(caller, out Flow? flow))
+                flow.Served += files;
         }
 
         /// <summary>The next operation, and the files that it takes of a turn. There is one.</summary>

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Master.State;
 using Famfs.V1;
 
 namespace Famfs.Master.Rpc;
@@ -19,6 +20,7 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     private readonly long _small = small;
     private readonly long _ofConnection = ofConnection;
     private long _held;
+    private readonly int[] _callsOf = new int[RecentRequests.ShareCount];
     private int _calls;
 
     /// <summary>Bytes held now.</summary>
@@ -30,17 +32,28 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     /// <summary>The part of one connection.</summary>
     public Connection Open() => new(this);
 
-    /// <summary>Begins a call. False: there are too many.</summary>
-    public bool TryBeginCall()
+    /// <summary>Begins a call of somebody. False: there are too many, of <paramref name="limit"/>: in all, or of this caller. Callers with
+    /// one share of <see cref="RecentRequests.ShareOf"/> count as one.</summary>
+    public bool TryBeginCall(string caller, out int limit)
     {
-        if (Interlocked.Increment(ref _calls) <= CallLimits.Calls)
-            return true;
-        EndCall();
+        limit = CallLimits.CallsOfCaller;
+        if (Interlocked.Increment(ref _callsOf[RecentRequests.ShareOf(caller)]) <= limit)
+        {
+            limit = CallLimits.Calls;
+            if (Interlocked.Increment(ref _calls) <= limit)
+                return true;
+            Interlocked.Decrement(ref _calls);
+        }
+        Interlocked.Decrement(ref _callsOf[RecentRequests.ShareOf(caller)]);
         return false;
     }
 
     /// <summary>Ends a call that was begun.</summary>
-    public void EndCall() => Interlocked.Decrement(ref _calls);
+    public void EndCall(string caller)
+    {
+        Interlocked.Decrement(ref _calls);
+        Interlocked.Decrement(ref _callsOf[RecentRequests.ShareOf(caller)]);
+    }
 
     /// <summary>One connection's part.</summary>
     internal sealed class Connection(CallBudget budget)

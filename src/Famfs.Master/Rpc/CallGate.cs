@@ -13,9 +13,10 @@ internal sealed class CallGate(CallBudget budget)
     /// <summary>Runs a call, or refuses it with RESOURCE_EXHAUSTED.</summary>
     public async Task RunAsync(HttpContext context, RequestDelegate next)
     {
-        if (!budget.TryBeginCall())
+        string caller = CallerIdentity.Of(context).Name;
+        if (!budget.TryBeginCall(caller, out int limit))
         {
-            Refuse(context, $"the master has {CallLimits.Calls} calls under way, the limit");
+            Refuse(context, limit == CallLimits.Calls ? $"the master has {limit} calls under way, the limit" : $"{caller} has {limit} calls under way, the limit of one caller");
             return;
         }
         try
@@ -33,7 +34,7 @@ internal sealed class CallGate(CallBudget budget)
         }
         finally
         {
-            budget.EndCall();
+            budget.EndCall(caller);
         }
     }
 
@@ -43,7 +44,7 @@ internal sealed class CallGate(CallBudget budget)
         CallBudget.Connection connection = context.Features.Get<CallBudget.Connection>() ?? budget.Open();
         try
         {
-            return new(context.Request.BodyReader, connection, path[(path.LastIndexOf('/') + 1)..], path == Bulk ? CallLimits.BulkMessageBytes : CallLimits.MessageBytes);
+            return new(context.Request.BodyReader, connection, path[(path.LastIndexOf('/') + 1)..], path == Bulk ? CallLimits.BulkMessageBytes : CallLimits.MessageBytes, path == Bulk ? 1 : CallLimits.ObjectsPerByte);
         }
         catch (Core.FamfsException error)
         {

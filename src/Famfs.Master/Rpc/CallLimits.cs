@@ -32,8 +32,31 @@ internal static class CallLimits
     /// <summary>Most files of a message of CreateFiles.</summary>
     public const int BulkFiles = 65536;
 
-    /// <summary>Most fields of a message that this version does not know (chosen: one for each file of a bulk message).</summary>
-    public const int UnknownFields = 65536;
+    /// <summary>Most bytes of one file of such a message (chosen: the longest path, and as many devices as a pool may have).</summary>
+    public const int BulkFileBytes = 16 << 10;
+
+    /// <summary>Most entries of lists in any other message (chosen: several times what has a meaning).</summary>
+    public const int Entries = 4096;
+
+    /// <summary>Most fields of a message that this version does not know (chosen: a later version has a few more); of CreateFiles one
+    /// for each file.</summary>
+    public const int UnknownFields = 256;
+
+    /// <summary>Most inodes that a message of a mount may name as released.</summary>
+    public const int ReleasedInodes = 4096;
+
+    /// <summary>Most bytes of the metadata of a call.</summary>
+    public const int HeaderBytes = 8 << 10;
+
+    /// <summary>Most calls of one caller at a time, whatever its connections (chosen: a quarter of all).</summary>
+    public const int CallsOfCaller = Calls / 4;
+
+    /// <summary>A message of another call than CreateFiles is charged so many times its bytes: texts and numbers take more as objects
+    /// (measured: 2 and 8 times).</summary>
+    public const int ObjectsPerByte = 4;
+
+    /// <summary>Answers are charged so many times the bytes of their message.</summary>
+    public const int AnswerPerByte = 3;
 
     /// <summary>What requests and results that wait may take, in bytes, of one connection (chosen: 16 bulk streams fit).</summary>
     public const long HeldOfConnection = 96L << 20;

@@ -28,8 +28,14 @@ internal sealed class MasterService(
     /// <summary>Most mounts of an answer of ListHosts (chosen: below a MiB whatever the texts).</summary>
     private const int ListedHosts = 2048;
 
+    /// <summary>Most devices that are being opened at a time, each by a thread of its own (chosen).</summary>
+    private const int OpeningDevices = 4;
+
     // 1 while a check runs: it has a tree of its own.
     private int _checking;
+
+    // Devices that are being opened.
+    private int _opening;
 
     private const string MadeNotSeen = "made, and not yet seen by: ";
 
@@ -82,16 +88,24 @@ internal sealed class MasterService(
             await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { single } }, context).ConfigureAwait(false);
             return true;
         }
-        // Deepest first, and of each directory some entries at a time: what waits grows with the depth, not with the directories.
+        // Deepest first, and of each directory some entries at a time: what waits grows with the depth, not with the directories,
+        // and is charged.
         const Access Listed = Access.Read | Access.Search;
         Permissions.Require(caller.User, start, Listed, request.Path);
         Stack<Listing> open = new([new(start.Inode, "", 0, default)]);
+        CallBudget.Connection budget = CallerIdentity.BudgetOf(context);
+        MeteredBody body = CallerIdentity.BodyOf(context);
+        body.Hold(open.Peek().Bytes);
         FamfsException? unlisted = null;
         while (open.TryPop(out Listing at))
         {
             (List<FileInfo> entries, ulong cookie, InodeNumber hint) = await engine.QueryAsync(caller, reader => FileQueries.ListSome(reader, at.Directory, at.Cookie, at.Hint, ListChunk, request.WithMaps, caller.User)).ConfigureAwait(false);
+            body.Hold(-at.Bytes);
             if (entries.Count == ListChunk)
+            {
                 open.Push(at with { Cookie = cookie, Hint = hint });
+                body.Hold(at.Bytes);
+            }
             for (int i = entries.Count - 1; i >= 0; i--)
             {
                 FileInfo entry = entries[i];
@@ -102,12 +116,26 @@ internal sealed class MasterService(
                 if (caller.User?.May(new() { Kind = InodeKind.Directory, Mode = entry.Mode, Uid = entry.Uid, Gid = entry.Gid }, Listed) == false)
                     unlisted ??= new(ErrorReason.NotPermitted, $"{FileSystemPath.Show(entry.Path)}: user {caller.User.Uid} may not read and search it") { Path = entry.Path };
                 else
-                    open.Push(new(new(entry.Inode), entry.Path, 0, default));
+                {
+                    Listing below = new(new(entry.Inode), entry.Path, 0, default);
+                    body.Hold(below.Bytes);
+                    open.Push(below);
+                }
             }
             if (entries.Count == 0)
                 continue;
-            foreach (Range part in ReplyLimits.Split(entries))
-                await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { entries.Take(part) } }, context).ConfigureAwait(false);
+            // A caller may take nothing of it.
+            long charge = entries.Sum(e => (long)e.CalculateSize()) * CallLimits.AnswerPerByte;
+            budget.Take(charge);
+            try
+            {
+                foreach (Range part in ReplyLimits.Split(entries))
+                    await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { entries.Take(part) } }, context).ConfigureAwait(false);
+            }
+            finally
+            {
+                budget.Return(charge);
+            }
         }
         return unlisted is null ? true : throw unlisted;
     });
@@ -118,18 +146,23 @@ internal sealed class MasterService(
     public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         Caller caller = CallerIdentity.Of(context);
-        DaxDevice? zeroed = request.Zero ? await engine.RunAsync(new DevicePreparation(request, places), caller).ConfigureAwait(false) : null;
+        if (!await engine.RunAsync(new DeviceAdmission(request), caller).ConfigureAwait(false))
+            return await engine.RunAsync(new DeviceAddition(request, null), caller).ConfigureAwait(false);
+        DaxDevice device = await OpenAsync(request.Path).ConfigureAwait(false);
         try
         {
-            // Minutes for a large device, which the engine has not: it beats ten times a second.
-            if (zeroed is not null)
-                await Task.Run(() => SpaceZeroing.ZeroDevice(zeroed, context.CancellationToken)).ConfigureAwait(false);
-            return await engine.RunAsync(new DeviceAddition(request, places, zeroed), caller).ConfigureAwait(false);
+            if (request.Zero)
+            {
+                await engine.RunAsync(new DevicePreparation(request, device), caller).ConfigureAwait(false);
+                // Minutes for a large device, which the engine has not: it beats ten times a second.
+                await Task.Run(() => SpaceZeroing.ZeroDevice(device, context.CancellationToken)).ConfigureAwait(false);
+            }
+            return await engine.RunAsync(new DeviceAddition(request, device), caller).ConfigureAwait(false);
         }
         finally
         {
-            if (zeroed is not null && !DeviceQueries.IsInPool(state, zeroed))
-                zeroed.Dispose();
+            if (!DeviceQueries.IsInPool(state, device))
+                device.Dispose();
         }
     });
 
@@ -143,38 +176,29 @@ internal sealed class MasterService(
         return reply;
     });
 
-    public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
+    public override Task<GetStatusReply> GetStatus(GetStatusRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
-        GetStatusReply reply = StatusQueries.Describe(reader.State);
-        reply.Slot = (uint)engine.Term.Slot;
-        reply.MasterId = info.Master.ToByteString();
-        reply.HostId = info.Host.Host.ToByteString();
-        reply.Address = info.Address;
-        reply.Version = info.Version;
-        reply.LogBytes = (ulong)engine.LogBytes;
-        reply.SegmentCount = (uint)engine.SegmentCount;
-        reply.UptimeMs = (ulong)clock.GetElapsedTime(info.StartedTimestamp).TotalMilliseconds;
-        reply.SubscriberCount = (uint)hub.LiveCount;
+        GetStatusReply reply = await engine.QueryAsync(CallerIdentity.Of(context), reader => Describe(reader.State)).ConfigureAwait(false);
+        // Of all mounts and devices: not on the engine's thread.
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
         reply.Warnings.AddRange(StatusQueries.FindMissing(reply));
         return reply;
-    }));
+    });
 
     public override Task<ListHostsReply> ListHosts(ListHostsRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         Guid after = request.AfterMountId.ToGuid("after_mount_id");
         mounts.Scan();
-        return await engine.QueryAsync(CallerIdentity.Of(context), reader =>
+        LogPosition position = await engine.QueryAsync(CallerIdentity.Of(context), reader => reader.Position).ConfigureAwait(false);
+        ListHostsReply reply = new() { Position = position.ToMessage() };
+        reply.Hosts.AddRange(mounts.Describe(position, after, ListedHosts + 1));
+        if (reply.Hosts.Count > ListedHosts)
         {
-            ListHostsReply reply = new() { Position = reader.Position.ToMessage() };
-            reply.Hosts.AddRange(mounts.Describe(reader.Position, after, ListedHosts + 1));
-            if (reply.Hosts.Count > ListedHosts)
-            {
-                reply.More = true;
-                reply.Hosts.RemoveAt(ListedHosts);
-            }
-            return reply;
-        }).ConfigureAwait(false);
+            reply.More = true;
+            reply.Hosts.RemoveAt(ListedHosts);
+        }
+        CallerIdentity.BodyOf(context).Hold((long)reply.CalculateSize() * CallLimits.AnswerPerByte);
+        return reply;
     });
 
     public override Task<BarrierReply> Barrier(BarrierRequest request, ServerCallContext context) => GuardAsync(async () =>
@@ -197,6 +221,8 @@ internal sealed class MasterService(
         // Records name everything, and a mount's word is taken.
         CallerIdentity.Of(context).RequireAdministrator("following the log");
         Hello hello = requestStream.Current.Hello;
+        if (hello.ReleasedInodes.Count > CallLimits.ReleasedInodes)
+            throw new FamfsException(ErrorReason.BadRequest, $"released_inodes has {hello.ReleasedInodes.Count} inodes, the limit is {CallLimits.ReleasedInodes}") { Limit = CallLimits.ReleasedInodes };
         if (hello.OlderMounts.Count > CallLimits.OlderMounts)
             throw new FamfsException(ErrorReason.BadRequest, $"older_mounts has {hello.OlderMounts.Count} mounts, the limit is {CallLimits.OlderMounts}") { Limit = CallLimits.OlderMounts };
         LogPosition from = await WelcomeAsync(hello, CallerIdentity.Of(context), responseStream, context.CancellationToken).ConfigureAwait(false);
@@ -204,6 +230,8 @@ internal sealed class MasterService(
         Guid host = hello.HostId.ToGuid("host_id");
         if (mount != Guid.Empty)
             mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint);
+        // Nothing of it is kept for as long as the stream lasts.
+        hello = new();
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
         Task acknowledging = ReadAcksAsync(requestStream, mount, ended, context);
         try
@@ -294,6 +322,45 @@ internal sealed class MasterService(
             Volatile.Write(ref _checking, 0);
         }
     });
+
+    /// <summary>Opens a device beside the engine: whoever follows a path below a mount that does not answer waits for ever.</summary>
+    private async Task<DaxDevice> OpenAsync(string path)
+    {
+        if (Interlocked.Increment(ref _opening) > OpeningDevices)
+        {
+            Interlocked.Decrement(ref _opening);
+            throw new FamfsException(ErrorReason.Overloaded, $"{OpeningDevices} devices are being opened, the limit") { Limit = OpeningDevices };
+        }
+        return await Task.Factory.StartNew(Open, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).ConfigureAwait(false);
+
+        DaxDevice Open()
+        {
+            try
+            {
+                return places.Open(path);
+            }
+            finally
+            {
+                Interlocked.Decrement(ref _opening);
+            }
+        }
+    }
+
+    // The engine's thread.
+    private GetStatusReply Describe(MasterState of)
+    {
+        GetStatusReply reply = StatusQueries.Describe(of);
+        reply.Slot = (uint)engine.Term.Slot;
+        reply.MasterId = info.Master.ToByteString();
+        reply.HostId = info.Host.Host.ToByteString();
+        reply.Address = info.Address;
+        reply.Version = info.Version;
+        reply.LogBytes = (ulong)engine.LogBytes;
+        reply.SegmentCount = (uint)engine.SegmentCount;
+        reply.UptimeMs = (ulong)clock.GetElapsedTime(info.StartedTimestamp).TotalMilliseconds;
+        reply.SubscriberCount = (uint)hub.LiveCount;
+        return reply;
+    }
 
     private static string Cut(string text) => text.Length > CallLimits.HelloText ? text[..CallLimits.HelloText] : text;
 
@@ -404,8 +471,7 @@ internal sealed class MasterService(
         CallBudget.Connection budget = CallerIdentity.BudgetOf(context);
         try
         {
-            // The Hello has been taken care of, and so is each Ack at once.
-            budget.Return(body.TakeCharge());
+            // The library keeps the Hello until an Ack comes, and so does its charge.
             while (await requests.MoveNext(ended.Token).ConfigureAwait(false))
             {
                 budget.Return(body.TakeCharge());
@@ -431,7 +497,11 @@ internal sealed class MasterService(
 }
 
 /// <summary>A directory that is being listed, and how far.</summary>
-internal readonly record struct Listing(InodeNumber Directory, string Path, ulong Cookie, InodeNumber Hint);
+internal readonly record struct Listing(InodeNumber Directory, string Path, ulong Cookie, InodeNumber Hint)
+{
+    /// <summary>What it is charged.</summary>
+    public long Bytes => 128 + (2L * Path.Length);
+}
 
 /// <summary>What does not change while a master runs.</summary>
 internal sealed record MasterInfo(Guid Master, HostIdentity Host, string Address, string Version, long StartedTimestamp, int HostCapacity);

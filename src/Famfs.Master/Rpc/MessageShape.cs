@@ -17,15 +17,17 @@ internal sealed class MessageShape
     // By field number: the shape of a message, or null; numbers that are not here are not known.
     private readonly Dictionary<uint, MessageShape?> _fields = [];
     private readonly uint _counted;
+    private readonly bool _isBulk;
 
-    private MessageShape(MessageDescriptor descriptor, Dictionary<MessageDescriptor, MessageShape> known)
+    private MessageShape(MessageDescriptor descriptor, bool isBulk, Dictionary<MessageDescriptor, MessageShape> known)
     {
+        _isBulk = isBulk;
         known.Add(descriptor, this);
         foreach (FieldDescriptor field in descriptor.Fields.InFieldNumberOrder())
         {
             MessageShape? inner = field.FieldType != FieldType.Message ? null
                 : known.TryGetValue(field.MessageType, out MessageShape? shape) ? shape
-                : new(field.MessageType, known);
+                : new(field.MessageType, isBulk, known);
             _fields.Add((uint)field.FieldNumber, inner);
             if (field.IsRepeated && inner is not null)
                 _counted = (uint)field.FieldNumber;
@@ -33,7 +35,7 @@ internal sealed class MessageShape
     }
 
     /// <summary>The shape of a type of messages.</summary>
-    public static MessageShape Of(MessageDescriptor descriptor) => new(descriptor, []);
+    public static MessageShape Of(MessageDescriptor descriptor) => new(descriptor, descriptor == CreateFilesRequest.Descriptor, []);
 
     /// <summary>Throws BAD_REQUEST for a message with too many entries or fields of its kind, and for one with groups, which no
     /// message of this interface has. What is malformed otherwise is for the parser.</summary>
@@ -51,8 +53,9 @@ internal sealed class MessageShape
         {
             uint number = (uint)(tag >> 3);
             bool isKnown = _fields.TryGetValue(number, out MessageShape? inner);
-            if (!isKnown && ++unknown > CallLimits.UnknownFields)
-                throw new FamfsException(ErrorReason.BadRequest, $"a message has more than {CallLimits.UnknownFields} fields that this version does not know") { Limit = CallLimits.UnknownFields };
+            int mostUnknown = _isBulk ? CallLimits.BulkFiles : CallLimits.UnknownFields;
+            if (!isKnown && ++unknown > mostUnknown)
+                throw new FamfsException(ErrorReason.BadRequest, $"a message has more than {mostUnknown} fields that this version does not know") { Limit = (ulong)mostUnknown };
             long bytes;
             switch (tag & 7)
             {
@@ -65,8 +68,8 @@ internal sealed class MessageShape
                     bytes = 4;
                     break;
                 case 2 when TryReadVarint(ref reader, out ulong length) && length <= (ulong)(end - reader.Consumed):
-                    if (number == _counted && isKnown && ++entries > CallLimits.BulkFiles)
-                        throw new FamfsException(ErrorReason.BadRequest, $"more than {CallLimits.BulkFiles} files in one message, the limit") { Limit = CallLimits.BulkFiles };
+                    if (number == _counted && isKnown)
+                        RequireEntry(++entries, length);
                     if (inner is not null && depth < MaxDepth)
                     {
                         inner.Look(ref reader, reader.Consumed + (long)length, depth + 1, ref entries, ref unknown);
@@ -85,6 +88,17 @@ internal sealed class MessageShape
             else
                 reader.Advance(bytes);
         }
+    }
+
+    private void RequireEntry(int entries, ulong bytes)
+    {
+        int most = _isBulk ? CallLimits.BulkFiles : CallLimits.Entries;
+        string what = _isBulk ? "files" : "entries of a list";
+        if (entries > most)
+            throw new FamfsException(ErrorReason.BadRequest, $"more than {most} {what} in one message, the limit") { Limit = (ulong)most };
+        // Of the others the message's own limit is small enough.
+        if (_isBulk && bytes > CallLimits.BulkFileBytes)
+            throw new FamfsException(ErrorReason.BadRequest, $"a file of a message has {bytes} bytes, the limit is {CallLimits.BulkFileBytes}") { Limit = CallLimits.BulkFileBytes };
     }
 
     private static bool TryReadVarint(ref SequenceReader<byte> reader, out ulong value)

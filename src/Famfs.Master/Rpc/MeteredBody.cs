@@ -24,15 +24,21 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
     private readonly CallBudget.Connection _budget;
     private readonly string _method;
     private readonly int _limit;
+
+    // Charge of a byte.
+    private readonly int _perByte;
     private ReadOnlySequence<byte> _last;
 
     // Charged: what was received and not taken, and what was taken and not given to anybody.
     private long _received;
     private long _taken;
 
-    public MeteredBody(PipeReader inner, CallBudget.Connection budget, string method, int limit)
+    // Charged besides, until the call ends.
+    private long _held;
+
+    public MeteredBody(PipeReader inner, CallBudget.Connection budget, string method, int limit, int perByte = 1)
     {
-        (_inner, _budget, _method, _limit) = (inner, budget, method, limit);
+        (_inner, _budget, _method, _limit, _perByte) = (inner, budget, method, limit, perByte);
         _budget.Take(CallLimits.CallBytes);
     }
 
@@ -48,6 +54,17 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
         long charge = _taken;
         _taken = 0;
         return charge;
+    }
+
+    /// <summary>Charges <paramref name="bytes"/> until the call is over; fewer than none give back. Throws OVERLOADED, and charges
+    /// nothing.</summary>
+    public void Hold(long bytes)
+    {
+        if (bytes > 0)
+            _budget.Take(bytes);
+        else
+            _budget.Return(-bytes);
+        _held += bytes;
     }
 
     /// <inheritdoc/>
@@ -73,7 +90,7 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
     /// <inheritdoc/>
     public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
     {
-        long taken = _last.Slice(0, consumed).Length;
+        long taken = _last.Slice(0, consumed).Length * _perByte;
         _last = default;
         _received -= taken;
         _taken += taken;
@@ -89,25 +106,26 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
     /// <summary>The call is over.</summary>
     public void Dispose()
     {
-        _budget.Return(CallLimits.CallBytes + _received + _taken);
-        (_received, _taken) = (0, 0);
+        _budget.Return(CallLimits.CallBytes + _received + _taken + _held);
+        (_received, _taken, _held) = (0, 0, 0);
     }
 
     private void Charge(in ReadOnlySequence<byte> buffer)
     {
         _last = buffer;
         RequireFits(buffer);
-        if (buffer.Length <= _received)
+        long cost = buffer.Length * _perByte;
+        if (cost <= _received)
             return;
         try
         {
-            _budget.Take(buffer.Length - _received);
+            _budget.Take(cost - _received);
         }
         catch (FamfsException error)
         {
             throw StatusMap.ToRpc(error);
         }
-        _received = buffer.Length;
+        _received = cost;
     }
 
     private void RequireFits(in ReadOnlySequence<byte> buffer)

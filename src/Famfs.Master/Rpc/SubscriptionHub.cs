@@ -252,11 +252,14 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
     /// <summary>The queue of one stream that is up to date.</summary>
     private sealed class Subscription
     {
-        private readonly List<ByteString> _merged = []; // the stream's own task
+        // Guards taking: the engine's thread empties the queue of a slow host.
+        private readonly Lock _taking = new();
+        private readonly List<ByteString> _merged = []; // guarded by _taking
+        private bool _dropped; // guarded by _taking
         private long _queuedBytes;
 
         public Channel<(SubscribeReply Reply, int Bytes, LogPosition Position)> Queue { get; } =
-            Channel.CreateUnbounded<(SubscribeReply, int, LogPosition)>(new() { SingleReader = true, SingleWriter = true });
+            Channel.CreateUnbounded<(SubscribeReply, int, LogPosition)>(new() { SingleReader = false, SingleWriter = true });
 
         /// <summary>False: too much waits; the queue is closed and its reader catches up from memory.</summary>
         public bool TryPush(SubscribeReply reply, int bytes, LogPosition position)
@@ -264,6 +267,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
             if (Interlocked.Add(ref _queuedBytes, bytes) > MaxQueuedBytes)
             {
                 Queue.Writer.TryComplete();
+                Empty();
                 return false;
             }
             return Queue.Writer.TryWrite((reply, bytes, position));
@@ -273,7 +277,13 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
         /// them. Frames of one segment only, whose id is in their checksums.</summary>
         public bool TryTake([NotNullWhen(true)] out SubscribeReply? reply, out int bytes, out LogPosition position)
         {
-            if (!Queue.Reader.TryRead(out (SubscribeReply Reply, int Bytes, LogPosition Position) first))
+            lock (_taking)
+                return TryTakeLocked(out reply, out bytes, out position);
+        }
+
+        private bool TryTakeLocked([NotNullWhen(true)] out SubscribeReply? reply, out int bytes, out LogPosition position)
+        {
+            if (_dropped || !Queue.Reader.TryRead(out (SubscribeReply Reply, int Bytes, LogPosition Position) first))
             {
                 (reply, bytes, position) = (null, 0, default);
                 return false;
@@ -313,6 +323,18 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
                 EndOffset = endOffset,
                 Frames = UnsafeByteOperations.UnsafeWrap(frames),
             };
+        }
+
+        // What waits for somebody who takes nothing is memory; it is in the log. Nothing that comes later may follow what was taken.
+        private void Empty()
+        {
+            lock (_taking)
+            {
+                _dropped = true;
+                while (Queue.Reader.TryRead(out _))
+                {
+                }
+            }
         }
 
         public void Sent(int bytes) => Interlocked.Add(ref _queuedBytes, -bytes);

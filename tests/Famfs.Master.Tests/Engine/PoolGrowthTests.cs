@@ -66,20 +66,23 @@ public sealed class PoolGrowthTests : IDisposable
         AddDeviceRequest request = new() { Path = added, Force = true, Zero = true, RequestId = Guid.CreateVersion7().ToByteString() };
         await using (RunningMaster master = await StartAsync())
         {
-            using (DaxDevice refused = (await master.RunAsync(new DevicePreparation(request, Places)))!)
+            using (DaxDevice refused = Places.Open(added))
             {
-                // It is only open so far: a caller that goes away leaves it as it was.
+                // It is only looked at so far: a caller that goes away leaves it as it was.
+                await master.RunAsync(new DevicePreparation(request, refused));
             }
-            DaxDevice device = (await master.RunAsync(new DevicePreparation(request, Places)))!;
+            Assert.True(await master.RunAsync(new DeviceAdmission(request)));
+            DaxDevice device = Places.Open(added);
+            await master.RunAsync(new DevicePreparation(request, device));
             await MakeAsync(master, "made-meanwhile");
             foreach (bool zero in new[] { true, false })
                 Assert.Contains("is in use", (await Assert.ThrowsAsync<FamfsException>(() => AddAsync(master, new() { Path = added, Force = true, Zero = zero }))).Message, StringComparison.Ordinal);
             Assert.All(File.ReadAllBytes(added), b => Assert.Equal(0xA5, b));
             device.Zero(0, device.LengthBytes);
             Assert.False(DeviceQueries.IsInPool(master.State, device));
-            Assert.Equal(2U, (await master.RunAsync(new DeviceAddition(request, Places, device))).Device.Index);
+            Assert.Equal(2U, (await master.RunAsync(new DeviceAddition(request, device))).Device.Index);
             Assert.True(DeviceQueries.IsInPool(master.State, device));
-            Assert.Null(await master.RunAsync(new DevicePreparation(request, Places)));
+            Assert.False(await master.RunAsync(new DeviceAdmission(request)));
             Assert.Equal(2U, (await AddAsync(master, request)).Device.Index);
         }
         _paths.Add(added);
@@ -211,7 +214,24 @@ public sealed class PoolGrowthTests : IDisposable
 
     private DevicePlaces Places => new([_directory]);
 
-    private Task<AddDeviceReply> AddAsync(RunningMaster master, AddDeviceRequest request) => master.RunAsync(new DeviceAddition(request, Places));
+    // As the service does it.
+    private async Task<AddDeviceReply> AddAsync(RunningMaster master, AddDeviceRequest request)
+    {
+        if (!await master.RunAsync(new DeviceAdmission(request)))
+            return await master.RunAsync(new DeviceAddition(request, null));
+        DaxDevice device = Places.Open(request.Path);
+        try
+        {
+            if (request.Zero)
+                await master.RunAsync(new DevicePreparation(request, device));
+            return await master.RunAsync(new DeviceAddition(request, device));
+        }
+        finally
+        {
+            if (!DeviceQueries.IsInPool(master.State, device))
+                device.Dispose();
+        }
+    }
 
     /// <summary>Makes files of one unit until there is no space; gives the error.</summary>
     private static async Task<FamfsException> FillAsync(RunningMaster master, string prefix)

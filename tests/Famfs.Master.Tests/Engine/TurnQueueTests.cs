@@ -112,6 +112,25 @@ public sealed class TurnQueueTests
     }
 
     [Fact]
+    public void Operations_that_take_long_are_more_of_a_turn()
+    {
+        for (int i = 0; i < 8; i++)
+        {
+            Add(_bulk, i);
+            Add(_other, i);
+        }
+        List<Caller> order = [];
+        for (int i = 0; i < 16; i++)
+        {
+            Assert.True(_queue.TryTake(out EngineOperation? operation, TimeSpan.Zero));
+            _queue.Charge(operation, TimeSpan.FromMilliseconds(10));
+            order.Add(operation.Caller);
+        }
+        for (int i = 0; i < 16; i++)
+            Assert.Same(i / 2 % 2 == 0 ? _bulk : _other, order[i]);
+    }
+
+    [Fact]
     public void A_turn_of_bulk_parts_has_as_many_files_as_any()
     {
         for (int i = 0; i < 40; i++)

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.IO.Pipelines;
 using Famfs.Core;
 using Famfs.Master.Rpc;
+using Famfs.Master.State;
 using Famfs.V1;
 using Grpc.Core;
 using Xunit;
@@ -90,15 +91,58 @@ public sealed class CallBudgetTests
     }
 
     [Fact]
-    public void There_are_only_so_many_calls()
+    public void There_are_only_so_many_calls_in_all_and_of_one_caller()
     {
         CallBudget budget = new();
-        for (int i = 0; i < CallLimits.Calls; i++)
-            Assert.True(budget.TryBeginCall());
-        Assert.False(budget.TryBeginCall());
-        Assert.False(budget.TryBeginCall());
-        budget.EndCall();
-        Assert.True(budget.TryBeginCall());
+        // Callers whose shares are different.
+        List<string> callers = [.. Enumerable.Range(0, 1000).Select(i => $"address 10.0.0.{i}").DistinctBy(RecentRequests.ShareOf).Take(5)];
+        foreach (string caller in callers.Take(4))
+        {
+            for (int i = 0; i < CallLimits.CallsOfCaller; i++)
+                Assert.True(budget.TryBeginCall(caller, out _));
+            Assert.False(budget.TryBeginCall(caller, out int limit));
+            Assert.Equal(CallLimits.CallsOfCaller, limit);
+        }
+        Assert.False(budget.TryBeginCall(callers[4], out int all));
+        Assert.Equal(CallLimits.Calls, all);
+        Assert.False(budget.TryBeginCall(callers[4], out _));
+        budget.EndCall(callers[0]);
+        Assert.True(budget.TryBeginCall(callers[4], out _));
+        Assert.False(budget.TryBeginCall(callers[0], out _));
+    }
+
+    [Fact]
+    public void What_a_call_holds_is_given_back_when_it_ends()
+    {
+        CallBudget budget = new(total: 100_000, small: 0, ofConnection: 50_000);
+        CallBudget.Connection connection = budget.Open();
+        using (MeteredBody body = new(new Pipe().Reader, connection, "ListHosts", 1000))
+        {
+            body.Hold(20_000);
+            body.Hold(-5_000);
+            Assert.Equal(CallLimits.CallBytes + 15_000, budget.Held);
+            Assert.Equal(ErrorReason.Overloaded, Assert.Throws<FamfsException>(() => body.Hold(40_000)).Reason);
+            Assert.Equal(CallLimits.CallBytes + 15_000, budget.Held);
+        }
+        Assert.Equal(0, budget.Held);
+    }
+
+    [Fact]
+    public async Task Bytes_of_a_message_may_count_more_than_once()
+    {
+        CallBudget budget = new();
+        Pipe pipe = new();
+        using (MeteredBody body = new(pipe.Reader, budget.Open(), "SetAttributes", 1000, perByte: 4))
+        {
+            await pipe.Writer.WriteAsync(Message(100), TestContext.Current.CancellationToken);
+            ReadResult read = await body.ReadAsync(TestContext.Current.CancellationToken);
+            Assert.Equal(CallLimits.CallBytes + (4 * 105), budget.Held);
+            body.AdvanceTo(read.Buffer.End);
+            Assert.Equal(4 * 105, body.TakeCharge());
+            Assert.Equal(CallLimits.CallBytes + (4 * 105), budget.Held);
+        }
+        // Whoever took the charge gives it back.
+        Assert.Equal(4 * 105, budget.Held);
     }
 
     private static byte[] Message(int bytes)

@@ -25,10 +25,32 @@ public sealed class MessageShapeTests
     public void Fields_of_a_later_version_pass_in_reason_wherever_they_are()
     {
         // A field 99 in each of as many files as there may be, and one more in the message.
-        byte[] files = [.. Enumerable.Repeat<byte[]>([0x0a, 0x03, 0x98, 0x06, 0x01], CallLimits.UnknownFields).SelectMany(b => b)];
+        byte[] files = [.. Enumerable.Repeat<byte[]>([0x0a, 0x03, 0x98, 0x06, 0x01], CallLimits.BulkFiles).SelectMany(b => b)];
         s_files.Require(new(files));
         FamfsException error = Refusal(s_files, [.. files, 0x98, 0x06, 0x01]);
         Assert.Contains("fields that this version does not know", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_file_of_a_message_has_a_limit_of_its_own()
+    {
+        static byte[] Of(int bytes) => new CreateFilesRequest { Files = { new CreateFileRequest { Path = new('x', bytes - 3) } } }.ToByteArray();
+        s_files.Require(new(Of(CallLimits.BulkFileBytes)));
+        FamfsException error = Refusal(s_files, Of(CallLimits.BulkFileBytes + 1));
+        Assert.Equal((ErrorReason.BadRequest, (ulong)CallLimits.BulkFileBytes), (error.Reason, error.Limit));
+    }
+
+    [Fact]
+    public void Other_messages_have_fewer_entries_and_fewer_unknown_fields()
+    {
+        MessageShape shape = MessageShape.Of(SetAttributesRequest.Descriptor);
+        byte[] most = new SetAttributesRequest { Attributes = { Enumerable.Repeat(new ExtendedAttribute(), CallLimits.Entries) } }.ToByteArray();
+        shape.Require(new(most));
+        FamfsException error = Refusal(shape, new SetAttributesRequest { Attributes = { Enumerable.Repeat(new ExtendedAttribute(), CallLimits.Entries + 1) } }.ToByteArray());
+        Assert.Equal("more than 4096 entries of a list in one message, the limit", error.Message);
+        byte[] unknown = [.. Enumerable.Repeat<byte[]>([0x98, 0x06, 0x01], CallLimits.UnknownFields).SelectMany(b => b)];
+        shape.Require(new(unknown));
+        Assert.Equal((ulong)CallLimits.UnknownFields, Refusal(shape, [.. unknown, 0x98, 0x06, 0x01]).Limit);
     }
 
     [Fact]
