@@ -73,7 +73,7 @@ internal static class MasterProcess
         DevicePool pool = recovered.State.Pool;
         string address = options.Advertise ?? options.Listen[0];
         string version = typeof(MasterProcess).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
-        SubscriptionHub hub = new(pool, recovered.Index);
+        SubscriptionHub hub = new(pool, recovered.Index, clock);
         MasterState state = recovered.State;
         hub.Recovered(state.Replay.Position, recovered.Writer.Tail);
         MasterEngine engine = new(state, recovered.Writer, hub, new SpaceZeroing(pool), clock, Random.Shared);
