@@ -312,6 +312,46 @@ public sealed class OneDamagedLineTests
         LogBench.RequireSame(second.History, bench.ReadAll("c"));
     }
 
+    /// <summary>The end of a term that was stored and not published is adopted by the next one, whose master lives and has published
+    /// nothing yet: the last record says an end, and that master is to be looked for all the same (SAFETY S4, S26).</summary>
+    [Fact]
+    public async Task An_adopted_end_of_a_term_proves_nothing_about_the_master_that_adopted_it()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        long place = first.Writer.Segment.DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = 1 });
+        byte[] frames = batch.Frames.ToArray();
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, frames);
+        TestMaster second = bench.StartMaster("b", 1);
+        Assert.Equal(RecordType.TermEnded, second.History.Records[^1].Type);
+        ulong ticks = 0;
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            if (host == "a" && operation == FakeOperation.Load && offset == LogBench.TailLine(1) + sizeof(ulong))
+                second.Writer.Tick(++ticks);
+        };
+        DevicePool pool = bench.OpenPool("a");
+        FamfsException refused = await Assert.ThrowsAsync<FamfsException>(() => pool.Format.ClaimAsync(pool, new()
+        {
+            Host = new(LogBench.HostA, Guid.NewGuid(), new byte[32], "a"),
+            SystemUuidFile = "",
+            Clock = TimeProvider.System,
+            Survey = reader =>
+            {
+                LogHistory history = new(bench.Superblock.FileSystem);
+                PollVerdict verdict;
+                while ((verdict = reader.PollSettled(out LogBlock block)) == PollVerdict.Records)
+                    history.Apply(block);
+                return new(verdict == PollVerdict.UpToDate, new Dictionary<int, Guid> { [0] = LogBench.HostA, [1] = LogBench.HostB }, null, history.Records[^1].Type == RecordType.TermEnded);
+            },
+        }, TestContext.Current.CancellationToken));
+        Assert.Equal(ErrorReason.NotMaster, refused.Reason);
+        Assert.Contains("slot 1 is running", refused.Message, StringComparison.Ordinal);
+    }
+
     /// <summary>What only this machine's cache has would be gone with the machine. A process of the claimant's own machine stores it and
     /// does not write it back: before the claimant looks, or between the claimant's invalidation and its load.</summary>
     [Theory]

@@ -27,7 +27,7 @@ public sealed class MountLineTable(DevicePool pool)
     private readonly DaxDevice _device = pool.PrimaryDevice;
     private readonly Guid _fileSystem = pool.Primary.FileSystem;
     private readonly long _start = (pool.Primary as NativeSuperblock)?.HostTableOffset ?? 0;
-    private readonly byte[] _chunk = new byte[ReadChunkBytes];
+    private readonly byte[] _chunk = GC.AllocateUninitializedArray<byte>(ReadChunkBytes);
 
     /// <summary>Number of entries.</summary>
     public int EntryCount { get; } = (pool.Primary as NativeSuperblock)?.HostEntryCount ?? 0;
