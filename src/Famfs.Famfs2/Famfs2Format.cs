@@ -140,7 +140,7 @@ public sealed class Famfs2Format : MediaFormat
     }
 
     /// <inheritdoc/>
-    public override ILogReader OpenReader(DevicePool pool) => new Famfs2LogReader(pool);
+    public override ILogReader OpenReader(DevicePool pool, TimeProvider clock) => new Famfs2LogReader(pool);
 
     /// <inheritdoc/>
     public override InodeNumber NextInode(LogSequence last, InodeNumber next) => Famfs2Layout.InodeOf(Famfs2Translator.EntriesUpTo(last));
@@ -177,7 +177,7 @@ public sealed class Famfs2Format : MediaFormat
     }
 
     /// <inheritdoc/>
-    public override LogCheck OpenCheck(DevicePool pool, TimeProvider? clock = null) => new Famfs2Check(pool, new(pool));
+    public override LogCheck OpenCheck(DevicePool pool, TimeProvider clock) => new Famfs2Check(pool, new(pool));
 
     /// <inheritdoc/>
     public override MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request)

@@ -77,7 +77,7 @@ internal static class MasterProcess
         // Who asks this host over its socket can call there, too.
         string address = recorded.Length > 0 ? recorded : options.Listen[0];
         string version = typeof(MasterProcess).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
-        SubscriptionHub hub = new(pool, recovered.Index);
+        SubscriptionHub hub = new(pool, recovered.Index, clock);
         MasterState state = recovered.State;
         hub.Recovered(state.Replay.Position, recovered.Writer.Tail);
         MasterEngine engine = new(state, recovered.Writer, hub, new SpaceZeroing(pool), clock, Random.Shared);

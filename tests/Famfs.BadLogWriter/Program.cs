@@ -30,7 +30,7 @@ if (forged is null)
     return 2;
 }
 
-Mastership mastership = Mastership.Claim(pool, slot: 0, NativeFormat.SuperblockOf(pool).MkfsHost, Guid.NewGuid());
+Mastership mastership = Mastership.Claim(pool, slot: 0, NativeFormat.SuperblockOf(pool).MkfsHost, Guid.NewGuid(), TimeProvider.System);
 using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), hashKey: default);
 while (mastership.Reader.Poll(out LogBlock block) == PollVerdict.Records)
     state.ApplyFrames(block.Frames.Span);

@@ -167,7 +167,7 @@ internal sealed class Cluster : IDisposable
     public CheckResult Check()
     {
         using DevicePool pool = TestFormats.All.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
-        return FileSystemCheck.Run(pool);
+        return FileSystemCheck.Run(pool, TimeProvider.System);
     }
 
     public static FamfsClient Connect(string address) => new(new FamfsClientOptions { Addresses = [address], Timeout = Patience });

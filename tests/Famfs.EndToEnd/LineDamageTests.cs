@@ -59,6 +59,8 @@ public sealed class LineDamageTests
         CheckResult after = cluster.Check();
         Assert.Empty(after.Findings);
         Assert.Equal(2 * Files, after.Files);
+        // The term says that it went on behind what no tail covered.
+        Assert.Contains("adopted", cluster.Famfs(["log", "dump", .. cluster.Devices]), StringComparison.OrdinalIgnoreCase);
     }
 
     /// <summary>Nobody but a repair may say where such a log ends: below the tail everything was acknowledged.</summary>

@@ -457,7 +457,7 @@ public sealed class Famfs2CheckTests : IDisposable
             bool crashed = false;
             try
             {
-                FileSystemRepair.Apply(FileSystemCheck.Run([.. memories.Select(m => m.Attach("repairing"))], TestFormats.All).Repairs, Path.Combine(_directory, $"{native}{at}"));
+                FileSystemRepair.Apply(FileSystemCheck.Run([.. memories.Select(m => m.Attach("repairing"))], TestFormats.All, TimeProvider.System).Repairs, Path.Combine(_directory, $"{native}{at}"));
             }
             catch (PowerLoss)
             {
@@ -555,7 +555,7 @@ public sealed class Famfs2CheckTests : IDisposable
         return memories;
     }
 
-    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))], TestFormats.All);
+    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))], TestFormats.All, TimeProvider.System);
 
     private static byte[] Bytes(FakeSharedMemory memory, long offset)
     {

@@ -28,7 +28,7 @@ public sealed class Famfs2DamageWalkTests(ITestOutputHelper output)
     [InlineData(1)]
     [InlineData(40)]
     [InlineData(300)]
-    public void No_damaged_line_of_a_famfs_2_log_loses_anything_that_is_not_listed(int entries)
+    public Task No_damaged_line_of_a_famfs_2_log_loses_anything_that_is_not_listed(int entries)
     {
         Famfs2Image image = new(Units);
         byte[] earlier = [];
@@ -41,7 +41,7 @@ public sealed class Famfs2DamageWalkTests(ITestOutputHelper output)
             if (i == entries / 2)
                 earlier = Snapshot(image);
         }
-        new Walk(image, earlier).Run($"famfs-2 with {entries} entries", output);
+        return DamageWalk.RunAsync(() => new Walk(image, earlier), $"famfs-2 with {entries} entries", output);
     }
 
     private static byte[] Snapshot(Famfs2Image image)
@@ -107,7 +107,7 @@ public sealed class Famfs2DamageWalkTests(ITestOutputHelper output)
         private CheckResult Check()
         {
             using DaxDevice device = Memory.Attach();
-            return FileSystemCheck.Run([device], TestFormats.All, clock: new HastyClock(2000));
+            return FileSystemCheck.Run([device], TestFormats.All, new HastyClock(2000));
         }
 
         /// <summary>What a daemon says that reads everything; empty: nothing, and it has everything.</summary>

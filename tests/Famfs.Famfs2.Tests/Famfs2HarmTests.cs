@@ -90,7 +90,7 @@ public sealed class Famfs2HarmTests
         // The inode number of what follows is its own: 2 + index.
         Assert.Equal([.. Good(), "5 after 0644 0:0 1 chunk 0 0:41943040+2097152"], replay.Tree);
         Assert.Equal(Famfs2Translator.SequenceOf(3), replay.Position.Sequence);
-        CheckResult check = FileSystemCheck.Run(pool);
+        CheckResult check = FileSystemCheck.Run(pool, TimeProvider.System);
         Finding found = Assert.Single(check.Findings, f => f.Code != "padding");
         Assert.Equal((s_entries[name].Code, "entry 2", FindingSeverity.Error), (found.Code, found.Where, found.Severity));
         Assert.Empty(check.Repairs);
@@ -118,7 +118,7 @@ public sealed class Famfs2HarmTests
         Assert.Empty(replay.Findings);
         string Map(int first) => string.Join(' ', Enumerable.Range(first, 16).Select(unit => $"0:{(ulong)unit * Unit}+{Unit}"));
         Assert.Equal([.. Good(), $"4 x 0644 0:0 {16 * Unit} chunk 0 {Map(10)}", $"5 y 0644 0:0 {16 * Unit} chunk {Unit} {Map(30)}"], replay.Tree);
-        Assert.Empty(FileSystemCheck.Run(pool).Findings);
+        Assert.Empty(FileSystemCheck.Run(pool, TimeProvider.System).Findings);
     }
 
     [Theory]
@@ -137,7 +137,7 @@ public sealed class Famfs2HarmTests
         Assert.Null(replay.Error);
         Assert.True(replay.Findings.Select(f => (f.Index, f.Code)).SequenceEqual([(2UL, code)]), over);
         Assert.Equal(["3 f 0644 0:0 1 chunk 0 1:8388608+2097152", "5 after 0644 0:0 1 chunk 0 1:2097152+2097152"], replay.Tree);
-        Assert.Contains(FileSystemCheck.Run(pool).Findings, f => f.Code == code && f.Where == "entry 2" && f.Severity == FindingSeverity.Error);
+        Assert.Contains(FileSystemCheck.Run(pool, TimeProvider.System).Findings, f => f.Code == code && f.Where == "entry 2" && f.Severity == FindingSeverity.Error);
     }
 
     [Fact]
@@ -149,7 +149,7 @@ public sealed class Famfs2HarmTests
         using DevicePool pool = image.Open();
         Famfs2Replay replay = Famfs2Replay.Of(pool);
         Assert.Equal([("mode", false), ("mode", false)], replay.Findings.Select(f => (f.Code, f.Ignored)));
-        Assert.Equal([("mode", "entry 2", FindingSeverity.Warning), ("mode", "entry 3", FindingSeverity.Warning)], FileSystemCheck.Run(pool).Findings.Select(f => (f.Code, f.Where, f.Severity)));
+        Assert.Equal([("mode", "entry 2", FindingSeverity.Warning), ("mode", "entry 3", FindingSeverity.Warning)], FileSystemCheck.Run(pool, TimeProvider.System).Findings.Select(f => (f.Code, f.Where, f.Severity)));
         Assert.Equal([.. Good(), "4 x 0644 0:0 1 chunk 0 0:20971520+2097152", "5 y 0755 0:0"], replay.Tree);
         // Nor do records have them, which go to streams, exports and migration.
         Famfs2LogReader reader = new(pool);
@@ -185,7 +185,7 @@ public sealed class Famfs2HarmTests
         Assert.Equal(ErrorReason.NotSupportedByFormat, replay.Error!.Reason);
         Assert.Contains("entry 2", replay.Error.Message, StringComparison.Ordinal);
         Assert.Equal(Good(), replay.Tree);
-        CheckResult check = FileSystemCheck.Run(pool);
+        CheckResult check = FileSystemCheck.Run(pool, TimeProvider.System);
         Assert.Equal(["entry-type"], check.Findings.Where(f => f.Severity == FindingSeverity.Error).Select(f => f.Code));
         Assert.Empty(check.Repairs);
     }
@@ -212,7 +212,7 @@ public sealed class Famfs2HarmTests
         Assert.Contains($"entry 2 of the log at offset {Famfs2Layout.EntryOffset(2)}", replay.Error.Message, StringComparison.Ordinal);
         Assert.Equal(Good(), replay.Tree);
         Assert.Equal(Famfs2Translator.SequenceOf(1), replay.Position.Sequence);
-        CheckResult check = FileSystemCheck.Run(pool);
+        CheckResult check = FileSystemCheck.Run(pool, TimeProvider.System);
         Assert.Equal([$"entry-{what}"], check.Findings.Where(f => f.Severity == FindingSeverity.Error).Select(f => f.Code));
         Assert.Empty(check.Repairs);
     }
@@ -230,7 +230,7 @@ public sealed class Famfs2HarmTests
         Famfs2Replay replay = Famfs2Replay.Of(pool);
         Assert.Null(replay.Error);
         Assert.Equal(Good(), replay.Tree);
-        Assert.Equal(["index-skew"], FileSystemCheck.Run(pool).Findings.Select(f => f.Code));
+        Assert.Equal(["index-skew"], FileSystemCheck.Run(pool, TimeProvider.System).Findings.Select(f => f.Code));
     }
 
     [Fact]
@@ -256,7 +256,7 @@ public sealed class Famfs2HarmTests
         image.WriteHeader(room + 1, room + 1);
         using DevicePool pool = image.Open();
         Assert.Equal((int)room, Famfs2Replay.Of(pool).Tree.Count);
-        CheckResult check = FileSystemCheck.Run(pool);
+        CheckResult check = FileSystemCheck.Run(pool, TimeProvider.System);
         Assert.Equal(["index-skew"], check.Findings.Select(f => f.Code));
         Assert.Equal((long)room + 1, check.Directories);
     }
@@ -278,7 +278,7 @@ public sealed class Famfs2HarmTests
         Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
         Assert.Contains(cause, error.Message, StringComparison.Ordinal);
         DaxDevice device = image.Memory.Attach("a");
-        IReadOnlyList<Finding> findings = FileSystemCheck.Run([device], TestFormats.All).Findings;
+        IReadOnlyList<Finding> findings = FileSystemCheck.Run([device], TestFormats.All, TimeProvider.System).Findings;
         Assert.Contains(findings, f => f.Code == "log-header" && f.What.Contains(cause, StringComparison.Ordinal));
         Finding unusable = Assert.Single(findings, f => f.Code == "unusable");
         Assert.Equal(device.Path, unusable.Where);
@@ -308,7 +308,7 @@ public sealed class Famfs2HarmTests
             return;
         }
         Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => image.Open()).Reason);
-        Assert.Contains(FileSystemCheck.Run([image.Memory.Attach("a")], TestFormats.All).Findings, f => f.Code == "unusable");
+        Assert.Contains(FileSystemCheck.Run([image.Memory.Attach("a")], TestFormats.All, TimeProvider.System).Findings, f => f.Code == "unusable");
     }
 
     [Fact]
@@ -430,7 +430,7 @@ public sealed class Famfs2HarmTests
                 Famfs2Replay replay = Famfs2Replay.Of(pool);
                 Assert.True(replay.Tree.All(whole.Contains), $"bit {bit % 8} of byte {bit / 8}: {string.Join("; ", replay.Tree)}");
                 // What is missing is told.
-                Assert.True(replay.Tree.Count == 3 || FileSystemCheck.Run(pool).ErrorCount > 0, $"bit {bit % 8} of byte {bit / 8}: {string.Join("; ", replay.Tree)}");
+                Assert.True(replay.Tree.Count == 3 || FileSystemCheck.Run(pool, TimeProvider.System).ErrorCount > 0, $"bit {bit % 8} of byte {bit / 8}: {string.Join("; ", replay.Tree)}");
                 same += replay.Tree.Count == 3 ? 1 : 0;
             }
             catch (FamfsException error)

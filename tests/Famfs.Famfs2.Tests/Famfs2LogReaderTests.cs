@@ -56,7 +56,7 @@ public sealed class Famfs2LogReaderTests
         Famfs2Image image = new Famfs2Image().Add(new Famfs2Device(100 * Famfs2Image.Unit + 5, new("12345678-1111-4222-8333-444444444444"), 1));
         using DevicePool pool = image.Open();
         Assert.Equal((Famfs2Format.Instance, Famfs2Inodes.System), (pool.Format, pool.Format.SystemInodes));
-        ILogReader reader = pool.Format.OpenReader(pool);
+        ILogReader reader = pool.Format.OpenReader(pool, TimeProvider.System);
         using ReplayState state = new(new(pool.Primary.FileSystem, 0, default, default), default);
         while (reader.Poll(out LogBlock block) == PollVerdict.Records)
             state.ApplyFrames(block.Frames.Span);

@@ -195,7 +195,7 @@ public sealed class Famfs2MigrationTests
     {
         foreach (FakeSharedMemory memory in memories)
             memory.Settle();
-        return FileSystemCheck.Run([.. memories.Select(m => m.Attach("check"))], TestFormats.All);
+        return FileSystemCheck.Run([.. memories.Select(m => m.Attach("check"))], TestFormats.All, TimeProvider.System);
     }
 
     /// <summary>Paths, attributes and maps, without inode numbers.</summary>
@@ -203,7 +203,7 @@ public sealed class Famfs2MigrationTests
     {
         using DevicePool pool = TestFormats.All.Open([.. memories.Select(m => m.Attach("reader"))]);
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default);
-        ILogReader reader = pool.Format.OpenReader(pool);
+        ILogReader reader = pool.Format.OpenReader(pool, TimeProvider.System);
         while (reader.Poll(out LogBlock block) == PollVerdict.Records)
             state.ApplyFrames(block.Frames.Span);
         return [.. Famfs2Image.Describe(state.Tree).Select(line => line[(line.IndexOf(' ', StringComparison.Ordinal) + 1)..])];

@@ -41,7 +41,7 @@ public sealed class RandomDamageTests : IDisposable
             (Famfs2HeaderVerdict _, ulong lower, ulong higher) = Counters(before);
             List<string>? seen = Replay(image);
 
-            CheckResult first = FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All);
+            CheckResult first = FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All, TimeProvider.System);
             Assert.Equal(before, BytesOf(image.Memory));
             if (!countersTouched && (seen is null || !seen.SequenceEqual(sound)))
                 Assert.True(first.ErrorCount > 0, $"seed {seed}: what is lost is not told");
@@ -64,7 +64,7 @@ public sealed class RandomDamageTests : IDisposable
             List<string> now = Replay(image) ?? throw new InvalidOperationException($"seed {seed}: cannot be read after the repair");
             Assert.True(seen is null || seen.SequenceEqual(now.Take(seen.Count)), $"seed {seed}: what was there is not");
 
-            CheckResult second = FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All);
+            CheckResult second = FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All, TimeProvider.System);
             Assert.True(second.Repairs.Count == 0, $"seed {seed}: a repair is left");
         }
         Assert.InRange(repaired, runs / 10, runs);
@@ -107,7 +107,7 @@ public sealed class RandomDamageTests : IDisposable
             }
             byte[] before = BytesOf(image.Memory);
             List<string>? seen = Replay(image);
-            CheckResult first = FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All);
+            CheckResult first = FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All, TimeProvider.System);
             Assert.Equal(before, BytesOf(image.Memory));
             if (seen is null || !seen.SequenceEqual(sound))
             {
@@ -127,7 +127,7 @@ public sealed class RandomDamageTests : IDisposable
                 before.AsSpan((int)repair.Offset, repair.Bytes.Length).CopyTo(after.AsSpan((int)repair.Offset));
             }
             Assert.Equal(before, after);
-            Assert.Empty(FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All).Repairs);
+            Assert.Empty(FileSystemCheck.Run([image.Memory.Attach("c")], TestFormats.All, TimeProvider.System).Repairs);
         }
         Assert.True(repaired > runs / 10 && lost > runs / 10, $"{repaired} repaired, {lost} lost");
     }
@@ -225,7 +225,7 @@ public sealed class RandomDamageTests : IDisposable
         }
         using DevicePool opened = pool;
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default, null);
-        ILogReader reader = pool.Format.OpenReader(pool);
+        ILogReader reader = pool.Format.OpenReader(pool, TimeProvider.System);
         try
         {
             while (reader.Poll(out LogBlock block) == PollVerdict.Records)

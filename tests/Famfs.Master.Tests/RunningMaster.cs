@@ -24,7 +24,7 @@ internal sealed class RunningMaster : IAsyncDisposable
     public RunningMaster(Recovery.Result recovered, int addressLength = 1000, ILogWriter? writer = null, TimeProvider? clock = null)
     {
         _recovered = recovered;
-        Hub = new(State.Pool, recovered.Index);
+        Hub = new(State.Pool, recovered.Index, clock ?? TimeProvider.System);
         Hub.Recovered(State.Replay.Position, recovered.Writer.Tail);
         Engine = new(State, writer ?? recovered.Writer, Hub, new SpaceZeroing(State.Pool), clock ?? TimeProvider.System, new Random(1));
         Engine.Start(new TermStarted { Address = new string('a', addressLength) });

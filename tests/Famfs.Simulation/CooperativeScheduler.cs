@@ -85,6 +85,9 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     /// <summary>Called before every access, with its operation and offset.</summary>
     public Action<string, long>? BeforeAccess { get; set; }
 
+    /// <summary>Who runs.</summary>
+    public SimulatedProcess Current => _current!;
+
     /// <summary>Times the baton went to another process.</summary>
     public long Switches { get; private set; }
 
@@ -181,7 +184,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             return;
         if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && OneIn(chaos.DecisivePauseOneIn))
             Pause(_current!);
-        else if (operation == FakeOperation.Load && _random.Next(chaos.LoadSwitchOneIn) != 0)
+        else if (operation == FakeOperation.Load && _current!.PausedUntil <= Step && _random.Next(chaos.LoadSwitchOneIn) != 0)
             return;
         SwitchPoint(always: false);
     }

@@ -25,8 +25,8 @@ internal enum DamageKind
 }
 
 /// <summary>
-/// One line of memory, damaged behind all caches once in a run (SAFETY S24): at a step that the seed chooses, or between two
-/// accesses to the anchors, where the windows of the protocol are.
+/// One line of memory, damaged behind all caches once in a run (SAFETY S24): at a step that the seed chooses, between two
+/// accesses to the anchors, where the windows of the protocol are, before a tick, or when everybody has gone.
 /// </summary>
 internal sealed class LineDamage
 {
@@ -38,6 +38,8 @@ internal sealed class LineDamage
     private readonly int _slots;
     private readonly Guid _fileSystem;
     private readonly bool _countsAnchors;
+    private readonly bool _atEnd;
+    private int _ticks;
     private readonly long _when;
     private readonly long _remember;
     private IReadOnlyDictionary<long, byte[]> _before = new Dictionary<long, byte[]>();
@@ -53,6 +55,8 @@ internal sealed class LineDamage
         Structure = (DamagedStructure)random.Next(5);
         Kind = (DamageKind)random.Next(5);
         _countsAnchors = random.Next(2) == 0;
+        _atEnd = random.Next(3) == 0;
+        _ticks = Structure == DamagedStructure.Tail && !_atEnd && random.Next(2) == 0 ? random.Next(1, 10) : 0;
         _when = _countsAnchors ? (long)Math.Exp(random.NextDouble() * Math.Log(3000)) : random.NextInt64(steps * 3 / 4);
         _remember = random.NextInt64(_when + 1);
     }
@@ -86,10 +90,37 @@ internal sealed class LineDamage
             return;
         if (Kind == DamageKind.Stale && _before.Count == 0 && now >= _remember)
             _before = _memory.CopyPages();
-        if (now < _when)
+        if (now < _when || _atEnd || _ticks > 0)
             return;
         // Where somebody is at work just now, as often as anywhere else.
         Slot = atAnchor && _random.Next(2) == 0 ? (int)((offset - MediaLayout.AnchorOffset) / MediaLayout.AnchorStride) : _random.Next(_slots);
+        TryStrike();
+    }
+
+    /// <summary>Everybody has gone: damages the line of a run in which that is the moment.</summary>
+    public void Strike()
+    {
+        for (int i = 0; _atEnd && !Done && i < 100; i++)
+        {
+            // Most often where the log is followed.
+            Slot = _random.Next(4) == 0 ? _random.Next(_slots) : Enumerable.Range(0, _slots).MaxBy(s => NewestOf(_memory, _fileSystem, s)?.Term.Value ?? 0);
+            TryStrike();
+        }
+    }
+
+    /// <summary>The master of a slot, whose tail is to be damaged, is about to store it again at a tick: damages it if this is the
+    /// tick, and gives true.</summary>
+    public bool StrikeTail(int slot)
+    {
+        if (_ticks == 0 || --_ticks > 0)
+            return false;
+        Slot = slot;
+        TryStrike();
+        return Done;
+    }
+
+    private void TryStrike()
+    {
         if (FindPlace() is not { } place)
             return;
         Place = place;
@@ -139,7 +170,7 @@ internal sealed class LineDamage
                 int line = _random.Next(2) == 0 ? _random.Next(LinesPerCopy) : (_random.Next(6) + LinesPerCopy - 1) % LinesPerCopy;
                 return slot + (1 + _random.Next(2)) * ActiveAnchor.Size + line * DaxDevice.LineBytes;
         }
-        SegmentRef[] segments = [.. SegmentsOf(slot)];
+        SegmentRef[] segments = NewestOf(_memory, _fileSystem, Slot)?.Chain ?? [];
         if (segments.Length == 0)
             return null;
         SegmentRef segment = segments[_random.Next(2) == 0 ? segments.Length - 1 : _random.Next(segments.Length)];
@@ -155,17 +186,18 @@ internal sealed class LineDamage
         return start + _random.NextInt64(from, lines) * DaxDevice.LineBytes;
     }
 
-    private IEnumerable<SegmentRef> SegmentsOf(long slot)
+    /// <summary>The newest active copy of a slot that is whole in memory.</summary>
+    public static ActiveAnchor? NewestOf(FakeSharedMemory memory, Guid fileSystem, int slot)
     {
         byte[] copy = new byte[ActiveAnchor.Size];
         ActiveAnchor? newest = null;
         for (int i = 1; i <= 2; i++)
         {
-            _memory.ReadMemory(slot + i * ActiveAnchor.Size, copy);
-            if (ActiveAnchor.TryParse(copy, _fileSystem, Slot, out ActiveAnchor? parsed) && (newest is null || parsed!.Counter > newest.Counter))
+            memory.ReadMemory(MediaLayout.AnchorOffset + (long)slot * MediaLayout.AnchorStride + i * ActiveAnchor.Size, copy);
+            if (ActiveAnchor.TryParse(copy, fileSystem, slot, out ActiveAnchor? parsed) && (newest is null || parsed!.Counter > newest.Counter))
                 newest = parsed;
         }
-        return newest?.Chain ?? [];
+        return newest;
     }
 
     private byte[] ReadLine(long place)

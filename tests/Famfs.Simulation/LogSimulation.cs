@@ -22,6 +22,13 @@ namespace Famfs.Simulation;
 internal sealed class LogSimulation
 {
     private const int MasterCount = 3;
+
+    /// <summary>Bytes of a batch at whose stores a master waits for a claimant.</summary>
+    private const int MeetingBytes = 256;
+
+    /// <summary>How long, in steps.</summary>
+    private const int LongestWait = 3000;
+    private const int TailOffset = 2 * AnchorClaim.Size;
     private const long SmallSegment = 5 * MediaLayout.SegmentHeaderBytes;
     private const long MemoryBytes = 64L * MediaLayout.UnitBytes;
 
@@ -39,6 +46,18 @@ internal sealed class LogSimulation
     private readonly int _patience;
     private readonly int _dawdling;
     private readonly int _doomOneIn;
+
+    // A master waits at one in so many of its stores until another one adopts what is there; 0: never.
+    private readonly int _meetsOneIn;
+
+    // Of every slot: its master, which waits so, or has just gone on.
+    private readonly SimulatedProcess?[] _waiting = new SimulatedProcess?[MasterCount];
+
+    // Of every slot: it takes over now, because somebody waits for that.
+    private readonly bool[] _summoned = new bool[MasterCount];
+
+    // Processes between their claim and their active copy.
+    private readonly HashSet<SimulatedProcess> _claimants = [];
 
     // Two masters are processes of one machine, as two hosts: they share a cache, and power.
     private readonly bool _sharesCache;
@@ -64,6 +83,13 @@ internal sealed class LogSimulation
     // Segments of the history, at most.
     private int _segments = 2;
 
+    // Of every slot: where its master stores next, or would have.
+    private readonly long[] _ends = new long[MasterCount];
+
+    // Of every slot: the step at which its master began what ends with a tail; and that of the damage.
+    private readonly long[] _actedAt = new long[MasterCount];
+    private long _damageStep;
+
     // The highest term whose claim was in memory whole.
     private Term _highestClaim;
 
@@ -79,6 +105,7 @@ internal sealed class LogSimulation
         // Turns between what a claimant has read and its active copy.
         _dawdling = Choose(0, 0, 30, 300);
         _doomOneIn = Choose(3, 10, 1000);
+        _meetsOneIn = Choose(0, 4, 16);
         _sharesCache = _random.Next(3) == 0;
         _memory = new(MemoryBytes, _random.Next(), coherent)
         {
@@ -98,10 +125,10 @@ internal sealed class LogSimulation
             LongestBoot = Choose(20, 2000),
         };
         _clock = new StepClock(() => _scheduler!.Step);
-        _damage = _random.Next(3) == 0 ? null : new(_memory, new(_random.Next()), MasterCount, s_fileSystem, _steps);
-        _scheduler = new(_random.Next(), _memory, chaos, IsQuiet, IsClaimOrTail)
+        _damage = _random.Next(4) == 0 ? null : new(_memory, new(_random.Next()), MasterCount, s_fileSystem, _steps);
+        _scheduler = new(_random.Next(), _memory, chaos, IsQuiet, IsDecisive)
         {
-            BeforeAccess = Damage,
+            BeforeAccess = OnAccess,
         };
     }
 
@@ -114,7 +141,7 @@ internal sealed class LogSimulation
         {
             int own = slot;
             Random random = new(_random.Next());
-            _scheduler.Spawn($"master-{slot}", MachineOf(slot), process => LiveAsMaster(process, own, random));
+            _scheduler.Spawn(MasterName(slot), MachineOf(slot), process => LiveAsMaster(process, own, random));
         }
         for (int i = 0; i < _readers; i++)
         {
@@ -155,16 +182,52 @@ internal sealed class LogSimulation
         || (offset >= MediaLayout.AnchorOffset + (long)MasterCount * MediaLayout.AnchorStride && offset < MediaLayout.HostTableOffset)
         || (operation is FakeOperation.Load or FakeOperation.Invalidate && _memory.IsUntouched(offset));
 
+    /// <summary>Claims and tails; and where a master stores while somebody else adopts what is there.</summary>
+    private bool IsDecisive(long offset) => IsClaimOrTail(offset) || _ends.Contains(offset);
+
     private static bool IsClaimOrTail(long offset) =>
         offset >= MediaLayout.AnchorOffset && offset < MediaLayout.HostTableOffset && (offset - MediaLayout.AnchorOffset) % MediaLayout.AnchorStride < 3 * DaxDevice.LineBytes;
 
     private string MachineOf(int slot) => HostName(_sharesCache && slot == 1 ? 0 : slot);
 
-    private void Damage(string operation, long offset)
+    private void OnAccess(string operation, long offset)
     {
-        if (!_scheduler.Quiescing)
-            _damage?.Pass(_scheduler.Step, operation, offset);
+        if (_scheduler.Quiescing)
+            return;
+        _damage?.Pass(_scheduler.Step, operation, offset);
+        if (_damage is { Done: true } && _damageStep == 0)
+            _damageStep = _scheduler.Step + 1;
+        if (_meetsOneIn > 0 && Array.FindIndex(_ends, e => offset >= e && offset < e + MeetingBytes) is >= 0 and var slot)
+            Meet(operation, slot, offset == _ends[slot]);
     }
+
+    /// <summary>Lets a master that stores at the end of the log and a claimant that looks there meet: left to chance that is rare. The
+    /// one waits with its store, the other one with its load, and then the first one before it writes back.</summary>
+    private void Meet(string operation, int slot, bool atEnd)
+    {
+        SimulatedProcess self = _scheduler.Current;
+        long now = _scheduler.Step;
+        if (self == _waiting[slot])
+        {
+            if (operation == FakeOperation.WriteBack && atEnd)
+                (_waiting[slot], self.PausedUntil) = (null, now + _random.Next(200));
+        }
+        else if (_claimants.Contains(self))
+        {
+            if (operation != FakeOperation.Load || !atEnd || _waiting[slot] is not { } other || other.PausedUntil <= now)
+                return;
+            other.PausedUntil = now;
+            self.PausedUntil = now + _random.Next(100);
+        }
+        else if (operation == FakeOperation.Store && self.Name == MasterName(slot) && _random.Next(_meetsOneIn) == 0)
+        {
+            (_waiting[slot], self.PausedUntil) = (self, now + LongestWait);
+            // Slots 0 and 1 are those that may share a cache.
+            _summoned[slot < 2 && _random.Next(3) > 0 ? 1 - slot : (slot + 1 + _random.Next(MasterCount - 1)) % MasterCount] = true;
+        }
+    }
+
+    private static string MasterName(int slot) => $"master-{slot}";
 
     private static string HostName(int slot) => $"host-{slot}";
 
@@ -189,8 +252,13 @@ internal sealed class LogSimulation
 
     private void LiveAsMaster(SimulatedProcess process, int slot, Random random)
     {
+        _claimants.Remove(process);
+        if (_waiting[slot] == process)
+            _waiting[slot] = null;
         // Who was overtaken waits longer, or nobody would ever serve.
-        _scheduler.Yield(random.Next(_patience << Math.Min(_overtaken[slot], 2)));
+        for (int turns = random.Next(_patience << Math.Min(_overtaken[slot], 2)); turns > 0 && !_summoned[slot] && !_scheduler.Quiescing; turns--)
+            _scheduler.Yield();
+        _summoned[slot] = false;
         FakeDaxDevice device = _memory.Attach(process.Host);
         if (!device.TryLockByte(slot, out IDisposable? held))
             throw new InvalidOperationException($"the lock of slot {slot} is held by nobody who lives");
@@ -201,6 +269,7 @@ internal sealed class LogSimulation
             Guid id = new(random.Next(1, int.MaxValue), 1, 0x4111, 0x81, 1, 1, 1, 1, 1, 1, 1);
             Mastership mastership = Writing(slot, () => Mastership.Claim(pool, slot, HostId(slot), id, _clock));
             CountClaim(slot);
+            _claimants.Add(process);
             _highestClaim = new(Math.Max(_highestClaim.Value, mastership.Term.Value));
             int reliedOnAtClaim = _settled.Records.Count;
             LogHistory history = TestMaster.Replay(mastership.Reader, pool, block => Adopt(mastership.Reader, block));
@@ -209,9 +278,12 @@ internal sealed class LogSimulation
             RequireAdopted(process.Name);
             if (random.Next(_doomOneIn) == 0)
                 _scheduler.Doom(process, host: random.Next(2) == 0, steps: 300);
+            _claimants.Remove(process);
+            _actedAt[slot] = _scheduler.Step;
             TestMaster master = Writing(slot, () => TestMaster.Activate(mastership, history));
             _overtaken[slot] = 0;
             _wasActive[slot] = true;
+            RequireTail(process, slot, master);
             _counts.Add(Count.Terms);
             _segments++;
             _counts.Add(Count.Adoptions, mastership.Reader.AdoptedFrom is null ? 0 : 1);
@@ -240,19 +312,24 @@ internal sealed class LogSimulation
             return;
         SegmentRef segment = reader.Chain.First(s => s.Id == block.SegmentId);
         _adopted.Add((segment.DeviceOffsetOf(block.EndOffset - block.Frames.Length), block.Frames.ToArray()));
+        // At once: later the one who stored it may have written it back himself.
+        RequireInMemory(_adopted[^1], "the claimant");
     }
 
     /// <summary>What any claimant has adopted is in memory, and stays there as it was, whoever has become active since: that claimant
     /// may still do so (SAFETY S26).</summary>
     private void RequireAdopted(string who)
     {
-        foreach ((long place, byte[] frames) in _adopted)
-        {
-            byte[] now = new byte[frames.Length];
-            _memory.ReadMemory(place, now);
-            if (!now.AsSpan().SequenceEqual(frames) && !(_damage is { Done: true } && _damage.Place < place + frames.Length && place < _damage.Place + DaxDevice.LineBytes))
-                throw new InvalidOperationException($"P1 broken: frames at {place} that a claimant adopted are not in memory when {who} looks");
-        }
+        foreach ((long Place, byte[] Frames) adopted in _adopted)
+            RequireInMemory(adopted, who);
+    }
+
+    private void RequireInMemory((long Place, byte[] Frames) adopted, string who)
+    {
+        byte[] now = new byte[adopted.Frames.Length];
+        _memory.ReadMemory(adopted.Place, now);
+        if (!now.AsSpan().SequenceEqual(adopted.Frames) && !(_damage is { Done: true } && _damage.Place < adopted.Place + now.Length && adopted.Place < _damage.Place + DaxDevice.LineBytes))
+            throw new InvalidOperationException($"P1 broken: frames at {adopted.Place} that a claimant adopted are not in memory when {who} looks");
     }
 
     /// <summary>A slot that claims again, and others have claimed meanwhile, meets what they have made of what it left.</summary>
@@ -281,11 +358,14 @@ internal sealed class LogSimulation
     {
         for (int batches = random.Next(1, 25); batches > 0 && !_scheduler.Quiescing; batches--)
         {
+            _ends[slot] = master.Writer.Segment.DeviceOffsetOf(master.Writer.Tail);
             int known = master.History.Records.Count;
             Term claimed = _highestClaim;
             if (random.Next(4) == 0 || master.Writer.RemainingBytes < 32_000)
             {
+                _actedAt[slot] = _scheduler.Step;
                 Writing(slot, () => GoOn(master, random));
+                RequireTail(process, slot, master);
                 _counts.Add(Count.Advances);
                 _segments++;
             }
@@ -308,8 +388,12 @@ internal sealed class LogSimulation
             if (random.Next(5) == 0)
             {
                 claimed = _highestClaim;
+                if (_damage?.StrikeTail(slot) == true)
+                    _damageStep = _scheduler.Step;
+                _actedAt[slot] = _scheduler.Step;
                 master.Writer.Tick((ulong)batches);
                 RequireNoClaimAbove(process, master, claimed);
+                RequireTail(process, slot, master);
             }
             _scheduler.Yield(random.Next(3));
         }
@@ -320,6 +404,19 @@ internal sealed class LogSimulation
     {
         if (claimed > master.Writer.Term)
             throw new InvalidOperationException($"P1 broken: {process.Name} acknowledges in term {master.Writer.Term} what began after the claim of term {claimed}");
+    }
+
+    /// <summary>Behind each active copy and each tick the tail is in memory, and belongs to that copy, whatever the line was before
+    /// (SAFETY S25); unless it was damaged at this very moment.</summary>
+    private void RequireTail(SimulatedProcess process, int slot, TestMaster master)
+    {
+        long anchor = MediaLayout.AnchorOffset + (long)slot * MediaLayout.AnchorStride;
+        byte[] word = new byte[sizeof(ulong)];
+        _memory.ReadMemory(anchor + TailOffset, word);
+        TailWord tail = new(BitConverter.ToUInt64(word));
+        bool isOfCopy = LineDamage.NewestOf(_memory, s_fileSystem, slot) is not { } newest || (ushort)(newest.Counter - tail.Tag) <= 1;
+        if ((tail.LogOffset != master.Writer.Tail || !isOfCopy) && !(_damage is { Done: true } && _damage.Place >= anchor && _damage.Place < anchor + MediaLayout.AnchorStride && _damageStep > _actedAt[slot]))
+            throw new InvalidOperationException($"S25 broken: the tail of {process.Name} is {tail.LogOffset} in memory with tag {tail.Tag}, and should be {master.Writer.Tail}");
     }
 
     private static bool GoOn(TestMaster master, Random random)
@@ -335,17 +432,22 @@ internal sealed class LogSimulation
     {
         using FakeDaxDevice device = _memory.Attach(process.Host);
         DevicePool pool = TestFormats.All.Open([device]);
-        LogReader reader = new(pool, clock: _clock);
+        LogReader reader = new(pool, _clock);
         LogReader? before = _lastReaders[index];
         if (before is not null && before.Position.Sequence.Value > 0 && random.Next(3) == 0)
             reader.Resume(before.Position, before.Offset);
         _lastReaders[index] = reader;
+        PollVerdict last = default;
         while (!_scheduler.Quiescing)
         {
             LogPosition position = reader.Position;
             long offset = reader.Offset;
             ulong acknowledged = _settled.LastAcknowledged;
-            PollVerdict verdict = Poll(reader, out LogBlock block);
+            PollVerdict verdict = Poll(reader, out LogBlock block, out bool isDamageSaid);
+            isDamageSaid |= verdict == PollVerdict.TailLost;
+            if (isDamageSaid && last is not (PollVerdict.LookAgain or PollVerdict.TailLost))
+                throw new InvalidOperationException($"S25 broken: {process.Name} at {position} says damage without having looked again");
+            last = verdict;
             if (reader.Position.Sequence.Value < position.Sequence.Value || reader.Position.Term < position.Term || reader.Offset < offset)
                 throw new InvalidOperationException($"P1 broken: {process.Name} went back from {position} to {reader.Position}");
             switch (verdict)
@@ -375,10 +477,11 @@ internal sealed class LogSimulation
     }
 
     /// <summary>A poll. What cannot be read, and may be damaged, counts as looked at again.</summary>
-    private PollVerdict Poll(LogReader reader, out LogBlock block)
+    private PollVerdict Poll(LogReader reader, out LogBlock block, out bool isDamageSaid)
     {
         LogPosition position = reader.Position;
         block = default;
+        isDamageSaid = false;
         try
         {
             PollVerdict verdict = reader.Poll(out block);
@@ -387,6 +490,7 @@ internal sealed class LogSimulation
         catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && _damage is { Done: true })
         {
             _counts.Add(Count.ReadersRefused);
+            isDamageSaid = true;
             return PollVerdict.LookAgain;
         }
     }
@@ -402,6 +506,9 @@ internal sealed class LogSimulation
     private void Conclude()
     {
         RequireAdopted("everybody");
+        _damage?.Strike();
+        // While nobody serves, and nobody heals.
+        ReadAlone("a reader before the last master");
         int slot = _random.Next(MasterCount);
         using DevicePool pool = OpenPool(MachineOf(slot));
         TestMaster last;
@@ -422,14 +529,14 @@ internal sealed class LogSimulation
         {
             // A reader whose host has crashed or whose process has died since goes on from its position.
             using DevicePool fresh = OpenPool($"host-{i}");
-            LogReader reader = new(fresh, clock: new HastyClock());
+            LogReader reader = new(fresh, new HastyClock());
             LogReader before = _lastReaders[i];
             if (before.Position.Sequence.Value > 0)
                 reader.Resume(before.Position, before.Offset);
             RequireEnd($"reader-{i}", reader, last);
         }
         using DevicePool other = OpenPool("host-new");
-        RequireEnd("a new reader", new LogReader(other, clock: new HastyClock()), last);
+        RequireEnd("a new reader", new LogReader(other, new HastyClock()), last);
         if (_settled.Records.Count != last.History.Records.Count)
             throw new InvalidOperationException($"{_settled.Records.Count} records are relied on, the last master has {last.History.Records.Count}");
         ulong[] values = [.. last.History.Records.Where(r => r.Type == RecordType.DirectoryMade).Select(r => Convert.ToUInt64(r.Payload[..16], 16))];
@@ -445,19 +552,25 @@ internal sealed class LogSimulation
         CountEnd(healed: false);
         if (!MayRefuse())
             throw new InvalidOperationException($"no master starts: {error.Message}", error);
+        ReadAlone("a new reader");
+    }
+
+    /// <summary>Who reads everything has all that was acknowledged, or does not say that it has come to the end.</summary>
+    private void ReadAlone(string who)
+    {
         using DevicePool other = OpenPool("host-new");
-        LogReader reader = new(other, clock: new HastyClock());
+        LogReader reader = new(other, new HastyClock());
         LogHistory history = new(s_fileSystem);
         PollVerdict verdict = PollVerdict.LookAgain;
         for (int i = 0; i < 1000 && verdict is PollVerdict.LookAgain or PollVerdict.Records; i++)
         {
-            verdict = Poll(reader, out LogBlock block);
+            verdict = Poll(reader, out LogBlock block, out _);
             if (verdict == PollVerdict.Records)
                 history.Apply(block);
         }
-        _settled.Rely("a new reader", history.Records);
+        _settled.Rely(who, history.Records);
         if (verdict == PollVerdict.UpToDate)
-            RequireAll("a new reader", reader, _settled.LastAcknowledged);
+            RequireAll(who, reader, _settled.LastAcknowledged);
     }
 
     /// <summary>What the table in docs/safety.md allows: a damaged record stops everybody. Elsewhere a second fault must have come

@@ -89,7 +89,7 @@ internal static class CheckCommand
                     throw new FamfsException(ErrorReason.BadRequest, $"{path}: is a directory and not on a famfs mount; mount the file system there, or name its devices") { Path = path };
                 devices.Add(MappedDaxDevice.Open(path, readOnly: !repair, coherent: null));
             }
-            CheckResult result = FileSystemCheck.Run(devices, context.Environment.Formats);
+            CheckResult result = FileSystemCheck.Run(devices, context.Environment.Formats, context.Environment.Clock);
             if (!repair || (result.Repairs.Count == 0 && result.TailFinding is null))
                 return PrintUnchanged(result);
             string backupPath = backup ?? $"famfs-repair-{context.Environment.Clock.GetUtcNow().ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture)}.json";
@@ -98,12 +98,12 @@ internal static class CheckCommand
             using (await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(systemUuidFile, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false))
             {
                 // What was seen before the place was held may have been a master's doing.
-                after = result = FileSystemCheck.Run(devices, context.Environment.Formats);
+                after = result = FileSystemCheck.Run(devices, context.Environment.Formats, context.Environment.Clock);
                 if (result.Repairs.Count > 0)
                 {
                     repairs = result.Repairs;
                     FileSystemRepair.Apply(repairs, backupPath);
-                    after = FileSystemCheck.Run(devices, context.Environment.Formats);
+                    after = FileSystemCheck.Run(devices, context.Environment.Formats, context.Environment.Clock);
                 }
             }
             // A take-over holds the lock of the own slot itself.
@@ -123,7 +123,7 @@ internal static class CheckCommand
                     throw;
                 }
                 repairs = [.. repairs, new(tail, devices[0], 0, [], $"a term of this host took over and ended; the log ends at {end}")];
-                after = FileSystemCheck.Run(devices, context.Environment.Formats);
+                after = FileSystemCheck.Run(devices, context.Environment.Formats, context.Environment.Clock);
             }
             if (repairs.Count == 0)
                 return PrintUnchanged(after);

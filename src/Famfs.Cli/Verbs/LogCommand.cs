@@ -23,7 +23,7 @@ internal static class LogCommand
         dump.SetAction(async (parsed, cancel) =>
         {
             using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
-            ILogReader reader = pool.Format.OpenReader(pool);
+            ILogReader reader = pool.Format.OpenReader(pool, context.Environment.Clock);
             if (context.IsJson(parsed))
                 await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);
             else

@@ -18,7 +18,7 @@ internal static class LogExportCommand
         {
             string path = parsed.GetValue(target)!;
             using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
-            ILogReader reader = pool.Format.OpenReader(pool);
+            ILogReader reader = pool.Format.OpenReader(pool, context.Environment.Clock);
             long records = 0;
             if (Path.Exists(path))
                 throw new FamfsException(ErrorReason.Exists, $"{path}: exists") { Path = path };

@@ -40,27 +40,26 @@ public sealed class FileSystemCheck : IReplayObserver
 
     private readonly MediaFormats _formats;
     private readonly CheckReport _report;
-    private readonly TimeProvider? _clock;
+    private readonly TimeProvider _clock;
     private bool _tailLost;
     private ExtentAllocator _space = new();
 
-    private FileSystemCheck(MediaFormats formats, Action<string>? phase, TimeProvider? clock)
+    private FileSystemCheck(MediaFormats formats, TimeProvider clock, Action<string>? phase)
     {
         _formats = formats;
         _report = new(phase);
         _clock = clock;
     }
 
-    /// <summary>Checks the file system of <paramref name="pool"/>. Each phase is told to <paramref name="phase"/> when it
-    /// begins.</summary>
-    public static CheckResult Run(DevicePool pool, Action<string>? phase = null) => Run([.. pool.Present.Select(pool.Require)], new([pool.Format]), phase);
+    /// <summary>Checks the file system of <paramref name="pool"/>; the rest as for devices.</summary>
+    public static CheckResult Run(DevicePool pool, TimeProvider clock, Action<string>? phase = null) => Run([.. pool.Present.Select(pool.Require)], new([pool.Format]), clock, phase);
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
-    /// too. <paramref name="clock"/>: measures how long something has looked damaged; null: a monotonic one.</summary>
-    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, Action<string>? phase = null, TimeProvider? clock = null)
+    /// too. <paramref name="clock"/>: measures how long something has looked damaged.</summary>
+    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, TimeProvider clock, Action<string>? phase = null)
     {
-        FileSystemCheck check = new(formats, phase, clock);
+        FileSystemCheck check = new(formats, clock, phase);
         try
         {
             return check.RunAll(devices);
@@ -254,7 +253,8 @@ public sealed class FileSystemCheck : IReplayObserver
 
     private void CheckHosts(DevicePool pool, ReplayState state, List<HostEntry> lines, bool complete)
     {
-        int capacity = new MountLineTable(pool).HostCapacity;
+        MountLineTable table = new(pool);
+        int capacity = table.HostCapacity;
         foreach (HostRecord host in state.Hosts.Values)
         {
             if ((uint)host.Slot >= (uint)capacity)
@@ -263,6 +263,9 @@ public sealed class FileSystemCheck : IReplayObserver
         foreach (HostEntry entry in lines)
         {
             string where = $"host table entry {entry.Index}";
+            // The mount may have been storing the copy: then it is whole by now.
+            if (entry.HasLostCopy && table.ReadBlock(entry.HostSlot).Any(e => e.Index == entry.Index && e.HasLostCopy))
+                Add("host-copy", where, "one of its two copies is damaged, and the other one is whole: repaired by the next line that the mount writes", FindingSeverity.Warning);
             if (entry.Line is not { } line)
                 Add("host-unreadable", where, "is damaged: somebody of unknown identity may hold memory");
             else if (!state.Hosts.TryGetValue(line.Host, out HostRecord? host))

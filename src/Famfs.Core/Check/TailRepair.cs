@@ -1,6 +1,5 @@
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 
@@ -30,11 +29,9 @@ public static class TailRepair
             Survey = reader => Survey(pool, reader),
         }, cancel).ConfigureAwait(false);
         using ReplayState state = NewState(pool);
-        // After the claim and before the log: what a line names is then below the end that is read.
-        List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
         if (Replay(claim.Reader, state) is var verdict and not PollVerdict.UpToDate)
             throw new FamfsException(ErrorReason.NotMaster, $"{pool.PrimaryDevice.Path}: the log cannot be read to its end: {verdict}") { Path = pool.PrimaryDevice.Path };
-        if (lines.Select(e => e.Line).OfType<MountLine>().FirstOrDefault(l => HostHistory.Contradicts(l, state)) is { } lost)
+        if (claim.HostLines.Select(e => e.Line).OfType<MountLine>().FirstOrDefault(l => HostHistory.Contradicts(l, state)) is { } lost)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{pool.PrimaryDevice.Path}: {HostHistory.Explain(lost, state)}") { Path = pool.PrimaryDevice.Path };
 
         ILogWriter writer = claim.Activate(state.MasterSlots, [.. state.Segments.Select(s => (s.Slot, new SegmentSpace(s.Extent.Device, s.Extent.OffsetBytes, s.Extent.LengthBytes)))]);

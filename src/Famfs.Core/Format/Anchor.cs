@@ -159,11 +159,14 @@ public sealed record ActiveAnchor
         anchor = null;
         block = block[..Size];
         FieldReader r = new(block);
+        // Most slots were never used, and everybody looks at all of them.
+        if (r.U64(0) == 0)
+            return false;
         if (r.U32(2044) != ~Crc32C.Append(Crc32C.Seed(fileSystem, 1, (ulong)slot), block[..2044]))
             return false;
         uint count = r.U32(88);
         Term term = new(r.U64(8));
-        if (count is 0 or > MediaLayout.MaxChainInAnchor || term.Slot != slot || term.Value == 0 || r.U64(0) == 0)
+        if (count is 0 or > MediaLayout.MaxChainInAnchor || term.Slot != slot || term.Value == 0)
             return false;
         SegmentRef[] chain = new SegmentRef[count];
         for (int i = 0; i < chain.Length; i++)

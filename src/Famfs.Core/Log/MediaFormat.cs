@@ -61,8 +61,9 @@ public abstract class MediaFormat
     /// and request id. <paramref name="inode"/>: the next inode number.</summary>
     public abstract PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock);
 
-    /// <summary>Reads the log of <paramref name="pool"/> from its start.</summary>
-    public abstract ILogReader OpenReader(DevicePool pool);
+    /// <summary>Reads the log of <paramref name="pool"/> from its start. <paramref name="clock"/>: measures how long something has
+    /// looked damaged.</summary>
+    public abstract ILogReader OpenReader(DevicePool pool, TimeProvider clock);
 
     /// <summary>Number of the inode that the record behind <paramref name="last"/> makes. <paramref name="next"/>: the one
     /// after the highest so far.</summary>
@@ -91,9 +92,8 @@ public abstract class MediaFormat
     {
     }
 
-    /// <summary>Begins the check of a pool. <paramref name="clock"/>: measures how long something has looked damaged; null: a
-    /// monotonic one.</summary>
-    public abstract LogCheck OpenCheck(DevicePool pool, TimeProvider? clock = null);
+    /// <summary>Begins the check of a pool. <paramref name="clock"/>: measures how long something has looked damaged.</summary>
+    public abstract LogCheck OpenCheck(DevicePool pool, TimeProvider clock);
 
     /// <summary>mkfs: the first device becomes device 0. Throws before any change when one cannot be used.</summary>
     public abstract MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request);

@@ -62,7 +62,7 @@ internal sealed class Daemon
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.ForcedDialect, options.PushIoctl, log);
-            using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()));
+            using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);
             if (ReadLog(replica, log) is not null && replica.DamageIsFinal)
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))

@@ -21,6 +21,7 @@ internal sealed class Replica : ICapacity, IDisposable
     private readonly NotifyBridge _bridge;
 
     // Guard: _applying.
+    private readonly TimeProvider _clock;
     private ILogReader _reader;
     private long _offset;
     private bool _readerBehind;
@@ -31,8 +32,9 @@ internal sealed class Replica : ICapacity, IDisposable
     private volatile FamfsException? _damage;
     private volatile bool _isOfOtherHistory;
 
-    public Replica(DevicePool pool, Guid host, UInt128 hashKey)
+    public Replica(DevicePool pool, Guid host, UInt128 hashKey, TimeProvider clock)
     {
+        _clock = clock;
         Pool = pool;
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
@@ -40,7 +42,7 @@ internal sealed class Replica : ICapacity, IDisposable
         _bridge = new(Gate);
         _state = new(start, hashKey, _bridge);
         _bridge.Read(_state.Tree);
-        _reader = pool.Format.OpenReader(pool);
+        _reader = pool.Format.OpenReader(pool, _clock);
         Files = new(_state, pool.Format.SystemInodes.Meta);
         _position = new(start);
     }
@@ -123,7 +125,7 @@ internal sealed class Replica : ICapacity, IDisposable
         {
             DevicePool before = Pool;
             Pool = pool;
-            _reader = pool.Format.OpenReader(pool);
+            _reader = pool.Format.OpenReader(pool, _clock);
             _readerBehind = true;
             return before;
         }

@@ -3,7 +3,6 @@ using Famfs.Core;
 using Famfs.Core.Check;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.State;
 using Famfs.V1;
@@ -39,10 +38,8 @@ internal static class Recovery
         {
             MasterState state = new(pool, clock, random);
             LogIndex index = new();
-            // After the claim and before the log: what a line names is then below the end that is read.
-            List<HostEntry> lines = new MountLineTable(pool).ReadInUse();
             Replay(claim.Reader, state.Replay, index);
-            List<LostRecords> accepted = CompareWithLines(pool, claim.Reader, state.Replay, lines, acceptLoss ?? ImmutableHashSet<Guid>.Empty);
+            List<LostRecords> accepted = CompareWithLines(pool, claim, state.Replay, acceptLoss ?? ImmutableHashSet<Guid>.Empty);
             state.GoLive();
             List<(int Slot, SegmentSpace Space)> segments = [];
             foreach (OwnedSegment segment in state.Replay.Segments)
@@ -81,15 +78,15 @@ internal static class Recovery
 
     /// <summary>Compares the end of the log with what mounts have replayed (SAFETY S26). Gives the mounts whose loss is accepted;
     /// throws MEDIA_CORRUPT for any other that contradicts the log, NOT_MASTER when a newer master explains it.</summary>
-    private static List<LostRecords> CompareWithLines(DevicePool pool, ILogReader reader, ReplayState state, List<HostEntry> lines, IReadOnlySet<Guid> acceptLoss)
+    private static List<LostRecords> CompareWithLines(DevicePool pool, MasterClaim claim, ReplayState state, IReadOnlySet<Guid> acceptLoss)
     {
         List<LostRecords> accepted = [];
-        foreach (MountLine line in lines.Select(entry => entry.Line).OfType<MountLine>())
+        foreach (MountLine line in claim.HostLines.Select(entry => entry.Line).OfType<MountLine>())
         {
             if (!HostHistory.Contradicts(line, state))
                 continue;
             // A claimant's reader throws when a claim is above its own: then the line is of that term, and nothing is lost.
-            _ = reader.Poll(out _);
+            _ = claim.Reader.Poll(out _);
             string cause = HostHistory.Explain(line, state);
             if (!acceptLoss.Contains(line.Mount))
             {

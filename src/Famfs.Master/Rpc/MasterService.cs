@@ -286,7 +286,7 @@ internal sealed class MasterService(
             {
                 try
                 {
-                    return FileSystemCheck.Run(state.Pool, phase => phases.Writer.TryWrite(phase));
+                    return FileSystemCheck.Run(state.Pool, clock, phase => phases.Writer.TryWrite(phase));
                 }
                 finally
                 {

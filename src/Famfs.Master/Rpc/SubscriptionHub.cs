@@ -15,7 +15,7 @@ namespace Famfs.Master.Rpc;
 /// block into a bounded queue: a slow host loses its queue, not the others' time, and catches up by reading
 /// the log (PROTOCOL, subscriber rule 3). Guard: <c>_gate</c>.
 /// </summary>
-internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecordFeed
+internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvider clock) : IRecordFeed
 {
     /// <summary>Most bytes that wait for one subscriber (chosen: twice the largest batch).</summary>
     private const long MaxQueuedBytes = 2L * MediaLayout.MaxBatchBytes;
@@ -141,7 +141,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index) : IRecord
         await _catchUps.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            ILogReader reader = pool.Format.OpenReader(pool);
+            ILogReader reader = pool.Format.OpenReader(pool, clock);
             reader.Resume(before, offset);
             while (true)
             {

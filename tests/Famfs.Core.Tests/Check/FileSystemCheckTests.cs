@@ -85,7 +85,7 @@ public sealed class FileSystemCheckTests : IDisposable
     {
         DamageImage image = new(segments);
         using DevicePool pool = image.OpenPool("c");
-        LogReader reader = new(pool);
+        LogReader reader = new(pool, new HastyClock());
         DamageImage.Replay(reader, image.NewState());
         Assert.Equal(segments, reader.Chain.Count);
         (int Offset, byte[] Bytes)[] kinds = [(0, new byte[64]), (64, new byte[64]), (MediaLayout.SegmentHeaderBytes - 1, [0x55])];
@@ -111,7 +111,7 @@ public sealed class FileSystemCheckTests : IDisposable
     {
         DamageImage image = new(40);
         using DevicePool pool = image.OpenPool("c");
-        LogReader reader = new(pool);
+        LogReader reader = new(pool, new HastyClock());
         DamageImage.Replay(reader, image.NewState());
         foreach (int index in new[] { 4, 6, 8 })
             image.Memory.WriteMemory(reader.Chain[index].Offset + 40, [0x55, 0x55]);
@@ -137,6 +137,50 @@ public sealed class FileSystemCheckTests : IDisposable
         Assert.Equal("host-position", Assert.Single(Run(image.Memory).Findings).Code);
     }
 
+    /// <summary>One line of what is in memory twice: everybody goes on, and a check says that it is in memory once.</summary>
+    [Theory]
+    [InlineData("flip")]
+    [InlineData("zeros")]
+    [InlineData("ones")]
+    [InlineData("neighbour")]
+    public void A_damaged_copy_beside_a_whole_one_is_a_warning_until_its_owner_writes_again(string kind)
+    {
+        DamageImage image = new(2);
+        Assert.Empty(Run(image.Memory).Findings);
+        foreach (int slot in new[] { 0, 1 })
+        {
+            foreach ((string name, long start, int length) in new[] { ("claim line 1", 0L, 64), ("claim line 2", 64, 64), ("active copy 1", 2048, ActiveAnchor.Size), ("active copy 2", 2048 + ActiveAnchor.Size, ActiveAnchor.Size) })
+            {
+                for (long offset = start; offset < start + length; offset += 64)
+                {
+                    if (!Spoil(image, LogBench.SlotOffset(slot) + offset, kind))
+                        continue;
+                    Finding finding = Assert.Single(Run(image.Memory).Findings);
+                    Assert.Equal(("anchor-copy", $"anchor slot {slot}", FindingSeverity.Warning), (finding.Code, finding.Where, finding.Severity));
+                    Assert.StartsWith(name, finding.What, StringComparison.Ordinal);
+                    image.Restore(LogBench.SlotOffset(slot) + offset, 64);
+                }
+            }
+        }
+        for (int copy = 0; copy < 2; copy++)
+        {
+            if (!Spoil(image, MediaLayout.HostTableOffset + copy * MountLine.Size, kind))
+                continue;
+            Finding finding = Assert.Single(Run(image.Memory).Findings);
+            Assert.Equal(("host-copy", "host table entry 0", FindingSeverity.Warning), (finding.Code, finding.Where, finding.Severity));
+            for (ulong counter = 3; counter <= 4; counter++)
+                image.WriteLine(counter, image.Master.Writer.Position);
+            Assert.Empty(Run(image.Memory).Findings);
+            image.Restore(MediaLayout.HostTableOffset, 2 * MountLine.Size);
+        }
+        // The next term of the slot writes all four again.
+        Assert.True(Spoil(image, LogBench.SlotOffset(0), kind));
+        using DevicePool pool = image.OpenPool("a");
+        TestMaster.Start(pool, 0, LogBench.HostA);
+        image.Memory.Settle();
+        Assert.Empty(Run(image.Memory).Findings);
+    }
+
     /// <summary>A stale tail, and the stores of a master that died before it published.</summary>
     [Fact]
     public void Whole_records_behind_the_tail_are_told_of()
@@ -154,6 +198,21 @@ public sealed class FileSystemCheckTests : IDisposable
         Assert.Contains(Run(image.Memory).Findings, f => f.Code == "host-history");
     }
 
+    /// <summary>False: the line is what it would become.</summary>
+    private static bool Spoil(DamageImage image, long offset, string kind)
+    {
+        byte[] before = new byte[64];
+        byte[] after = new byte[64];
+        image.Memory.ReadMemory(offset, before);
+        image.Memory.ReadMemory(kind == "neighbour" ? offset + 64 : offset, after);
+        if (kind == "flip")
+            after[9] ^= 16;
+        else if (kind is "zeros" or "ones")
+            after.AsSpan().Fill(kind == "ones" ? (byte)0xFF : (byte)0);
+        image.Memory.WriteMemory(offset, after);
+        return !after.AsSpan().SequenceEqual(before);
+    }
+
     private static FakeSharedMemory[] Native()
     {
         FakeSharedMemory[] memories = [new(8L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "first" }, new(4L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "second" }];
@@ -163,7 +222,7 @@ public sealed class FileSystemCheckTests : IDisposable
         return memories;
     }
 
-    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))], TestFormats.All, clock: new HastyClock());
+    private static CheckResult Run(params FakeSharedMemory[] memories) => FileSystemCheck.Run([.. memories.Select(m => m.Attach("c"))], TestFormats.All, new HastyClock());
 
     private static byte[] Bytes(FakeSharedMemory memory, long offset)
     {

@@ -6,6 +6,7 @@ using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.TestSupport;
+using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Google.Protobuf;
 using Xunit;
@@ -52,7 +53,7 @@ public sealed class LogImportTests : IDisposable
         using ReplayState after = Read(blank);
         Assert.Equal(Describe(before), Describe(after));
         Assert.Equal((3U, "kept"), (after.Policy.DialectFloor, after.FileSystem!.Label));
-        Assert.Empty(FileSystemCheck.Run([blank], TestFormats.All).Findings);
+        Assert.Empty(FileSystemCheck.Run([blank], TestFormats.All, new HastyClock()).Findings);
     }
 
     [Fact]
@@ -70,7 +71,7 @@ public sealed class LogImportTests : IDisposable
         using DaxDevice further = NewDevice("further");
         LogImport.Result result = LogImport.Run([first, further], before, new() { Host = Host, Clock = TimeProvider.System });
         Assert.Equal((1, superblock.Generation + 1), (result.Files, result.Superblock.Generation));
-        CheckResult check = FileSystemCheck.Run([first, further], TestFormats.All);
+        CheckResult check = FileSystemCheck.Run([first, further], TestFormats.All, new HastyClock());
         Assert.Empty(check.Findings);
         Assert.Equal(1, check.Files);
     }
@@ -167,7 +168,7 @@ public sealed class LogImportTests : IDisposable
     private static ReplayState Read(DaxDevice device)
     {
         DevicePool pool = TestFormats.All.Open([device]); // the device is the caller's
-        ILogReader reader = pool.Format.OpenReader(pool);
+        ILogReader reader = pool.Format.OpenReader(pool, new HastyClock());
         ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default);
         while (reader.Poll(out LogBlock block) == PollVerdict.Records)
             state.ApplyFrames(block.Frames.Span);

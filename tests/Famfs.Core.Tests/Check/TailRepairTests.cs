@@ -42,7 +42,7 @@ public sealed class TailRepairTests
         Assert.Equal(image.Master.Writer.Position.Sequence.Value + 2, end.Sequence.Value);
         using DevicePool pool = Open(memory);
         using ReplayState state = image.NewState();
-        DamageImage.Replay(new LogReader(pool), state);
+        DamageImage.Replay(new LogReader(pool, new HastyClock()), state);
         Assert.True(state.TermHasEnded);
         Assert.Equal(slot, (int)state.LastTermStarted!.Slot);
         Assert.NotEqual(0ul, state.LastTermStarted.AdoptedFrom);
@@ -112,7 +112,7 @@ public sealed class TailRepairTests
         long place;
         using (DevicePool pool = Open(memory))
         {
-            LogReader reader = new(pool);
+            LogReader reader = new(pool, new HastyClock());
             using ReplayState state = image.NewState();
             DamageImage.Replay(reader, state);
             place = reader.Chain[^1].DeviceOffsetOf(reader.Offset - 400);
@@ -164,7 +164,7 @@ public sealed class TailRepairTests
     private static CheckResult Check(PlainMemory memory)
     {
         using DaxDevice device = memory.Attach();
-        return FileSystemCheck.Run([device], TestFormats.All, clock: new HastyClock(2000));
+        return FileSystemCheck.Run([device], TestFormats.All, new HastyClock(2000));
     }
 
     private static byte[] Read(PlainMemory memory, long offset, long length)

@@ -172,7 +172,7 @@ public sealed class PiecewiseDaxDeviceTests : IDisposable
         {
             Assert.Equal(fileSystem, through.Primary.FileSystem);
             Assert.Equal(16 * Unit, through.Require(new(0)).LengthBytes);
-            LogReader reader = new(through);
+            LogReader reader = new(through, TimeProvider.System);
             Assert.Equal(PollVerdict.Records, reader.Poll(out LogBlock block));
             Assert.Equal(5, block.Count);
             Assert.Empty(new MountLineTable(through).ReadInUse());

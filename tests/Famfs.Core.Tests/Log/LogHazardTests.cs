@@ -64,7 +64,7 @@ public sealed class LogHazardTests
         On(bench.Memory, "c", FakeOperation.Invalidate, place, () =>
         {
             bench.Memory.WriteMemory(place, new byte[64]);
-            Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+            Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         });
         Assert.Equal(PollVerdict.TakeoverPending, reader.Poll(out _));
     }
@@ -85,7 +85,7 @@ public sealed class LogHazardTests
         {
             On(bench.Memory, "a", FakeOperation.Store, LogBench.TailLine(0), () =>
             {
-                claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+                claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
                 replayed = TestMaster.Replay(claim.Reader, bench.OpenPool("b"));
             });
             Assert.Throws<FamfsException>(() => first.PublishValues(100));
@@ -126,11 +126,11 @@ public sealed class LogHazardTests
     {
         LogBench bench = new(accidentOneIn: 0);
         bench.StartFirst();
-        Mastership older = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid());
+        Mastership older = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid(), new HastyClock());
         LogHistory olderHistory = TestMaster.Replay(older.Reader, bench.OpenPool("a"));
         Mastership? newer = null;
         TestMaster master = TestMaster.Activate(older, olderHistory);
-        On(bench.Memory, "a", FakeOperation.Store, LogBench.TailLine(0), () => newer = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid()));
+        On(bench.Memory, "a", FakeOperation.Store, LogBench.TailLine(0), () => newer = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock()));
         Assert.Throws<FamfsException>(() => master.PublishValues(1));
         LogHistory history = TestMaster.Replay(newer!.Reader, bench.OpenPool("b"));
         TestMaster second = TestMaster.Activate(newer, history);
@@ -154,19 +154,19 @@ public sealed class LogHazardTests
         // Before the first frame is stored: frames that are there are adopted.
         On(bench.Memory, "a", FakeOperation.Store, a.Mastership.Reader.Chain[^1].DeviceOffsetOf(a.Writer.Tail), () =>
         {
-            b = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+            b = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
             historyB = TestMaster.Replay(b.Reader, bench.OpenPool("b"));
         });
         // Long enough to reach behind the page in which the restarted term would begin.
         Assert.Throws<FamfsException>(() => a.PublishValues([.. Enumerable.Range(0, 400).Select(i => (ulong)i)]));
 
-        Mastership c = Mastership.Claim(bench.OpenPool("c"), 2, LogBench.HostB, Guid.NewGuid());
+        Mastership c = Mastership.Claim(bench.OpenPool("c"), 2, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         LogHistory historyC = TestMaster.Replay(c.Reader, bench.OpenPool("c"));
         Assert.Equal(historyB!.Records.Count + 400, historyC.Records.Count);
         Assert.Throws<FamfsException>(() => TestMaster.Activate(b!, historyB));
 
         // A's slot follows B and dies when its new segment's header is in memory and its anchor is not.
-        Mastership again = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid());
+        Mastership again = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid(), new HastyClock());
         LogHistory historyA = TestMaster.Replay(again.Reader, bench.OpenPool("a"));
         Assert.Equal(historyB.Records.Count, historyA.Records.Count);
         bench.Memory.BeforeAccess = (host, operation, offset) =>
@@ -195,7 +195,7 @@ public sealed class LogHazardTests
         LogBench bench = new(accidentOneIn: 0);
         TestMaster first = bench.StartFirst();
         first.Grant(2, LogBench.HostB);
-        Mastership older = Mastership.Claim(bench.OpenPool("d"), 2, LogBench.HostB, Guid.NewGuid());
+        Mastership older = Mastership.Claim(bench.OpenPool("d"), 2, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         LogHistory olderHistory = TestMaster.Replay(older.Reader, bench.OpenPool("d"));
         long place = first.Mastership.Reader.Chain[^1].DeviceOffsetOf(first.Writer.Tail);
         RecordBatch batch = first.StartBatch();
@@ -203,7 +203,7 @@ public sealed class LogHazardTests
         bench.Memory.Settle();
         bench.Memory.WriteMemory(place, batch.Frames);
 
-        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         LogHistory adopted = TestMaster.Replay(claim.Reader, bench.OpenPool("b"));
         Assert.Equal(olderHistory.Records.Count + 1, adopted.Records.Count);
         bench.Memory.BeforeAccess = (host, operation, offset) =>
@@ -266,9 +266,9 @@ public sealed class LogHazardTests
     {
         LogBench bench = new();
         bench.StartFirst();
-        Mastership lower = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid());
+        Mastership lower = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid(), new HastyClock());
         LogHistory history = TestMaster.Replay(lower.Reader, bench.OpenPool("a"));
-        Mastership higher = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        Mastership higher = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         Assert.True(higher.Term > lower.Term);
         Assert.Equal(ErrorReason.NotMaster, Assert.Throws<FamfsException>(() => lower.Reader.Poll(out _)).Reason);
         Assert.Throws<InvalidOperationException>(() => TestMaster.Activate(lower, history));

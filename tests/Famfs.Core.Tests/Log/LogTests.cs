@@ -110,7 +110,7 @@ public sealed class LogTests
         long sealedAt = first.Writer.Tail;
         ulong before = first.Writer.Position.Sequence.Value;
 
-        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         Assert.Equal(PollVerdict.TakeoverPending, LogBench.Drain(tailing, seen));
         FamfsException deposed = Assert.Throws<FamfsException>(() => first.PublishValues(100));
         Assert.Equal(ErrorReason.NotMaster, deposed.Reason);
@@ -182,7 +182,7 @@ public sealed class LogTests
     {
         LogBench bench = new();
         TestMaster first = bench.StartFirst();
-        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 2, LogBench.HostB, Guid.NewGuid());
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 2, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         LogHistory history = TestMaster.Replay(claim.Reader, bench.OpenPool("b"));
         Assert.Equal(ErrorReason.LogFull, Assert.Throws<FamfsException>(() => TestMaster.Activate(claim, history)).Reason);
         TestMaster again = bench.StartMaster("a", 0);

@@ -62,7 +62,7 @@ public sealed class NativeFormatterTests
         {
             NativeFormatter.Format([memory.Attach("a")], Options() with { Force = true });
             using DevicePool pool = TestFormats.All.Open([memory.Attach("b")]);
-            LogReader reader = new(pool);
+            LogReader reader = new(pool, new HastyClock());
             LogHistory history = TestMaster.Replay(reader, pool);
             Assert.Equal(4, history.Records.Count);
             TestMaster master = TestMaster.Start(pool, 0, LogBench.HostA);
@@ -80,7 +80,7 @@ public sealed class NativeFormatterTests
         using DevicePool pool = TestFormats.All.Open([memories[2].Attach("b"), memories[0].Attach("b"), memories[1].Attach("b")]);
         Assert.Equal([0, 1, 2], pool.Present.Select(i => (int)i.Value));
         Assert.Equal(made, pool.Primary);
-        LogHistory history = TestMaster.Replay(new(pool), pool);
+        LogHistory history = TestMaster.Replay(new(pool, new HastyClock()), pool);
         Assert.Equal(3, history.Records.Count(r => r.Type == RecordType.DeviceAdded));
         for (ushort i = 0; i < 3; i++)
             Assert.Equal(memories[i].LengthBytes, pool.Require(new(i)).LengthBytes);
@@ -129,7 +129,7 @@ public sealed class NativeFormatterTests
                 continue;
             Assert.True(superblock!.Label == "new" || crashAt == 0, $"crash at {crashAt}: {superblock.Label}");
             using DevicePool pool = TestFormats.All.Open([memory.Attach("b")]);
-            Assert.Equal(4, TestMaster.Replay(new(pool), pool).Records.Count);
+            Assert.Equal(4, TestMaster.Replay(new(pool, new HastyClock()), pool).Records.Count);
         }
     }
 

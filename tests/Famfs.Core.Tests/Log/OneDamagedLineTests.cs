@@ -2,6 +2,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Xunit;
@@ -23,7 +24,7 @@ public sealed class OneDamagedLineTests
     {
         LogBench bench = new();
         TestMaster first = bench.StartFirst();
-        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         LogHistory read = TestMaster.Replay(claim.Reader, bench.OpenPool("b"));
         Spoil(bench, LogBench.SlotOffset(1) + line * LineBytes, "zeros");
         Assert.Equal(ErrorReason.NotMaster, Assert.Throws<FamfsException>(() => first.PublishValues(3, 4)).Reason);
@@ -49,7 +50,7 @@ public sealed class OneDamagedLineTests
     {
         LogBench bench = new(accidentOneIn: 0);
         bench.StartFirst().PublishValues(3);
-        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid());
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
         bench.Memory.Settle();
         bench.Memory.WriteMemory(LogBench.SlotOffset(1), new byte[2 * LineBytes]);
         FamfsException ended = Assert.Throws<FamfsException>(() => claim.Reader.Poll(out _));
@@ -254,9 +255,109 @@ public sealed class OneDamagedLineTests
         LogBench.RequireSame(again.History, bench.ReadAll("d"));
     }
 
-    /// <summary>What only this machine's cache has would be gone with the machine.</summary>
+    /// <summary>The rest of a broken space may be frames of somebody's history: it is no place to go on in, and no spare one.</summary>
     [Fact]
-    public void What_a_claimant_adopts_is_in_memory_before_it_is_active()
+    public void A_slot_with_another_space_leaves_a_broken_one_alone()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        SegmentSpace other = new(new(0), first.History.FreeOffset, MediaLayout.UnitBytes / 4);
+        first.Publish(RecordType.SegmentReserved, new SegmentReserved { Extent = new() { OffsetBytes = (ulong)other.Offset, LengthBytes = (ulong)other.LengthBytes } });
+        long place = first.Writer.Segment.DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        for (int i = 0; i < 100; i++)
+            batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('x', 200) });
+        byte[] stored = batch.Frames.ToArray();
+        stored.AsSpan(0, LineBytes).Clear();
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, stored);
+        TestMaster again = bench.StartMaster("a", 0);
+        Assert.Equal(other.Offset, again.Writer.Segment.Offset);
+        Assert.Null(again.Writer.Spare);
+    }
+
+    /// <summary>The end of the log is known once it was adopted: what becomes of the tail afterwards is another one's doing.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_claimant_that_has_adopted_does_not_read_the_tail_again(bool isTailDamaged)
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        long place = first.Writer.Segment.DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('x', 500) });
+        batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('y', 500) });
+        byte[] frames = batch.Frames.ToArray();
+        bench.Memory.Settle();
+        // The slot's next term looks before the frames are there.
+        Mastership less = Mastership.Claim(bench.OpenPool("a"), 0, LogBench.HostA, Guid.NewGuid(), new HastyClock());
+        LogHistory lessHistory = TestMaster.Replay(less.Reader, bench.OpenPool("a"));
+        bench.Memory.WriteMemory(place, frames);
+        Mastership claim = Mastership.Claim(bench.OpenPool("b"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock());
+        LogHistory history = new(bench.Superblock.FileSystem);
+        while (claim.Reader.AdoptedFrom is null)
+        {
+            Assert.Equal(PollVerdict.Records, claim.Reader.Poll(out LogBlock block));
+            history.Apply(block);
+        }
+        Assert.Equal(lessHistory.Records.Count + 2, history.Records.Count);
+        if (isTailDamaged)
+            bench.Damage(LogBench.TailLine(0) + 2, 1);
+        else
+            Assert.Throws<FamfsException>(() => TestMaster.Activate(less, lessHistory));
+        Assert.Equal(PollVerdict.UpToDate, claim.Reader.Poll(out _));
+        TestMaster second = TestMaster.Activate(claim, history);
+        second.PublishValues(1);
+        LogBench.RequireSame(second.History, bench.ReadAll("c"));
+    }
+
+    /// <summary>The end of a term that was stored and not published is adopted by the next one, whose master lives and has published
+    /// nothing yet: the last record says an end, and that master is to be looked for all the same (SAFETY S4, S26).</summary>
+    [Fact]
+    public async Task An_adopted_end_of_a_term_proves_nothing_about_the_master_that_adopted_it()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        long place = first.Writer.Segment.DeviceOffsetOf(first.Writer.Tail);
+        RecordBatch batch = first.StartBatch();
+        batch.Add(RecordType.TermEnded, new TermEnded { TimeNs = 1 });
+        byte[] frames = batch.Frames.ToArray();
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, frames);
+        TestMaster second = bench.StartMaster("b", 1);
+        Assert.Equal(RecordType.TermEnded, second.History.Records[^1].Type);
+        ulong ticks = 0;
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            if (host == "a" && operation == FakeOperation.Load && offset == LogBench.TailLine(1) + sizeof(ulong))
+                second.Writer.Tick(++ticks);
+        };
+        DevicePool pool = bench.OpenPool("a");
+        FamfsException refused = await Assert.ThrowsAsync<FamfsException>(() => pool.Format.ClaimAsync(pool, new()
+        {
+            Host = new(LogBench.HostA, Guid.NewGuid(), new byte[32], "a"),
+            SystemUuidFile = "",
+            Clock = TimeProvider.System,
+            Survey = reader =>
+            {
+                LogHistory history = new(bench.Superblock.FileSystem);
+                PollVerdict verdict;
+                while ((verdict = reader.PollSettled(out LogBlock block)) == PollVerdict.Records)
+                    history.Apply(block);
+                return new(verdict == PollVerdict.UpToDate, new Dictionary<int, Guid> { [0] = LogBench.HostA, [1] = LogBench.HostB }, null, history.Records[^1].Type == RecordType.TermEnded);
+            },
+        }, TestContext.Current.CancellationToken));
+        Assert.Equal(ErrorReason.NotMaster, refused.Reason);
+        Assert.Contains("slot 1 is running", refused.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>What only this machine's cache has would be gone with the machine. A process of the claimant's own machine stores it and
+    /// does not write it back: before the claimant looks, or between the claimant's invalidation and its load.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void What_a_claimant_adopts_is_in_memory_before_it_is_active(bool meanwhile)
     {
         LogBench bench = new(accidentOneIn: 0);
         TestMaster first = bench.StartFirst();
@@ -264,10 +365,23 @@ public sealed class OneDamagedLineTests
         long place = segment.DeviceOffsetOf(first.Writer.Tail);
         RecordBatch batch = first.StartBatch();
         batch.Add(RecordType.TermStarted, new TermStarted { Address = new string('x', 500) });
+        byte[] frames = batch.Frames.ToArray();
         bench.Memory.Settle();
-        // Stored by a process of the claimant's own machine, and not written back.
         using DaxDevice same = bench.Memory.Attach("b");
-        same.Write(place, batch.Frames);
+        if (meanwhile)
+        {
+            bench.Memory.BeforeAccess = (host, operation, offset) =>
+            {
+                if (host != "b" || operation != FakeOperation.Load || offset != place)
+                    return;
+                bench.Memory.BeforeAccess = null;
+                same.Write(place, frames);
+            };
+        }
+        else
+        {
+            same.Write(place, frames);
+        }
         TestMaster second = bench.StartMaster("b", 1);
         Assert.Equal(first.History.Records.Count + 1, second.History.Records.Count);
         bench.Memory.Crash("b");

@@ -27,7 +27,7 @@ public sealed class MountRegistrationTests : IDisposable
             file.SetLength(16 << 20);
         using (DaxDevice device = DaxDevice.Open(path))
             NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default, TimeProvider.System);
         Assert.Null(replica.Bootstrap());
         MountLineTable table = new(replica.Pool);
         MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };

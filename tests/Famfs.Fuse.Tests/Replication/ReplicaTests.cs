@@ -32,7 +32,7 @@ public sealed class ReplicaTests : IDisposable
         using (DaxDevice device = DaxDevice.Open(path))
             NativeFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
         using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(path)]);
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), host, default);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), host, default, TimeProvider.System);
         Assert.Null(replica.Bootstrap());
         using KernelNotifier notifier = new(new MemoryTransport(), new KernelPresence(), replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
         Acknowledgements acknowledged = new();

@@ -29,7 +29,7 @@ internal sealed class Deciding : IDisposable
             NativeFormatter.Format(memory, new() { Host = Host, Clock = Clock });
         DevicePool pool = TestFormats.All.Open(memory);
         State = new(pool, Clock, new Random(1));
-        Recovery.Replay(pool.Format.OpenReader(pool), State.Replay, new LogIndex());
+        Recovery.Replay(pool.Format.OpenReader(pool, Clock), State.Replay, new LogIndex());
         State.GoLive();
         Context = new(State, Batch, Clock, new Random(1));
         Begin();

@@ -61,7 +61,7 @@ public sealed class Famfs2MasterTests : IDisposable
         Assert.Equal(0, made[1].TimeNs);
         Assert.Equal(6UL, (await again.CreateAsync(new() { Path = "h", SizeBytes = 1 })).File.Inode);
         using DevicePool pool = Open();
-        CheckResult check = FileSystemCheck.Run(pool);
+        CheckResult check = FileSystemCheck.Run(pool, TimeProvider.System);
         Assert.Empty(check.Findings);
         Assert.Equal((3L, 2L), (check.Files, check.Directories));
     }
@@ -202,7 +202,7 @@ public sealed class Famfs2MasterTests : IDisposable
         Assert.Equal(2U << 20, reply.Results[1].Reply.File.SizeBytes);
         Assert.Equal(free - (2 << 20), await master.FreeBytesAsync());
         using DevicePool pool = slow.Open("other");
-        Assert.Empty(FileSystemCheck.Run(pool).Findings);
+        Assert.Empty(FileSystemCheck.Run(pool, TimeProvider.System).Findings);
     }
 
     [Fact]
@@ -409,7 +409,7 @@ public sealed class Famfs2MasterTests : IDisposable
         {
             using DevicePool pool = Open("other");
             using ReplayState state = new(new(pool.Primary.FileSystem, 0, default, default), default);
-            ILogReader reader = pool.Format.OpenReader(pool);
+            ILogReader reader = pool.Format.OpenReader(pool, TimeProvider.System);
             while (reader.Poll(out LogBlock block) == PollVerdict.Records)
                 state.ApplyFrames(block.Frames.Span);
             return [.. Famfs2Image.Describe(state.Tree).Select(line => string.Join(' ', line.Split(' ')[..2]))];

@@ -197,7 +197,7 @@ public sealed class MasterEngineTests : IDisposable
             await Task.WhenAll(creations);
         }
         using DevicePool pool = Open();
-        CheckResult check = FileSystemCheck.Run(pool);
+        CheckResult check = FileSystemCheck.Run(pool, TimeProvider.System);
         Assert.Empty(check.Findings);
         Assert.Equal(40, check.Files);
     }

@@ -178,7 +178,7 @@ public sealed class PoolGrowthTests : IDisposable
     {
         Format(512);
         using DevicePool watching = TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
-        LogReader early = new(watching);
+        LogReader early = new(watching, TimeProvider.System);
         while (early.Poll(out _) == PollVerdict.Records)
         {
         }
@@ -283,6 +283,6 @@ public sealed class PoolGrowthTests : IDisposable
     private void AssertSound()
     {
         using DevicePool pool = TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p, readOnly: true))]);
-        Assert.Empty(FileSystemCheck.Run(pool).Findings);
+        Assert.Empty(FileSystemCheck.Run(pool, TimeProvider.System).Findings);
     }
 }

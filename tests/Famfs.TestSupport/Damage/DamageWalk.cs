@@ -63,6 +63,8 @@ public abstract class DamageWalk
     /// <summary>Of how many cases a run takes one (chosen: all images together take less than a minute).</summary>
     private const int DefaultShare = 397;
 
+    private const int CasesWorthACopy = 1000;
+
     private readonly byte[] _whole;
     private readonly byte[] _earlier;
 
@@ -77,33 +79,49 @@ public abstract class DamageWalk
     /// <summary>The memory to look at.</summary>
     protected PlainMemory Memory { get; }
 
-    /// <summary>Takes the cases of this run, prints their counts under <paramref name="name"/>, and fails when anything is lost
-    /// silently.</summary>
-    public void Run(string name, ITestOutputHelper output)
+    /// <summary>Takes the cases of this run, on all cores, prints their counts under <paramref name="name"/>, and fails when anything
+    /// is lost silently.</summary>
+    /// <param name="open">Makes a walk over one and the same image, for one thread.</param>
+    /// <param name="name">What the image is.</param>
+    /// <param name="output">Of the test.</param>
+    public static async Task RunAsync(Func<DamageWalk> open, string name, ITestOutputHelper output)
     {
         int share = FromEnvironment("FAMFS_DAMAGE_SHARE", DefaultShare);
         int seed = FromEnvironment("FAMFS_DAMAGE_SEED", 1);
         Random random = new(seed);
         int at = random.Next(share);
-        int cases = 0;
+        DamageWalk first = open();
+        DamageCase[] cases = [.. first.Cases(random).Where((_, i) => i % share == at)];
+        int next = -1;
         SortedDictionary<string, int[]> counts = new(StringComparer.Ordinal);
         List<string> losses = [];
-        foreach (DamageCase one in Cases(random))
-        {
-            if (cases++ % share != at || !Damage(one))
-                continue;
-            DamageVerdict verdict = Judge(one, out string why);
-            if (!counts.TryGetValue(one.Structure, out int[]? row))
-                counts[one.Structure] = row = new int[Enum.GetValues<DamageVerdict>().Length];
-            row[(int)verdict]++;
-            if (verdict == DamageVerdict.SilentLoss)
-                losses.Add($"{one.Structure} at {one.Offset:x} {one.Damage} bit {one.Bit}: {why}");
-        }
+        // Each has a copy of the image, which costs more than a few cases do.
+        int workers = Math.Clamp(cases.Length / CasesWorthACopy, 1, Environment.ProcessorCount);
+        await Task.WhenAll(Enumerable.Range(0, workers).Select(worker => Task.Run(() => Walk(worker == 0 ? first : open()))));
         foreach ((string structure, int[] row) in counts)
             output.WriteLine($"  {structure}: {Describe(row)}");
         output.WriteLine($"walk of {name}, seed {seed}, one of {share}: {Describe([.. Enum.GetValues<DamageVerdict>().Select(v => counts.Values.Sum(r => r[(int)v]))])}");
         Assert.NotEmpty(counts);
         Assert.True(losses.Count == 0, $"FAMFS_DAMAGE_SEED={seed} FAMFS_DAMAGE_SHARE={share}: {losses.Count} silent losses, first: {string.Join("; ", losses.Take(10))}");
+
+        void Walk(DamageWalk walk)
+        {
+            for (int i = Interlocked.Increment(ref next); i < cases.Length; i = Interlocked.Increment(ref next))
+            {
+                DamageCase one = cases[i];
+                if (!walk.Damage(one))
+                    continue;
+                DamageVerdict verdict = walk.Judge(one, out string why);
+                lock (counts)
+                {
+                    if (!counts.TryGetValue(one.Structure, out int[]? row))
+                        counts[one.Structure] = row = new int[Enum.GetValues<DamageVerdict>().Length];
+                    row[(int)verdict]++;
+                    if (verdict == DamageVerdict.SilentLoss)
+                        losses.Add($"{one.Structure} at {one.Offset:x} {one.Damage} bit {one.Bit}: {why}");
+                }
+            }
+        }
     }
 
     /// <summary>Every line of every structure.</summary>

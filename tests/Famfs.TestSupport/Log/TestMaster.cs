@@ -11,6 +11,9 @@ namespace Famfs.TestSupport.Log;
 /// <summary>The least master there is: claims, replays, activates and publishes values.</summary>
 public sealed class TestMaster
 {
+    /// <summary>Polls without records (chosen: more than the longest pause of a simulation).</summary>
+    private const int MostPollsWithout = 10_000;
+
     private readonly RecordBatch _batch = new();
     private bool _spareTaken;
 
@@ -45,12 +48,14 @@ public sealed class TestMaster
     public static LogHistory Replay(LogReader reader, DevicePool pool, Action<LogBlock>? seen = null)
     {
         LogHistory history = new(pool.Primary.FileSystem);
+        PollVerdict verdict = default;
         // A claimant may be told "unsettled" while an older claimant makes an anchor slot its own.
-        for (int i = 0; i < 1_000_000; i++)
+        for (int without = 0; without < MostPollsWithout; without++)
         {
-            switch (reader.Poll(out LogBlock block))
+            switch (verdict = reader.Poll(out LogBlock block))
             {
                 case PollVerdict.Records:
+                    without = 0;
                     seen?.Invoke(block);
                     history.Apply(block);
                     break;
@@ -60,7 +65,7 @@ public sealed class TestMaster
                     throw new InvalidOperationException("what was applied is not in the history any more");
             }
         }
-        throw new InvalidOperationException("replay does not end");
+        throw new InvalidOperationException($"replay does not end: {verdict} at {reader.Position}");
     }
 
     /// <summary>Publishes records that carry one value each and padding, some of it unaligned.</summary>

@@ -147,6 +147,59 @@ public sealed class AnchorArea
         }
     }
 
+    /// <summary>For a check: names a claim line or an active copy of a sound slot that is not as its master stored it, so that what
+    /// is in the other one is in memory once. Empty: none. A term with a tail has its claim in both lines and its newest active
+    /// copy in both places (SAFETY S24).</summary>
+    public string FindLostCopy(int slot)
+    {
+        string lost = "";
+        for (int attempt = 0; attempt == 0 || (lost.Length > 0 && attempt < MaxAttempts); attempt++)
+        {
+            // A master that lives may be storing it.
+            Thread.SpinWait(attempt == 0 ? 0 : 100);
+            lost = LookForLostCopy(slot);
+        }
+        return lost;
+    }
+
+    private string LookForLostCopy(int slot)
+    {
+        TailWord tail = ReadTailWord(slot);
+        ActiveAnchor?[] copies = new ActiveAnchor?[2];
+        bool[] isUsed = new bool[2];
+        for (int i = 0; i < 2; i++)
+        {
+            long place = OffsetOf(slot) + ActiveOffset + i * ActiveAnchor.Size;
+            _device.Invalidate(place, ActiveAnchor.Size);
+            _device.Read(place, _block);
+            isUsed[i] = _block.AsSpan().ContainsAnyExcept((byte)0);
+            _ = ActiveAnchor.TryParse(_block, _fileSystem, slot, out copies[i]);
+        }
+        ActiveAnchor? active = copies[0] is null || copies[1]?.Counter > copies[0]!.Counter ? copies[1] : copies[0];
+        // The tail carries the counter of the first of two copies.
+        bool isAnnounced = active is not null && tail.Value != 0 && (ushort)(active.Counter - tail.Tag) <= 1;
+        for (int i = 0; i < 2; i++)
+        {
+            ulong expected = active is null || !isAnnounced ? 0 : active.Counter - (ushort)(active.Counter - tail.Tag);
+            expected += expected % 2 == (ulong)i ? 1UL : 0;
+            if (isAnnounced ? copies[i]?.Counter != expected : copies[i] is null && isUsed[i])
+                return $"active copy {i + 1} is damaged or old";
+        }
+        Span<byte> lines = stackalloc byte[ClaimBytes];
+        _device.Invalidate(OffsetOf(slot), ClaimBytes);
+        _device.Read(OffsetOf(slot), lines);
+        _ = ParseClaims(lines, slot, out AnchorClaim? claim);
+        for (int i = 0; i < 2; i++)
+        {
+            ReadOnlySpan<byte> line = lines.Slice(i * AnchorClaim.Size, AnchorClaim.Size);
+            bool isClaim = AnchorClaim.TryParse(line, _fileSystem, slot, out AnchorClaim parsed);
+            bool isTwice = isAnnounced && claim?.Term == active!.Term;
+            if (isTwice ? !isClaim || parsed.Term != active!.Term || parsed.Counter % 2 == (ulong)i : !isClaim && line.ContainsAnyExcept((byte)0))
+                return $"claim line {i + 1} is damaged or old";
+        }
+        return "";
+    }
+
     /// <summary>Invalidates and reads a slot's tail word.</summary>
     public TailWord ReadTailWord(int slot)
     {

@@ -21,7 +21,7 @@ internal readonly record struct FrameRun(long Count, long End, LogSequence First
         DaxDevice device = pool.Require(segment.Device);
         uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
         long end = segment.AbsoluteEnd;
-        byte[] window = new byte[Math.Max(0, Math.Min(WindowBytes, end - from))];
+        byte[] window = GC.AllocateUninitializedArray<byte>((int)Math.Max(0, Math.Min(WindowBytes, end - from)));
         long windowAt = from;
         int filled = 0;
         long at = from;
@@ -50,7 +50,7 @@ internal readonly record struct FrameRun(long Count, long End, LogSequence First
     {
         DaxDevice device = pool.Require(segment.Device);
         uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
-        byte[] window = new byte[Math.Min(WindowBytes, end - from)];
+        byte[] window = GC.AllocateUninitializedArray<byte>((int)Math.Min(limit == 1 ? MediaLayout.MaxRecordBytes : WindowBytes, end - from));
         FrameRun run = new(0, from, default, default, default);
         long windowAt = from;
         int filled = 0;

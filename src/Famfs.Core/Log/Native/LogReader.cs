@@ -33,7 +33,7 @@ public sealed class LogReader : ILogReader
     private readonly DevicePool _pool;
     private readonly AnchorArea _anchors;
     private readonly TimeProvider _clock;
-    private readonly byte[] _buffer = new byte[BlockBytes];
+    private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(BlockBytes);
 
     // The claim that is the reader's own (a claimant replays below it); zero for everybody else.
     private readonly Term _own;
@@ -55,13 +55,13 @@ public sealed class LogReader : ILogReader
     private bool _adopting;
     private bool _adopted;
 
-    /// <summary>Reads from the start of the log. <paramref name="own"/>: the term that the caller has claimed
-    /// and whose claim therefore does not unsettle it. <paramref name="clock"/>: measures how long something has looked damaged.</summary>
-    public LogReader(DevicePool pool, Term own = default, TimeProvider? clock = null)
+    /// <summary>Reads from the start of the log. <paramref name="clock"/>: measures how long something has looked damaged.
+    /// <paramref name="own"/>: the term that the caller has claimed and whose claim therefore does not unsettle it.</summary>
+    public LogReader(DevicePool pool, TimeProvider clock, Term own = default)
     {
         _pool = pool;
         _own = own;
-        _clock = clock ?? new MonotonicClock();
+        _clock = clock;
         _anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         Position = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
     }
@@ -473,9 +473,6 @@ public sealed class LogReader : ILogReader
         }
         return FrameVerdict.Good;
     }
-
-    /// <summary>For those who bring no clock: only durations are measured, never the time of day.</summary>
-    private sealed class MonotonicClock : TimeProvider;
 
     /// <summary>What looks damaged: the same again only when nothing has moved.</summary>
     private sealed record Suspicion(string What, long Offset, TailWord Tail);

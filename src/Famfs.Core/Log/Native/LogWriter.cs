@@ -46,6 +46,9 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
     /// <summary>Log offset behind it, bytes.</summary>
     public long Tail => _tail;
 
+    /// <summary>The segment being written.</summary>
+    public SegmentRef Segment => _chain[^1];
+
     /// <summary>Id of the segment being written.</summary>
     public ulong SegmentId => _chain[^1].Id;
 

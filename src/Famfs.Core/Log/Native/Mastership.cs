@@ -20,12 +20,12 @@ public sealed class Mastership
     private readonly AnchorArea _anchors;
     private readonly AnchorClaim _claim;
 
-    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider? clock, bool endsAtDamage)
+    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider clock, bool endsAtDamage)
     {
         _pool = pool;
         _anchors = anchors;
         _claim = claim;
-        Reader = new(pool, claim.Term, clock) { EndsAtDamage = endsAtDamage };
+        Reader = new(pool, clock, claim.Term) { EndsAtDamage = endsAtDamage };
     }
 
     /// <summary>The claimed term.</summary>
@@ -57,7 +57,7 @@ public sealed class Mastership
 
     /// <summary>Writes a claim above every term that memory shows, before anything else is read. <paramref name="endsAtDamage"/>: as
     /// <see cref="ClaimRequest.EndsAtDamage"/>.</summary>
-    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider? clock = null, bool endsAtDamage = false)
+    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider clock, bool endsAtDamage = false)
     {
         AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         ulong highest = 0;

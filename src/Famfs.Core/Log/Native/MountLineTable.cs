@@ -9,6 +9,9 @@ namespace Famfs.Core.Log.Native;
 /// hold). That is so too where one copy says that a mount has ended and the other is damaged.</summary>
 public readonly record struct HostEntry(int Index, MountLine? Line, bool Unreadable)
 {
+    /// <summary>One of the two copies is damaged or gone, and the other one tells the line.</summary>
+    public bool HasLostCopy { get; init; }
+
     /// <summary>Block of the host that owns the entry.</summary>
     public int HostSlot => Index / MediaLayout.EntriesPerHost;
 }
@@ -24,7 +27,7 @@ public sealed class MountLineTable(DevicePool pool)
     private readonly DaxDevice _device = pool.PrimaryDevice;
     private readonly Guid _fileSystem = pool.Primary.FileSystem;
     private readonly long _start = (pool.Primary as NativeSuperblock)?.HostTableOffset ?? 0;
-    private readonly byte[] _chunk = new byte[ReadChunkBytes];
+    private readonly byte[] _chunk = GC.AllocateUninitializedArray<byte>(ReadChunkBytes);
 
     /// <summary>Number of entries.</summary>
     public int EntryCount { get; } = (pool.Primary as NativeSuperblock)?.HostEntryCount ?? 0;
@@ -94,17 +97,22 @@ public sealed class MountLineTable(DevicePool pool)
             return null;
         MountLine? newest = null;
         bool damaged = false;
+        int copies = 0;
         for (int copy = 0; copy < 2; copy++)
         {
             ReadOnlySpan<byte> block = bytes.Slice(copy * MountLine.Size, MountLine.Size);
             if (!MountLine.TryParse(block, _fileSystem, entry, out MountLine? line))
+            {
                 damaged |= block.ContainsAnyExcept((byte)0);
-            else if (newest is null || line!.Counter > newest.Counter)
+                continue;
+            }
+            copies++;
+            if (newest is null || line!.Counter > newest.Counter)
                 newest = line;
         }
         // Beside the end of a former mount, damage may hide the mount that has the entry now.
         if (damaged && newest is { State: MountState.Ended })
             newest = null;
-        return new(entry, newest, newest is null);
+        return new(entry, newest, newest is null) { HasLostCopy = newest is not null && (damaged || (copies == 1 && newest.Counter > 1)) };
     }
 }

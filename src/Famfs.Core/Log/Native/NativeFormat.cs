@@ -98,7 +98,7 @@ public sealed class NativeFormat : MediaFormat
     }
 
     /// <inheritdoc/>
-    public override ILogReader OpenReader(DevicePool pool) => new LogReader(pool);
+    public override ILogReader OpenReader(DevicePool pool, TimeProvider clock) => new LogReader(pool, clock);
 
     /// <inheritdoc/>
     public override async Task<MasterClaim> ClaimAsync(DevicePool pool, ClaimRequest request, CancellationToken cancel) =>
@@ -143,7 +143,7 @@ public sealed class NativeFormat : MediaFormat
         NativeLogCheck.CheckSuperblock(device, devices, report);
 
     /// <inheritdoc/>
-    public override LogCheck OpenCheck(DevicePool pool, TimeProvider? clock = null) => new NativeLogCheck(pool, clock);
+    public override LogCheck OpenCheck(DevicePool pool, TimeProvider clock) => new NativeLogCheck(pool, clock);
 
     /// <inheritdoc/>
     public override MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request)

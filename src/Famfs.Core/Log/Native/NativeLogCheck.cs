@@ -11,8 +11,8 @@ internal sealed class NativeLogCheck : LogCheck
     private readonly AnchorArea _anchors;
 
     /// <summary>Checks the file system of <paramref name="pool"/>.</summary>
-    public NativeLogCheck(DevicePool pool, TimeProvider? clock)
-        : this(pool, new LogReader(pool, clock: clock))
+    public NativeLogCheck(DevicePool pool, TimeProvider clock)
+        : this(pool, new LogReader(pool, clock))
     {
     }
 
@@ -35,6 +35,8 @@ internal sealed class NativeLogCheck : LogCheck
             newest = state.Active is { } active && (newest is null || active.Term > newest.Term) ? active : newest;
             if (state.Unreadable)
                 report.Add("anchor", $"anchor slot {slot}", $"{state.Damage}: nobody may become master, hosts wait");
+            else if (_anchors.FindLostCopy(slot) is { Length: > 0 } lost)
+                report.Add("anchor-copy", $"anchor slot {slot}", $"{lost}, and the other one is whole: repaired by the next master of this slot", FindingSeverity.Warning);
         }
         report.Begin("log segments");
         if (newest is not null)

@@ -13,15 +13,19 @@ internal sealed class NativeMasterClaim : MasterClaim
     private readonly Guid _host;
     private readonly IDisposable _slotLock;
 
-    private NativeMasterClaim(Mastership mastership, Guid host, IDisposable slotLock)
+    private NativeMasterClaim(Mastership mastership, List<HostEntry> lines, Guid host, IDisposable slotLock)
     {
         _mastership = mastership;
+        HostLines = lines;
         _host = host;
         _slotLock = slotLock;
     }
 
     /// <inheritdoc/>
     public override ILogReader Reader => _mastership.Reader;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<HostEntry> HostLines { get; }
 
     /// <inheritdoc/>
     public override LogSequence? AdoptedFrom => _mastership.Reader.AdoptedFrom;
@@ -47,7 +51,8 @@ internal sealed class NativeMasterClaim : MasterClaim
                 }
             }
             Guid master = Guid.NewGuid();
-            return new(Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock, request.EndsAtDamage), request.Host.Host, slotLock) { Master = master, Slot = slot };
+            Mastership mastership = Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock, request.EndsAtDamage);
+            return new(mastership, new MountLineTable(pool).ReadInUse(), request.Host.Host, slotLock) { Master = master, Slot = slot };
         }
         catch
         {
@@ -70,7 +75,7 @@ internal sealed class NativeMasterClaim : MasterClaim
     /// <summary>Reads the log as any reader may, for the slot that it gives to this host.</summary>
     private static (int Slot, TermStarted? Last, bool Ended) FindSlot(DevicePool pool, ClaimRequest request)
     {
-        LogReader reader = new(pool, clock: request.Clock);
+        LogReader reader = new(pool, request.Clock);
         LogSurvey survey = request.Survey(reader);
         foreach ((int slot, Guid owner) in survey.MasterSlots)
         {
