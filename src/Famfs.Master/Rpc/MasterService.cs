@@ -143,7 +143,7 @@ internal sealed class MasterService(
         reply.UptimeMs = (ulong)clock.GetElapsedTime(info.StartedTimestamp).TotalMilliseconds;
         reply.SubscriberCount = (uint)hub.LiveCount;
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
-        reply.Warnings.AddRange(StatusQueries.FindMissing(reply));
+        reply.Warnings.AddRange(ReplyLimits.Shorten([.. StatusQueries.FindMissing(reply)]));
         return reply;
     }));
 
