@@ -35,6 +35,8 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
             await new SubscriberRows(this, scratch).MeasureAsync();
         if (Options.Wants("P10"))
             await new StartRows(this, scratch).MeasureAsync();
+        if (Options.Wants("P12"))
+            await new FairnessRows(this, scratch).MeasureAsync();
         return _rows;
     }
 

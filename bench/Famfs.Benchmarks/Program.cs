@@ -5,6 +5,8 @@ using Famfs.Benchmarks.Rows;
 
 if (args is [ReplayChild.Verb, ..])
     return ReplayChild.Run(args[1..]);
+if (args is [BulkChild.Verb, ..])
+    return await BulkChild.RunAsync(args[1..]);
 
 BenchmarkOptions options;
 try

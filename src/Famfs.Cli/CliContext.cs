@@ -137,7 +137,7 @@ internal sealed class CliContext(CliEnvironment environment)
         GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
-    /// with the environment's master a path from the root.
+    /// with the environment's master, or one of this host at its socket, a path from the root.
     /// <paramref name="reading"/>: the mount can answer, so nobody waits for a master (<see cref="AskMasterOrMountAsync"/>).</summary>
     public async Task<CliTarget> ResolveAsync(ParseResult parsed, string path, CancellationToken cancel, bool reading = false)
     {
@@ -151,6 +151,8 @@ internal sealed class CliContext(CliEnvironment environment)
             string? own = mount.ReadMasterAddress();
             string? address = own ?? Environment.Variable(GlobalOptions.MasterVariable);
             if (address is null && mount.ReadLogMasterAddress() is null)
+                address = FindSocket();
+            if (address is null && mount.ReadLogMasterAddress() is null)
             {
                 if (reading)
                     return new(null, mount.ToFileSystemPath(resolved), path, mount, resolved);
@@ -162,6 +164,8 @@ internal sealed class CliContext(CliEnvironment environment)
         }
         if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
             return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
+        if (FindSocket() is { } socket)
+            return new(ClientOf(parsed, [socket]), FromRoot(path), path, null, null);
         throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
@@ -180,6 +184,7 @@ internal sealed class CliContext(CliEnvironment environment)
         return mounts.Count switch
         {
             1 => await ResolveAsync(parsed, mounts[0].MountPoint, cancel, reading).ConfigureAwait(false),
+            0 when FindSocket() is { } socket => new(ClientOf(parsed, [socket]), "", "/", null, null),
             0 => throw new FamfsException(ErrorReason.BadRequest, $"no famfs is mounted here; say --master ADDRESS or set {GlobalOptions.MasterVariable}"),
             _ => throw new FamfsException(ErrorReason.BadRequest, $"several famfs are mounted ({string.Join(", ", mounts.Select(m => m.MountPoint))}); name one"),
         };
@@ -307,6 +312,8 @@ internal sealed class CliContext(CliEnvironment environment)
     }
 
     private static string FromRoot(string path) => path is "/" or "." ? "" : path.TrimStart('/').TrimEnd('/');
+
+    private string? FindSocket() => MasterSocket.FindAddress(MasterSocket.FindPlaces(Environment.Variable, System.Environment.IsPrivilegedProcess));
 
     private string[] GivenMasters(ParseResult parsed) => [.. (parsed.GetValue(Options.Master) ?? []).SelectMany(Split)];
 

@@ -53,7 +53,7 @@ public static class ExitCodes
         ErrorReason.NotSupportedByFormat or ErrorReason.NotImplemented => ExitCode.NotSupported,
         ErrorReason.NotMaster => ExitCode.MasterUnreachable,
         ErrorReason.WrongFilesystem or ErrorReason.DeviceMissing or ErrorReason.MediaCorrupt => ExitCode.BadMedia,
-        ErrorReason.HostGone or ErrorReason.HostConflict or ErrorReason.ReadOnly => ExitCode.NotPermitted,
+        ErrorReason.HostGone or ErrorReason.HostConflict or ErrorReason.ReadOnly or ErrorReason.NotPermitted => ExitCode.NotPermitted,
         ErrorReason.Timeout => ExitCode.Timeout,
         ErrorReason.Unspecified or ErrorReason.NotADirectory or ErrorReason.IsADirectory or ErrorReason.NotEmpty
             or ErrorReason.StaleGeneration or ErrorReason.RequestExpired or ErrorReason.Overloaded => ExitCode.Failed,

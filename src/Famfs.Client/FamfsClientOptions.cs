@@ -9,12 +9,16 @@ public sealed record FamfsClientOptions
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(30);
 
     /// <summary>Where masters may be: <c>http://host:port</c>, <c>https://host:port</c>, <c>unix:/path</c>.
-    /// Tried in turn; whoever is not the master says who is.</summary>
+    /// Tried in turn; whoever is not the master says who is. When empty, and nobody is found otherwise, the socket of a master of
+    /// this host.</summary>
     public required IReadOnlyList<string> Addresses { get; init; }
 
     /// <summary>Says where a master may be by now, or null: asked at the start, and when one does not answer. Must not take long.
     /// Who is found in this way, or named by another, must serve <see cref="FileSystem"/> before it is told anything.</summary>
     public Func<string?>? FindMaster { get; init; }
+
+    /// <summary>Finds the socket of a master of this host; null when there is none.</summary>
+    public Func<string?> FindSocket { get; init; } = MasterSocket.FindAddress;
 
     /// <summary>The file system that is meant, when it is known.</summary>
     public Guid? FileSystem { get; init; }

@@ -56,6 +56,8 @@ internal sealed class MasterConnections : IDisposable
             if (!_addresses.Contains(RequireAddress(address)))
                 _addresses.Add(address);
         }
+        if (_addresses.Count == 0 && options.FindSocket() is { } socket)
+            _addresses.Add(socket);
         if (_addresses.Count == 0)
             throw new FamfsException(ErrorReason.BadRequest, "no address of a master is known; use --master or a path on a mount");
         _current = Open(_addresses[0]);

@@ -62,7 +62,7 @@ internal static class RpcErrors
             StatusCode.Unimplemented => Final(ErrorReason.NotImplemented, message, error),
             StatusCode.DataLoss => Final(ErrorReason.MediaCorrupt, message, error),
             StatusCode.ResourceExhausted => Final(ErrorReason.Overloaded, message, error),
-            StatusCode.PermissionDenied or StatusCode.Unauthenticated => Final(ErrorReason.HostGone, message, error),
+            StatusCode.PermissionDenied or StatusCode.Unauthenticated => Final(ErrorReason.NotPermitted, message, error),
             _ => Final(ErrorReason.Unspecified, $"{address}: {message}", error),
         };
     }

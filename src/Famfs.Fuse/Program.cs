@@ -19,7 +19,7 @@ Option<string[]> devices = new("--device", "-d")
     Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
 };
-Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT, https://HOST:PORT or unix:/PATH (repeat; default: the last one the log names)" };
+Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT, https://HOST:PORT or unix:/PATH (repeat; default: the last one the log names, else the socket of a master of this host)" };
 Option<string?> caFile = new("--ca-file") { Description = "PEM file of the authorities that an https master's certificate must come from (default: those of this host)" };
 Option<string?> certificateFile = new("--certificate-file") { Description = "PEM file of the certificate to show to a master that asks for one" };
 Option<string?> keyFile = new("--key-file") { Description = "PEM file of its private key" };

@@ -8,6 +8,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "master of file system {FileSystem}: term {Term}, slot {Slot}, {Files} files, listening on {Address}")]
     public static partial void Active(ILogger logger, Guid fileSystem, ulong term, int slot, long files, string address);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "whoever reaches {Addresses} may change the file system: callers there are not known; use a unix socket, or https with --client-ca-file")]
+    public static partial void OpenAddress(ILogger logger, string addresses);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "told to stop: term {Term} has ended in order")]
     public static partial void Ended(ILogger logger, ulong term);
 

@@ -15,6 +15,9 @@ internal sealed record MasterOptions
     /// <summary>Where it listens: "http://host:port", "https://host:port" or "unix:/path".</summary>
     public required IReadOnlyList<string> Listen { get; init; }
 
+    /// <summary>The directory of its one unix socket is made when it is about to listen.</summary>
+    public bool MakesSocketDirectory { get; init; }
+
     /// <summary>PEM files of what it shows at https addresses.</summary>
     public string? CertificateFile { get; init; }
 
@@ -25,7 +28,7 @@ internal sealed record MasterOptions
     /// need none.</summary>
     public string? ClientCaFile { get; init; }
 
-    /// <summary>How others call it; written into the log. Default: the first listen address.</summary>
+    /// <summary>How others call it; written into the log. Default: the first listen address that is no unix socket.</summary>
     public string? Advertise { get; init; }
 
     /// <summary>Directory of this host's identity.</summary>

@@ -39,8 +39,10 @@ internal static class MasterProcess
         try
         {
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
+            if (options.Listen.Count == 0)
+                options = options with { Listen = [MasterSocket.Choose(MasterSocket.FindPlaces())], MakesSocketDirectory = true };
             List<Action<KestrelServerOptions>> endpoints = ListenAddresses.Parse(options);
-            ListenAddresses.RequireCallable(options);
+            string recorded = ListenAddresses.RequireRecorded(options);
             HashSet<Guid> acceptLoss = ParseMounts(options.AcceptLoss);
             DeviceSearch devices = new(options.Devices, options.Formats, clock);
             using DevicePool pool = devices.Open();
@@ -48,7 +50,7 @@ internal static class MasterProcess
             Recovery.Result recovered = await role.BecomeActiveAsync(
                 claiming => Recovery.RunAsync(pool, host, options.TakeOver, options.SystemUuidFile, clock, Random.Shared, claiming, acceptLoss), cancel).ConfigureAwait(false);
             using MasterClaim claim = recovered.Claim;
-            return await ServeAsync(options, host, devices, role, recovered, endpoints, clock, cancel).ConfigureAwait(false);
+            return await ServeAsync(options, host, devices, role, recovered, endpoints, recorded, clock, cancel).ConfigureAwait(false);
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or UnauthorizedAccessException)
         {
@@ -69,10 +71,11 @@ internal static class MasterProcess
         return mounts;
     }
 
-    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, MasterRole role, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, TimeProvider clock, CancellationToken cancel)
+    private static async Task<int> ServeAsync(MasterOptions options, HostIdentity host, DeviceSearch devices, MasterRole role, Recovery.Result recovered, List<Action<KestrelServerOptions>> endpoints, string recorded, TimeProvider clock, CancellationToken cancel)
     {
         DevicePool pool = recovered.State.Pool;
-        string address = options.Advertise ?? options.Listen[0];
+        // Who asks this host over its socket can call there, too.
+        string address = recorded.Length > 0 ? recorded : options.Listen[0];
         string version = typeof(MasterProcess).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
         SubscriptionHub hub = new(pool, recovered.Index);
         MasterState state = recovered.State;
@@ -90,6 +93,7 @@ internal static class MasterProcess
             Args = ["--hostBuilder:reloadConfigOnChange=false"],
         });
         builder.WebHost.UseKestrelHttpsConfiguration();
+        builder.WebHost.UseSockets(sockets => sockets.CreateBoundListenSocket = ListenAddresses.Bind);
         // A start that fails is said in one line, by the caller.
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
             // A stack trace for each caller that breaks off; what a call of ours means is logged by ourselves.
@@ -148,7 +152,7 @@ internal static class MasterProcess
             HostId = host.Host.ToByteString(),
             BootId = host.Boot.ToByteString(),
             MasterId = recovered.Claim.Master.ToByteString(),
-            Address = address,
+            Address = recorded,
             Version = version,
             AdoptedFrom = recovered.Claim.AdoptedFrom?.Value ?? 0,
         });
@@ -174,6 +178,8 @@ internal static class MasterProcess
                 await engine.RunAsync(new MountGone(new(lost.Host, lost.Mount, GoneEvidence.LossAccepted, lost.Cause)), Caller.Master).ConfigureAwait(false);
                 MasterLog.LossAccepted(log, lost.Cause);
             }
+            if (options.MakesSocketDirectory)
+                MasterSocket.MakeDirectory(options.Listen[0]);
             foreach (string listen in options.Listen)
                 ListenAddresses.RemoveDeadSocket(listen);
             await app.StartAsync(cancel).ConfigureAwait(false);
@@ -190,6 +196,9 @@ internal static class MasterProcess
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Claim.Slot, state.Replay.Tree.FileCount, string.Join(", ", options.Listen));
+        string open = string.Join(", ", ListenAddresses.FindOpen(options));
+        if (open.Length > 0)
+            MasterLog.OpenAddress(log, open);
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);

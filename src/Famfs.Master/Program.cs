@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Famfs.CommandLine;
+using Famfs.Core;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Famfs2;
@@ -20,13 +21,12 @@ Option<string[]> allowDevice = new("--allow-device")
 };
 Option<string[]> listen = new("--listen", "-l")
 {
-    Description = "where to listen: http://IP:PORT, https://IP:PORT or unix:/PATH (repeat)",
-    DefaultValueFactory = _ => ["http://127.0.0.1:7733"],
+    Description = $"where to listen: http://IP:PORT, https://IP:PORT or unix:/PATH (repeat; default: a unix socket in ${MasterSocket.DirectoryVariable} or {MasterSocket.DefaultDirectory})",
 };
 Option<string?> certificateFile = new("--certificate-file") { Description = "PEM file of the certificate for https addresses, with its chain" };
 Option<string?> keyFile = new("--key-file") { Description = "PEM file of its private key" };
 Option<string?> clientCaFile = new("--client-ca-file") { Description = "PEM file of authorities: at https addresses only callers with a certificate from one of them are served" };
-Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen)" };
+Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen that is no unix socket)" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
 Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSystem.Name}: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => withSystem.SystemUuidFile! };
 Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
@@ -41,7 +41,7 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     Formats = formats,
     Devices = parsed.GetRequiredValue(devices),
     AllowedDevices = parsed.GetValue(allowDevice) ?? [],
-    Listen = parsed.GetRequiredValue(listen),
+    Listen = parsed.GetValue(listen) ?? [],
     CertificateFile = parsed.GetValue(certificateFile),
     KeyFile = parsed.GetValue(keyFile),
     ClientCaFile = parsed.GetValue(clientCaFile),

@@ -122,6 +122,7 @@ public sealed class FamfsCommandTests : IDisposable
             [ErrorReason.Overloaded] = 1,
             [ErrorReason.NotImplemented] = 10,
             [ErrorReason.ReadOnly] = 8,
+            [ErrorReason.NotPermitted] = 8,
         };
         foreach (ErrorReason reason in Enum.GetValues<ErrorReason>())
             Assert.Equal(table[reason], (int)ExitCodes.Of(reason));

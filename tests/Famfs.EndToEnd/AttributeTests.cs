@@ -65,7 +65,10 @@ public sealed class AttributeTests
     {
         Assert.SkipUnless(ProcessOwner.Uid == 0, "needs root, to become an ordinary user");
         using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
-        string a = cluster.Mount("a", cluster.StartMaster("a").Address).Path;
+        string master = "unix:" + Path.Combine(cluster.NewDirectory("run"), "socket");
+        cluster.StartMasterAt("a", master);
+        string a = cluster.Mount("a", master).Path;
+        cluster.Famfs("chmod", "1777", a);
         string source = Path.Combine(Directory.CreateTempSubdirectory("famfs-copied-").FullName, "source");
         try
         {

@@ -213,11 +213,12 @@ internal sealed class Cluster : IDisposable
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
-    private IEnumerable<string> DeviceArguments() => Devices.SelectMany(d => (string[])["--device", d]);
+    /// <summary>The devices, as each program takes them.</summary>
+    public IEnumerable<string> DeviceArguments() => Devices.SelectMany(d => (string[])["--device", d]);
 
-    public ServerProcess Launch(string project, string name, string[] arguments)
+    public ServerProcess Launch(string project, string name, string[] arguments, Dictionary<string, string>? environment = null)
     {
-        ServerProcess process = new(Program(project, name), arguments);
+        ServerProcess process = new(Program(project, name), arguments, environment);
         _processes.Add(process);
         return process;
     }

@@ -30,6 +30,9 @@ internal sealed class FamfsCluster : IAsyncDisposable
 
     public string Address { get; }
 
+    /// <summary>Path of the memory.</summary>
+    public string Device => _device;
+
     public Master.MasterClient Client { get; private set; } = null!;
 
     /// <summary>Processor time that the master's threads had used when last seen, µs. For one caller at a time.</summary>

@@ -86,6 +86,9 @@ internal sealed record CopyAttributeChoices
             (request.Uid, any) = (uid, true);
         if (present.Gid != gid)
             (request.Gid, any) = (gid, true);
+        // A new owner takes set-id bits away that are not asked for with it.
+        if ((request.HasUid || request.HasGid) && (mode & SetIdBits) != 0)
+            request.Mode = mode;
         if (Preserve)
         {
             if (present.ModifyTimeNs != item.Status.ModifyTimeNs)

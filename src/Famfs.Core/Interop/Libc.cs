@@ -24,6 +24,8 @@ public static unsafe partial class Libc
     public const int F_SEAL_GROW = 4;
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
+    public const int W_OK = 2;
+    public const int X_OK = 1;
     public const int AT_FDCWD = -100;
     public const int AT_SYMLINK_NOFOLLOW = 0x100;
     public const int AT_EMPTY_PATH = 0x1000;
@@ -157,6 +159,12 @@ public static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int close(int fd);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int access(string path, int mode);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int chmod(string path, uint mode);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fsync(int fd);

@@ -72,13 +72,15 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
 
     /// <summary>Follows a master until cancelled, or until it refuses this host for good. Tried in turn: the one that the log
     /// names, those that a master named, those of <see cref="FamfsClientOptions.Addresses"/>; again and again, because what the
-    /// log says moves on.</summary>
+    /// log says moves on. Where the log names none and none is given, a master of this host is looked for at its
+    /// socket.</summary>
     public async Task RunAsync(Introduction introduction, FamfsClientOptions options, CancellationToken cancel)
     {
         _introduction = introduction;
         try
         {
-            while (options.Addresses.Count == 0 && !FamfsClient.IsAddress(LogAddress))
+            Func<string?> find = options.Addresses.Count > 0 ? () => LogAddress : () => FamfsClient.IsAddress(LogAddress) ? LogAddress : options.FindSocket();
+            while (options.Addresses.Count == 0 && find() is null)
             {
                 if (!_saidWithout)
                     ReplicationLog.Degraded(log, "none is known");
@@ -86,7 +88,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
                 _problem = "no master is known; say --master";
                 await Task.Delay(s_lookAgain, options.Clock, cancel).ConfigureAwait(false);
             }
-            using FamfsClient client = new(options with { FindMaster = () => LogAddress });
+            using FamfsClient client = new(options with { FindMaster = find });
             _subscriber = new(client);
             replica.Gate.SendTo(this);
             await _subscriber.RunAsync(this, cancel).ConfigureAwait(false);

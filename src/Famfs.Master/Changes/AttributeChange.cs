@@ -44,9 +44,16 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
         }
         int attributeBytes = RequireWishes();
         context.State.Format.Require("a change of attributes");
-        InodeAttributes found = FileQueries.Find(context.Reader, request.Path, 0);
+        Caller caller = context.Caller;
+        InodeAttributes found = FileQueries.Find(context.Reader, request.Path, 0, caller.User);
         if (found.Kind == InodeKind.Symlink && request.HasMode)
             throw Bad("is a symbolic link, which has no mode of its own");
+        Ownership owner = Permissions.OfChange(
+            caller.User, caller.MayGiveSetId, found, request.HasMode ? request.Mode : null, request.HasUid ? request.Uid : null, request.HasGid ? request.Gid : null, request.Path);
+        if (request.HasAccessTimeNs || request.HasModifyTimeNs)
+            Permissions.RequireOwner(caller.User, found, "set its times", request.Path);
+        if (request.Attributes.Count > 0)
+            Permissions.RequireAttributes(caller.User, found, request.Path);
         using (TreeScope scope = context.Reader.Tree.Enter())
             RequireRoom(scope, found.Inode);
         if (!context.HasRoom(1, RecordBytes + attributeBytes, out Verdict verdict))
@@ -54,8 +61,8 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
         AttributesSet record = new() { TimeNs = context.NowNs, Inode = found.Inode.Value };
         if (id != Guid.Empty)
             (record.RequestId, record.RequestDigest) = (request.RequestId, digest);
-        if (request.HasMode)
-            record.Mode = request.Mode;
+        if (request.HasMode || owner.Mode != found.Mode)
+            record.Mode = owner.Mode;
         if (request.HasUid)
             record.Uid = request.Uid;
         if (request.HasGid)

@@ -1,3 +1,7 @@
+using Famfs.Core;
+using Famfs.Master.Queries;
+using Famfs.V1;
+
 namespace Famfs.Master.Changes;
 
 /// <summary>How a caller is known.</summary>
@@ -16,7 +20,9 @@ internal enum CallerKind
     Certificate,
 }
 
-/// <summary>Who asks for a change. Nothing is allowed or refused by it yet.</summary>
+/// <summary>Who asks, and what it may do. An ordinary process of this host has the rights of its user. Root, the user that the
+/// master runs as, and the holder of a certificate may do everything; whoever is not known at all may, too, but for set-id
+/// bits.</summary>
 internal sealed record Caller(CallerKind Kind)
 {
     /// <summary>A caller that nobody vouches for.</summary>
@@ -51,6 +57,25 @@ internal sealed record Caller(CallerKind Kind)
 
     /// <summary>Process: effective group id when it connected.</summary>
     public uint Gid { get; init; }
+
+    /// <summary>Process: supplementary groups when it connected.</summary>
+    public IReadOnlyList<uint> Groups { get; init; } = [];
+
+    /// <summary>Process: it is root's, or of the user that the master runs as, who could write the memory itself.</summary>
+    public bool IsPrivileged { get; init; }
+
+    /// <summary>Whose rights in the tree it has; null: nothing there is refused.</summary>
+    public Credentials? User => Kind == CallerKind.Process && !IsPrivileged ? new(Uid, Gid, Groups) : null;
+
+    /// <summary>Whether it may give set-id bits where the tree's rules allow it: nobody knows who is behind an open port.</summary>
+    public bool MayGiveSetId => Kind != CallerKind.Unknown;
+
+    /// <summary>Throws NOT_PERMITTED for an ordinary user. <paramref name="what"/> is what it wanted to do.</summary>
+    public void RequireAdministrator(string what)
+    {
+        if (User is { } user)
+            throw new FamfsException(ErrorReason.NotPermitted, $"{what} needs root or a certificate; the caller is user {user.Uid}");
+    }
 
     /// <summary>Process: its id when it connected; another process may have the socket or the number by now. 0: of another pid
     /// namespace.</summary>

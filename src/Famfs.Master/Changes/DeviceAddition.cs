@@ -17,6 +17,7 @@ internal sealed class DevicePreparation(AddDeviceRequest request, DevicePlaces p
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
+        context.Caller.RequireAdministrator("adding a device");
         if (context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _))
             return Verdict.Done;
         DeviceAddition.RequirePath(context, request);
@@ -49,6 +50,7 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DevicePlaces plac
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
+        context.Caller.RequireAdministrator("adding a device");
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
         if (context.State.TryFindRequest(id, digest, out RequestTrace trace))

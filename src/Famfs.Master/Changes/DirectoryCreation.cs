@@ -33,22 +33,27 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
         List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: request.Parents);
         context.State.Format.RequirePath(components, request.Path);
         uint mode = Mode.Require(request.Mode, request.ModeSet, DefaultMode);
-        InodeNumber at = InodeNumber.Root;
+        Credentials? user = context.Caller.User;
+        InodeAttributes at;
         int found = 0;
         using (TreeScope scope = context.Reader.Tree.Enter())
         {
-            while (found < components.Count && scope.TryLookup(at, components[found], out InodeAttributes child))
+            scope.TryGet(InodeNumber.Root, out at);
+            while (found < components.Count)
             {
+                FileQueries.RequireSearch(user, at, components, found);
+                if (!scope.TryLookup(at.Inode, components[found], out InodeAttributes child))
+                    break;
                 if (child.Kind != InodeKind.Directory && (found < components.Count - 1 || request.Parents))
                     throw FileQueries.PathError(ErrorReason.NotADirectory, request.Path, components, found, "is not a directory");
-                at = child.Inode;
+                at = child;
                 found++;
             }
             if (found == components.Count)
             {
                 if (!request.Parents)
                     throw new FamfsException(ErrorReason.Exists, $"{FileSystemPath.Show(request.Path)}: exists") { Path = FileSystemPath.Show(request.Path) };
-                Reply = Describe(context, scope, at);
+                Reply = Describe(context, scope, at.Inode);
                 Reply.Existed = true;
                 return Verdict.Done;
             }
@@ -56,21 +61,25 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
         int missing = components.Count - found;
         if (missing > 1 && !request.Parents)
             throw FileQueries.PathError(ErrorReason.NotFound, request.Path, components, found, "does not exist");
+        if (user is not null)
+            Permissions.Require(user, at, Access.Write, FileQueries.PathUpTo(components, found));
         if (!context.HasRoom(missing, components.Skip(found).Sum(c => (long)RecordBytes + c.Length), out Verdict verdict))
             return verdict;
         for (int i = found; i < components.Count; i++)
         {
             InodeNumber inode = context.NextInode;
             bool last = i == components.Count - 1;
+            Ownership wish = new(last ? mode : mode | ParentMode, request.Uid, request.Gid);
+            Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, at, wish, isDirectory: true, request.Path);
             DirectoryMade record = new()
             {
                 TimeNs = context.NowNs,
                 Inode = inode.Value,
-                Parent = at.Value,
+                Parent = at.Inode.Value,
                 Name = ByteString.CopyFrom(components[i]),
-                Mode = last ? mode : mode | ParentMode,
-                Uid = request.Uid,
-                Gid = request.Gid,
+                Mode = owner.Mode,
+                Uid = owner.Uid,
+                Gid = owner.Gid,
             };
             // The id goes into the record that completes the request; all of them are published at once.
             if (last && id != Guid.Empty)
@@ -79,10 +88,11 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
                 record.RequestDigest = digest;
             }
             context.Append(RecordType.DirectoryMade, record);
-            at = inode;
+            using TreeScope made = context.Reader.Tree.Enter();
+            made.TryGet(inode, out at);
         }
         using TreeScope after = context.Reader.Tree.Enter();
-        Reply = Describe(context, after, at);
+        Reply = Describe(context, after, at.Inode);
         return Verdict.Done;
     }
 

@@ -91,7 +91,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
             return new(VerdictKind.After, Space: other);
         if (_components is null)
             Validate(context);
-        if (FindPlace(context, out Verdict verdict) is not { } parent)
+        if (FindPlace(context, out Verdict verdict) is not { } place)
             return verdict;
         AllocationRequest wish = FmapLimits.OfFloor(context.State.Replay.Policy.DialectFloor) is { } floor
             ? floor.Constrain(_wish, context.State.Replay.Devices.Length)
@@ -105,7 +105,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
             }
             context.Extents.Clear();
             long chunkBytes = context.State.Allocator.Allocate(wish, context.Random, context.Extents);
-            Append(context, parent, chunkBytes);
+            Append(context, place, chunkBytes);
             return Verdict.Done;
         }
         catch (FamfsException error) when (error.Path.Length == 0)
@@ -119,13 +119,13 @@ internal sealed class FileCreation : Change<CreateFileReply>
     {
         if (TryRepeat(context))
             return Verdict.Done;
-        if (FindPlace(context, out Verdict verdict) is not { } parent)
+        if (FindPlace(context, out Verdict verdict) is not { } place)
             return verdict;
         if (space.Failure is { } failure)
             throw failure.Path.Length == 0 ? WithPath(failure) : failure;
         context.Extents.Clear();
         context.Extents.AddRange(space.Extents);
-        Append(context, parent, space.ChunkBytes);
+        Append(context, place, space.ChunkBytes);
         return Verdict.Done;
     }
 
@@ -167,21 +167,25 @@ internal sealed class FileCreation : Change<CreateFileReply>
         _components = components;
     }
 
-    /// <summary>The directory that the file is to be made in. Null: there is nothing to append; the verdict says whether it is done,
+    /// <summary>The directory that the file is to be made in, and whose it is to be. Null: there is nothing to append; the verdict says whether it is done,
     /// because the file is there, or needs another batch.</summary>
-    private InodeNumber? FindPlace(ChangeContext context, out Verdict verdict)
+    private (InodeNumber Parent, Ownership Owner)? FindPlace(ChangeContext context, out Verdict verdict)
     {
         verdict = default;
-        InodeNumber parent = FileQueries.RequireParent(context.Reader, _components!, _request.Path);
+        Credentials? user = context.Caller.User;
+        InodeAttributes parent = FileQueries.RequireParent(context.Reader, _components!, _request.Path, user);
         using (TreeScope scope = context.Reader.Tree.Enter())
         {
-            if (scope.TryLookup(parent, _components![^1], out InodeAttributes existing))
+            if (scope.TryLookup(parent.Inode, _components![^1], out InodeAttributes existing))
             {
                 Reply = OpenExisting(context, scope, existing);
                 return null;
             }
         }
-        return context.HasRoom(1, EstimateRecord(_components[^1].Length), out verdict) ? parent : null;
+        if (user is not null)
+            Permissions.Require(user, parent, Access.Write, FileQueries.PathUpTo(_components, _components.Count - 1));
+        Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, parent, new(_mode, _request.Uid, _request.Gid), isDirectory: false, _request.Path);
+        return context.HasRoom(1, EstimateRecord(_components[^1].Length), out verdict) ? (parent.Inode, owner) : null;
     }
 
     private CreateFileReply OpenExisting(ChangeContext context, TreeScope scope, in InodeAttributes existing)
@@ -204,11 +208,12 @@ internal sealed class FileCreation : Change<CreateFileReply>
         };
         if (!sameLayout)
             throw new FamfsException(ErrorReason.ExistsDifferent, $"{shown}: exists with another layout (chunk {map.ChunkBytes}, {map.ExtentCount} extents)") { Path = shown };
-        return new() { File = FileQueries.Describe(scope, existing, _request.Path, !_omitMap), Position = context.Position.ToMessage(), Existed = true };
+        bool withMap = !_omitMap && Permissions.MayRead(context.Caller.User, existing);
+        return new() { File = FileQueries.Describe(scope, existing, _request.Path, withMap), Position = context.Position.ToMessage(), Existed = true };
     }
 
     /// <summary>Appends the record, of the extents in the context, and makes the reply.</summary>
-    private void Append(ChangeContext context, InodeNumber parent, long chunkBytes)
+    private void Append(ChangeContext context, (InodeNumber Parent, Ownership Owner) place, long chunkBytes)
     {
         InodeNumber inode = context.NextInode;
         Span<byte> idBytes = stackalloc byte[16];
@@ -219,11 +224,11 @@ internal sealed class FileCreation : Change<CreateFileReply>
             RequestId = _id == Guid.Empty ? default : idBytes,
             RequestDigest = _id == Guid.Empty ? 0 : _digest,
             Inode = inode,
-            Parent = parent,
+            Parent = place.Parent,
             Name = _components![^1],
-            Mode = _mode,
-            Uid = _request.Uid,
-            Gid = _request.Gid,
+            Mode = place.Owner.Mode,
+            Uid = place.Owner.Uid,
+            Gid = place.Owner.Gid,
             SizeBytes = _request.SizeBytes,
             HasMap = true,
             ChunkBytes = (ulong)chunkBytes,

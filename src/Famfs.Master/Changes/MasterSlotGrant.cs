@@ -14,6 +14,7 @@ internal sealed class MasterSlotGrant(GrantMasterSlotRequest request) : Change<G
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
+        context.Caller.RequireAdministrator("giving a master slot");
         context.State.Format.Require("master slots");
         Guid host = request.HostId.ToGuid("host_id");
         if (host == Guid.Empty)

@@ -17,6 +17,7 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
+        context.Caller.RequireAdministrator("changing a policy");
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
         if (context.State.TryFindRequest(id, digest, out RequestTrace trace))

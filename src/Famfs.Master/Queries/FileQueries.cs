@@ -11,15 +11,24 @@ namespace Famfs.Master.Queries;
 /// <summary>Files and directories, as they stand.</summary>
 internal static class FileQueries
 {
-    /// <summary>Finds an inode by path or, when that is null, by number. Throws NOT_FOUND, NOT_A_DIRECTORY or BAD_PATH.</summary>
-    public static InodeAttributes Find(StateReader reader, string? path, ulong inode)
+    /// <summary>Finds an inode by path or, when that is null, by number. Throws NOT_FOUND, NOT_A_DIRECTORY or BAD_PATH, and
+    /// NOT_PERMITTED where <paramref name="user"/> may not search a directory above it.</summary>
+    public static InodeAttributes Find(StateReader reader, string? path, ulong inode, Credentials? user = null)
     {
         if (path is not null)
-            return Walk(reader, path);
+            return Walk(reader, path, user);
         using TreeScope scope = reader.Tree.Enter();
-        return scope.TryGet(new(inode), out InodeAttributes found) && found.Kind is InodeKind.File or InodeKind.Directory or InodeKind.Symlink
-            ? found
-            : throw new FamfsException(ErrorReason.NotFound, $"inode {inode}: does not exist");
+        if (!scope.TryGet(new(inode), out InodeAttributes found) || found.Kind is not (InodeKind.File or InodeKind.Directory or InodeKind.Symlink))
+            throw new FamfsException(ErrorReason.NotFound, $"inode {inode}: does not exist");
+        // Its names are not told to whoever may not go there.
+        InodeNumber at = found.Inode;
+        for (int depth = 0; user is not null && at != InodeNumber.Root && depth <= FileSystemPath.MaxPathBytes / 2; depth++)
+        {
+            if (!scope.TryGetName(at, out at, out _) || !scope.TryGet(at, out InodeAttributes directory))
+                throw new FamfsException(ErrorReason.NotPermitted, $"inode {inode}: user {user.Uid} may not use an inode without a name");
+            Permissions.Require(user, directory, Access.Search, $"a directory above inode {inode}");
+        }
+        return found;
     }
 
     /// <summary>Describes an inode.</summary>
@@ -56,8 +65,9 @@ internal static class FileQueries
         return info;
     }
 
-    /// <summary>Lists up to <paramref name="limit"/> entries of a directory after a cookie; gives where to go on.</summary>
-    public static (List<FileInfo> Entries, ulong Cookie, InodeNumber Hint) ListSome(StateReader reader, InodeNumber directory, ulong cookie, InodeNumber hint, int limit, bool withMaps)
+    /// <summary>Lists up to <paramref name="limit"/> entries of a directory after a cookie; gives where to go on. Maps go with what
+    /// <paramref name="user"/> may read.</summary>
+    public static (List<FileInfo> Entries, ulong Cookie, InodeNumber Hint) ListSome(StateReader reader, InodeNumber directory, ulong cookie, InodeNumber hint, int limit, bool withMaps, Credentials? user)
     {
         List<FileInfo> entries = [];
         using TreeScope scope = reader.Tree.Enter();
@@ -66,7 +76,7 @@ internal static class FileQueries
         {
             cookie = children.Cookie;
             hint = children.Attributes.Inode;
-            entries.Add(Describe(scope, children.Attributes, Encoding.UTF8.GetString(children.Name), withMaps));
+            entries.Add(Describe(scope, children.Attributes, Encoding.UTF8.GetString(children.Name), withMaps && Permissions.MayRead(user, children.Attributes)));
         }
         return (entries, cookie, hint);
     }
@@ -83,28 +93,40 @@ internal static class FileQueries
         return reply;
     }
 
-    /// <summary>The directory that the last component is or will be in. Throws NOT_FOUND or NOT_A_DIRECTORY with the component
-    /// that is wrong.</summary>
-    public static InodeNumber RequireParent(StateReader reader, List<byte[]> components, string path)
+    /// <summary>The directory that the last component is or will be in, which <paramref name="user"/> may search. Throws NOT_FOUND,
+    /// NOT_A_DIRECTORY or NOT_PERMITTED with the component that is wrong.</summary>
+    public static InodeAttributes RequireParent(StateReader reader, List<byte[]> components, string path, Credentials? user)
     {
-        InodeNumber at = InodeNumber.Root;
         using TreeScope scope = reader.Tree.Enter();
-        for (int i = 0; i < components.Count - 1; i++)
+        scope.TryGet(InodeNumber.Root, out InodeAttributes at);
+        for (int i = 0; i < components.Count; i++)
         {
-            if (!scope.TryLookup(at, components[i], out InodeAttributes child))
+            RequireSearch(user, at, components, i);
+            if (i == components.Count - 1)
+                break;
+            if (!scope.TryLookup(at.Inode, components[i], out at))
                 throw PathError(ErrorReason.NotFound, path, components, i, "does not exist");
-            if (child.Kind != InodeKind.Directory)
+            if (at.Kind != InodeKind.Directory)
                 throw PathError(ErrorReason.NotADirectory, path, components, i, "is not a directory");
-            at = child.Inode;
         }
         return at;
     }
 
+    /// <summary>Throws NOT_PERMITTED unless <paramref name="user"/> may search the directory that has the component at
+    /// <paramref name="index"/>.</summary>
+    public static void RequireSearch(Credentials? user, in InodeAttributes directory, List<byte[]> components, int index)
+    {
+        if (user is not null && !user.May(directory, Access.Search))
+            Permissions.Require(user, directory, Access.Search, PathUpTo(components, index));
+    }
+
+    /// <summary>The path of the first <paramref name="count"/> components.</summary>
+    public static string PathUpTo(List<byte[]> components, int count) => string.Join('/', components.Take(count).Select(Encoding.UTF8.GetString));
+
     /// <summary>An error of the component at <paramref name="index"/>.</summary>
     public static FamfsException PathError(ErrorReason reason, string path, List<byte[]> components, int index, string what)
     {
-        string part = FileSystemPath.Show(string.Join('/', components.Take(index + 1).Select(Encoding.UTF8.GetString)));
-        return new(reason, $"{part}: {what}") { Path = FileSystemPath.Show(path) };
+        return new(reason, $"{FileSystemPath.Show(PathUpTo(components, index + 1))}: {what}") { Path = FileSystemPath.Show(path) };
     }
 
     /// <summary>The path of an inode by the names it has now.</summary>
@@ -120,7 +142,7 @@ internal static class FileQueries
         return string.Join('/', parts);
     }
 
-    private static InodeAttributes Walk(StateReader reader, string path)
+    private static InodeAttributes Walk(StateReader reader, string path, Credentials? user)
     {
         List<byte[]> components = FileSystemPath.Parse(path, allowRoot: true);
         using TreeScope scope = reader.Tree.Enter();
@@ -129,6 +151,7 @@ internal static class FileQueries
         {
             if (at.Kind != InodeKind.Directory)
                 throw PathError(ErrorReason.NotADirectory, path, components, i - 1, "is not a directory");
+            RequireSearch(user, at, components, i);
             if (!scope.TryLookup(at.Inode, components[i], out at))
                 throw PathError(ErrorReason.NotFound, path, components, i, "does not exist");
         }

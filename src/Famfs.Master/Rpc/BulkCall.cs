@@ -14,7 +14,7 @@ namespace Famfs.Master.Rpc;
 internal sealed class BulkCall(MasterEngine engine, PatientWriter patient, Caller caller, CallBudget.Connection budget, MeteredBody body, ServerCallContext context)
 {
     /// <summary>Files of a part (chosen: a turn has several, and what waits of 16 streams is few MiB).</summary>
-    private const int PartFiles = 250;
+    private const int PartFiles = 256;
 
     /// <summary>Parts that wait for their answer, beside the one that is being answered and the one that is being added (chosen:
     /// one is decided while another waits for its turn).</summary>

@@ -71,7 +71,14 @@ internal static class CallerIdentity
         if (connection.Features.Get<IConnectionSocketFeature>()?.Socket is not { AddressFamily: AddressFamily.Unix } socket)
             return Caller.Unknown with { Address = (connection.RemoteEndPoint as IPEndPoint)?.Address.ToString() ?? "" };
         PeerCredentials peer = PeerCredentials.Read(socket);
-        return new(CallerKind.Process) { Uid = peer.Uid, Gid = peer.Gid, Pid = peer.Pid };
+        return new(CallerKind.Process)
+        {
+            Uid = peer.Uid,
+            Gid = peer.Gid,
+            Pid = peer.Pid,
+            Groups = PeerCredentials.ReadGroups(socket),
+            IsPrivileged = peer.Uid == 0 || peer.Uid == ProcessOwner.Uid,
+        };
     }
 
     /// <summary>None when they cannot be read: a name that is only half understood is nobody's.</summary>

@@ -7,16 +7,15 @@ using Famfs.V1;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 
 namespace Famfs.Master.Rpc;
 
 /// <summary>Where a master listens, and with which TLS.</summary>
 internal static class ListenAddresses
 {
-    private const string UnixPrefix = "unix:";
-
-    /// <summary>sun_path of sys/un.h without its NUL.</summary>
-    private const int MaxSocketPathBytes = 107;
+    private const string UnixPrefix = MasterSocket.Prefix;
+    private const int MaxSocketPathBytes = MasterSocket.MaxPathBytes;
 
     /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
     private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
@@ -32,22 +31,45 @@ internal static class ListenAddresses
         if (named && !secure)
             throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
         HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
-        return [.. options.Listen.Select(a => ParseEndpoint(a, tls))];
+        return [.. options.Listen.Select(a => ParseEndpoint(a, tls, options.MakesSocketDirectory))];
     }
 
-    /// <summary>The address that the log will name must be one that others can call: they get it without being asked.</summary>
-    public static void RequireCallable(MasterOptions options)
+    /// <summary>The address that the log will name, or an empty one. It must be one that others can call, because they get it without
+    /// being asked; a socket of this host is another one or nothing on theirs.</summary>
+    public static string RequireRecorded(MasterOptions options)
     {
-        string address = options.Advertise ?? options.Listen[0];
-        bool callable = address.StartsWith(UnixPrefix, StringComparison.Ordinal)
-            ? Path.IsPathRooted(address[UnixPrefix.Length..])
-            : Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri.Host.Length > 0
-                && !(IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any)));
-        if (!callable)
+        string? address = options.Advertise ?? options.Listen.FirstOrDefault(a => !a.StartsWith(UnixPrefix, StringComparison.Ordinal));
+        if (address is null)
+            return "";
+        bool callable = Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri.Host.Length > 0
+            && !(IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any)));
+        if (callable)
+            return address;
+        throw new FamfsException(ErrorReason.BadRequest, options.Advertise is null
+            ? $"--listen {address}: is no address that others can call; say with --advertise which is"
+            : $"--advertise {address}: must be http://HOST:PORT or https://HOST:PORT, of this host");
+    }
+
+    /// <summary>The addresses whose callers nobody knows.</summary>
+    public static IEnumerable<string> FindOpen(MasterOptions options) => options.Listen.Where(a =>
+        a.StartsWith("http:", StringComparison.Ordinal) || (a.StartsWith("https:", StringComparison.Ordinal) && options.ClientCaFile is null));
+
+    /// <summary>Makes the socket of an endpoint. Everybody may connect to a unix socket: who calls is known there.</summary>
+    public static Socket Bind(EndPoint endpoint)
+    {
+        Socket socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+        if (endpoint is not UnixDomainSocketEndPoint unix)
+            return socket;
+        try
         {
-            throw new FamfsException(ErrorReason.BadRequest, options.Advertise is null
-                ? $"--listen {address}: is no address that others can call; say with --advertise which is"
-                : $"--advertise {address}: must be http://HOST:PORT, https://HOST:PORT or unix:/PATH, of this host");
+            // Nobody could connect so far: it does not listen yet.
+            MasterSocket.Open(unix.ToString()!);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
         }
     }
 
@@ -96,14 +118,14 @@ internal static class ListenAddresses
         return tls;
     }
 
-    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls)
+    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls, bool makesDirectory)
     {
         if (address.StartsWith(UnixPrefix, StringComparison.Ordinal))
         {
             string path = address[UnixPrefix.Length..];
             if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
                 throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
-            if (!Directory.Exists(Path.GetDirectoryName(path)))
+            if (!makesDirectory && !Directory.Exists(Path.GetDirectoryName(path)))
                 throw new FamfsException(ErrorReason.NotFound, $"--listen {address}: there is no directory {Path.GetDirectoryName(path)}");
             return kestrel => kestrel.ListenUnixSocket(path, listen => listen.Identify());
         }

@@ -58,37 +58,50 @@ internal sealed class MasterService(
 
     public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
     {
-        InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetFileRequest.WhichOneofCase.Inode, request.Path), request.Inode);
-        return new GetFileReply { File = FileQueries.Describe(reader, found, request.Path, true), Position = reader.Position.ToMessage() };
+        Credentials? user = CallerIdentity.Of(context).User;
+        InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetFileRequest.WhichOneofCase.Inode, request.Path), request.Inode, user);
+        return new GetFileReply { File = FileQueries.Describe(reader, found, request.Path, Permissions.MayRead(user, found)), Position = reader.Position.ToMessage() };
     }));
 
     public override Task<GetMapReply> GetMap(GetMapRequest request, ServerCallContext context) => GuardAsync(() => engine.QueryAsync(CallerIdentity.Of(context), reader =>
     {
-        InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetMapRequest.WhichOneofCase.Inode, request.Path), request.Inode);
+        Credentials? user = CallerIdentity.Of(context).User;
+        InodeAttributes found = FileQueries.Find(reader, PathOrNull(request.WhichCase == GetMapRequest.WhichOneofCase.Inode, request.Path), request.Inode, user);
+        Permissions.Require(user, found, Access.Read, request.WhichCase == GetMapRequest.WhichOneofCase.Inode ? $"inode {found.Inode}" : request.Path);
         return FileQueries.GetMap(reader, found, request.Path);
     }));
 
     public override Task ListDirectory(ListDirectoryRequest request, IServerStreamWriter<ListDirectoryReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
     {
-        InodeAttributes start = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.Find(reader, request.Path, 0)).ConfigureAwait(false);
+        Caller caller = CallerIdentity.Of(context);
+        InodeAttributes start = await engine.QueryAsync(caller, reader => FileQueries.Find(reader, request.Path, 0, caller.User)).ConfigureAwait(false);
         if (start.Kind != InodeKind.Directory)
         {
-            FileInfo single = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.Describe(reader, start, request.Path, request.WithMaps)).ConfigureAwait(false);
+            bool withMap = request.WithMaps && Permissions.MayRead(caller.User, start);
+            FileInfo single = await engine.QueryAsync(caller, reader => FileQueries.Describe(reader, start, request.Path, withMap)).ConfigureAwait(false);
             await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { single } }, context).ConfigureAwait(false);
             return true;
         }
         // Deepest first, and of each directory some entries at a time: what waits grows with the depth, not with the directories.
+        const Access Listed = Access.Read | Access.Search;
+        Permissions.Require(caller.User, start, Listed, request.Path);
         Stack<Listing> open = new([new(start.Inode, "", 0, default)]);
+        FamfsException? unlisted = null;
         while (open.TryPop(out Listing at))
         {
-            (List<FileInfo> entries, ulong cookie, InodeNumber hint) = await engine.QueryAsync(CallerIdentity.Of(context), reader => FileQueries.ListSome(reader, at.Directory, at.Cookie, at.Hint, ListChunk, request.WithMaps)).ConfigureAwait(false);
+            (List<FileInfo> entries, ulong cookie, InodeNumber hint) = await engine.QueryAsync(caller, reader => FileQueries.ListSome(reader, at.Directory, at.Cookie, at.Hint, ListChunk, request.WithMaps, caller.User)).ConfigureAwait(false);
             if (entries.Count == ListChunk)
                 open.Push(at with { Cookie = cookie, Hint = hint });
             for (int i = entries.Count - 1; i >= 0; i--)
             {
                 FileInfo entry = entries[i];
                 entry.Path = at.Path.Length == 0 ? entry.Path : $"{at.Path}/{entry.Path}";
-                if (request.Recursive && entry.Kind == FileKind.Directory)
+                if (!request.Recursive || entry.Kind != FileKind.Directory)
+                    continue;
+                // What may not be listed is said when the rest has been.
+                if (caller.User?.May(new() { Kind = InodeKind.Directory, Mode = entry.Mode, Uid = entry.Uid, Gid = entry.Gid }, Listed) == false)
+                    unlisted ??= new(ErrorReason.NotPermitted, $"{FileSystemPath.Show(entry.Path)}: user {caller.User.Uid} may not read and search it") { Path = entry.Path };
+                else
                     open.Push(new(new(entry.Inode), entry.Path, 0, default));
             }
             if (entries.Count == 0)
@@ -96,7 +109,7 @@ internal sealed class MasterService(
             foreach (Range part in ReplyLimits.Split(entries))
                 await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { entries.Take(part) } }, context).ConfigureAwait(false);
         }
-        return true;
+        return unlisted is null ? true : throw unlisted;
     });
 
     public override Task<ListDevicesReply> ListDevices(ListDevicesRequest request, ServerCallContext context) =>
@@ -181,6 +194,8 @@ internal sealed class MasterService(
     {
         if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
             throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
+        // Records name everything, and a mount's word is taken.
+        CallerIdentity.Of(context).RequireAdministrator("following the log");
         Hello hello = requestStream.Current.Hello;
         if (hello.OlderMounts.Count > CallLimits.OlderMounts)
             throw new FamfsException(ErrorReason.BadRequest, $"older_mounts has {hello.OlderMounts.Count} mounts, the limit is {CallLimits.OlderMounts}") { Limit = CallLimits.OlderMounts };
@@ -232,6 +247,7 @@ internal sealed class MasterService(
 
     public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
     {
+        CallerIdentity.Of(context).RequireAdministrator("a check");
         if (Interlocked.Exchange(ref _checking, 1) == 1)
             throw new FamfsException(ErrorReason.Overloaded, "a check is running already; one runs at a time") { Limit = 1 };
         try

@@ -30,7 +30,7 @@ internal static class StatusMap
         ErrorReason.BadPath or ErrorReason.BadSize or ErrorReason.BadLayout or ErrorReason.BadRequest => StatusCode.InvalidArgument,
         ErrorReason.NotSupportedByFormat or ErrorReason.NotImplemented => StatusCode.Unimplemented,
         ErrorReason.NotMaster or ErrorReason.StaleGeneration or ErrorReason.WrongFilesystem or ErrorReason.RequestExpired or ErrorReason.ReadOnly => StatusCode.FailedPrecondition,
-        ErrorReason.HostGone or ErrorReason.HostConflict => StatusCode.PermissionDenied,
+        ErrorReason.HostGone or ErrorReason.HostConflict or ErrorReason.NotPermitted => StatusCode.PermissionDenied,
         ErrorReason.DeviceMissing => StatusCode.Unavailable,
         ErrorReason.MediaCorrupt => StatusCode.DataLoss,
         ErrorReason.Timeout => StatusCode.DeadlineExceeded,

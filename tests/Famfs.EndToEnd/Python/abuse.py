@@ -455,6 +455,8 @@ class Report:
 
 
 def run(options):
+    # Whoever ends this run ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     short = options.short
     report = Report(not short)
     master = Master(options.famfs, options.master)

@@ -3,8 +3,10 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Runtime.Versioning;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Famfs.Core.Interop;
 using Famfs.Master.Changes;
 using Famfs.Master.Rpc;
 using Famfs.TestSupport;
@@ -21,6 +23,7 @@ using Xunit;
 namespace Famfs.Master.Tests.Rpc;
 
 /// <summary>Who a caller is, over each kind of connection that a master listens on, from the server's own endpoints.</summary>
+[SupportedOSPlatform("linux")]
 public sealed class CallerIdentityTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-caller-").FullName;
@@ -49,6 +52,34 @@ public sealed class CallerIdentityTests : IDisposable
         Caller caller = await AskAsync(client, "http://localhost/");
         Assert.Equal((CallerKind.Process, Environment.ProcessId, Own("Uid:"), Own("Gid:")), (caller.Kind, caller.Pid, caller.Uid, caller.Gid));
         Assert.Equal(("", "", 0), (caller.Subject, caller.Fingerprint, caller.AlternativeNames.Count));
+        Assert.Equal(File.ReadLines("/proc/self/status").First(l => l.StartsWith("Groups:", StringComparison.Ordinal))[7..].Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(uint.Parse), caller.Groups);
+        // The user that the master runs as is no ordinary one.
+        Assert.True(caller.IsPrivileged);
+        Assert.Null(caller.User);
+        Assert.Equal("rw-rw-rw-", ModeOf(path));
+    }
+
+    [Theory]
+    [InlineData(3)]
+    [InlineData(300)]
+    public void All_groups_of_a_peer_are_read(int count)
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "taking groups needs root");
+        string path = Path.Combine(_directory, "socket");
+        using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(path));
+        listener.Listen();
+        uint[] groups = [.. Enumerable.Range(5000, count).Select(g => (uint)g)];
+        using Socket peer = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        OtherUser.Run(0, 0, groups, () => peer.Connect(new UnixDomainSocketEndPoint(path)));
+        using Socket accepted = listener.Accept();
+        Assert.Equal(groups, PeerCredentials.ReadGroups(accepted));
+    }
+
+    private static string ModeOf(string path)
+    {
+        UnixFileMode mode = File.GetUnixFileMode(path);
+        return string.Concat(Enumerable.Range(0, 9).Select(i => ((int)mode >> (8 - i) & 1) == 1 ? "rwx"[i % 3] : '-'));
     }
 
     [Fact]
@@ -142,6 +173,7 @@ public sealed class CallerIdentityTests : IDisposable
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.WebHost.UseKestrelHttpsConfiguration();
+        builder.WebHost.UseSockets(sockets => sockets.CreateBoundListenSocket = ListenAddresses.Bind);
         builder.Logging.ClearProviders();
         builder.Services.AddSingleton(new ConnectionGate(TimeProvider.System)).AddSingleton<CallBudget>();
         builder.WebHost.ConfigureKestrel(kestrel =>
