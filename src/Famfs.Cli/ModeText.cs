@@ -16,9 +16,6 @@ internal sealed class ModeText
 
     private ModeText(uint? absolute) => _absolute = absolute;
 
-    /// <summary>What is there does not matter.</summary>
-    public bool IsAbsolute => _absolute is not null;
-
     /// <summary>Reads the text.</summary>
     public static bool TryParse(string text, [NotNullWhen(true)] out ModeText? mode)
     {

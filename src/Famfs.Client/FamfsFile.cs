@@ -3,7 +3,6 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Client;

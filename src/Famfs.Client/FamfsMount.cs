@@ -21,7 +21,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
     // As many as the kernel follows (path_resolution(7)).
     private const int MaxLinks = 40;
 
-    /// <summary>Reads a table; lines that are none are passed over, the kernel may add kinds.</summary>
+    /// <summary>Reads a table; what is no line of it is left out, because the kernel may add kinds.</summary>
     public static IReadOnlyList<MountEntry> ReadTable(string tablePath = TablePath)
     {
         List<MountEntry> entries = [];

@@ -11,6 +11,10 @@ public sealed class FamfsException : Exception
     public FamfsException(ErrorReason reason, string message, Exception? inner = null)
         : base(message, inner) => Reason = reason;
 
+    /// <summary>True for what this process is short of: memory, readers, its own time. It says nothing about the thing that was worked
+    /// on, so it is never a finding or damage, and the same may succeed later.</summary>
+    public static bool IsShortage(Exception error) => error is OutOfMemoryException or FamfsException { Reason: ErrorReason.Overloaded };
+
     /// <summary>Why.</summary>
     public ErrorReason Reason { get; }
 

@@ -1,7 +1,6 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.Famfs2.Codec;
 
 namespace Famfs.Famfs2;

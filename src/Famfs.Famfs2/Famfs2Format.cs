@@ -2,7 +2,6 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.Famfs2.Codec;
 using Famfs.V1;
 
@@ -50,6 +49,10 @@ public sealed class Famfs2Format : MediaFormat
 
     /// <inheritdoc/>
     public override IMigration Migration { get; } = new Famfs2Migration();
+
+    /// <inheritdoc/>
+    /// <remarks>Log offsets count entries, and each record is one of them, but for those of the superblock.</remarks>
+    public override long OffsetBehind(LogSequence last, long endOffset, int bytesBehind) => (long)Famfs2Translator.EntriesUpTo(last) * Famfs2Layout.EntryBytes;
 
     /// <summary>The superblock of the first device of a famfs-2 pool, as it was when the pool was opened.</summary>
     public static Famfs2Superblock SuperblockOf(DevicePool pool) =>
@@ -128,6 +131,9 @@ public sealed class Famfs2Format : MediaFormat
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: has {device.LengthBytes} bytes, the log says {table.LengthOf(known.Value)}: truncated") { Path = device.Path };
         return Famfs2Identity.Of(superblock, device, known);
     }
+
+    /// <inheritdoc/>
+    public override void RequireJoinable(DaxDevice device, bool force) => Famfs2Formatter.RequireJoinable(device, force);
 
     /// <inheritdoc/>
     public override PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock)

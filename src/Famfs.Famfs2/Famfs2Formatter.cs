@@ -67,11 +67,14 @@ public static class Famfs2Formatter
             throw new FamfsException(ErrorReason.BadRequest, $"mkfs takes 1 to {MediaLayout.MaxDevices} devices, not {devices.Count}") { Limit = MediaLayout.MaxDevices };
         if (!Famfs2Layout.IsLogLength(logLengthBytes))
             throw new FamfsException(ErrorReason.BadRequest, $"log length {logLengthBytes} is not a power of two from {Famfs2Layout.MinLogBytes} to {Famfs2Layout.MaxLogBytes} bytes") { Limit = (ulong)Famfs2Layout.MinLogBytes };
-        NativeFormatter.RequireDistinct(devices);
+        MediaFormat.RequireDistinct(devices);
         NativeFormatter.RequireUsable(devices[0], Famfs2Layout.LogOffset + logLengthBytes + MediaLayout.UnitBytes, force);
         foreach (DaxDevice device in devices.Skip(1))
             NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
     }
+
+    /// <summary>Throws when a device cannot be a further one.</summary>
+    public static void RequireJoinable(DaxDevice device, bool force) => NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
 
     /// <summary>Prepares one further device; the entry that makes it part of the pool is the master's to write.</summary>
     public static Famfs2Superblock FormatFurther(DaxDevice device, Famfs2Superblock primary, bool force)

@@ -45,7 +45,7 @@ public sealed class Famfs2LogReader : ILogReader
     public LogPosition Position { get; private set; }
 
     /// <inheritdoc/>
-    public long Offset => (long)Famfs2Translator.EntriesUpTo(Position.Sequence) * Famfs2Layout.EntryBytes;
+    public long Offset => _pool.Format.OffsetBehind(Position.Sequence, 0, 0);
 
     /// <summary>What has been translated so far, with the findings.</summary>
     public Famfs2Translator Translator { get; private set; }

@@ -115,7 +115,7 @@ public sealed class Famfs2LogWriter : ILogWriter
         _device.Fence();
     }
 
-    /// <summary>Makes the entries, and replays them as any reader will: nothing is stored that would be passed over.</summary>
+    /// <summary>Makes the entries, and replays them as any reader will: nothing is stored that they would ignore.</summary>
     private void Encode(RecordBatch batch)
     {
         _replayed.Start(Position.Sequence, Term, Seed);
@@ -125,7 +125,7 @@ public sealed class Famfs2LogWriter : ILogWriter
             Span<byte> entry = _entries.AsSpan(at, Famfs2Layout.EntryBytes);
             _translator.Encode(frame, entry);
             if (_translator.Translate(new(entry), _replayed) is { } finding)
-                throw new FamfsException(ErrorReason.MediaCorrupt, $"record {frame.Sequence} ({frame.Type}) would be passed over: {finding.Cause}");
+                throw new FamfsException(ErrorReason.MediaCorrupt, $"record {frame.Sequence} ({frame.Type}) would be ignored by every reader: {finding.Cause}");
             at += Famfs2Layout.EntryBytes;
         }
     }

@@ -204,7 +204,7 @@ public sealed class Famfs2Migration : IMigration
 
         public long Directories { get; private set; }
 
-        /// <summary>Reads all of it; throws when anything of it is damaged, was passed over, or on a device that is not
+        /// <summary>Reads all of it; throws when anything of it is damaged, was ignored, or on a device that is not
         /// here: what cannot be carried over is not lost silently.</summary>
         public static Source Read(DevicePool pool)
         {

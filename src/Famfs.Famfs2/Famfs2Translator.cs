@@ -31,7 +31,7 @@ public sealed class Famfs2Translator
 
     private const uint PermissionBits = 0xFFF;
 
-    /// <summary>Most findings kept of entries that are passed over, and of the others (chosen); a log that has more is not
+    /// <summary>Most findings kept of entries that are ignored, and of the others (chosen); a log that has more is not
     /// read any better with all of them.</summary>
     public const int MaxFindings = 10_000;
 
@@ -111,7 +111,7 @@ public sealed class Famfs2Translator
         Famfs2Finding? finding = null;
         if (refusal is { } why)
         {
-            finding = Find(why.Code, why.Cause, passedOver: true);
+            finding = Find(why.Code, why.Cause, ignored: true);
             EntryIgnored record = new() { Index = NextIndex, EntryType = (uint)entry.Type, Code = why.Code, Cause = why.Cause };
             if (entry.Type == Famfs2EntryType.File)
                 record.Extents.AddRange(FindExcluded(Famfs2File.Parse(entry)));
@@ -185,10 +185,10 @@ public sealed class Famfs2Translator
         return path.Length <= Famfs2Layout.MaxPathBytes ? path : throw Inexpressible(frame);
     }
 
-    private Famfs2Finding Find(string code, string cause, bool passedOver)
+    private Famfs2Finding Find(string code, string cause, bool ignored)
     {
-        Famfs2Finding finding = new(NextIndex, code, cause, passedOver);
-        if (passedOver ? IgnoredCount++ < MaxFindings : RemarkCount++ < MaxFindings)
+        Famfs2Finding finding = new(NextIndex, code, cause, ignored);
+        if (ignored ? IgnoredCount++ < MaxFindings : RemarkCount++ < MaxFindings)
             _findings.Add(finding);
         return finding;
     }
@@ -253,7 +253,7 @@ public sealed class Famfs2Translator
     private uint PermissionsOf(uint mode)
     {
         if ((mode & ~PermissionBits) != 0)
-            Find("mode", $"mode 0{Convert.ToString(mode, 8)} has bits besides the permission bits; they are ignored", passedOver: false);
+            Find("mode", $"mode 0{Convert.ToString(mode, 8)} has bits besides the permission bits; they are ignored", ignored: false);
         return mode & PermissionBits;
     }
 

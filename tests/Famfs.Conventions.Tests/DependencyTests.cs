@@ -59,6 +59,24 @@ public sealed partial class DependencyTests
         ["protos/famfs/v1/log.proto"] = "says whose entries a frozen type of record stands for",
     };
 
+    /// <summary>Files beside <c>Famfs.Core/Log/Native</c> that may name what is in it, each with its reason. The list only shrinks.</summary>
+    private static readonly Dictionary<string, string> NamesNative = new()
+    {
+        ["src/Famfs.Client/KnownFormats.cs"] = "registers the format for library, command and daemon",
+        ["src/Famfs.Core/Check/FileSystemCheck.cs"] = "reads the host table",
+        ["src/Famfs.Core/Check/LogImport.cs"] = "makes a native file system of an exported log",
+        ["src/Famfs.Core/Check/TailRepair.cs"] = "reads the host table",
+        ["src/Famfs.Famfs2/Famfs2Formatter.cs"] = "asks whether a device is blank, also of a native superblock",
+        ["src/Famfs.Famfs2/Famfs2Migration.cs"] = "makes a native file system of one in its own format",
+        ["src/Famfs.Fuse/Replication/MountRegistration.cs"] = "writes this mount's line of the host table",
+        ["src/Famfs.Fuse/Replication/TwinWatch.cs"] = "reads the host table",
+        ["src/Famfs.Master/Holders/GoneMounts.cs"] = "reads the host table",
+        ["src/Famfs.Master/Holders/MountRegistry.cs"] = "reads the host table",
+        ["src/Famfs.Master/MasterProcess.cs"] = "has the host table's capacity told to those who register",
+        ["src/Famfs.Master/Program.cs"] = "registers the format for the master",
+        ["src/Famfs.Master/Role/Recovery.cs"] = "reads the host table",
+    };
+
     public static TheoryData<string> FolderNames => [.. Folders.Keys];
 
     [Fact]
@@ -129,6 +147,45 @@ public sealed partial class DependencyTests
     {
         foreach (string file in SourceTree.FindFiles("src/Famfs.Core/Log", "*.cs").Where(f => !f.StartsWith("src/Famfs.Core/Log/Native/", StringComparison.Ordinal)))
             Assert.DoesNotContain("Native", SourceTree.ReadCode(file), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_native_format_is_named_by_who_registers_it_and_for_its_host_table()
+    {
+        string[] naming = [.. SourceTree.FindFiles("src", "*.cs")
+            .Where(f => !f.StartsWith("src/Famfs.Core/Log/Native/", StringComparison.Ordinal) && SourceTree.ReadCode(f).Contains("Log.Native", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+        Assert.Equal(NamesNative.Keys.Order(StringComparer.Ordinal), naming);
+    }
+
+    [Fact]
+    public void Only_the_master_needs_AspNetCore_on_its_host()
+    {
+        foreach (string project in Projects.Keys.Where(p => p != "Famfs.Master"))
+        {
+            XDocument file = XDocument.Parse(SourceTree.Read($"src/{project}/{project}.csproj"));
+            Assert.Empty(file.Descendants("FrameworkReference").Select(r => r.Attribute("Include")!.Value));
+            Assert.Equal("Microsoft.NET.Sdk", file.Root!.Attribute("Sdk")!.Value);
+            Assert.DoesNotContain(file.Descendants("PackageReference"), r => r.Attribute("Include")!.Value.Contains("AspNetCore", StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void The_tables_of_the_documents_are_those_of_these_tests()
+    {
+        Dictionary<string, string[]> rooms = Folders.Where(f => f.Key.StartsWith("Famfs.Core/", StringComparison.Ordinal) && !f.Key.EndsWith('/'))
+            .ToDictionary(f => f.Key["Famfs.Core/".Length..], f => f.Value);
+        string architecture = SourceTree.Read("ARCHITECTURE.md");
+        RequireSame(Projects.ToDictionary(p => p.Key["Famfs.".Length..], p => p.Value.Select(u => u["Famfs.".Length..]).ToArray()), architecture, @"`src/Famfs\.(\w+)`");
+        RequireSame(rooms, architecture, @"`Core/(\w+)`");
+        RequireSame(rooms, SourceTree.Read("src/Famfs.Core/README.md"), @"\[?`(\w+)`(?:\]\([^)]*\))?");
+
+        static void RequireSame(Dictionary<string, string[]> expected, string document, string name)
+        {
+            Dictionary<string, string> rows = Regex.Matches(document, $@"^\| {name} \| [^|]* \| ([^|]*) \|$", RegexOptions.Multiline).ToDictionary(m => m.Groups[1].Value, m => m.Groups[2].Value);
+            Assert.Equal(expected.Keys.Order(), rows.Keys.Order());
+            foreach ((string room, string[] uses) in expected)
+                Assert.Equal((room, uses.Length == 0 ? "–" : string.Join(", ", uses.Order())), (room, string.Join(", ", rows[room].Split(", ").Order())));
+        }
     }
 
     [Fact]

@@ -80,6 +80,25 @@ public sealed class DeviceAdditionTests
         Assert.Equal(2, watching.Output.Split(uuid).Length);
     }
 
+    [Fact]
+    public async Task A_status_counts_the_missing_devices_that_it_does_not_name()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 32L << 20);
+        (ServerProcess process, string master) = cluster.StartMaster("a", "--allow-device", cluster.DevicePattern);
+        using (FamfsClient client = new(new() { Addresses = [master] }))
+        {
+            for (int i = 2; i < 20; i++)
+                await client.AddDeviceAsync(new() { Path = cluster.NewDevice(i.ToString(CultureInfo.InvariantCulture), 4L << 20) }, cancel: TestContext.Current.CancellationToken);
+        }
+        process.Signal("TERM");
+        Assert.Equal(0, process.AwaitExit());
+        (_, master) = cluster.StartMaster("a");
+        using FamfsClient again = new(new() { Addresses = [master] });
+        List<string> warnings = [.. (await again.GetStatusAsync(cancel: TestContext.Current.CancellationToken)).Warnings];
+        Assert.Equal(16, warnings.Count(w => w.EndsWith("is missing on the master's host", StringComparison.Ordinal)));
+        Assert.Contains("and 2 more like these", warnings);
+    }
+
     private static void Create(Cluster cluster, string mount, string name, int device)
     {
         string number = device.ToString(CultureInfo.InvariantCulture);

@@ -6,7 +6,6 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -56,7 +55,7 @@ internal static class MkfsCommand
                     opened.Add(MappedDaxDevice.Open(path));
                 }
                 // One that is given twice would be in its own way.
-                NativeFormatter.RequireDistinct(opened);
+                MediaFormat.RequireDistinct(opened);
                 foreach (DaxDevice device in opened)
                 {
                     LockAgainstOthers(device, formats, held);

@@ -51,7 +51,7 @@ internal sealed class TreeCopyResult
 /// Copies files into a tree whose files are made at their final size. There is no mark of how far an earlier
 /// run came: content decides. A file that is there with the same size is compared range by range, and the
 /// ranges that differ are written. Attributes that would be in the way of the content are set after it.
-/// <para>Files are made in windows of many, so that the master is asked once for all of them; then the ranges of the window's
+/// <para>Files are made in groups of many, so that the master is asked once for all of them; then the ranges of the group's
 /// files are copied in parallel. A file is open while ranges of it are copied, so few are at a time.</para>
 /// </summary>
 internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices attributes)
@@ -60,7 +60,7 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
     private const int RangeBytes = 2 << 20;
 
     /// <summary>Files made at a time. Chosen: many for the master, and little that is left unfilled after a kill.</summary>
-    private const int WindowFiles = 256;
+    private const int GroupFiles = 256;
 
     /// <summary>Attributes set at a time. Chosen.</summary>
     private const int AttributesAtOnce = 16;
@@ -73,20 +73,20 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
     {
         TreeCopyResult result = new();
         List<(CopyItem Item, bool Made)> directories = [];
-        List<FileCopy> window = [];
+        List<FileCopy> group = [];
         int next = 0;
         while (next < items.Count && !IsHopeless(result))
         {
-            window.Clear();
-            for (; next < items.Count && window.Count < WindowFiles && !IsHopeless(result); next++)
+            group.Clear();
+            for (; next < items.Count && group.Count < GroupFiles && !IsHopeless(result); next++)
             {
                 CopyItem item = items[next];
                 if (item.IsDirectory)
                     await TryAsync(async () => directories.Add((item, await MakeDirectoryAsync(item, cancel).ConfigureAwait(false))), result).ConfigureAwait(false);
                 else
-                    window.Add(new(item));
+                    group.Add(new(item));
             }
-            await CopyWindowAsync(window, result, progress, cancel).ConfigureAwait(false);
+            await CopyGroupAsync(group, result, progress, cancel).ConfigureAwait(false);
         }
         result.NotTried += items.Count - next;
         await maker.AwaitMadeAsync(cancel).ConfigureAwait(false);
@@ -133,10 +133,10 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         return true;
     }
 
-    private async Task CopyWindowAsync(List<FileCopy> window, TreeCopyResult result, Action<long>? progress, CancellationToken cancel)
+    private async Task CopyGroupAsync(List<FileCopy> group, TreeCopyResult result, Action<long>? progress, CancellationToken cancel)
     {
-        await MakeFilesAsync(window, result, cancel).ConfigureAwait(false);
-        List<(FileCopy File, long At)> ranges = [.. window.Where(f => f.Error is null).SelectMany(f => f.Ranges(RangeBytes).Select(at => (f, at)))];
+        await MakeFilesAsync(group, result, cancel).ConfigureAwait(false);
+        List<(FileCopy File, long At)> ranges = [.. group.Where(f => f.Error is null).SelectMany(f => f.Ranges(RangeBytes).Select(at => (f, at)))];
         ParallelOptions options = new() { MaxDegreeOfParallelism = jobs, CancellationToken = cancel };
         try
         {
@@ -152,10 +152,10 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         }
         finally
         {
-            foreach (FileCopy file in window)
+            foreach (FileCopy file in group)
                 file.Close();
         }
-        List<FileCopy> filled = [.. window.Where(f => f.Error is null)];
+        List<FileCopy> filled = [.. group.Where(f => f.Error is null)];
         await Parallel.ForEachAsync(filled, new ParallelOptions { MaxDegreeOfParallelism = AttributesAtOnce, CancellationToken = cancel }, async (file, stop) =>
         {
             try
@@ -167,7 +167,7 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
                 file.Error = e;
             }
         }).ConfigureAwait(false);
-        foreach (FileCopy file in window)
+        foreach (FileCopy file in group)
         {
             if (file.Error is null)
                 result.Files++;
@@ -178,11 +178,11 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         }
     }
 
-    /// <summary>Makes those of a window that are not there, and marks those that cannot be.</summary>
-    private async Task MakeFilesAsync(List<FileCopy> window, TreeCopyResult result, CancellationToken cancel)
+    /// <summary>Makes those of a group that are not there, and marks those that cannot be.</summary>
+    private async Task MakeFilesAsync(List<FileCopy> group, TreeCopyResult result, CancellationToken cancel)
     {
         List<FileCopy> missing = [];
-        foreach (FileCopy file in window)
+        foreach (FileCopy file in group)
         {
             if (FileStatus.TryRead(file.Item.Destination, true, out _) is { } present)
                 file.Error = FindObstacle(file.Item, present);

@@ -56,7 +56,8 @@ public sealed class FileSystemCheck : IReplayObserver
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
-    /// too. <paramref name="clock"/>: measures how long something has looked damaged.</summary>
+    /// too; what this process is short of is thrown (<see cref="FamfsException.IsShortage"/>). <paramref name="clock"/>: measures how
+    /// long something has looked damaged.</summary>
     public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, TimeProvider clock, Action<string>? phase = null)
     {
         FileSystemCheck check = new(formats, clock, phase);
@@ -120,7 +121,7 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             pool = _formats.Open(devices);
         }
-        catch (FamfsException error)
+        catch (FamfsException error) when (!FamfsException.IsShortage(error))
         {
             // Whoever reads this has the path beside it and runs the check already.
             string cause = error.Message.Replace("; run `famfs check`", "", StringComparison.Ordinal);
@@ -143,13 +144,11 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             complete = Replay(log.Reader, state);
         }
-        catch (FamfsException error) when (!logIsBad)
+        catch (FamfsException error) when (!FamfsException.IsShortage(error))
         {
-            Add("log", state.Position.ToString(), error.Message);
-        }
-        catch (FamfsException)
-        {
-            // The check of the log has said what is wrong with it, entry by entry.
+            // Else the check of the log has said what is wrong with it, entry by entry.
+            if (!logIsBad)
+                Add("log", state.Position.ToString(), error.Message);
         }
         // Every log begins with the record of mkfs, so a tail before it has lost its line.
         if (complete && state.FileSystem is null)

@@ -68,11 +68,8 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     /// <summary>What pieces of a file are mapped from.</summary>
     public MapSource Source => new(Path, _file, _startBytes, LengthBytes);
 
-    /// <summary>A devdax character device, not a regular file.</summary>
-    public bool IsDevDax => !_regular;
-
     /// <summary>What writes back cache lines: "clwb", "clflushopt", "clflush", "libpmem"; "none" while the
-    /// device is coherent.</summary>
+    /// device is coherent. For tests.</summary>
     public string FlushName => _coherent ? "none" : _flush!.Name;
 
     /// <inheritdoc/>

@@ -13,9 +13,6 @@ public sealed record FormatLimits
     /// <summary>Masters announce themselves in the log; without terms there is one history only.</summary>
     public bool HasTerms { get; init; }
 
-    /// <summary>Log offsets count bytes of frames, so that a block can be taken apart between two of them.</summary>
-    public bool CountsFrameBytes { get; init; }
-
     /// <summary>Mounts register in memory.</summary>
     public bool HasHostTable { get; init; }
 

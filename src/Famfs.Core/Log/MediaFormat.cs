@@ -57,6 +57,10 @@ public abstract class MediaFormat
     /// <summary>What a device is that is to be attached to <paramref name="pool"/>. Throws when it does not belong there.</summary>
     public abstract DeviceIdentity Identify(DevicePool pool, DaxDevice device);
 
+    /// <summary>Throws when a device cannot join a pool of this format: it is too short, in use on this host, or not blank and
+    /// <paramref name="force"/> does not say that it may be overwritten. Keeps it for this process alone while it is open.</summary>
+    public abstract void RequireJoinable(DaxDevice device, bool force);
+
     /// <summary>Writes the superblock of a device that is about to join, and gives the record that makes it join, without time
     /// and request id. <paramref name="inode"/>: the next inode number.</summary>
     public abstract PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock);
@@ -64,6 +68,10 @@ public abstract class MediaFormat
     /// <summary>Reads the log of <paramref name="pool"/> from its start. <paramref name="clock"/>: measures how long something has
     /// looked damaged.</summary>
     public abstract ILogReader OpenReader(DevicePool pool, TimeProvider clock);
+
+    /// <summary>Log offset behind the record <paramref name="last"/> of a block that ends at <paramref name="endOffset"/>, in which
+    /// <paramref name="bytesBehind"/> bytes of frames follow that record. Here log offsets count the bytes of frames.</summary>
+    public virtual long OffsetBehind(LogSequence last, long endOffset, int bytesBehind) => endOffset - bytesBehind;
 
     /// <summary>Number of the inode that the record behind <paramref name="last"/> makes. <paramref name="next"/>: the one
     /// after the highest so far.</summary>
@@ -94,6 +102,16 @@ public abstract class MediaFormat
 
     /// <summary>Begins the check of a pool. <paramref name="clock"/>: measures how long something has looked damaged.</summary>
     public abstract LogCheck OpenCheck(DevicePool pool, TimeProvider clock);
+
+    /// <summary>Throws BAD_REQUEST when one memory is among the devices twice, under whatever paths.</summary>
+    public static void RequireDistinct(IReadOnlyList<DaxDevice> devices)
+    {
+        if (devices.GroupBy(d => d.MemoryIdentity, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
+        {
+            (DaxDevice first, DaxDevice second) = (twice.First(), twice.Skip(1).First());
+            throw new FamfsException(ErrorReason.BadRequest, $"{second.Path}: given twice{(first.Path == second.Path ? "" : $", it is {first.Path}")}") { Path = second.Path };
+        }
+    }
 
     /// <summary>mkfs: the first device becomes device 0. Throws before any change when one cannot be used.</summary>
     public abstract MkfsResult Make(IReadOnlyList<DaxDevice> devices, MkfsRequest request);

@@ -80,7 +80,7 @@ public readonly unsafe ref struct MapView
         }
         else if (ChunkBytes == 0)
         {
-            // The last extent that starts at or before the offset; empty ones before it are passed over.
+            // The last extent that starts at or before the offset; empty ones come before it.
             int low = 0;
             int high = ExtentCount - 1;
             while (low < high)

@@ -21,7 +21,8 @@ public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evi
 /// Everything the log says, as of <see cref="Position"/>: state is nothing but replay(log). Apply is
 /// called by one thread, the owner; <see cref="Tree"/> may be read through its readers by any, and the
 /// properties marked so by any. A record that contradicts the state throws MEDIA_CORRUPT and the state is
-/// as before it.
+/// as before it. A shortage of this process (<see cref="FamfsException.IsShortage"/>) passes as it is; the state is as before the
+/// record unless <see cref="TornAt"/> names it.
 /// </summary>
 public sealed class ReplayState : IDisposable
 {
@@ -34,6 +35,7 @@ public sealed class ReplayState : IDisposable
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
+    private bool _begun; // the record at hand may have changed something
     private ulong _applied;
     private long _capacityBytes;
     private long _usedBytes;
@@ -50,6 +52,10 @@ public sealed class ReplayState : IDisposable
 
     /// <summary>The namespace.</summary>
     public InodeTree Tree { get; }
+
+    /// <summary>A record of which a part may be here, because this process ran short of something while it was applied; none: 0. Nothing
+    /// can follow it here. Owner's thread.</summary>
+    public LogSequence TornAt { get; private set; }
 
     /// <summary>Last applied record. Owner's thread.</summary>
     public LogPosition Position { get; private set; }
@@ -165,6 +171,7 @@ public sealed class ReplayState : IDisposable
     {
         if (frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm)
             throw Contradiction($"record {frame.Sequence} of term {frame.Term} follows {Position}", null);
+        _begun = false;
         try
         {
             Dispatch(frame);
@@ -174,7 +181,13 @@ public sealed class ReplayState : IDisposable
             throw Contradiction($"record {frame.Sequence} ({frame.Type}) cannot be decoded", error);
         }
         // What this process is short of says nothing about the log.
-        catch (FamfsException error) when (error.Reason is not (ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat or ErrorReason.Overloaded))
+        catch (Exception error) when (FamfsException.IsShortage(error))
+        {
+            if (_begun)
+                TornAt = frame.Sequence;
+            throw;
+        }
+        catch (FamfsException error) when (error.Reason is not (ErrorReason.MediaCorrupt or ErrorReason.NotSupportedByFormat))
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
@@ -199,67 +212,78 @@ public sealed class ReplayState : IDisposable
         switch (frame.Type)
         {
             case RecordType.FileCreated:
+                _begun = true;
                 ApplyFileCreated(frame);
                 break;
             case RecordType.DirectoryMade:
+                _begun = true;
                 ApplyDirectoryMade(frame);
                 break;
             case RecordType.FileSystemCreated:
-                ApplyFileSystemCreated(FileSystemCreated.Parser.ParseFrom(frame.Payload));
+                ApplyFileSystemCreated(Parse(FileSystemCreated.Parser, frame));
                 break;
             case RecordType.DeviceAdded:
-                ApplyDeviceAdded(DeviceAdded.Parser.ParseFrom(frame.Payload), frame);
+                ApplyDeviceAdded(Parse(DeviceAdded.Parser, frame), frame);
                 break;
             case RecordType.MasterSlotGranted:
-                ApplyMasterSlotGranted(MasterSlotGranted.Parser.ParseFrom(frame.Payload), frame);
+                ApplyMasterSlotGranted(Parse(MasterSlotGranted.Parser, frame), frame);
                 break;
             case RecordType.TermStarted:
-                _tables = _tables with { LastTermStarted = TermStarted.Parser.ParseFrom(frame.Payload), LastStartedTerm = frame.Term };
+                _tables = _tables with { LastTermStarted = Parse(TermStarted.Parser, frame), LastStartedTerm = frame.Term };
                 break;
             case RecordType.TermEnded:
                 _tables = _tables with { TermHasEnded = true };
                 break;
             case RecordType.SegmentReserved:
-                ApplySegmentReserved(SegmentReserved.Parser.ParseFrom(frame.Payload), frame);
+                ApplySegmentReserved(Parse(SegmentReserved.Parser, frame), frame);
                 break;
             case RecordType.HostRegistered:
-                ApplyHostRegistered(HostRegistered.Parser.ParseFrom(frame.Payload), frame);
+                ApplyHostRegistered(Parse(HostRegistered.Parser, frame), frame);
                 break;
             case RecordType.HostGone:
-                ApplyHostGone(HostGone.Parser.ParseFrom(frame.Payload), frame.Sequence);
+                ApplyHostGone(Parse(HostGone.Parser, frame), frame.Sequence);
                 break;
             case RecordType.SymlinkMade:
-                ApplySymlinkMade(SymlinkMade.Parser.ParseFrom(frame.Payload), frame);
+                ApplySymlinkMade(Parse(SymlinkMade.Parser, frame), frame);
                 break;
             case RecordType.FilePublished:
-                ApplyFilePublished(FilePublished.Parser.ParseFrom(frame.Payload), frame);
+                ApplyFilePublished(Parse(FilePublished.Parser, frame), frame);
                 break;
             case RecordType.Renamed:
-                ApplyRenamed(Renamed.Parser.ParseFrom(frame.Payload), frame);
+                ApplyRenamed(Parse(Renamed.Parser, frame), frame);
                 break;
             case RecordType.AttributesSet:
-                ApplyAttributesSet(AttributesSet.Parser.ParseFrom(frame.Payload), frame);
+                ApplyAttributesSet(Parse(AttributesSet.Parser, frame), frame);
                 break;
             case RecordType.Deleted:
-                ApplyDeleted(Deleted.Parser.ParseFrom(frame.Payload), frame);
+                ApplyDeleted(Parse(Deleted.Parser, frame), frame);
                 break;
             case RecordType.ZeroingStarted:
-                ApplyZeroingStarted(Inode(ZeroingStarted.Parser.ParseFrom(frame.Payload).Inode), frame.Term);
+                ApplyZeroingStarted(Inode(Parse(ZeroingStarted.Parser, frame).Inode), frame.Term);
                 break;
             case RecordType.ExtentsReclaimed:
-                ApplyExtentsReclaimed(Inode(ExtentsReclaimed.Parser.ParseFrom(frame.Payload).Inode));
+                ApplyExtentsReclaimed(Inode(Parse(ExtentsReclaimed.Parser, frame).Inode));
                 break;
             case RecordType.PolicySet:
-                ApplyPolicySet(PolicySet.Parser.ParseFrom(frame.Payload), frame);
+                ApplyPolicySet(Parse(PolicySet.Parser, frame), frame);
                 break;
             case RecordType.EntryIgnored:
-                ApplyEntryIgnored(EntryIgnored.Parser.ParseFrom(frame.Payload));
+                ApplyEntryIgnored(Parse(EntryIgnored.Parser, frame));
                 break;
             default:
                 if ((frame.Flags & FrameFlags.Skippable) == 0)
                     throw new FamfsException(ErrorReason.NotSupportedByFormat, $"record {frame.Sequence} has type {(int)frame.Type}, which this version does not know: made by a newer version");
                 break;
         }
+    }
+
+    /// <summary>Decodes a record. What fails behind this may have changed something.</summary>
+    private T Parse<T>(MessageParser<T> parser, in RecordFrame frame)
+        where T : IMessage<T>
+    {
+        T record = parser.ParseFrom(frame.Payload);
+        _begun = true;
+        return record;
     }
 
     private void ApplyEntryIgnored(EntryIgnored r)

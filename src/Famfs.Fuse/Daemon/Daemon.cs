@@ -155,7 +155,7 @@ internal sealed class Daemon
             KernelDevices = _memory.KernelDevices,
             MayWrite = () => _replica.Damage is null,
             IsOfOtherHistory = () => _replica.IsOfOtherHistory,
-            Mutations = new NoMutations(), // through the master with issue 15 (Operations/README.md)
+            Mutations = new NoMutations(), // ARCHITECTURE.md, "Built ahead"
             Meta = _replica.Files,
             Windows = _replica.Windows,
         };

@@ -25,6 +25,6 @@ public sealed record CachePolicy(
     public const ulong Unlimited = uint.MaxValue;
 
     /// <summary>Nothing but what an open file needs is cached: every call of a program is a request. For
-    /// measurements.</summary>
+    /// tests and measurements; no mount option chooses it.</summary>
     public static CachePolicy Uncached => new(CacheMode.Direct, 0, 0, CacheListings: false);
 }

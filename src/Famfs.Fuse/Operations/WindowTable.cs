@@ -38,20 +38,20 @@ public sealed class WindowTable
     /// Gives the windows that were closed; the kernel must be told of them.</summary>
     public IReadOnlyList<Window> Update(ReplayState state, Guid host)
     {
-        if (_seen == state.Reservations && _seenTerm == state.LastStartedTerm)
+        ImmutableArray<Reservation> seen = state.Reservations;
+        Term term = state.LastStartedTerm;
+        if (_seen == seen && _seenTerm == term)
             return [];
-        _seen = state.Reservations;
-        _seenTerm = state.LastStartedTerm;
-        bool ours = state.MasterSlots.TryGetValue(_seenTerm.Slot, out Guid owner) && owner == host;
+        bool ours = state.MasterSlots.TryGetValue(term.Slot, out Guid owner) && owner == host;
         List<MapExtent> wanted = [];
-        foreach (Reservation reservation in _seen)
+        foreach (Reservation reservation in seen)
         {
-            if (ours && reservation.Term == _seenTerm)
+            if (ours && reservation.Term == term)
                 wanted.AddRange(reservation.Extents);
         }
         Window[] before = _open;
         // Records come in blocks: the same range may have been reserved to one term and be to another now.
-        bool StaysOpen(Window window) => window.Term == _seenTerm && wanted.Contains(window.Extent);
+        bool StaysOpen(Window window) => window.Term == term && wanted.Contains(window.Extent);
         List<Window> closed = [.. before.Where(w => !StaysOpen(w))];
         List<Window> open = [.. before.Where(StaysOpen)];
         Span<byte> name = stackalloc byte[MetaNames.MaxBytes];
@@ -60,9 +60,10 @@ public sealed class WindowTable
             if (open.Exists(w => w.Extent == extent))
                 continue;
             int length = MetaNames.FormatWindow(extent, name);
-            open.Add(new(_nextNode++, extent, _seenTerm, name[..length].ToArray()));
+            open.Add(new(_nextNode++, extent, term, name[..length].ToArray()));
         }
         _open = [.. open];
+        (_seen, _seenTerm) = (seen, term);
         return closed;
     }
 

@@ -19,6 +19,7 @@ internal sealed class Replica : ICapacity, IDisposable
     private readonly ReplayState _state;
     private readonly Guid _host;
     private readonly NotifyBridge _bridge;
+    private readonly Func<ILogReader, ILogReader> _around;
 
     // Guard: _applying.
     private readonly TimeProvider _clock;
@@ -26,15 +27,18 @@ internal sealed class Replica : ICapacity, IDisposable
     private long _offset;
     private bool _readerBehind;
     private bool _damageIsFinal;
+    private bool _untold; // what is applied is not told to the bridge
 
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
     private volatile FamfsException? _damage;
     private volatile bool _isOfOtherHistory;
 
-    public Replica(DevicePool pool, Guid host, UInt128 hashKey, TimeProvider clock)
+    /// <summary>An empty copy. <paramref name="around"/>: goes around each reader of the memory; null: nothing does.</summary>
+    public Replica(DevicePool pool, Guid host, UInt128 hashKey, TimeProvider clock, Func<ILogReader, ILogReader>? around = null)
     {
         _clock = clock;
+        _around = around ?? (reader => reader);
         Pool = pool;
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
@@ -42,7 +46,7 @@ internal sealed class Replica : ICapacity, IDisposable
         _bridge = new(Gate);
         _state = new(start, hashKey, _bridge);
         _bridge.Read(_state.Tree);
-        _reader = pool.Format.OpenReader(pool, _clock);
+        _reader = _around(pool.Format.OpenReader(pool, _clock));
         Files = new(_state, pool.Format.SystemInodes.Meta);
         _position = new(start);
     }
@@ -109,7 +113,7 @@ internal sealed class Replica : ICapacity, IDisposable
                     Thread.Sleep(LogPolling.LookAgainInterval);
             }
         }
-        catch (FamfsException error) when (_state.FileSystem is not null && ReferenceEquals(error, _damage))
+        catch (FamfsException error) when (_state.FileSystem is not null && _state.TornAt.Value == 0 && ReferenceEquals(error, _damage))
         {
             // What came before it is applied.
         }
@@ -125,7 +129,7 @@ internal sealed class Replica : ICapacity, IDisposable
         {
             DevicePool before = Pool;
             Pool = pool;
-            _reader = pool.Format.OpenReader(pool, _clock);
+            _reader = _around(pool.Format.OpenReader(pool, _clock));
             _readerBehind = true;
             return before;
         }
@@ -139,13 +143,15 @@ internal sealed class Replica : ICapacity, IDisposable
     }
 
     /// <summary>Reads the memory once and applies what is published there. Damage is thrown, and looked for again at the next call
-    /// unless it is final.</summary>
+    /// unless it is final. OVERLOADED: this process is short of something; the next call goes on where this one ended.</summary>
     public PollVerdict PollMemory()
     {
         lock (_applying)
         {
             if (_damageIsFinal)
                 throw _damage!;
+            if (_untold)
+                Tell();
             if (_readerBehind)
             {
                 _reader.Resume(Position, _offset);
@@ -165,6 +171,11 @@ internal sealed class Replica : ICapacity, IDisposable
                 _damage = error;
                 _damageIsFinal = error.Reason != ErrorReason.MediaCorrupt || !Pool.Format.Limits.HasTerms;
                 throw;
+            }
+            catch (Exception error) when (FamfsException.IsShortage(error))
+            {
+                _readerBehind = true;
+                throw Shortage(error);
             }
             if (verdict == PollVerdict.Diverged)
             {
@@ -188,6 +199,8 @@ internal sealed class Replica : ICapacity, IDisposable
     {
         lock (_applying)
         {
+            if (_state.TornAt.Value != 0)
+                throw _damage!;
             ulong behind = Position.Sequence.Value + 1;
             if (block.FirstSequence.Value > behind)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"records {behind} to {block.FirstSequence.Value - 1} are missing from the stream");
@@ -210,9 +223,28 @@ internal sealed class Replica : ICapacity, IDisposable
 
     private void Apply(in LogBlock block, int skip)
     {
+        LogSequence before = _state.Position.Sequence;
         try
         {
-            _state.ApplyFrames(block.Frames.Span[skip..]);
+            try
+            {
+                _state.ApplyFrames(block.Frames.Span[skip..]);
+                _offset = block.EndOffset;
+            }
+            finally
+            {
+                // Also when a record in the middle was bad: what came before it is applied.
+                _position = new(_state.Position);
+            }
+            Tell();
+        }
+        catch (Exception error) when (FamfsException.IsShortage(error))
+        {
+            // The reader has gone past the block: it goes back to what is applied.
+            if (_state.Position.Sequence != before)
+                _offset = OffsetOfPosition(block);
+            _readerBehind = true;
+            throw Shortage(error);
         }
         catch (FamfsException error)
         {
@@ -220,15 +252,40 @@ internal sealed class Replica : ICapacity, IDisposable
             _damageIsFinal = true;
             throw;
         }
-        finally
-        {
-            // Also when a record in the middle was bad: what came before it is applied.
-            _position = new(_state.Position);
-        }
-        _offset = block.EndOffset;
+    }
+
+    /// <summary>Tells what was applied to those who wait for it.</summary>
+    private void Tell()
+    {
+        _untold = true;
         foreach (Window closed in Windows.Update(_state, _host))
             _bridge.PrivateFileGone(new(WindowTable.DirectoryNode), new(closed.Node), closed.Name);
         _bridge.Applied(_state.Position);
+        _untold = false;
+    }
+
+    /// <summary>The log is not damaged, and what is missing here is looked for again. Only a record of which a part is here ends that.</summary>
+    private FamfsException Shortage(Exception error)
+    {
+        if (_state.TornAt.Value == 0)
+            return error as FamfsException ?? new(ErrorReason.Overloaded, $"memory ran out behind record {Position}; it is tried again", error);
+        _damage = new(ErrorReason.Overloaded, $"memory ran out while record {_state.TornAt} was applied, a part of it is here: unmount and mount again", error);
+        _damageIsFinal = true;
+        return _damage;
+    }
+
+    /// <summary>Log offset behind the last record applied, which is one of <paramref name="block"/>.</summary>
+    private long OffsetOfPosition(in LogBlock block)
+    {
+        ReadOnlySpan<byte> behind = block.Frames.Span;
+        while (behind.Length > 0)
+        {
+            Core.Format.RecordFrame frame = Core.Format.RecordFrame.ReadVerified(behind);
+            if (frame.Sequence.Value > _state.Position.Sequence.Value)
+                break;
+            behind = behind[frame.PaddedBytes..];
+        }
+        return Pool.Format.OffsetBehind(_state.Position.Sequence, block.EndOffset, behind.Length);
     }
 
     /// <summary>A position read as one reference.</summary>

@@ -90,7 +90,7 @@ public sealed class KernelNotifier : IDisposable
     /// <summary>The last of those errors.</summary>
     public Errno LastRefusal => (Errno)Volatile.Read(ref _lastRefusal);
 
-    /// <summary>Times the queue overflowed and everything was invalidated.</summary>
+    /// <summary>Times the queue overflowed and everything was invalidated. For tests.</summary>
     public long CoarseRounds => Volatile.Read(ref _coarseRounds);
 
     /// <summary>Called on the notifying thread after <see cref="NotifiedUpTo"/> has grown. Must neither block nor throw.</summary>

@@ -2,7 +2,6 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Queries;
 using Famfs.V1;
@@ -32,7 +31,7 @@ internal sealed class DevicePreparation(AddDeviceRequest request, DaxDevice devi
     {
         context.Caller.RequireAdministrator("adding a device");
         DeviceAddition.RequireNotInPool(context, device);
-        NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, request.Force);
+        context.State.Pool.Format.RequireJoinable(device, request.Force);
         Reply = true;
         return Verdict.Done;
     }

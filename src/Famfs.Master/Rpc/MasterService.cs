@@ -181,7 +181,7 @@ internal sealed class MasterService(
         GetStatusReply reply = await engine.QueryAsync(CallerIdentity.Of(context), reader => Describe(reader.State)).ConfigureAwait(false);
         // Of all mounts and devices: not on the engine's thread.
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
-        reply.Warnings.AddRange(StatusQueries.FindMissing(reply));
+        reply.Warnings.AddRange(ReplyLimits.Shorten([.. StatusQueries.FindMissing(reply)]));
         return reply;
     });
 

@@ -1,5 +1,6 @@
 using System.Text;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -45,9 +46,9 @@ internal static class ReplyLimits
             yield return start..elements.Count;
     }
 
-    /// <summary>Takes records apart at frames, so that each part has at most <paramref name="most"/> bytes of them. Only where log offsets count the bytes of
-    /// frames.</summary>
-    public static IEnumerable<Records> Split(Records whole, int most = ElementBytes)
+    /// <summary>Takes records of a log in <paramref name="format"/> apart at frames, so that each part has at most
+    /// <paramref name="most"/> bytes of them and says where it ends.</summary>
+    public static IEnumerable<Records> Split(Records whole, MediaFormat format, int most = ElementBytes)
     {
         int start = 0;
         ulong sequence = whole.FirstSequence;
@@ -59,7 +60,7 @@ internal static class ReplyLimits
                 FirstSequence = sequence,
                 Generation = whole.Generation,
                 SegmentId = whole.SegmentId,
-                EndOffset = whole.EndOffset - (ulong)(whole.Frames.Length - start - length),
+                EndOffset = (ulong)format.OffsetBehind(new(sequence + count - 1), (long)whole.EndOffset, whole.Frames.Length - start - length),
                 Frames = ByteString.CopyFrom(whole.Frames.Span.Slice(start, length)),
             };
             sequence += count;

@@ -207,11 +207,8 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
         return sent;
     }
 
-    /// <summary>Parts that each fit a message. Where log offsets do not count bytes of frames, a block
-    /// stays whole, as its reader made it.</summary>
-    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= MessageBytes || !pool.Format.Limits.CountsFrameBytes
-        ? [whole]
-        : ReplyLimits.Split(whole, MessageBytes);
+    /// <summary>Parts that each fit a message.</summary>
+    private IEnumerable<Records> Split(Records whole) => whole.Frames.Length <= MessageBytes ? [whole] : ReplyLimits.Split(whole, pool.Format, MessageBytes);
 
     /// <summary>Position after the last frame of <paramref name="records"/>.</summary>
     private static LogPosition EndOf(Records records, LogPosition history)

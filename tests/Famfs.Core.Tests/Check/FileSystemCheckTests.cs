@@ -213,6 +213,36 @@ public sealed class FileSystemCheckTests : IDisposable
         return !after.AsSpan().SequenceEqual(before);
     }
 
+    [Theory]
+    [InlineData("native")]
+    [InlineData("famfs-2")]
+    public void What_the_check_itself_is_short_of_is_no_finding(string format)
+    {
+        PlainMemory memory = new(20L * Unit);
+        if (format == "native")
+            NativeFormatter.Format([memory.Attach()], new() { Host = LogBench.HostA, Clock = TimeProvider.System });
+        else
+            Famfs2Formatter.Format([memory.Attach()], new() { System = LogBench.HostA });
+        int reads = 0;
+        int shortAt = 0;
+        memory.Reading = () =>
+        {
+            if (++reads == shortAt)
+                throw new FamfsException(ErrorReason.Overloaded, "no room");
+        };
+        Assert.Empty(Check().Findings);
+        int all = reads;
+        Assert.InRange(all, 10, 100_000);
+        for (shortAt = 1; shortAt <= all; shortAt += Math.Max(1, all / 200))
+        {
+            reads = 0;
+            FamfsException error = Assert.Throws<FamfsException>(() => Check());
+            Assert.Equal(ErrorReason.Overloaded, error.Reason);
+        }
+
+        CheckResult Check() => FileSystemCheck.Run([memory.Attach()], TestFormats.All, new HastyClock());
+    }
+
     private static FakeSharedMemory[] Native()
     {
         FakeSharedMemory[] memories = [new(8L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "first" }, new(4L * Unit, 1, coherent: true) { AccidentOneIn = 0, Name = "second" }];

@@ -133,7 +133,6 @@ public sealed class MappedDaxDeviceTests : IDisposable
         using DaxDevice device = DaxDevice.Open(_file.Path);
         Assert.True(device.Coherent);
         Assert.Equal("none", ((MappedDaxDevice)device).FlushName);
-        Assert.False(((MappedDaxDevice)device).IsDevDax);
         if (LineFlush.Detect() is [var best, ..])
         {
             device.Coherent = false;

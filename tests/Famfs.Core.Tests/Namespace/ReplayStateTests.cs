@@ -82,6 +82,17 @@ public sealed class ReplayStateTests : IDisposable
         Assert.Equal(ErrorReason.Overloaded, error.Reason);
     }
 
+    [Fact]
+    public void A_shortage_in_the_middle_of_a_record_is_told_from_one_before_it()
+    {
+        MakeFile(101);
+        Assert.Equal(0UL, _state.TornAt.Value);
+        LogPosition before = _state.Position;
+        _observer.Deleting = () => throw new OutOfMemoryException();
+        Assert.Throws<OutOfMemoryException>(() => Apply(RecordType.Deleted, new Deleted { Inode = 101, Parent = MediaLayout.RootInode, Name = ByteString.CopyFromUtf8("f") }));
+        Assert.Equal((before, before.Sequence.Next), (_state.Position, _state.TornAt));
+    }
+
     private void MakeFile(ulong inode)
     {
         FileCreated record = new()

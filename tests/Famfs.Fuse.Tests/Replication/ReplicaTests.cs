@@ -78,11 +78,171 @@ public sealed class ReplicaTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(Shortage.InPoll, false)]
+    [InlineData(Shortage.InPoll, true)]
+    [InlineData(Shortage.InApply, false)]
+    [InlineData(Shortage.InApply, true)]
+    [InlineData(Shortage.InPush, false)]
+    [InlineData(Shortage.InPush, true)]
+    public void A_mount_that_was_short_of_something_goes_on_where_it_was_and_stays_writable(Shortage place, bool ofMemory)
+    {
+        var host = Guid.NewGuid();
+        using DevicePool pool = Format(host);
+        ShortReader? reader = null;
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, inner => reader = new(inner));
+        Assert.Null(replica.Bootstrap());
+        Acknowledgements acknowledged = new();
+        replica.Gate.SendTo(acknowledged);
+        var master = TestMaster.Start(pool, 0, host);
+        ILogReader other = pool.Format.OpenReader(pool, TimeProvider.System);
+        other.Resume(replica.Position, reader!.Offset);
+        master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1000, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8("d") });
+
+        Exception shortage = ofMemory ? new OutOfMemoryException() : new FamfsException(ErrorReason.Overloaded, "no room");
+        FamfsException told;
+        if (place == Shortage.InPush)
+        {
+            Assert.Equal(PollVerdict.Records, other.PollSettled(out LogBlock block));
+            LogBlock pushed = block with { Frames = new ShortMemory(block.Frames, shortage).Memory };
+            told = Assert.Throws<FamfsException>(() => replica.ApplyPushed(pushed));
+        }
+        else
+        {
+            (reader.At, reader.Fails) = (place, shortage);
+            told = Assert.Throws<FamfsException>(() => Drain(replica));
+        }
+        Assert.Equal(ErrorReason.Overloaded, told.Reason);
+        Assert.Null(replica.Damage);
+        Assert.False(replica.DamageIsFinal);
+
+        Drain(replica);
+        master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1001, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8("e") });
+        Drain(replica);
+        Assert.Null(replica.Damage);
+        Assert.Equal(3, replica.Tree.DirectoryCount);
+        Assert.Equal(master.Writer.Position, replica.Position);
+        Assert.Equal(replica.Position.Sequence.Value, acknowledged.Sequences.Last());
+    }
+
+    [Fact]
+    public void A_listener_that_was_short_of_something_hears_of_the_same_records_later()
+    {
+        var host = Guid.NewGuid();
+        using DevicePool pool = Format(host);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default);
+        Assert.Null(replica.Bootstrap());
+        Acknowledgements acknowledged = new();
+        replica.Gate.SendTo(acknowledged);
+        var master = TestMaster.Start(pool, 0, host);
+        Drain(replica);
+        master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1000, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8("d") });
+        acknowledged.Fails = new OutOfMemoryException();
+        Assert.Equal(ErrorReason.Overloaded, Assert.Throws<FamfsException>(() => Drain(replica)).Reason);
+        Assert.DoesNotContain(replica.Position.Sequence.Value, acknowledged.Sequences);
+        Drain(replica);
+        Assert.Null(replica.Damage);
+        Assert.Equal(master.Writer.Position, replica.Position);
+        Assert.Equal(replica.Position.Sequence.Value, acknowledged.Sequences.Last());
+    }
+
+    /// <summary>Where the shortage is met.</summary>
+    public enum Shortage
+    {
+        /// <summary>The reader has read a block and gone past it.</summary>
+        InPoll,
+
+        /// <summary>The block is given to replay.</summary>
+        InApply,
+
+        /// <summary>A block of the stream is given to replay.</summary>
+        InPush,
+    }
+
+    private DevicePool Format(Guid host)
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(64 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            NativeFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
+        return TestFormats.All.Open([DaxDevice.Open(path)]);
+    }
+
+    private static void Drain(Replica replica)
+    {
+        while (replica.PollMemory() != PollVerdict.UpToDate)
+        {
+        }
+    }
+
+    /// <summary>Falls short once, after it has gone past a block.</summary>
+    private sealed class ShortReader(ILogReader inner) : ILogReader
+    {
+        public Shortage At { get; set; }
+
+        public Exception? Fails { get; set; }
+
+        public LogPosition Position => inner.Position;
+
+        public long Offset => inner.Offset;
+
+        public void Resume(LogPosition position, long offset) => inner.Resume(position, offset);
+
+        public PollVerdict Poll(out LogBlock block)
+        {
+            PollVerdict verdict = inner.Poll(out block);
+            if (verdict != PollVerdict.Records || Fails is not { } shortage)
+                return verdict;
+            Fails = null;
+            if (At == Shortage.InPoll)
+                throw shortage;
+            block = block with { Frames = new ShortMemory(block.Frames, shortage).Memory };
+            return verdict;
+        }
+    }
+
+    /// <summary>Bytes that cannot be had at the first attempt.</summary>
+    private sealed class ShortMemory(ReadOnlyMemory<byte> bytes, Exception shortage) : System.Buffers.MemoryManager<byte>
+    {
+        private readonly byte[] _bytes = bytes.ToArray();
+        private bool _isShort = true;
+
+        public override Memory<byte> Memory => CreateMemory(_bytes.Length);
+
+        public override Span<byte> GetSpan()
+        {
+            if (!_isShort)
+                return _bytes;
+            _isShort = false;
+            throw shortage;
+        }
+
+        public override System.Buffers.MemoryHandle Pin(int elementIndex = 0) => throw new NotSupportedException();
+
+        public override void Unpin()
+        {
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+        }
+    }
+
     private sealed class Acknowledgements : IAcknowledgements
     {
         public ConcurrentQueue<ulong> Sequences { get; } = [];
 
-        public void Acknowledge(LogPosition position) => Sequences.Enqueue(position.Sequence.Value);
+        public Exception? Fails { get; set; }
+
+        public void Acknowledge(LogPosition position)
+        {
+            Exception? shortage = Fails;
+            Fails = null;
+            if (shortage is not null)
+                throw shortage;
+            Sequences.Enqueue(position.Sequence.Value);
+        }
     }
 
     private static void Await(Func<bool> condition) => Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(60)), "it does not happen");

@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Rpc;
 using Famfs.V1;
 using Google.Protobuf;
@@ -98,7 +99,7 @@ public sealed class ReplyLimitsTests
         Records whole = new() { FirstSequence = 41, Generation = 3, SegmentId = 9, EndOffset = 1_000_000_000, Frames = ByteString.CopyFrom(batch.Frames) };
         ulong next = 41;
         List<byte> again = [];
-        foreach (Records part in ReplyLimits.Split(whole))
+        foreach (Records part in ReplyLimits.Split(whole, NativeFormat.Instance))
         {
             Assert.InRange(new SubscribeReply { Records = part }.CalculateSize(), 1, ReplyLimits.MessageBytes);
             Assert.Equal((next, 3ul, 9ul), (part.FirstSequence, part.Generation, part.SegmentId));

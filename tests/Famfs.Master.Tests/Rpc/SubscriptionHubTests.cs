@@ -1,11 +1,16 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
+using Famfs.Famfs2;
 using Famfs.Master.Role;
+using Famfs.Master.Rpc;
+using Famfs.Master.State;
 using Famfs.TestSupport;
 using Famfs.V1;
+using Google.Protobuf;
 using Xunit;
 
 namespace Famfs.Master.Tests.Rpc;
@@ -74,6 +79,47 @@ public sealed class SubscriptionHubTests : IDisposable
         Assert.Equal(Files, state.Tree.FileCount);
         Assert.True(segments.Count > 1, $"{segments.Count} segment");
         Assert.True(messages is >= 2 and < 40, $"{messages} messages for {Files / 50} batches or more");
+    }
+
+    [Fact]
+    public async Task Entries_of_another_format_come_in_messages_that_each_fit_and_say_where_they_end()
+    {
+        List<DaxDevice> devices = [DaxDevice.Open(_path)];
+        Famfs2Formatter.Format(devices, new() { System = Guid.NewGuid(), Force = true });
+        using DevicePool pool = Famfs2Format.Instance.Open(devices);
+        ILogReader reader = pool.Format.OpenReader(pool, TimeProvider.System);
+        while (reader.PollSettled(out _) == PollVerdict.Records)
+        {
+        }
+        LogIndex index = new();
+        index.Add(reader.Position, reader.Offset);
+        SubscriptionHub hub = new(pool, index);
+        LogPosition start = reader.Position;
+        hub.Recovered(start, reader.Offset);
+        uint seed = Crc32C.Seed(start.FileSystem, start.Generation, 0);
+        RecordBatch batch = new();
+        batch.Start(start.Sequence, default, seed);
+        while (batch.LengthBytes < MediaLayout.MaxBatchBytes - MediaLayout.MaxRecordBytes)
+            batch.Add(RecordType.DirectoryMade, new DirectoryMade { Inode = 2 + Famfs2Translator.EntriesUpTo(batch.Last), Parent = 1, Name = ByteString.CopyFromUtf8(new('d', 60)) });
+        LogPosition end = start with { Sequence = batch.Last };
+
+        using CancellationTokenSource over = new();
+        LogPosition seen = start;
+        Task running = hub.RunAsync(start, reply =>
+        {
+            Assert.InRange(reply.CalculateSize(), 1, ReplyLimits.MessageBytes);
+            Assert.Equal(seen.Sequence.Value + 1, reply.Records.FirstSequence);
+            foreach (RecordFrame frame in new RecordFrames(reply.Records.Frames.Span))
+                seen = seen with { Sequence = frame.Sequence };
+            // An entry of 544 bytes for each record but the three that the superblock stands for.
+            Assert.Equal((seen.Sequence.Value - 3) * 544, reply.Records.EndOffset);
+            return default;
+        }, over.Token);
+        await WaitAsync(() => hub.LiveCount == 1, running);
+        hub.Publish(batch, end, 0, (long)(end.Sequence.Value - 3) * 544);
+        await WaitAsync(() => seen == end, running);
+        await over.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
     }
 
     private static int ApplyOne(ReplayState state, ReadOnlySpan<byte> frames, uint seed)

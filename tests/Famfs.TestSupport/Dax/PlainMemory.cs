@@ -33,6 +33,9 @@ public sealed class PlainMemory
         _bytes = [.. sound];
     }
 
+    /// <summary>Called before each read; may throw.</summary>
+    public Action? Reading { get; set; }
+
     /// <summary>A handle.</summary>
     public DaxDevice Attach() => new Device(this);
 
@@ -67,6 +70,7 @@ public sealed class PlainMemory
         public override void Read(long offset, Span<byte> destination)
         {
             RequireUsable(offset, destination.Length);
+            memory.Reading?.Invoke();
             memory._bytes.AsSpan((int)offset, destination.Length).CopyTo(destination);
         }
 
@@ -88,6 +92,7 @@ public sealed class PlainMemory
         {
             RequireWord(offset);
             RequireUsable(offset, sizeof(ulong));
+            memory.Reading?.Invoke();
             ulong word = Volatile.Read(ref Unsafe.As<byte, ulong>(ref memory._bytes[offset]));
             return BitConverter.IsLittleEndian ? word : BinaryPrimitives.ReverseEndianness(word);
         }

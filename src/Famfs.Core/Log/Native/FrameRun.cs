@@ -12,7 +12,7 @@ namespace Famfs.Core.Log.Native;
 internal readonly record struct FrameRun(long Count, long End, LogSequence First, LogSequence Last, Term LastTerm)
 {
     /// <summary>Bytes read at a time: more than the largest frame.</summary>
-    private const int WindowBytes = 4 * MediaLayout.MaxRecordBytes;
+    private const int ReadBytes = 4 * MediaLayout.MaxRecordBytes;
 
     /// <summary>True when a whole frame is anywhere from log offset <paramref name="from"/> to the end of the segment, whatever its
     /// sequence and term.</summary>
@@ -21,20 +21,20 @@ internal readonly record struct FrameRun(long Count, long End, LogSequence First
         DaxDevice device = pool.Require(segment.Device);
         uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
         long end = segment.AbsoluteEnd;
-        byte[] window = GC.AllocateUninitializedArray<byte>((int)Math.Max(0, Math.Min(WindowBytes, end - from)));
-        long windowAt = from;
+        byte[] buffer = GC.AllocateUninitializedArray<byte>((int)Math.Max(0, Math.Min(ReadBytes, end - from)));
+        long bufferAt = from;
         int filled = 0;
         long at = from;
         while (at < end)
         {
-            if (filled == 0 || (at + MediaLayout.MaxRecordBytes > windowAt + filled && windowAt + filled < end))
+            if (filled == 0 || (at + MediaLayout.MaxRecordBytes > bufferAt + filled && bufferAt + filled < end))
             {
-                windowAt = at;
-                filled = (int)Math.Min(window.Length, end - windowAt);
-                device.Invalidate(segment.DeviceOffsetOf(windowAt), filled);
-                device.Read(segment.DeviceOffsetOf(windowAt), window.AsSpan(0, filled));
+                bufferAt = at;
+                filled = (int)Math.Min(buffer.Length, end - bufferAt);
+                device.Invalidate(segment.DeviceOffsetOf(bufferAt), filled);
+                device.Read(segment.DeviceOffsetOf(bufferAt), buffer.AsSpan(0, filled));
             }
-            ReadOnlySpan<byte> rest = window.AsSpan((int)(at - windowAt), (int)(windowAt + filled - at));
+            ReadOnlySpan<byte> rest = buffer.AsSpan((int)(at - bufferAt), (int)(bufferAt + filled - at));
             if (RecordFrame.Parse(rest, seed, out _) == FrameVerdict.Good)
                 return true;
             int zeros = rest.IndexOfAnyExcept((byte)0);
@@ -50,20 +50,20 @@ internal readonly record struct FrameRun(long Count, long End, LogSequence First
     {
         DaxDevice device = pool.Require(segment.Device);
         uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
-        byte[] window = GC.AllocateUninitializedArray<byte>((int)Math.Min(limit == 1 ? MediaLayout.MaxRecordBytes : WindowBytes, end - from));
+        byte[] buffer = GC.AllocateUninitializedArray<byte>((int)Math.Min(limit == 1 ? MediaLayout.MaxRecordBytes : ReadBytes, end - from));
         FrameRun run = new(0, from, default, default, default);
-        long windowAt = from;
+        long bufferAt = from;
         int filled = 0;
         while (run.End < end && run.Count < limit)
         {
-            if (filled == 0 || (run.End + MediaLayout.MaxRecordBytes > windowAt + filled && windowAt + filled < end))
+            if (filled == 0 || (run.End + MediaLayout.MaxRecordBytes > bufferAt + filled && bufferAt + filled < end))
             {
-                windowAt = run.End;
-                filled = (int)Math.Min(window.Length, end - windowAt);
-                device.Invalidate(segment.DeviceOffsetOf(windowAt), filled);
-                device.Read(segment.DeviceOffsetOf(windowAt), window.AsSpan(0, filled));
+                bufferAt = run.End;
+                filled = (int)Math.Min(buffer.Length, end - bufferAt);
+                device.Invalidate(segment.DeviceOffsetOf(bufferAt), filled);
+                device.Read(segment.DeviceOffsetOf(bufferAt), buffer.AsSpan(0, filled));
             }
-            if (RecordFrame.Parse(window.AsSpan((int)(run.End - windowAt), (int)(windowAt + filled - run.End)), seed, out RecordFrame frame) != FrameVerdict.Good
+            if (RecordFrame.Parse(buffer.AsSpan((int)(run.End - bufferAt), (int)(bufferAt + filled - run.End)), seed, out RecordFrame frame) != FrameVerdict.Good
                 || (frame.Flags & FrameFlags.Snapshot) != 0
                 || (run.Count > 0 && (frame.Sequence != run.Last.Next || frame.Term < run.LastTerm))
                 || (only.Value != 0 && frame.Term != only))

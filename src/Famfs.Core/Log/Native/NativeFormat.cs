@@ -18,7 +18,7 @@ public sealed class NativeFormat : MediaFormat
     public override string Name => "native";
 
     /// <inheritdoc/>
-    public override FormatLimits Limits { get; } = new() { IsComplete = true, HasTimes = true, HasTerms = true, CountsFrameBytes = true, HasHostTable = true };
+    public override FormatLimits Limits { get; } = new() { IsComplete = true, HasTimes = true, HasTerms = true, HasHostTable = true };
 
     /// <inheritdoc/>
     public override SystemInodes SystemInodes { get; } = new(new(MediaLayout.MetaInode), new(MediaLayout.StagedInode), new(MediaLayout.FirstSegmentInode));
@@ -81,6 +81,9 @@ public sealed class NativeFormat : MediaFormat
 
     /// <inheritdoc/>
     public override DeviceIdentity Identify(DevicePool pool, DaxDevice device) => NativeMedia.FindUnfinished(device) ?? NativeMedia.RequireSuperblock(device);
+
+    /// <inheritdoc/>
+    public override void RequireJoinable(DaxDevice device, bool force) => NativeFormatter.RequireUsable(device, MediaLayout.MinSecondaryBytes, force);
 
     /// <inheritdoc/>
     public override PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock)

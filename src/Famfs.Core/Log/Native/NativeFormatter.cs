@@ -107,16 +107,6 @@ public static class NativeFormatter
         return superblock;
     }
 
-    /// <summary>Throws BAD_REQUEST when one memory is among the devices twice, under whatever paths.</summary>
-    public static void RequireDistinct(IReadOnlyList<DaxDevice> devices)
-    {
-        if (devices.GroupBy(d => d.MemoryIdentity, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)
-        {
-            (DaxDevice first, DaxDevice second) = (twice.First(), twice.Skip(1).First());
-            throw new FamfsException(ErrorReason.BadRequest, $"{second.Path}: given twice{(first.Path == second.Path ? "" : $", it is {first.Path}")}") { Path = second.Path };
-        }
-    }
-
     /// <summary>Throws, before anything is changed, when the devices cannot be formatted as <paramref name="options"/> say,
     /// whose host is not looked at.</summary>
     public static void RequireUsable(IReadOnlyList<DaxDevice> devices, FormatOptions options)
@@ -127,7 +117,7 @@ public static class NativeFormatter
             throw new FamfsException(ErrorReason.BadRequest, $"the number of hosts must be 1 to {MaxHostsLimit}, not {options.MaxHosts}") { Limit = MaxHostsLimit };
         if (Encoding.UTF8.GetByteCount(options.Label) > NativeSuperblock.MaxTextBytes || options.Label.Contains('\0', StringComparison.Ordinal))
             throw new FamfsException(ErrorReason.BadRequest, $"the label must be at most {NativeSuperblock.MaxTextBytes} bytes of UTF-8 without NUL") { Limit = NativeSuperblock.MaxTextBytes };
-        RequireDistinct(devices);
+        MediaFormat.RequireDistinct(devices);
         long hostTable = RoundUp((long)options.MaxHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         RequireUsable(devices[0], MediaLayout.HostTableOffset + hostTable + (2L * MediaLayout.UnitBytes), options.Force);
         foreach (DaxDevice device in devices.Skip(1))

@@ -7,7 +7,7 @@ using Xunit;
 
 namespace Famfs.Core.Tests.Format;
 
-public sealed class HotRecordTests
+public sealed class FrequentRecordTests
 {
     private const int Rounds = 3000;
 
