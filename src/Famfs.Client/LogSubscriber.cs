@@ -27,6 +27,11 @@ public interface ISubscriptionHandler
     /// <paramref name="position"/> is what the snapshot stands for.</summary>
     void OnSnapshot(in LogBlock block, bool last, LogPosition position);
 
+    /// <summary>The answer to <see cref="LogSubscriber.Register"/>.</summary>
+    void OnRegistration(Registration registration)
+    {
+    }
+
     /// <summary>The master renews the host's lease (policy <c>lease</c>).</summary>
     void OnLease(TimeSpan timeToLive);
 
@@ -124,6 +129,17 @@ public sealed class LogSubscriber
             _acks?.Add(position, released);
     }
 
+    /// <summary>Asks for a block of the host table for this host, once; false without a stream that could carry it. The answer comes
+    /// to <see cref="ISubscriptionHandler.OnRegistration"/>.</summary>
+    public bool Register()
+    {
+        lock (_guard)
+        {
+            _acks?.AddRegister();
+            return _acks is not null;
+        }
+    }
+
     private bool IsFinal(Exception? error) => error is FamfsException { Reason: ErrorReason.HostGone or ErrorReason.HostConflict }
         || (error is FamfsException { Reason: ErrorReason.WrongFilesystem } && !_client.Connections.HasOthers);
 
@@ -158,7 +174,7 @@ public sealed class LogSubscriber
             CallFailure failure = RpcErrors.Judge(e, endpoint.Address);
             if (failure.Repeatable)
                 _client.Retries.Note(failure, endpoint);
-            else if (failure.Error.Reason is ErrorReason.WrongFilesystem or ErrorReason.NotMaster or ErrorReason.ReadOnly)
+            else if (failure.Error.Reason is ErrorReason.WrongFilesystem or ErrorReason.NotMaster or ErrorReason.ReadOnly or ErrorReason.NotPermitted)
                 _client.Connections.Leave(endpoint); // somebody else is there, or nobody who may be called
             throw failure.Error;
         }
@@ -215,6 +231,9 @@ public sealed class LogSubscriber
                 case SubscribeReply.MessageOneofCase.Lease:
                     handler.OnLease(TimeSpan.FromMilliseconds(reply.Lease.TtlMs));
                     break;
+                case SubscribeReply.MessageOneofCase.Registration:
+                    handler.OnRegistration(reply.Registration);
+                    break;
                 case SubscribeReply.MessageOneofCase.Goaway:
                     if (reply.Goaway.MasterAddress.Length != 0)
                         _client.Connections.Follow(endpoint, reply.Goaway.MasterAddress);
@@ -263,6 +282,7 @@ public sealed class LogSubscriber
         private LogSequence _received;
         private List<ulong> _released = [];
         private bool _pending;
+        private bool _registers;
 
         public void Received(LogSequence sequence)
         {
@@ -284,6 +304,16 @@ public sealed class LogSubscriber
             }
         }
 
+        public void AddRegister()
+        {
+            lock (_guard)
+            {
+                _registers = true;
+                if (_wake.CurrentCount == 0)
+                    _wake.Release();
+            }
+        }
+
         public async Task SendAsync(IClientStreamWriter<SubscribeRequest> stream, CancellationToken cancel)
         {
             long sent = clock.GetTimestamp() - (long)(interval.TotalSeconds * clock.TimestampFrequency);
@@ -294,6 +324,8 @@ public sealed class LogSubscriber
                 // Woken again when the last of the batch is acknowledged meanwhile.
                 if (early > TimeSpan.Zero && !IsCaughtUp())
                     await WaitUntilCaughtUpAsync(early, cancel).ConfigureAwait(false);
+                if (TakeRegister())
+                    await stream.WriteAsync(new() { Register = new() }, cancel).ConfigureAwait(false);
                 if (Take() is { } ack)
                 {
                     await stream.WriteAsync(new() { Ack = ack }, cancel).ConfigureAwait(false);
@@ -318,6 +350,16 @@ public sealed class LogSubscriber
         {
             lock (_guard)
                 return _position.Sequence.Value >= _received.Value;
+        }
+
+        private bool TakeRegister()
+        {
+            lock (_guard)
+            {
+                bool registers = _registers;
+                _registers = false;
+                return registers;
+            }
         }
 
         private Ack? Take()

@@ -14,8 +14,8 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "told to stop: term {Term} has ended in order")]
     public static partial void Ended(ILogger logger, ulong term);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} is gone: its host has booted anew")]
-    public static partial void MountGone(ILogger logger, Guid mount, Guid host);
+    [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} is gone: {Detail}")]
+    public static partial void MountGone(ILogger logger, Guid mount, Guid host, string detail);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "--accept-loss: {Cause}; this is recorded, and the mount must be made anew")]
     public static partial void LossAccepted(ILogger logger, string cause);

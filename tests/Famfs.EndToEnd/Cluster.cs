@@ -40,7 +40,8 @@ internal sealed class Cluster : IDisposable
     /// <summary>Finds the devices of this cluster and no others.</summary>
     public string DevicePattern => $"/dev/shm/{Path.GetFileName(_root)}.*";
 
-    /// <summary>Makes a formatted pool of two sparse devices (<paramref name="mkfs"/>: options of another format), or skips the test where FUSE cannot be used.</summary>
+    /// <summary>Makes a formatted pool of two sparse devices, or skips the test where FUSE cannot be used. <paramref name="mkfs"/>:
+    /// options, where STATE stands for the state of host a.</summary>
     public static Cluster Create(long deviceBytes, params string[] mkfs)
     {
         Assert.SkipUnless(File.Exists("/dev/fuse"), "/dev/fuse is not there");
@@ -49,7 +50,7 @@ internal sealed class Cluster : IDisposable
         Cluster cluster = new(deviceBytes);
         try
         {
-            cluster.Famfs(["mkfs", .. mkfs.Length > 0 ? mkfs : ["--host-state", cluster.StateOf("a")], .. cluster.Devices]);
+            cluster.Famfs(["mkfs", .. mkfs.Length > 0 ? mkfs.Select(m => m == "STATE" ? cluster.StateOf("a") : m) : ["--host-state", cluster.StateOf("a")], .. cluster.Devices]);
             return cluster;
         }
         catch

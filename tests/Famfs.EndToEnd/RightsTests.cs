@@ -88,6 +88,83 @@ public sealed class RightsTests
         Assert.Equal(address, PathAttributes.Read(a, "user.famfs.log-master"));
     }
 
+    [Fact]
+    public async Task A_hello_registers_nobody_and_what_a_stranger_says_counts_for_nothing()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        string address = cluster.StartMaster("a").Address;
+        string a = cluster.Mount("a", address).Path;
+        using FamfsClient client = Cluster.Connect(address);
+        GetStatusReply before = await client.GetStatusAsync(cancel: Cancel);
+        using CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        Stranger[] strangers = [.. Enumerable.Range(0, 20).Select(_ => new Stranger(before.Position))];
+        Task[] streams = [.. strangers.Select(s => new LogSubscriber(client).RunOnceAsync(s, over.Token))];
+        Welcome[] welcomes = await Task.WhenAll(strangers.Select(s => s.Welcomed.Task)).WaitAsync(Cluster.Patience, Cancel);
+        Assert.All(welcomes, w => Assert.Equal((false, true), (w.Registered, w.LinesCount)));
+        // They acknowledge nothing, and nobody waits for them; the mount counts by its line.
+        cluster.Famfs("creat", "--size", "1", "--wait", "all", Path.Combine(a, "f"));
+        Assert.Equal(1u, (await client.BarrierAsync(new(), cancel: Cancel)).MountCount);
+        Assert.Equal(before.HostCount, (await client.GetStatusAsync(cancel: Cancel)).HostCount);
+        await over.CancelAsync();
+        await Task.WhenAll(streams).ContinueWith(_ => { }, TaskScheduler.Default);
+    }
+
+    [Fact]
+    public void A_full_host_table_is_said_in_one_line_and_names_are_shown()
+    {
+        using Cluster cluster = Cluster.Create(64L << 20, "--max-hosts", "1", "--host-state", "STATE");
+        (_, string address) = cluster.StartMaster("a");
+        string a = cluster.Mount("a", address).Path;
+        cluster.Famfs("creat", "--size", "1", Path.Combine(a, "f"));
+        string b = cluster.NewDirectory("b");
+        string log = Path.Combine(cluster.NewDirectory("log"), "b.log");
+        (int exit, string output) = cluster.TryFamfs(["mount", "--host-state", cluster.StateOf("b"), "--master", address, "--log", log, .. cluster.Devices, b]);
+        const string Full = "the host table is full: it has room for 1 hosts, and as many are registered";
+        Assert.Equal(1, exit);
+        Assert.Single(output.Split('\n'), l => l.Contains(Full, StringComparison.Ordinal));
+        Assert.Single(File.ReadAllText(log).Split('\n'), l => l.Contains(Full, StringComparison.Ordinal));
+        // It follows all the same.
+        cluster.Famfs("creat", "--size", "1", Path.Combine(a, "g"));
+        Cluster.Await("the name of a new file", () => File.Exists(Path.Combine(b, "g")));
+        cluster.Famfs("umount", b);
+    }
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    /// <summary>Says that it is a mount of some host.</summary>
+    private sealed class Stranger(Position position) : ISubscriptionHandler
+    {
+        private readonly Hello _hello = new()
+        {
+            HostId = Guid.NewGuid().ToByteString(),
+            MountId = Guid.NewGuid().ToByteString(),
+            BootId = Guid.NewGuid().ToByteString(),
+            Position = position,
+        };
+
+        public TaskCompletionSource<Welcome> Welcomed { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public Hello CreateHello() => _hello;
+
+        public void OnWelcome(Welcome welcome) => Welcomed.TrySetResult(welcome);
+
+        public void OnRecords(in Core.Log.LogBlock block, LogPosition position)
+        {
+        }
+
+        public void OnSnapshot(in Core.Log.LogBlock block, bool last, LogPosition position)
+        {
+        }
+
+        public void OnLease(TimeSpan timeToLive)
+        {
+        }
+
+        public void OnDisconnected(Exception? error)
+        {
+        }
+    }
+
     /// <summary>Starts a master at a unix socket, and gives its address.</summary>
     private static string StartAtSocket(Cluster cluster)
     {

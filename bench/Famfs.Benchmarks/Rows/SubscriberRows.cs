@@ -124,7 +124,7 @@ internal sealed class SubscriberRows(BenchmarkRun run, Scratch scratch)
             for (int round = 0; round < SlowRounds; round++)
             {
                 all.Add(await LatencyAsync(hosts[0]));
-                await using SimulatedHost deaf = await SimulatedHost.StartAsync(_cluster.Address, FewHosts, await PositionAsync(), deaf: true, run.Cancellation);
+                await using SimulatedHost deaf = await SimulatedHost.StartAsync(_cluster.SocketPath, FewHosts, await PositionAsync(), deaf: true, run.Cancellation);
                 // More than its connection and its queue take.
                 await _cluster.CreateFilesAsync(Enumerable.Range(0, FloodFiles).Select(_ => NextName()), 4096, run.Cancellation);
                 oneDeaf.Add(await LatencyAsync(hosts[0]));
@@ -173,7 +173,7 @@ internal sealed class SubscriberRows(BenchmarkRun run, Scratch scratch)
         {
             Position position = await PositionAsync();
             while (hosts.Count < count)
-                hosts.Add(await SimulatedHost.StartAsync(_cluster.Address, hosts.Count, position, deaf: false, run.Cancellation));
+                hosts.Add(await SimulatedHost.StartAsync(_cluster.SocketPath, hosts.Count, position, deaf: false, run.Cancellation));
             return hosts;
         }
         catch

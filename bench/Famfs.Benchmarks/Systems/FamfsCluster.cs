@@ -33,6 +33,9 @@ internal sealed class FamfsCluster : IAsyncDisposable
     /// <summary>Path of the memory.</summary>
     public string Device => _device;
 
+    /// <summary>Unix socket of the same master.</summary>
+    public string SocketPath => Path.Combine(Path.GetDirectoryName(_device)!, "master.sock");
+
     public Master.MasterClient Client { get; private set; } = null!;
 
     /// <summary>Processor time that the master's threads had used when last seen, µs. For one caller at a time.</summary>
@@ -166,7 +169,7 @@ internal sealed class FamfsCluster : IAsyncDisposable
         using (FileStream file = File.Create(_device))
             file.SetLength(deviceBytes);
         await ChildProcess.ReadAllAsync(_installation.Tool, ["mkfs", _device, "--host-state", hostState, .. mkfsOptions], cancellation);
-        _master = ChildProcess.Start(_scratch, master, ["--device", _device, "--listen", Address, "--host-state", hostState]);
+        _master = ChildProcess.Start(_scratch, master, ["--device", _device, "--listen", Address, "--listen", "unix:" + SocketPath, "--host-state", hostState]);
         _channel = GrpcChannel.ForAddress(Address);
         Client = new(_channel);
         await _master.WaitUntilAsync(() => AnswersAsync(cancellation), "it answered", cancellation);

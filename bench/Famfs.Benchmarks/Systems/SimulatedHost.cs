@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using Famfs.Core.Format;
 using Famfs.V1;
 using Google.Protobuf;
@@ -27,12 +28,30 @@ internal sealed class SimulatedHost : IAsyncDisposable
     /// <summary>Called with the sequence of the last record of each message, before it is acknowledged.</summary>
     public event Action<ulong>? Received;
 
-    /// <summary>Subscribes at <paramref name="position"/>, and waits until the master has registered the host. One that is
+    /// <summary>Subscribes at <paramref name="position"/> over a unix socket, and waits until the master has taken the stream. There a
+    /// caller is known, so acknowledgements count without a line in memory. One that is
     /// <paramref name="deaf"/> never reads again. Hosts of one
     /// <paramref name="number"/> are one host that mounts anew.</summary>
-    public static async Task<SimulatedHost> StartAsync(string address, int number, Position position, bool deaf, CancellationToken cancellation)
+    public static async Task<SimulatedHost> StartAsync(string socketPath, int number, Position position, bool deaf, CancellationToken cancellation)
     {
-        GrpcChannel channel = GrpcChannel.ForAddress(address);
+        SocketsHttpHandler handler = new()
+        {
+            ConnectCallback = async (_, cancel) =>
+            {
+                Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                try
+                {
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(socketPath), cancel);
+                    return new NetworkStream(socket, ownsSocket: true);
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            },
+        };
+        GrpcChannel channel = GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
         SimulatedHost host = new(channel, new Master.MasterClient(channel).Subscribe(cancellationToken: cancellation), new(position.FileSystemUuid.Span, bigEndian: true));
         try
         {
@@ -40,8 +59,8 @@ internal sealed class SimulatedHost : IAsyncDisposable
             {
                 Hello = new() { HostId = HostId(number), BootId = NewId(), MountId = host.MountId, HostName = "simulated", Position = position, Dialect = "stock" },
             }, cancellation);
-            if (!await host._call.ResponseStream.MoveNext(cancellation) || host._call.ResponseStream.Current.Welcome is not { Registered: true })
-                throw new InvalidOperationException($"the master did not register a simulated host: {host._call.ResponseStream.Current}");
+            if (!await host._call.ResponseStream.MoveNext(cancellation) || host._call.ResponseStream.Current.Welcome is null)
+                throw new InvalidOperationException($"the master did not welcome a simulated host: {host._call.ResponseStream.Current}");
             if (!deaf)
                 host._reading = host.ReadAsync(cancellation);
             return host;

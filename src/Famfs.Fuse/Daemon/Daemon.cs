@@ -109,7 +109,9 @@ internal sealed class Daemon
         bool asked;
         using (CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel))
         {
-            Task upkeep = new Upkeep(steps.ListOf(mount, faults), () => _link.Connected, _log).RunAsync(ending.Token);
+            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults);
+            int line = upkeeping.TakeWhile(s => s.Name != DaemonSteps.LineStep).Count();
+            Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(
                 new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
             asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false) != mount.Completion;

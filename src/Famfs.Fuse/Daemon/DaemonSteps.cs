@@ -16,8 +16,12 @@ namespace Famfs.Fuse.Daemon;
 internal sealed class DaemonSteps(
     DaemonOptions options, HostMemory memory, Replica replica, MountRegistration registration, MasterLink link, ILogger log)
 {
+    /// <summary>Name of the step that may be due at once.</summary>
+    public const string LineStep = "keep the line in the host table";
+
     private bool _isReadOnly = options.ReadOnly;
     private bool _saidReadOnly;
+    private LogPosition _acknowledged; // last one of which the line was written
 
     /// <summary>The steps of upkeep, in their order.</summary>
     public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults) =>
@@ -26,7 +30,7 @@ internal sealed class DaemonSteps(
         new("look for devices", LookForDevices),
         new("stop writing beside damage", () => StopWriting(mount)),
         new("follow the log in memory", FollowMemory),
-        new("keep the line in the host table", KeepLine),
+        new(LineStep, KeepLine),
         new("report older mounts that have ended", ReportEnded),
         new("say what failed", () => SayFaults(faults)),
     ];
@@ -108,8 +112,12 @@ internal sealed class DaemonSteps(
         bool wasOpen = registration.IsOpen;
         try
         {
+            LogPosition position = replica.Gate.Acknowledged;
             registration.Advance();
             registration.Problem = null;
+            if (position != _acknowledged && registration.HasLine)
+                link.LineWritten(_acknowledged = position);
+            link.AskForBlock();
         }
         catch (Exception error)
         {

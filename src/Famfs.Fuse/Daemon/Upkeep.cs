@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 
 namespace Famfs.Fuse.Daemon;
@@ -27,7 +28,9 @@ internal sealed record UpkeepStep(string Name, Func<StepOutcome> Run);
 /// <param name="steps">In this order.</param>
 /// <param name="isPushed">True while others bring what the steps look for: then a turn now and then is enough.</param>
 /// <param name="log">For trouble.</param>
-internal sealed class Upkeep(IReadOnlyList<UpkeepStep> steps, Func<bool> isPushed, ILogger log)
+/// <param name="urgent">Set when the step of that name is due at once.</param>
+/// <param name="urgentStep">Number of that step.</param>
+internal sealed class Upkeep(IReadOnlyList<UpkeepStep> steps, Func<bool> isPushed, ILogger log, WaitHandle urgent, int urgentStep)
 {
     private static readonly TimeSpan MinPause = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan MaxPause = TimeSpan.FromMilliseconds(100);
@@ -50,7 +53,18 @@ internal sealed class Upkeep(IReadOnlyList<UpkeepStep> steps, Func<bool> isPushe
             bool pushed = isPushed();
             pause = failed ? MaxPause : outcome == StepOutcome.More || pushed ? MinPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, MaxPause.Ticks));
             if (outcome == StepOutcome.Done || failed)
-                cancel.WaitHandle.WaitOne(pushed ? PauseWhilePushed : pause);
+                Pause(pushed ? PauseWhilePushed : pause, cancel);
+        }
+    }
+
+    private void Pause(TimeSpan pause, CancellationToken cancel)
+    {
+        long since = Stopwatch.GetTimestamp();
+        TimeSpan left = pause;
+        while (left > TimeSpan.Zero && WaitHandle.WaitAny([cancel.WaitHandle, urgent], left) == 1)
+        {
+            Try(urgentStep, out _);
+            left = pause - Stopwatch.GetElapsedTime(since);
         }
     }
 
@@ -60,22 +74,30 @@ internal sealed class Upkeep(IReadOnlyList<UpkeepStep> steps, Func<bool> isPushe
         failed = false;
         for (int i = 0; i < steps.Count; i++)
         {
-            try
-            {
-                StepOutcome one = steps[i].Run();
-                if (one == StepOutcome.End)
-                    return one;
-                if (one == StepOutcome.More)
-                    outcome = one;
-            }
-            catch (Exception error)
-            {
-                failed = true;
-                if (!_said.Contains(error.Message))
-                    DaemonLog.Problem(log, error.Message);
-                _said[i] = error.Message;
-            }
+            StepOutcome one = Try(i, out bool thrown);
+            failed |= thrown;
+            if (one == StepOutcome.End)
+                return one;
+            if (one == StepOutcome.More)
+                outcome = one;
         }
         return outcome;
+    }
+
+    private StepOutcome Try(int step, out bool failed)
+    {
+        failed = false;
+        try
+        {
+            return steps[step].Run();
+        }
+        catch (Exception error)
+        {
+            failed = true;
+            if (!_said.Contains(error.Message))
+                DaemonLog.Problem(log, error.Message);
+            _said[step] = error.Message;
+            return StepOutcome.Done;
+        }
     }
 }

@@ -45,6 +45,9 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     // Chosen: how soon a mount that knows no master finds the one that the log names.
     private static readonly TimeSpan s_lookAgain = TimeSpan.FromSeconds(1);
 
+    // Chosen: how soon a host that got no block asks again.
+    private static readonly TimeSpan s_askAgain = TimeSpan.FromSeconds(10);
+
     private Introduction _introduction = null!; // set before the stream starts
     private LogSubscriber? _subscriber; // set before the gate is told of this link
 
@@ -55,6 +58,10 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private volatile bool _renewing;
     private volatile HashSet<ByteString> _told = [];
     private long _looked; // the upkeep thread's
+    private volatile string? _blockRefusal; // why the host got no block; stands until the answer to the next try
+    private volatile bool _linesCount;
+    private long _asked; // the upkeep thread's: when for a block; 0: not of this stream
+    private volatile bool _welcomed; // set by the stream, taken by the upkeep thread
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
 
@@ -65,7 +72,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     public string MasterAddress => _connected ? _address : "";
 
     /// <summary>What the master refused this mount for, or why there is none; null while neither is known.</summary>
-    public string? Problem => _problem;
+    public string? Problem => _problem ?? _blockRefusal;
 
     /// <summary>Address of the master that began the newest term, as the log has it; empty when it names none.</summary>
     public string LogAddress => replica.State.LastTermStarted?.Address ?? "";
@@ -105,7 +112,50 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         }
     }
 
-    public void Acknowledge(LogPosition position) => _subscriber!.Acknowledge(position);
+    /// <summary>Set when the mount's line is to be written before a position is acknowledged.</summary>
+    public AutoResetEvent LineFirst { get; } = new(false);
+
+    public void Acknowledge(LogPosition position)
+    {
+        // Where the line counts, its look at a line that has not been written yet would tell the master nothing.
+        if (_linesCount && registration.HasLine)
+            LineFirst.Set();
+        else
+            _subscriber!.Acknowledge(position);
+    }
+
+    /// <summary>The line has been written as far as <see cref="AckGate.Acknowledged"/> was before. Upkeep thread.</summary>
+    public void LineWritten(LogPosition position)
+    {
+        if (_linesCount && _connected)
+            _subscriber!.Acknowledge(position);
+    }
+
+    /// <summary>Asks the master for a block of the host table when the mount is about to write its line and has none. Upkeep
+    /// thread.</summary>
+    public void AskForBlock()
+    {
+        if (_welcomed)
+            (_welcomed, _asked) = (false, 0);
+        if (!_connected || !registration.WantsBlock || (_asked != 0 && Stopwatch.GetElapsedTime(_asked) < s_askAgain))
+            return;
+        if (_subscriber!.Register())
+            _asked = Stopwatch.GetTimestamp();
+    }
+
+    public void OnRegistration(Registration answer)
+    {
+        if (answer.Refusal is not { } refusal)
+        {
+            registration.GrantedSlot = (int)answer.HostSlot;
+            _blockRefusal = null;
+            return;
+        }
+        string cause = $"{FamfsMount.RegistrationRefused}{refusal.Message}";
+        if (_blockRefusal != cause)
+            ReplicationLog.NotRegistered(log, refusal.Message);
+        _blockRefusal = cause;
+    }
 
     public Hello CreateHello()
     {
@@ -134,8 +184,10 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         if (welcome.Registered)
             registration.GrantedSlot = (int)welcome.HostSlot;
         _address = _subscriber!.MasterAddress;
+        _linesCount = welcome.LinesCount;
         _connected = true;
         _problem = null;
+        _welcomed = true;
         _saidWithout = false;
         ReplicationLog.Subscribed(log, _address);
     }
@@ -178,6 +230,9 @@ internal static partial class ReplicationLog
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "no master: following the log in memory ({Cause})")]
     public static partial void Degraded(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "files cannot be opened: this host is not registered: {Cause}")]
+    public static partial void NotRegistered(ILogger logger, string cause);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "the master refuses this host: {Cause}")]
     public static partial void Refused(ILogger logger, string cause);

@@ -40,6 +40,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
+    /// <summary>A line is to be written, and this host has no block that it could be in. Set by the upkeep thread.</summary>
+    public bool WantsBlock { get; private set; }
+
     /// <summary>What kept <see cref="Advance"/> from its end the last time, or null. Set by the upkeep thread, read by any.</summary>
     public string? Problem
     {
@@ -65,6 +68,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         if (_line is null)
         {
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
+            WantsBlock = slot is null;
             if (slot is null || !_twins.StandStill(_table.ReadBlock(slot.Value)))
                 return;
             _entry = TakeEntry(slot.Value, out ulong counter);

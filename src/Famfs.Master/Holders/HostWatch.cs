@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.Master.State;
@@ -28,10 +29,11 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
             try
             {
                 LookForDevices();
-                foreach (MountEnd end in mounts.Gone.FindEarlierBoots(mounts.Scan()))
+                IReadOnlyList<HostEntry> entries = mounts.Scan();
+                foreach (MountEnd end in (IEnumerable<MountEnd>)[.. mounts.Gone.FindEarlierBoots(entries), .. mounts.Gone.FindHinted(entries)])
                 {
                     await engine.RunAsync(new MountGone(end), Caller.Master).ConfigureAwait(false);
-                    MasterLog.MountGone(log, end.Mount, end.Host);
+                    MasterLog.MountGone(log, end.Mount, end.Host, end.Detail);
                 }
                 IReadOnlyList<string> gaps = mounts.FindGaps();
                 foreach (string gap in gaps.Where(_gaps.Add))

@@ -35,24 +35,30 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     /// <summary>Which mounts are gone.</summary>
     public GoneMounts Gone { get; } = new(state, clock);
 
-    /// <summary>A stream said hello for a mount.</summary>
-    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "")
+    /// <summary>A stream said hello for a mount. <paramref name="known"/>: its caller is known; else what it says is a hint, which
+    /// is shown and counts for nothing (SAFETY S28).</summary>
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", bool known = true)
     {
         lock (_gate)
         {
-            MountView view = Require(mount, host);
-            view.Boot = boot;
+            MountView view = Require(mount, host, known);
             view.Streams++; // a mount that connects anew may do so before its last stream is known to be over
+            if (known)
+                view.KnownStreams++;
+            if (view.Host != host)
+                return; // somebody else's mount
+            view.Boot = boot;
             view.Dialect = dialect;
             view.Version = version;
             // Whoever says hello may say anything; what is kept for each mount is bounded.
             view.MountPoint = mountPoint.Length > MaxMountPoint ? mountPoint[..MaxMountPoint] : mountPoint;
-            view.LastMovedTimestamp = clock.GetTimestamp();
+            if (known || !view.InTable)
+                view.LastMovedTimestamp = clock.GetTimestamp();
         }
     }
 
-    /// <summary>A mount's stream ended.</summary>
-    public void Unsubscribed(Guid mount)
+    /// <summary>A mount's stream ended. <paramref name="known"/>: as when it began.</summary>
+    public void Unsubscribed(Guid mount, bool known = true)
     {
         List<Waiter> done;
         lock (_gate)
@@ -60,6 +66,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             if (_mounts.TryGetValue(mount, out MountView? view))
             {
                 view.Streams--;
+                if (known)
+                    view.KnownStreams--;
                 if (view.Streams == 0 && !view.InTable)
                     _mounts.Remove(mount);
             }
@@ -80,6 +88,26 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             if (position.Sequence.Value > view.Acknowledged.Sequence.Value)
                 view.Acknowledged = position;
             done = TakeDone();
+        }
+        Complete(done);
+    }
+
+    /// <summary>A caller that is not known says that a mount has moved: the lines of its host are looked at, which alone
+    /// count.</summary>
+    public void Hinted(Guid host)
+    {
+        if (!state.Replay.Hosts.TryGetValue(host, out HostRecord? record))
+            return;
+        List<Waiter> done;
+        lock (_scanning)
+        {
+            List<HostEntry> entries = table.ReadBlock(record.Slot);
+            lock (_gate)
+            {
+                foreach (MountLine line in entries.Select(e => e.Line).OfType<MountLine>())
+                    Take(line);
+                done = TakeDone();
+            }
         }
         Complete(done);
     }
@@ -137,7 +165,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     public bool IsOf(Guid mount, Guid host)
     {
         lock (_gate)
-            return mount != Guid.Empty && _mounts.TryGetValue(mount, out MountView? view) && view.Host == host;
+            return mount != Guid.Empty && _mounts.TryGetValue(mount, out MountView? view) && view.IsBound && view.Host == host;
     }
 
     /// <summary>The mounts that a wait is short of; <see cref="Guid.Empty"/> for lines that cannot be read.</summary>
@@ -148,7 +176,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             Waiter waiter = new(sequence, mounts);
             if (mounts.Count > 0)
                 return [.. mounts.Where(m => !_mounts.TryGetValue(m, out MountView? view) || !Reached(view, waiter))];
-            HashSet<Guid> missing = [.. _mounts.Values.Where(v => !Gone.IsGone(v) && !Reached(v, waiter)).Select(v => v.Mount)];
+            HashSet<Guid> missing = [.. _mounts.Values.Where(v => v.Counts && !Gone.IsGone(v) && !Reached(v, waiter)).Select(v => v.Mount)];
             if (_unreadable > 0)
                 missing.Add(Guid.Empty);
             return missing;
@@ -205,7 +233,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         {
             foreach (MountView view in _mounts.Values)
             {
-                if (!Gone.IsGone(view)
+                if (view.Counts && !Gone.IsGone(view)
                     && FmapLimits.All.FirstOrDefault(limits => limits.Dialect == view.Dialect)?.FindGap(floor, devices, capacity) is { } gap)
                 {
                     string host = state.Replay.Hosts.TryGetValue(view.Host, out HostRecord? record) && record.Name.Length > 0 ? record.Name : view.Host.ToString();
@@ -229,20 +257,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 continue;
             }
             seen.Add(line.Mount);
-            MountView view = Require(line.Mount, line.Host);
-            view.Boot = line.Boot;
-            view.InTable = true;
-            view.Ended = line.State == MountState.Ended;
-            view.HeldExceptions = (uint)line.Exceptions.Length;
-            if (view.Dialect.Length == 0)
-                view.Dialect = FmapLimits.NameOfDialect(line.Dialect);
-            if (view.LineCounter != line.Counter)
-            {
-                view.LineCounter = line.Counter;
-                view.LastMovedTimestamp = clock.GetTimestamp();
-            }
-            if (line.ReplayedSequence.Value > view.Acknowledged.Sequence.Value)
-                view.Acknowledged = new(state.FileSystem, line.Generation, line.ReplayedSequence, line.ReplayedTerm);
+            Take(line);
         }
         foreach (MountView view in _mounts.Values.Where(v => v.InTable && !seen.Contains(v.Mount)).ToList())
         {
@@ -252,10 +267,30 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         }
     }
 
-    private MountView Require(Guid mount, Guid host)
+    private void Take(MountLine line)
+    {
+        MountView view = Require(line.Mount, line.Host, known: true);
+        view.Boot = line.Boot;
+        view.InTable = true;
+        view.Ended = line.State == MountState.Ended;
+        view.HeldExceptions = (uint)line.Exceptions.Length;
+        if (view.Dialect.Length == 0)
+            view.Dialect = FmapLimits.NameOfDialect(line.Dialect);
+        if (view.LineCounter != line.Counter)
+        {
+            view.LineCounter = line.Counter;
+            view.LastMovedTimestamp = clock.GetTimestamp();
+        }
+        if (line.ReplayedSequence.Value > view.Acknowledged.Sequence.Value)
+            view.Acknowledged = new(state.FileSystem, line.Generation, line.ReplayedSequence, line.ReplayedTerm);
+    }
+
+    private MountView Require(Guid mount, Guid host, bool known)
     {
         if (!_mounts.TryGetValue(mount, out MountView? view))
             _mounts.Add(mount, view = new() { Mount = mount, Host = host, LastMovedTimestamp = clock.GetTimestamp() });
+        if (known && !view.IsBound)
+            (view.Host, view.IsBound) = (host, true);
         return view;
     }
 
@@ -276,7 +311,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             return false;
         foreach (MountView view in _mounts.Values)
         {
-            if (Gone.IsGone(view))
+            if (!view.Counts || Gone.IsGone(view))
                 continue;
             if (!Reached(view, waiter))
                 return false;

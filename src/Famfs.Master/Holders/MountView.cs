@@ -7,8 +7,11 @@ internal sealed class MountView
 {
     public required Guid Mount { get; init; }
 
-    /// <summary>The host that first named it.</summary>
-    public required Guid Host { get; init; }
+    /// <summary>The host that first named it and is believed.</summary>
+    public required Guid Host { get; set; }
+
+    /// <summary>A line, or a stream of a caller that is known, says whose it is; else it is a hint.</summary>
+    public bool IsBound { get; set; }
     public Guid Boot { get; set; }
 
     /// <summary>Replayed there, and its kernel notified.</summary>
@@ -19,6 +22,12 @@ internal sealed class MountView
 
     /// <summary>Streams that are open for it.</summary>
     public int Streams { get; set; }
+
+    /// <summary>Those of callers that are known.</summary>
+    public int KnownStreams { get; set; }
+
+    /// <summary>Waits for all count it.</summary>
+    public bool Counts => InTable || KnownStreams > 0;
 
     /// <summary>It has a line in the host table.</summary>
     public bool InTable { get; set; }

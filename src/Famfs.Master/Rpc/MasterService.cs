@@ -31,6 +31,9 @@ internal sealed class MasterService(
     /// <summary>Most devices that are being opened at a time, each by a thread of its own (chosen).</summary>
     private const int OpeningDevices = 4;
 
+    // Touched by changes alone, on the engine's thread.
+    private readonly RegistrationLimit _registrations = new();
+
     // 1 while a check runs: it has a tree of its own.
     private int _checking;
 
@@ -219,29 +222,49 @@ internal sealed class MasterService(
         if (!await requestStream.MoveNext(context.CancellationToken).ConfigureAwait(false) || requestStream.Current.MessageCase != SubscribeRequest.MessageOneofCase.Hello)
             throw new FamfsException(ErrorReason.BadRequest, "the first message of a subscription must be Hello");
         // Records name everything, and a mount's word is taken.
-        CallerIdentity.Of(context).RequireAdministrator("following the log");
+        Caller caller = CallerIdentity.Of(context);
+        caller.RequireAdministrator("following the log");
         Hello hello = requestStream.Current.Hello;
         if (hello.ReleasedInodes.Count > CallLimits.ReleasedInodes)
             throw new FamfsException(ErrorReason.BadRequest, $"released_inodes has {hello.ReleasedInodes.Count} inodes, the limit is {CallLimits.ReleasedInodes}") { Limit = CallLimits.ReleasedInodes };
         if (hello.OlderMounts.Count > CallLimits.OlderMounts)
             throw new FamfsException(ErrorReason.BadRequest, $"older_mounts has {hello.OlderMounts.Count} mounts, the limit is {CallLimits.OlderMounts}") { Limit = CallLimits.OlderMounts };
-        LogPosition from = await WelcomeAsync(hello, CallerIdentity.Of(context), responseStream, context.CancellationToken).ConfigureAwait(false);
+        // Without a host table there is nothing that could say it in a caller's place, and nothing that it would protect.
+        bool known = caller.Kind != CallerKind.Unknown || !state.Format.HasHostTable;
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
+        // Kept as long as the stream lasts; what a mount says of its host is judged when it is admitted.
+        HostClaim named = mount == Guid.Empty ? new(host, ByteString.Empty, "") : new(host, hello.MachineDigest, Cut(hello.HostName));
+        MountClaim claim = new(named, mount, hello.Position ?? new());
+        LogPosition from = await WelcomeAsync(hello, claim, known, caller, responseStream, context.CancellationToken).ConfigureAwait(false);
         if (mount != Guid.Empty)
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint);
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, known);
         // Nothing of it is kept for as long as the stream lasts.
         hello = new();
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
-        Task acknowledging = ReadAcksAsync(requestStream, mount, ended, context);
+        // Answers to what the mount asks go between the records.
+        using SemaphoreSlim turn = new(1);
+        async ValueTask SendAsync(SubscribeReply reply)
+        {
+            await turn.WaitAsync(context.CancellationToken).ConfigureAwait(false);
+            try
+            {
+                // A write that is cancelled resets the call, and no status could follow: one that has begun ends.
+                await patient.WriteAsync(responseStream, reply, context).ConfigureAwait(false);
+            }
+            finally
+            {
+                turn.Release();
+            }
+        }
+        Task acknowledging = ReadAcksAsync(requestStream, claim, known, SendAsync, ended, context);
         try
         {
-            // A write that is cancelled resets the call, and no status could follow: one that has begun ends.
-            await hub.RunAsync(from, reply => new ValueTask(patient.WriteAsync(responseStream, reply, context)), ended.Token).ConfigureAwait(false);
+            await hub.RunAsync(from, SendAsync, ended.Token).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
-            await patient.WriteAsync(responseStream, new SubscribeReply { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }, context).ConfigureAwait(false);
+            await SendAsync(new() { Goaway = new() { Reason = error.Message, MasterAddress = error.MasterAddress } }).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
@@ -250,8 +273,10 @@ internal sealed class MasterService(
         finally
         {
             if (mount != Guid.Empty)
-                mounts.Unsubscribed(mount);
+                mounts.Unsubscribed(mount, known);
             await ended.CancelAsync().ConfigureAwait(false);
+            // It may be writing. What was wrong with it is thrown below.
+            await acknowledging.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
         await acknowledging.ConfigureAwait(false);
         return true;
@@ -439,16 +464,15 @@ internal sealed class MasterService(
         }
     }
 
-    private async Task<LogPosition> WelcomeAsync(Hello hello, Caller caller, IServerStreamWriter<SubscribeReply> responses, CancellationToken cancel)
+    private async Task<LogPosition> WelcomeAsync(Hello hello, MountClaim claim, bool known, Caller caller, IServerStreamWriter<SubscribeReply> responses, CancellationToken cancel)
     {
-        Guid host = hello.HostId.ToGuid("host_id");
-        Guid mount = hello.MountId.ToGuid("mount_id");
-        Position at = hello.Position ?? new();
         // What the lines say is needed to believe a host about its older mounts; a thousand hosts that come back at once have none.
         if (hello.OlderMounts.Count > 0)
             mounts.Scan();
-        MountClaim claim = new(new(host, hello.MachineDigest, hello.HostName), mount, at);
-        (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, info.HostCapacity, GoneMounts.Accept(host, hello.OlderMounts, mounts)), caller).ConfigureAwait(false);
+        IReadOnlyList<MountEnd> ends = GoneMounts.Accept(claim.Host.Host, hello.OlderMounts, mounts);
+        (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, known ? ends : []), caller).ConfigureAwait(false);
+        foreach (MountEnd end in known ? [] : ends)
+            mounts.Gone.Hint(end);
         await responses.WriteAsync(new SubscribeReply
         {
             Welcome = new()
@@ -458,15 +482,33 @@ internal sealed class MasterService(
                 Registered = slot >= 0,
                 MasterId = info.Master.ToByteString(),
                 Address = info.Address,
+                LinesCount = !known,
             },
         }, cancel).ConfigureAwait(false);
-        return position with { Sequence = new(at.Sequence), Term = new(at.Term) };
+        return position with { Sequence = new(claim.Position.Sequence), Term = new(claim.Position.Term) };
+    }
+
+    /// <summary>Registers a mount's host, or says why not. A mount that gets no block goes on listening.</summary>
+    private async Task<SubscribeReply> RegisterAsync(HostClaim host, Caller caller)
+    {
+        Registration registration = new();
+        try
+        {
+            registration.HostSlot = (uint)await engine.RunAsync(new HostRegistration(host, info.HostCapacity, _registrations), caller).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason is not ErrorReason.NotMaster)
+        {
+            registration.Refusal = ErrorDetails.Of(error);
+        }
+        return new() { Registration = registration };
     }
 
     /// <summary>Counts acknowledgements until the caller's side of the stream is closed or <paramref name="ended"/>. What is wrong
     /// with one ends the subscription; a caller that closes its side has no more to say, and goes on listening.</summary>
-    private async Task ReadAcksAsync(IAsyncStreamReader<SubscribeRequest> requests, Guid mount, CancellationTokenSource ended, ServerCallContext context)
+    private async Task ReadAcksAsync(
+        IAsyncStreamReader<SubscribeRequest> requests, MountClaim claim, bool known, Func<SubscribeReply, ValueTask> send, CancellationTokenSource ended, ServerCallContext context)
     {
+        Guid mount = claim.Mount;
         MeteredBody body = CallerIdentity.BodyOf(context);
         CallBudget.Connection budget = CallerIdentity.BudgetOf(context);
         try
@@ -475,12 +517,19 @@ internal sealed class MasterService(
             while (await requests.MoveNext(ended.Token).ConfigureAwait(false))
             {
                 budget.Return(body.TakeCharge());
+                if (requests.Current.MessageCase == SubscribeRequest.MessageOneofCase.Register && mount != Guid.Empty)
+                {
+                    await send(await RegisterAsync(claim.Host, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
+                    continue;
+                }
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
-                    throw new FamfsException(ErrorReason.BadRequest, "only Ack may follow Hello");
+                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register of a mount, may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
                 Positions.RequireInHistory(state.Replay, position, hub.Published);
-                if (mount != Guid.Empty)
+                if (mount != Guid.Empty && !known)
+                    mounts.Hinted(claim.Host.Host);
+                else if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(state.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }
         }

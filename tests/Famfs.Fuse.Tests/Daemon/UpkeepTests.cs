@@ -8,6 +8,27 @@ public sealed class UpkeepTests
 {
     private static readonly TimeSpan Hang = TimeSpan.FromSeconds(60);
     private readonly RecordingLog _log = new();
+    private readonly AutoResetEvent _urgent = new(false);
+
+    [Fact]
+    public async Task What_is_urgent_runs_alone_and_between_the_turns()
+    {
+        int line = 0;
+        int others = 0;
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        Task running = new Upkeep([new("other", () => Count(ref others)), new("line", () => Count(ref line))], () => true, _log, _urgent, 1).RunAsync(ending.Token);
+        long begun = System.Diagnostics.Stopwatch.GetTimestamp();
+        while (Volatile.Read(ref line) < 2000)
+        {
+            Assert.True(System.Diagnostics.Stopwatch.GetElapsedTime(begun) < Hang);
+            _urgent.Set();
+            await Task.Yield();
+        }
+        await ending.CancelAsync();
+        await running.WaitAsync(Hang, CancellationToken.None);
+        // A turn every 20 ms, however often the line is written; with each line there would be as many.
+        Assert.True(others < line / 2, $"{others} turns for {line} lines");
+    }
 
     [Fact]
     public async Task Steps_run_in_turn_and_one_that_fails_keeps_no_other_from_its_turn_and_is_said_once()
@@ -22,7 +43,7 @@ public sealed class UpkeepTests
                 new("fails for the same reason", () => throw new IOException("no memory")),
                 new("last", () => Count(ref last)),
             ],
-            () => false, _log);
+            () => false, _log, _urgent, 0);
         Task running = upkeep.RunAsync(ending.Token);
         Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref last) >= 3, Hang));
         await ending.CancelAsync();
@@ -40,7 +61,7 @@ public sealed class UpkeepTests
                 new("changes its mind", () => ++turn == 4 ? StepOutcome.End : throw new IOException(turn < 3 ? "one" : "two")),
                 new("after it", () => StepOutcome.More),
             ],
-            () => true, _log);
+            () => true, _log, _urgent, 0);
         await upkeep.RunAsync(TestContext.Current.CancellationToken).WaitAsync(Hang, TestContext.Current.CancellationToken);
         Assert.Equal(["one", "two"], _log.Lines);
         Assert.Equal(4, turn);

@@ -41,15 +41,49 @@ public sealed class OtherChangesTests
     {
         using Deciding on = new();
         HostClaim host = new(Guid.NewGuid(), ByteString.CopyFromUtf8("machine"), "name");
-        int slot = on.Decide(Admit(host)).Slot;
-        Assert.Equal(slot, on.Decide(Admit(host)).Slot);
-        Assert.NotEqual(slot, on.Decide(Admit(new(Guid.NewGuid(), ByteString.Empty, "other"))).Slot);
+        // A Hello registers nothing.
+        Assert.Equal(-1, on.Decide(Admit(host)).Slot);
+        Assert.Empty(on.Types());
+        int slot = on.Decide(Register(host));
+        Assert.Equal((slot, slot), (on.Decide(Register(host)), on.Decide(Admit(host)).Slot));
+        Assert.NotEqual(slot, on.Decide(Register(new(Guid.NewGuid(), ByteString.Empty, "other"))));
         Assert.Equal([RecordType.HostRegistered, RecordType.HostRegistered], on.Types());
-        Assert.Equal(ErrorReason.HostConflict, on.Refuse(Admit(host with { MachineDigest = ByteString.CopyFromUtf8("another") })).Reason);
-        Assert.Equal(ErrorReason.BadRequest, on.Refuse(Admit(new(Guid.Empty, ByteString.Empty, ""))).Reason);
-        Assert.Equal(ErrorReason.BadRequest, on.Refuse(Admit(new(Guid.NewGuid(), ByteString.CopyFrom(new byte[65]), ""))).Reason);
-        Assert.Equal(ErrorReason.NoSpace, on.Refuse(Admit(new(Guid.NewGuid(), ByteString.Empty, ""), capacity: 2)).Reason);
-        Assert.Equal(-1, on.Decide(new MountAdmission(new(host, Guid.Empty, new()), 64, [])).Slot);
+        HostClaim copy = host with { MachineDigest = ByteString.CopyFromUtf8("another") };
+        Assert.Equal((ErrorReason.HostConflict, ErrorReason.HostConflict), (on.Refuse(Admit(copy)).Reason, on.Refuse(Register(copy)).Reason));
+        foreach (HostClaim bad in (HostClaim[])[new(Guid.Empty, ByteString.Empty, ""), new(Guid.NewGuid(), ByteString.CopyFrom(new byte[65]), "")])
+            Assert.Equal((ErrorReason.BadRequest, ErrorReason.BadRequest), (on.Refuse(Admit(bad)).Reason, on.Refuse(Register(bad)).Reason));
+        FamfsException full = on.Refuse(Register(new(Guid.NewGuid(), ByteString.Empty, ""), capacity: 2));
+        Assert.Equal((ErrorReason.NoSpace, "the host table is full: it has room for 2 hosts, and as many are registered"), (full.Reason, full.Message));
+        Assert.Equal(-1, on.Decide(new MountAdmission(new(host, Guid.Empty, new()), [])).Slot);
+    }
+
+    [Fact]
+    public void Hosts_are_registered_by_those_who_may_be_hosts_and_by_strangers_only_so_many_an_hour()
+    {
+        using Deciding on = new();
+        RegistrationLimit limit = new();
+        HostRegistration New() => new(new(Guid.NewGuid(), ByteString.Empty, ""), 4096, limit);
+        on.Context.Caller = new(CallerKind.Process) { Uid = 1001, Gid = 2001 };
+        Assert.Equal(ErrorReason.NotPermitted, on.Refuse(New()).Reason);
+        on.Context.Caller = Caller.Unknown;
+        HostClaim first = new(Guid.NewGuid(), ByteString.Empty, "");
+        int slot = on.Decide(new HostRegistration(first, 4096, limit));
+        on.Clock.Now += TimeSpan.FromMinutes(30);
+        for (int i = 1; i < RegistrationLimit.MostInAnHour; i++)
+            on.Decide(New());
+        FamfsException refused = on.Refuse(New());
+        Assert.Equal((ErrorReason.Overloaded, (ulong)RegistrationLimit.MostInAnHour), (refused.Reason, refused.Limit));
+        // Who is registered already, or known, is not held up.
+        Assert.Equal(slot, on.Decide(new HostRegistration(first, 4096, limit)));
+        foreach (Caller known in (Caller[])[new(CallerKind.Process) { IsPrivileged = true }, new(CallerKind.Certificate)])
+        {
+            on.Context.Caller = known;
+            on.Decide(New());
+        }
+        on.Context.Caller = Caller.Unknown;
+        on.Clock.Now += TimeSpan.FromMinutes(30);
+        on.Decide(New());
+        on.Refuse(New());
     }
 
     [Fact]
@@ -58,11 +92,11 @@ public sealed class OtherChangesTests
         using Deciding on = new();
         HostClaim host = new(Guid.NewGuid(), ByteString.Empty, "");
         Position here = on.Context.Position.ToMessage();
-        Assert.Equal(0, on.Decide(new MountAdmission(new(host, Guid.NewGuid(), here), 64, [])).Slot);
+        Assert.Equal(-1, on.Decide(new MountAdmission(new(host, Guid.NewGuid(), here), [])).Slot);
         Position later = new(here) { Sequence = here.Sequence + 100 };
-        Assert.Equal(ErrorReason.StaleGeneration, on.Refuse(new MountAdmission(new(host, Guid.NewGuid(), later), 64, [])).Reason);
+        Assert.Equal(ErrorReason.StaleGeneration, on.Refuse(new MountAdmission(new(host, Guid.NewGuid(), later), [])).Reason);
         Position elsewhere = new(here) { FileSystemUuid = Guid.NewGuid().ToByteString() };
-        Assert.Equal(ErrorReason.WrongFilesystem, on.Refuse(new MountAdmission(new(host, Guid.NewGuid(), elsewhere), 64, [])).Reason);
+        Assert.Equal(ErrorReason.WrongFilesystem, on.Refuse(new MountAdmission(new(host, Guid.NewGuid(), elsewhere), [])).Reason);
     }
 
     [Fact]
@@ -71,12 +105,12 @@ public sealed class OtherChangesTests
         using Deciding on = new();
         HostClaim host = new(Guid.NewGuid(), ByteString.Empty, "");
         MountEnd end = new(host.Host, Guid.NewGuid(), GoneEvidence.CleanUnmount, new string('d', 300));
-        on.Decide(new MountAdmission(new(host, Guid.NewGuid(), new()), 64, [end, end]));
-        Assert.Equal([RecordType.HostRegistered, RecordType.HostGone], on.Types());
+        on.Decide(new MountAdmission(new(host, Guid.NewGuid(), new()), [end, end]));
+        Assert.Equal([RecordType.HostGone], on.Types());
         Assert.False(on.Decide(new MountGone(end)));
         Assert.True(on.Decide(new MountGone(end with { Mount = Guid.NewGuid() })));
         Assert.Equal(GoneEvidence.CleanUnmount, on.State.FindGone(end.Host, end.Mount, default)!.Value.Evidence);
-        Assert.Equal(ErrorReason.HostGone, on.Refuse(new MountAdmission(new(host, end.Mount, new()), 64, [])).Reason);
+        Assert.Equal(ErrorReason.HostGone, on.Refuse(new MountAdmission(new(host, end.Mount, new()), [])).Reason);
     }
 
     [Fact]
@@ -127,5 +161,7 @@ public sealed class OtherChangesTests
         Assert.Equal(7u, on.Decide(new TestChange<uint>(context => context.Caller.Uid)));
     }
 
-    private static MountAdmission Admit(HostClaim host, int capacity = 64) => new(new(host, Guid.NewGuid(), new()), capacity, []);
+    private static MountAdmission Admit(HostClaim host) => new(new(host, Guid.NewGuid(), new()), []);
+
+    private static HostRegistration Register(HostClaim host, int capacity = 64) => new(host, capacity, new());
 }

@@ -72,6 +72,51 @@ public sealed class MountRegistryTests : IDisposable
     }
 
     [Fact]
+    public async Task What_a_stranger_says_counts_when_the_line_says_it()
+    {
+        Guid host = Guid.NewGuid();
+        Apply(RecordType.HostRegistered, new HostRegistered { HostId = host.ToByteString(), HostSlot = 1 });
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        // It names a mount of another host before that one's line is seen, and one that is not there at all.
+        _mounts.Subscribed(line.Mount, Guid.NewGuid(), Guid.NewGuid(), "stock", "1", known: false);
+        _mounts.Subscribed(Guid.NewGuid(), host, Guid.NewGuid(), "stock", "1", known: false);
+        Assert.Equal(0, await _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken));
+        Assert.False(_mounts.IsOf(line.Mount, host));
+        _table.Write(MediaLayout.EntriesPerHost, line);
+        _mounts.Hinted(host);
+        Assert.True(_mounts.IsOf(line.Mount, host));
+        Task<int> waiting = _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken);
+        _mounts.Hinted(host);
+        Assert.False(waiting.IsCompleted);
+        _table.Write(MediaLayout.EntriesPerHost, line with { Counter = 2, ReplayedSequence = new(5) });
+        _mounts.Hinted(host);
+        Assert.Equal(1, await waiting.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken));
+        // Nobody's host has no lines.
+        _mounts.Hinted(Guid.NewGuid());
+    }
+
+    [Fact]
+    public void A_mount_that_a_stranger_calls_gone_is_gone_when_its_line_stands_still()
+    {
+        Guid host = Guid.NewGuid();
+        MountLine still = new() { Counter = 1, State = MountState.Live, Host = host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        MountLine moving = still with { Mount = Guid.NewGuid() };
+        _table.Write(0, still);
+        _table.Write(1, moving);
+        foreach (MountLine line in (MountLine[])[still, moving, still with { Mount = Guid.NewGuid() }])
+            _mounts.Gone.Hint(new(line.Host, line.Mount, GoneEvidence.SuperblockGone, ""));
+        Assert.Empty(_mounts.Gone.FindHinted(_mounts.Scan()));
+        _clock.Now += TimeSpan.FromSeconds(1.9);
+        _table.Write(1, moving with { Counter = 2 });
+        Assert.Empty(_mounts.Gone.FindHinted(_mounts.Scan()));
+        _clock.Now += TimeSpan.FromSeconds(0.1);
+        Assert.Equal([still.Mount], _mounts.Gone.FindHinted(_mounts.Scan()).Select(e => e.Mount));
+        // What moved was not gone, however long it stands still after that.
+        _clock.Now += TimeSpan.FromHours(1);
+        Assert.Empty(_mounts.Gone.FindHinted(_mounts.Scan()));
+    }
+
+    [Fact]
     public void A_lines_dialect_is_known_without_a_stream_and_a_mount_that_cannot_map_all_is_named()
     {
         MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3 };

@@ -1,0 +1,93 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+using Famfs.V1;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>Gives a host a block of lines in the host table (SAFETY S11), or finds the one that it has. The reply is its
+/// slot.</summary>
+/// <param name="host">The host.</param>
+/// <param name="hostCapacity">Hosts that the host table has room for.</param>
+/// <param name="limit">Of this master.</param>
+internal sealed class HostRegistration(HostClaim host, int hostCapacity, RegistrationLimit limit) : Change<int>
+{
+    // A SHA-512. What hosts of this version send is a SHA-256.
+    private const int MaxDigestBytes = 64;
+
+    private const int MaxName = 64;
+
+    // A HostRegistered record takes less.
+    private const int RecordBytes = 1024;
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        context.Caller.RequireAdministrator("registering a host");
+        Require(host);
+        context.State.Format.Require("a host table");
+        Reply = FindSlot(context, host);
+        if (Reply >= 0)
+            return Verdict.Done;
+        HashSet<int> taken = [.. context.State.Replay.Hosts.Values.Select(h => h.Slot)];
+        int slot = Enumerable.Range(0, hostCapacity).FirstOrDefault(s => !taken.Contains(s), -1);
+        if (slot < 0)
+            throw new FamfsException(ErrorReason.NoSpace, $"the host table is full: it has room for {hostCapacity} hosts, and as many are registered") { Limit = (ulong)hostCapacity };
+        if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
+            return verdict;
+        if (context.Caller.Kind == CallerKind.Unknown)
+            limit.Take(context.Clock);
+        context.Append(RecordType.HostRegistered, new HostRegistered
+        {
+            TimeNs = context.NowNs,
+            HostId = host.Host.ToByteString(),
+            HostSlot = (uint)slot,
+            MachineDigest = host.MachineDigest,
+            Name = host.Name.Length > MaxName ? host.Name[..MaxName] : host.Name,
+        });
+        Reply = slot;
+        return Verdict.Done;
+    }
+
+    /// <summary>Throws INVALID_ARGUMENT for a claim that names no host.</summary>
+    public static void Require(in HostClaim host)
+    {
+        if (host.Host == Guid.Empty)
+            throw new FamfsException(ErrorReason.BadRequest, "host_id is empty");
+        if (host.MachineDigest.Length > MaxDigestBytes)
+            throw new FamfsException(ErrorReason.BadRequest, $"machine_digest has {host.MachineDigest.Length} bytes, the limit is {MaxDigestBytes}") { Limit = MaxDigestBytes };
+    }
+
+    /// <summary>The host's slot, or −1. Throws HOST_CONFLICT when its id is bound to another machine.</summary>
+    public static int FindSlot(ChangeContext context, in HostClaim host)
+    {
+        if (!context.State.Replay.Hosts.TryGetValue(host.Host, out HostRecord? known))
+            return -1;
+        if (known.MachineDigest != host.MachineDigest && !known.MachineDigest.IsEmpty)
+            throw new FamfsException(ErrorReason.HostConflict, $"host id {host.Host} is bound to another machine (\"{known.Name}\"); its state directory was copied");
+        return known.Slot;
+    }
+}
+
+/// <summary>How many hosts callers that nobody knows may register: a block of the host table is taken for good. For the thread that
+/// decides.</summary>
+internal sealed class RegistrationLimit
+{
+    /// <summary>Most in an hour (chosen: a few racks at once; the table of a usual mkfs lasts for hours, in which somebody looks).</summary>
+    public const int MostInAnHour = 128;
+
+    private static readonly TimeSpan Hour = TimeSpan.FromHours(1);
+
+    // Oldest first.
+    private readonly Queue<long> _taken = new();
+
+    /// <summary>Counts one. Throws OVERLOADED, and counts nothing.</summary>
+    public void Take(TimeProvider clock)
+    {
+        while (_taken.TryPeek(out long oldest) && clock.GetElapsedTime(oldest) >= Hour)
+            _taken.Dequeue();
+        if (_taken.Count >= MostInAnHour)
+            throw new FamfsException(ErrorReason.Overloaded, $"{MostInAnHour} hosts were registered within an hour by callers that are not known, the limit; use a certificate, or wait") { Limit = MostInAnHour };
+        _taken.Enqueue(clock.GetTimestamp());
+    }
+}
