@@ -36,7 +36,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     public GoneMounts Gone { get; } = new(state, clock);
 
     /// <summary>A stream said hello for a mount.</summary>
-    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "")
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", string address = "")
     {
         lock (_gate)
         {
@@ -46,6 +46,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             view.Dialect = dialect;
             view.Version = version;
             // Whoever says hello may say anything; what is kept for each mount is bounded.
+            view.Address = address;
             view.MountPoint = mountPoint.Length > MaxMountPoint ? mountPoint[..MaxMountPoint] : mountPoint;
             view.LastMovedTimestamp = clock.GetTimestamp();
         }
@@ -184,6 +185,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     Dialect = view.Dialect,
                     Version = view.Version,
                     MountPoint = view.MountPoint,
+                    Address = view.Address,
                     HeldInodes = view.HeldExceptions,
                 });
             }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Check;
@@ -14,6 +15,7 @@ using Famfs.Master.State;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
+using Microsoft.Extensions.Logging;
 using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master.Rpc;
@@ -21,7 +23,7 @@ namespace Famfs.Master.Rpc;
 /// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
 /// errors into statuses. Holds no state of the file system.</summary>
 internal sealed class MasterService(
-    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
+    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, Refusals refusals, ILogger<MasterService> log, TimeProvider clock) : V1.Master.MasterBase
 {
     private const int ListChunk = 256;
 
@@ -187,8 +189,15 @@ internal sealed class MasterService(
         LogPosition from = await WelcomeAsync(hello, CallerIdentity.Of(context), responseStream, context.CancellationToken).ConfigureAwait(false);
         Guid mount = hello.MountId.ToGuid("mount_id");
         Guid host = hello.HostId.ToGuid("host_id");
-        if (mount != Guid.Empty)
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint);
+        string at = CallerIdentity.AddressOf(context);
+        string name = hello.HostName.Length > 0 ? Cut(hello.HostName) : host.ToString();
+        if (mount == Guid.Empty)
+            MasterLog.ReaderCame(log, at);
+        else
+        {
+            MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at);
+        }
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
         Task acknowledging = ReadAcksAsync(requestStream, mount, ended, context);
         try
@@ -207,7 +216,14 @@ internal sealed class MasterService(
         finally
         {
             if (mount != Guid.Empty)
+            {
                 mounts.Unsubscribed(mount);
+                MasterLog.MountWent(log, mount, name);
+            }
+            else
+            {
+                MasterLog.ReaderWent(log, at);
+            }
             await ended.CancelAsync().ConfigureAwait(false);
         }
         await acknowledging.ConfigureAwait(false);
@@ -291,7 +307,7 @@ internal sealed class MasterService(
 
     private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
 
-    private async Task<T> GuardAsync<T>(Func<Task<T>> call)
+    private async Task<T> GuardAsync<T>(Func<Task<T>> call, [CallerMemberName] string method = "")
     {
         try
         {
@@ -300,6 +316,7 @@ internal sealed class MasterService(
         }
         catch (Exception error)
         {
+            refusals.Count(method, error);
             throw StatusMap.ToRpc(error);
         }
     }
