@@ -65,16 +65,12 @@ public sealed partial class DependencyTests
         ["src/Famfs.Client/KnownFormats.cs"] = "registers the format for library, command and daemon",
         ["src/Famfs.Core/Check/FileSystemCheck.cs"] = "reads the host table",
         ["src/Famfs.Core/Check/LogImport.cs"] = "makes a native file system of an exported log",
-        ["src/Famfs.Core/Check/TailRepair.cs"] = "reads the host table",
         ["src/Famfs.Famfs2/Famfs2Formatter.cs"] = "asks whether a device is blank, also of a native superblock",
         ["src/Famfs.Famfs2/Famfs2Migration.cs"] = "makes a native file system of one in its own format",
         ["src/Famfs.Fuse/Replication/MountRegistration.cs"] = "writes this mount's line of the host table",
-        ["src/Famfs.Fuse/Replication/TwinWatch.cs"] = "reads the host table",
-        ["src/Famfs.Master/Holders/GoneMounts.cs"] = "reads the host table",
         ["src/Famfs.Master/Holders/MountRegistry.cs"] = "reads the host table",
         ["src/Famfs.Master/MasterProcess.cs"] = "has the host table's capacity told to those who register",
         ["src/Famfs.Master/Program.cs"] = "registers the format for the master",
-        ["src/Famfs.Master/Role/Recovery.cs"] = "reads the host table",
     };
 
     public static TheoryData<string> FolderNames => [.. Folders.Keys];

@@ -1,4 +1,4 @@
-using Famfs.Core.Log.Native;
+using Famfs.Core.Format;
 using Famfs.V1;
 
 namespace Famfs.Core.Log;

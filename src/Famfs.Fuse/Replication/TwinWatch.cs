@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using Famfs.Core;
 using Famfs.Core.Format;
-using Famfs.Core.Log.Native;
 using Famfs.V1;
 
 namespace Famfs.Fuse.Replication;

@@ -1,6 +1,5 @@
 using Famfs.Core;
 using Famfs.Core.Format;
-using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.Master.State;

@@ -90,7 +90,7 @@ public sealed class ReplicaTests : IDisposable
         var host = Guid.NewGuid();
         using DevicePool pool = Format(host);
         ShortReader? reader = null;
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, inner => reader = new(inner));
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, TimeProvider.System, inner => reader = new(inner));
         Assert.Null(replica.Bootstrap());
         Acknowledgements acknowledged = new();
         replica.Gate.SendTo(acknowledged);
@@ -130,7 +130,7 @@ public sealed class ReplicaTests : IDisposable
     {
         var host = Guid.NewGuid();
         using DevicePool pool = Format(host);
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, TimeProvider.System);
         Assert.Null(replica.Bootstrap());
         Acknowledgements acknowledged = new();
         replica.Gate.SendTo(acknowledged);

@@ -4,18 +4,6 @@ using Famfs.Core.Format;
 
 namespace Famfs.Core.Log.Native;
 
-/// <summary>One entry of the host table as read: its index, its line, and whether it holds bytes that may be the
-/// line of a mount that cannot be read (which counts as a holder of unknown identity: absence of a report is a
-/// hold). That is so too where one copy says that a mount has ended and the other is damaged.</summary>
-public readonly record struct HostEntry(int Index, MountLine? Line, bool Unreadable)
-{
-    /// <summary>One of the two copies is damaged or gone, and the other one tells the line.</summary>
-    public bool HasLostCopy { get; init; }
-
-    /// <summary>Block of the host that owns the entry.</summary>
-    public int HostSlot => Index / MediaLayout.EntriesPerHost;
-}
-
 /// <summary>
 /// The host table on device 0 (SAFETY S11): reads every entry, writes the own one. In a format without one it has no entries.
 /// Not thread safe.
