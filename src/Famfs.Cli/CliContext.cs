@@ -29,9 +29,12 @@ internal sealed class GlobalOptions
 
     public Option<string?> KeyFile { get; } = File("--key-file", $"PEM file of its private key. Also {ClientTls.KeyFileVariable}");
 
+    public Option<bool> Json { get; } = new("--json") { Description = "Print results and errors as JSON", Recursive = true, Arity = ArgumentArity.Zero };
+
+    /// <summary>The older way to say it. Of <c>mount</c>, -o is something else.</summary>
     public Option<string> Output { get; } = new("--output", "-o")
     {
-        Description = "text or json",
+        Description = "text or json; json is the same as --json",
         HelpName = "text|json",
         Recursive = true,
         DefaultValueFactory = _ => "text",
@@ -39,9 +42,18 @@ internal sealed class GlobalOptions
 
     public Option<TimeSpan> Timeout { get; } = Duration("--timeout", "How long to try, and to wait: 30, 1.5, 500ms, 2m; 30 seconds when not said");
 
+    /// <summary>Of <c>mount</c> alone; there the nearer option of this letter counts.</summary>
+    public Option<string[]> MountOptions { get; } = new("--options", "-o") { Description = MountOptionWords.Description, HelpName = "OPTIONS" };
+
     public GlobalOptions()
     {
-        CommandLineFault.RequireOneOf(Output, " (an option of a mount goes behind --: famfs mount … MOUNTPOINT -- -o ro)", "text", "json");
+        MountOptions.Validators.Add(result =>
+        {
+            // -o json was there first.
+            if (MountOptionWords.FindFault(result.Tokens.Select(t => t.Value).Where(word => word is not ("json" or "text"))) is { } fault)
+                result.AddError(fault);
+        });
+        CommandLineFault.RequireOneOf(Output, "", "text", "json");
         Timeout.Recursive = true;
     }
 
@@ -121,7 +133,100 @@ internal sealed class CliContext(CliEnvironment environment)
         return ClientTls.Load(ca, certificate, key);
     }
 
-    public bool IsJson(ParseResult parsed) => parsed.GetValue(Options.Output) == "json";
+    /// <summary>Results and errors are JSON. Can be asked of a line that has faults.</summary>
+    public bool IsJson(ParseResult parsed) => parsed.GetResult(Options.Json) is { Implicit: false } || SaysJson(parsed, Options.Output) || SaysJson(parsed, Options.MountOptions);
+
+    private static bool SaysJson(ParseResult parsed, Option option) => parsed.GetResult(option)?.Tokens.Any(t => t.Value == "json") == true;
+
+    /// <summary>What the run's errors and remarks are written as; known once the line has been parsed.</summary>
+    public bool SaysErrorsAsJson { get; set; }
+
+    /// <summary>One line on stderr that says why something was not done, or one JSON object there.</summary>
+    public void Refuse(Exception error)
+    {
+        string message = FamfsCommand.Describe(error);
+        Refuse(ExitCodes.Of(error), error is FamfsException { Reason: var reason } ? reason : ErrorReason.Unspecified, message, (error as FamfsException)?.Path ?? "");
+    }
+
+    /// <inheritdoc cref="Refuse(Exception)"/>
+    public void Refuse(ExitCode code, ErrorReason reason, string message, string path = "")
+    {
+        if (!SaysErrorsAsJson)
+        {
+            Environment.Error.WriteLine($"famfs: {message}");
+            return;
+        }
+        WriteErrorLine(json =>
+        {
+            json.WriteStartObject("error");
+            json.WriteString("reason", JsonShapes.Word(reason));
+            json.WriteString("message", message);
+            if (path.Length > 0)
+                json.WriteString("path", path);
+            json.WriteNumber("exit_code", (int)code);
+            json.WriteEndObject();
+        });
+    }
+
+    /// <summary>One line on stderr beside what is done, or one JSON object there.</summary>
+    public void Remark(string text)
+    {
+        if (SaysErrorsAsJson)
+            WriteErrorLine(json => json.WriteString("remark", text));
+        else
+            Environment.Error.WriteLine($"famfs: {text}");
+    }
+
+    private void WriteErrorLine(Action<Utf8JsonWriter> write)
+    {
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream, new JsonWriterOptions { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        {
+            json.WriteStartObject();
+            write(json);
+            json.WriteEndObject();
+        }
+        Environment.Error.WriteLine(Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length));
+    }
+
+    /// <summary>Does the same to each of several paths: what fails is said and the others are done. A single one throws as it
+    /// would alone, and so does a master that does not answer, which would be waited for each time.</summary>
+    public async Task<ExitCode> ForEachAsync(string[] paths, Func<string, Task> act)
+    {
+        ExitCode first = ExitCode.Ok;
+        foreach (string path in paths)
+        {
+            try
+            {
+                await act(path).ConfigureAwait(false);
+            }
+            catch (FamfsException e) when (paths.Length > 1 && e.Reason is not (ErrorReason.NotMaster or ErrorReason.Timeout))
+            {
+                Refuse(e);
+                first = first == ExitCode.Ok ? ExitCodes.Of(e) : first;
+            }
+        }
+        return first;
+    }
+
+    /// <summary>Prints one object when there was one path, as it was before there could be several, else an array of them.</summary>
+    public void WriteOneOrMany<T>(int paths, string name, IReadOnlyList<T> items, Action<Utf8JsonWriter, T> write)
+    {
+        if (paths == 1)
+        {
+            WriteJson(json => write(json, items[0]));
+            return;
+        }
+        WriteJson(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray(name);
+            foreach (T item in items)
+                write(json, item);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        });
+    }
 
     public TimeSpan TimeoutOf(ParseResult parsed) =>
         parsed.GetValue(Options.Timeout) is { Ticks: > 0 } said ? said : FamfsClientOptions.DefaultTimeout;
@@ -233,10 +338,12 @@ internal sealed class CliContext(CliEnvironment environment)
         {
             using MemoryStream answer = await AskAsync(target.LocalPath!, question, TimeoutOf(parsed), cancel).ConfigureAwait(false);
             T shown = parser.ParseFrom(answer);
-            Environment.Error.WriteLine($"famfs: {error.Message}; what follows is what the mount at {target.Mount.MountPoint} shows");
+            SayMountAnswers(error, target.Mount);
             return shown;
         }
     }
+
+    private void SayMountAnswers(FamfsException error, FamfsMount mount) => Remark($"{error.Message}; what follows is what the mount at {mount.MountPoint} shows");
 
     private async Task<MemoryStream> AskAsync(string path, string[] question, TimeSpan timeout, CancellationToken cancel)
     {
@@ -270,11 +377,14 @@ internal sealed class CliContext(CliEnvironment environment)
         };
     }
 
+    /// <summary>A writer of JSON as this command prints it.</summary>
+    public static Utf8JsonWriter JsonOn(Stream stream) => new(stream, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+
     /// <summary>Prints one JSON document.</summary>
     public void WriteJson(Action<Utf8JsonWriter> write)
     {
         using MemoryStream stream = new();
-        using (Utf8JsonWriter json = new(stream, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        using (Utf8JsonWriter json = JsonOn(stream))
             write(json);
         Out.WriteLine(Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length));
     }
@@ -283,17 +393,24 @@ internal sealed class CliContext(CliEnvironment environment)
     public void WriteTable(IReadOnlyList<string> head, IEnumerable<IReadOnlyList<string>> rows, params int[] rightAligned)
     {
         List<IReadOnlyList<string>> all = [head, .. rows];
-        int[] widths = [.. head.Select((_, column) => all.Max(row => row[column].Length))];
+        int[] widths = WidthsOf(all);
         foreach (IReadOnlyList<string> row in all)
+            WriteRow(widths, row, rightAligned);
+    }
+
+    /// <summary>The widest cell of each column.</summary>
+    public static int[] WidthsOf(IReadOnlyList<IReadOnlyList<string>> rows) => [.. rows[0].Select((_, column) => rows.Max(row => row[column].Length))];
+
+    /// <summary>Prints a row of a table whose columns have these widths at least.</summary>
+    public void WriteRow(int[] widths, IReadOnlyList<string> row, params int[] rightAligned)
+    {
+        StringBuilder line = new();
+        for (int i = 0; i < row.Count; i++)
         {
-            StringBuilder line = new();
-            for (int i = 0; i < row.Count; i++)
-            {
-                string cell = rightAligned.Contains(i) ? row[i].PadLeft(widths[i]) : i == row.Count - 1 ? row[i] : row[i].PadRight(widths[i]);
-                line.Append(i == 0 ? "" : "  ").Append(cell);
-            }
-            Out.WriteLine(line.ToString().TrimEnd());
+            string cell = rightAligned.Contains(i) ? row[i].PadLeft(widths[i]) : i == row.Count - 1 ? row[i] : row[i].PadRight(widths[i]);
+            line.Append(i == 0 ? "" : "  ").Append(cell);
         }
+        Out.WriteLine(line.ToString().TrimEnd());
     }
 
     /// <summary>A mount serves before it has found its master: that may come in a moment.</summary>
@@ -387,7 +504,7 @@ internal sealed class CliContext(CliEnvironment environment)
     }
 
     // Somebody who looks on need not wait for the end of the time to know why nothing happens.
-    private void SayUnreachable(FamfsException error) => Environment.Error.WriteLine($"famfs: {error.Message}; trying on");
+    private void SayUnreachable(FamfsException error) => Remark($"{error.Message}; trying on");
 }
 
 /// <summary>The choices of --wait.</summary>

@@ -11,6 +11,9 @@ internal static class CliOptions
     public static Argument<string> Path(string description = "A path on a mount, or with --master from the root") =>
         new("PATH") { Description = description };
 
+    public static Argument<string[]> Paths(string description = "Paths on a mount, or with --master from the root") =>
+        new("PATH") { Description = description, Arity = ArgumentArity.OneOrMore };
+
     public static Argument<string?> OptionalPath() =>
         new("PATH") { Description = "A path on the mount, when it is not the only one", Arity = ArgumentArity.ZeroOrOne };
 
@@ -86,7 +89,7 @@ internal sealed class LayoutOptions
     private readonly Option<bool> _contiguous = new("--contiguous") { Description = "Not interleaved: one range of one device where there is one, else up to 32" };
     private readonly Option<(uint Strips, ulong Chunk)?> _interleave = new("--interleave")
     {
-        Description = "Over STRIPS devices in chunks of CHUNK (a power of two, 2M when not given)",
+        Description = "Over STRIPS strips in chunks of CHUNK (a power of two, 2M when not given); with more strips than devices, strips share a device",
         HelpName = "STRIPS[:CHUNK]",
         CustomParser = result =>
         {

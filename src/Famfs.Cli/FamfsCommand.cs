@@ -22,15 +22,17 @@ public static class FamfsCommand
             if (args.Length > 0 && args[0] == MasterCommand.Name && !args.Skip(1).Any(a => a is "--help" or "-h" or "-?"))
                 return MasterCommand.Run(context, args is [_, "--", ..] ? args[2..] : args[1..]);
             Command root = Build(context);
+            args = VerbHints.AsOption(args);
             int separator = Array.IndexOf(args, "--");
             ParseResult parsed = root.Parse(separator < 0 ? args : args[..separator]);
             if (parsed.CommandResult.Command.Name == MountCommand.Name)
                 context.PassThrough = separator < 0 ? [] : args[(separator + 1)..];
             else if (separator >= 0)
                 parsed = root.Parse(args);
-            if (CommandLineFault.Find(parsed) is { } fault)
+            context.SaysErrorsAsJson = context.IsJson(parsed);
+            if ((VerbHints.Find(root, parsed) ?? CommandLineFault.Find(parsed)) is { } fault)
             {
-                environment.Error.WriteLine($"{Name}: {fault}");
+                context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, fault);
                 return ExitCode.Usage;
             }
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };
@@ -38,12 +40,12 @@ public static class FamfsCommand
         }
         catch (OperationCanceledException)
         {
-            environment.Error.WriteLine($"{Name}: interrupted");
+            context.Refuse(ExitCode.Failed, ErrorReason.Unspecified, "interrupted");
             return ExitCode.Failed;
         }
         catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException or Famfs.Core.Dax.DeviceFaultException)
         {
-            environment.Error.WriteLine($"{Name}: {Describe(e)}");
+            context.Refuse(e);
             return ExitCodes.Of(e);
         }
     }
@@ -68,6 +70,7 @@ public static class FamfsCommand
             context.Options.CaFile,
             context.Options.CertificateFile,
             context.Options.KeyFile,
+            context.Options.Json,
             context.Options.Output,
             context.Options.Timeout,
         };

@@ -105,6 +105,7 @@ internal static class JsonShapes
             json.WriteBoolean("subscribed", host.Subscribed);
             json.WriteString("dialect", host.Dialect);
             json.WriteString("version", host.Version);
+            json.WriteString("address", host.Address);
             json.WriteNumber("held_inodes", host.HeldInodes);
             json.WriteNumber("lease_remaining_ms", host.LeaseRemainingMs);
             json.WriteEndObject();

@@ -13,21 +13,24 @@ public static class QuantityText
 
     private static readonly TimeSpan s_maxDuration = TimeSpan.FromDays(7);
 
-    /// <summary>A count of bytes, 1 to <see cref="MaxSize"/>: digits, then K, M, G or T for powers of 1024. The
-    /// error names the limit.</summary>
+    /// <summary>A count of bytes, 1 to <see cref="MaxSize"/>: digits, then K, M, G or T for powers of 1024, also written Ki or KiB.
+    /// Not KB, which is 1000 elsewhere. The error names the limit.</summary>
     public static bool TryParseSize(string text, out long bytes, out string error)
     {
         bytes = 0;
         ReadOnlySpan<char> digits = text;
         int shift = 0;
-        if (text.Length > 0 && Suffixes.IndexOf(char.ToUpperInvariant(text[^1]), StringComparison.Ordinal) is >= 0 and int index)
+        ReadOnlySpan<char> letter = text.EndsWith("iB", StringComparison.OrdinalIgnoreCase) ? text.AsSpan(0, text.Length - 2)
+            : text.EndsWith('i') ? text.AsSpan(0, text.Length - 1)
+            : text;
+        if (letter.Length > 0 && Suffixes.IndexOf(char.ToUpperInvariant(letter[^1]), StringComparison.Ordinal) is >= 0 and int index)
         {
             shift = 10 * (index + 1);
-            digits = digits[..^1];
+            digits = letter[..^1];
         }
         if (!BigInteger.TryParse(digits, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out BigInteger number))
         {
-            error = $"'{text}' is not a size; write bytes, or a number with K, M, G or T";
+            error = $"'{text}' is not a size; write bytes, or a number with K, M, G or T (also Ki, KiB: powers of 1024)";
             return false;
         }
         BigInteger value = number << shift;

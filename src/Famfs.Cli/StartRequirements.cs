@@ -10,5 +10,9 @@ internal static class StartRequirements
     private const int OpenFiles = 128;
 
     [ModuleInitializer]
-    internal static void Require() => OpenFileLimit.Require("famfs", OpenFiles);
+    internal static void Require()
+    {
+        ProcessFiles.Require("famfs");
+        OpenFileLimit.Require("famfs", OpenFiles);
+    }
 }

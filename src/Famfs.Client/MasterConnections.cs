@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 using Grpc.Net.Client;
 
@@ -196,6 +197,8 @@ internal sealed class MasterConnections : IDisposable
         if (_channels.TryGetValue(address, out (GrpcChannel Channel, MasterEndpoint Endpoint) known))
             return known.Endpoint;
         bool unix = address.StartsWith(UnixScheme, StringComparison.Ordinal);
+        if (address.StartsWith(Uri.UriSchemeHttps, StringComparison.OrdinalIgnoreCase))
+            TlsLibrary.Require();
         SocketsHttpHandler handler = new()
         {
             EnableMultipleHttp2Connections = true,

@@ -1,6 +1,6 @@
 using System.Globalization;
-using System.Security.Cryptography;
 using System.Text;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.V1;
 
@@ -96,14 +96,24 @@ public sealed record HostIdentity(Guid Host, Guid Boot, byte[] MachineDigest, st
         }
     }
 
-    private static void Replace(string path, string text) => File.Move(WriteAside(path, text), path, overwrite: true);
+    private static void Replace(string path, string text)
+    {
+        string fresh = WriteAside(path, text);
+        try
+        {
+            File.Move(fresh, path, overwrite: true);
+        }
+        catch
+        {
+            File.Delete(fresh);
+            throw;
+        }
+    }
 
     private static string WriteAside(string path, string text)
     {
         string fresh = $"{path}.{Guid.NewGuid():N}";
-        using FileStream stream = new(fresh, FileMode.CreateNew, FileAccess.Write);
-        stream.Write(Encoding.UTF8.GetBytes(text));
-        stream.Flush(flushToDisk: true);
+        WholeFile.WriteNew(fresh, Encoding.UTF8.GetBytes(text));
         return fresh;
     }
 
@@ -131,16 +141,16 @@ public sealed record HostIdentity(Guid Host, Guid Boot, byte[] MachineDigest, st
     private static bool TryParseDigest(string line, string name, out byte[]? digest)
     {
         digest = null;
-        if (!line.StartsWith(name, StringComparison.Ordinal) || line.Length != name.Length + 2 * SHA256.HashSizeInBytes)
+        if (!line.StartsWith(name, StringComparison.Ordinal) || line.Length != name.Length + 2 * Sha256.SizeInBytes)
             return false;
-        digest = new byte[SHA256.HashSizeInBytes];
+        digest = new byte[Sha256.SizeInBytes];
         return Convert.FromHexString(line.AsSpan(name.Length), digest, out _, out _) == System.Buffers.OperationStatus.Done;
     }
 
     private static FamfsException Damaged(string path) =>
         new(ErrorReason.MediaCorrupt, $"{path}: is not a host id; remove it for a new one") { Path = path };
 
-    private static byte[] Digest(string what, string id) => SHA256.HashData(Encoding.UTF8.GetBytes($"famfs {what}\n{id.ToLowerInvariant()}"));
+    private static byte[] Digest(string what, string id) => Sha256.Hash(Encoding.UTF8.GetBytes($"famfs {what}\n{id.ToLowerInvariant()}"));
 
     private static string RequireText(string path, string without) => TryReadText(path)
         ?? throw new FamfsException(ErrorReason.BadRequest, $"{path}: {without}") { Path = path };

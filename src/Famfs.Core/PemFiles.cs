@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Core;
@@ -12,6 +13,7 @@ public static class PemFiles
     /// certificate's file.</summary>
     public static X509Certificate2 LoadCertificate(string certificatePath, string keyPath, out X509Certificate2Collection chain)
     {
+        TlsLibrary.Require();
         string key = Read(keyPath);
         chain = LoadAll(certificatePath);
         try
@@ -40,6 +42,7 @@ public static class PemFiles
 
     private static X509Certificate2Collection LoadAll(string path)
     {
+        TlsLibrary.Require();
         X509Certificate2Collection certificates = [];
         try
         {

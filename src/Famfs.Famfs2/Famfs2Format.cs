@@ -38,6 +38,12 @@ public sealed class Famfs2Format : MediaFormat
         ],
     };
 
+    // Seen with these tools as of 2026-06.
+    private const string SeveralDevices = "famfs-2: several devices are of no use to the existing tools: their fsck reports allocation collisions, and files on other devices than the first cannot be opened";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> FindWarnings(int devices) => devices > 1 ? [.. Limits.Warnings, SeveralDevices] : Limits.Warnings;
+
     /// <inheritdoc/>
     public override SystemInodes SystemInodes => Famfs2Inodes.System;
 
@@ -202,6 +208,7 @@ public sealed class Famfs2Format : MediaFormat
         {
             Facts = [("format", Name), ("system_uuid", made.System), ("log_length_bytes", made.LogLengthBytes)],
             Remark = $"log of {made.LogLengthBytes}",
+            Warnings = devices.Count > 1 ? [SeveralDevices] : [],
         };
     }
 

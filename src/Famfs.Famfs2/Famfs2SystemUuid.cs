@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Famfs2;
@@ -43,9 +44,7 @@ public static class Famfs2SystemUuid
         try
         {
             Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
-            using FileStream file = new(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read);
-            file.Write(System.Text.Encoding.ASCII.GetBytes($"{system:D}\n"));
-            file.Flush(flushToDisk: true);
+            WholeFile.WriteNew(path, System.Text.Encoding.ASCII.GetBytes($"{system:D}\n"));
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {

@@ -25,7 +25,7 @@ Option<string?> certificateFile = new("--certificate-file") { Description = "PEM
 Option<string?> keyFile = new("--key-file") { Description = "PEM file of its private key" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
 Option<int> workers = new("--workers") { Description = "threads that serve the kernel (default: one per processor, at least 2)" };
-Option<string[]> mountOptions = new("--option", "-o") { Description = "ro, cache=direct, cache=close-to-open, no-allow-other; comma separated" };
+Option<string[]> mountOptions = new("--option", "-o") { Description = MountOptionWords.Description };
 Option<int?> entryTimeout = new("--entry-timeout-ms") { Description = "time that the kernel may cache names (default: without limit); for measurements" };
 Option<int?> attributeTimeout = new("--attr-timeout-ms") { Description = "time that the kernel may cache attributes (default: without limit); for measurements" };
 
@@ -68,15 +68,12 @@ workers.Validators.Add(result =>
 });
 mountOptions.Validators.Add(result =>
 {
-    foreach (string option in Split(result.GetValueOrDefault<string[]>()))
-    {
-        if (option is not ("ro" or "rw" or "cache=direct" or "cache=close-to-open" or "allow-other" or "no-allow-other"))
-            result.AddError($"-o {option}: unknown mount option");
-    }
+    if (MountOptionWords.FindFault(result.GetValueOrDefault<string[]>()) is { } fault)
+        result.AddError(fault);
 });
 root.SetAction((parsed, cancel) =>
 {
-    HashSet<string> wanted = [.. Split(parsed.GetValue(mountOptions))];
+    HashSet<string> wanted = [.. MountOptionWords.Split(parsed.GetValue(mountOptions))];
     CachePolicy cache = new(wanted.Contains("cache=close-to-open") ? CacheMode.CloseToOpen : CacheMode.Direct);
     if (parsed.GetValue(entryTimeout) is { } entry)
         cache = cache with { EntryValidSeconds = (ulong)(entry / 1000), CacheListings = false };
@@ -97,6 +94,7 @@ root.SetAction((parsed, cancel) =>
         ForcedDialect = DialectTable.Find(parsed.GetValue(dialect)!),
         PushIoctl = parsed.GetValue(pushIoctl) is { } number && TryParseNumber(number, out uint ioctl) ? ioctl : null,
         ReadOnly = wanted.Contains("ro"),
+        RefuseLocks = wanted.Contains("locks=refuse"),
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });
@@ -115,6 +113,3 @@ return exit;
 static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
     ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)
     : uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
-
-static IEnumerable<string> Split(string[]? options) =>
-    (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

@@ -10,5 +10,9 @@ internal static class StartRequirements
     private const int OpenFiles = 256;
 
     [ModuleInitializer]
-    internal static void Require() => OpenFileLimit.Require("famfsd", OpenFiles);
+    internal static void Require()
+    {
+        ProcessFiles.Require("famfsd");
+        OpenFileLimit.Require("famfsd", OpenFiles);
+    }
 }

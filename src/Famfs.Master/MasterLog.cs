@@ -1,3 +1,4 @@
+using Famfs.V1;
 using Microsoft.Extensions.Logging;
 
 namespace Famfs.Master;
@@ -10,6 +11,36 @@ internal static partial class MasterLog
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "whoever reaches {Addresses} may change the file system: callers there are not known; use a unix socket, or https with --client-ca-file")]
     public static partial void OpenAddress(ILogger logger, string addresses);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "term {Term} follows one of slot {Slot} at {Address}, which ended in order")]
+    public static partial void Follows(ILogger logger, ulong term, uint slot, string address);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "take-over: term {Term} follows one of slot {Slot} at {Address}, which did not end in order")]
+    public static partial void TakesOver(ILogger logger, ulong term, uint slot, string address);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} has subscribed from {Address}: {MountPoint}, version {Version}, dialect {Dialect}")]
+    public static partial void MountCame(ILogger logger, Guid mount, string host, string address, string mountPoint, string version, string dialect);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "the stream of mount {Mount} of host {Host} has ended")]
+    public static partial void MountWent(ILogger logger, Guid mount, string host);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "a reader without a mount has subscribed from {Address}")]
+    public static partial void ReaderCame(ILogger logger, string address);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "the stream of a reader from {Address} has ended")]
+    public static partial void ReaderWent(ILogger logger, string address);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "host {Host} ('{Name}') is registered, with block {Block} of the host table")]
+    public static partial void HostRegistered(ILogger logger, Guid host, string name, int block);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "host {Host} has master slot {Slot}")]
+    public static partial void SlotGranted(ILogger logger, Guid host, int slot);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "device {Index} ({Device}) of {Bytes} bytes is part of the file system")]
+    public static partial void DeviceAdded(ILogger logger, uint index, Guid device, ulong bytes);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Method} was refused: {Reason}: {Cause} ({Total} for this reason since the start)")]
+    public static partial void Refused(ILogger logger, string method, ErrorReason reason, string cause, long total);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "told to stop: term {Term} has ended in order")]
     public static partial void Ended(ILogger logger, ulong term);

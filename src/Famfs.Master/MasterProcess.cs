@@ -98,7 +98,7 @@ internal static class MasterProcess
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
             // A stack trace for each caller that breaks off; what a call of ours means is logged by ourselves.
             .AddFilter("Grpc", LogLevel.None);
-        builder.Logging.AddSimpleConsole(console => console.SingleLine = true);
+        LogFormat.AddTo(builder.Logging, clock);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
@@ -129,7 +129,7 @@ internal static class MasterProcess
         Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
         builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
         builder.Services.AddGrpcReflection();
-        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<UnexpectedErrors>().AddSingleton<MasterMethods>()
+        builder.Services.AddSingleton<MalformedMessages>().AddSingleton<UnexpectedErrors>().AddSingleton<Refusals>().AddSingleton<MasterMethods>()
             .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
@@ -147,6 +147,8 @@ internal static class MasterProcess
 
         foreach (string path in pool.KeepOnly(state.Replay.Devices))
             MasterLog.UnknownDevice(log, path);
+        TermStarted? before = state.Replay.LastTermStarted;
+        bool orderly = state.Replay.TermHasEnded;
         engine.Start(new TermStarted
         {
             Slot = (uint)recovered.Claim.Slot,
@@ -196,6 +198,10 @@ internal static class MasterProcess
         }
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
+        if (before is not null && orderly)
+            MasterLog.Follows(log, engine.Term.Value, before.Slot, before.Address);
+        else if (before is not null)
+            MasterLog.TakesOver(log, engine.Term.Value, before.Slot, before.Address);
         MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Claim.Slot, state.Replay.Tree.FileCount, string.Join(", ", options.Listen));
         string open = string.Join(", ", ListenAddresses.FindOpen(options));
         if (open.Length > 0)

@@ -10,5 +10,9 @@ internal static class StartRequirements
     private const int OpenFiles = 256;
 
     [ModuleInitializer]
-    internal static void Require() => OpenFileLimit.Require("famfs-master", OpenFiles);
+    internal static void Require()
+    {
+        ProcessFiles.Require("famfs-master");
+        OpenFileLimit.Require("famfs-master", OpenFiles);
+    }
 }

@@ -30,7 +30,14 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("mkfs --lable x", "--lable: unknown option; see famfs mkfs --help")]
     [InlineData("mkfs --max-hosts many x", "--max-hosts: 'many' is not a whole number")]
     [InlineData("mkfs --format famfs x", "--format: 'famfs' is not native or famfs-2")]
-    [InlineData("mount -o ro /x /y", "goes behind --")]
+    [InlineData("mount -o noexec /x /y", "-o noexec: unknown mount option; known are ro, rw, cache=direct")]
+    [InlineData("mount -o ro,sync /x /y", "-o sync: unknown mount option")]
+    [InlineData("fsck /x", "fsck: no verb of famfs; `famfs check`")]
+    [InlineData("logplay -n /x", "logplay: no verb of famfs; ")]
+    [InlineData("--master unix:/x info a", "info: no verb of famfs; `famfs stat`")]
+    [InlineData("unmount /x", "`famfs umount`")]
+    [InlineData("devices add /dev/x /a --on /b", "PATH and --on say the same")]
+    [InlineData("creat a --size 1MB", "powers of 1024")]
     [InlineData("ls -- -x", "-x: not on a famfs mount")]
     [InlineData("mkfs --label -x", "DEVICE is missing")]
     [InlineData("creat a --size 0", "at least 1 byte")]
@@ -202,6 +209,168 @@ public sealed class FamfsCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Hosts_has_what_tells_mounts_apart_and_hides_those_that_ended_in_order()
+    {
+        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7" };
+        HostStatus ended = new() { Name = "e", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.CleanUnmount };
+        HostStatus crashed = new() { Name = "c", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.NewBoot };
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = (_, _) => Task.FromResult<IMessage>(new ListHostsReply { Hosts = { live, ended, crashed } }) });
+
+        (_, string output, _) = await RunAsync($"hosts --master {master.Address}");
+        (_, string all, _) = await RunAsync($"hosts --all --master {master.Address}");
+        (_, string json, _) = await RunAsync($"hosts --json --master {master.Address}");
+
+        string[] lines = output.TrimEnd('\n').Split('\n');
+        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "0", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.StartsWith("c ", lines[2], StringComparison.Ordinal);
+        Assert.Equal(3, lines.Length);
+        Assert.Equal(4, all.TrimEnd('\n').Split('\n').Length);
+        Assert.Equal(["10.0.0.7", ""], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("address").GetString()));
+    }
+
+    [Theory]
+    [InlineData("--json")]
+    [InlineData("-o json")]
+    [InlineData("--output json")]
+    public async Task What_is_refused_is_one_json_object_on_stderr_when_results_are_json(string option)
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (_, _) => throw FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Path = "a/b", Message = "the \"cause\"" }),
+        });
+
+        foreach ((string line, string reason, ExitCode expected, string part) in ((string, string, ExitCode, string)[])
+        [
+            ($"stat /a/b --master {master.Address} {option}", "not_found", ExitCode.NotFound, "a/b: the \"cause\""),
+            ($"{option} fsck /x", "bad_request", ExitCode.Usage, "famfs check"),
+            ($"ls --nonsense {option}", "bad_request", ExitCode.Usage, "--nonsense"),
+            ($"mount /dev/null /nowhere/mountpoint {option}", "not_found", ExitCode.NotFound, "/nowhere/mountpoint"),
+            ($"mount -o noexec /dev/null /nowhere/mountpoint {option}", "bad_request", ExitCode.Usage, "noexec"),
+        ])
+        {
+            (ExitCode code, string output, string error) = await RunAsync(line);
+
+            Assert.Equal(expected, code);
+            Assert.Empty(output);
+            Assert.Single(error.TrimEnd('\n').Split('\n'));
+            using JsonDocument document = JsonDocument.Parse(error);
+            JsonElement refusal = document.RootElement.GetProperty("error");
+            Assert.Equal(reason, refusal.GetProperty("reason").GetString());
+            Assert.Equal((int)expected, refusal.GetProperty("exit_code").GetInt32());
+            Assert.Contains(part, refusal.GetProperty("message").GetString(), StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("mkdir a b c")]
+    [InlineData("stat a b c")]
+    [InlineData("rm a b c")]
+    public async Task Of_several_paths_what_fails_is_named_and_the_others_are_done(string line)
+    {
+        List<string> asked = [];
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (request, context) =>
+            {
+                string path = request switch { MakeDirectoryRequest make => make.Path, GetFileRequest get => get.Path, RemoveRequest remove => remove.Path, _ => "" };
+                lock (asked)
+                    asked.Add(path);
+                return path == "b" ? throw FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Path = "b", Message = "is not there" }) : AnswerAsync(request, context);
+            },
+        });
+
+        (ExitCode code, string output, string error) = await RunAsync($"{line} --master {master.Address}");
+        (_, string json, _) = await RunAsync($"{line} --json --master {master.Address}");
+
+        Assert.Equal((ExitCode.NotFound, "famfs: b: is not there\n"), (code, error));
+        Assert.Equal(["a", "b", "c", "a", "b", "c"], asked);
+        Assert.DoesNotContain("{", output, StringComparison.Ordinal);
+        using JsonDocument document = JsonDocument.Parse(json);
+        if (!line.StartsWith("rm", StringComparison.Ordinal))
+            Assert.Equal(2, Assert.Single(document.RootElement.EnumerateObject()).Value.GetArrayLength());
+    }
+
+    [Theory]
+    [InlineData("", 100_000)]
+    [InlineData("-l", 100_000)]
+    [InlineData("--json", 100_000)]
+    [InlineData("-U", 1)]
+    public async Task Of_a_large_directory_names_are_printed_while_they_come(string options, int count)
+    {
+        using StringWriter output = new() { NewLine = "\n" };
+        int printedBeforeTheEnd = 0;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            ListDirectory = async (_, stream) =>
+            {
+                for (int i = 0; i < count; i += 1000)
+                    await stream.WriteAsync(new() { Entries = { Enumerable.Range(i, Math.Min(1000, count)).Select(n => new V1.FileInfo { Path = $"name-{n}", Kind = FileKind.File, SizeBytes = (ulong)n }) } });
+                // It ends only when it was seen that something is printed before.
+                using CancellationTokenSource patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+                patience.CancelAfter(TimeSpan.FromMinutes(1));
+                while ((printedBeforeTheEnd = Length(output)) == 0)
+                    await Task.Delay(5, patience.Token);
+            },
+        });
+
+        (ExitCode code, _, string error) = await RunAsync($"ls {options} --timeout 5m --master {master.Address}", output: TextWriter.Synchronized(output));
+
+        Assert.True(code == ExitCode.Ok, error);
+        Assert.True(printedBeforeTheEnd > 0);
+        string text = output.ToString();
+        Assert.Contains($"name-{count - 1}", text, StringComparison.Ordinal);
+        if (options == "--json")
+            Assert.Equal(count, JsonDocument.Parse(text).RootElement.GetProperty("entries").GetArrayLength());
+        else
+            Assert.Equal(count + (options == "-l" ? 1 : 0), text.TrimEnd('\n').Split('\n').Length);
+
+        static int Length(StringWriter writer) => writer.GetStringBuilder().Length;
+    }
+
+    [Fact]
+    public async Task Ls_takes_what_other_ls_take_and_several_directories()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            ListDirectory = (request, stream) => stream.WriteAsync(new() { Entries = { new V1.FileInfo { Path = ".hidden", Kind = FileKind.File, Mode = 420 } } }),
+        });
+
+        Assert.Equal((ExitCode.Ok, "d:\n.hidden\n\ne:\n.hidden\n", ""), await RunAsync($"ls d e --master {master.Address}"));
+        (ExitCode code, string output, _) = await RunAsync($"ls -la --master {master.Address}");
+        Assert.Equal(ExitCode.Ok, code);
+        Assert.Contains("-0644", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Devices_are_listed_and_added_with_one_grammar()
+    {
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
+
+        foreach (string where in (string[])["/", "--on /"])
+        {
+            (ExitCode listed, _, string error) = await RunAsync($"devices list {where} --master {master.Address}");
+            Assert.True(listed == ExitCode.Ok, error);
+            (ExitCode added, _, error) = await RunAsync($"devices add /dev/x {where} --master {master.Address}");
+            Assert.True(added == ExitCode.Ok, error);
+        }
+    }
+
+    [Theory]
+    [InlineData("help", "famfs [command]")]
+    [InlineData("help creat", "strips share a device")]
+    [InlineData("help mount", "cache=close-to-open")]
+    [InlineData("version", ".")]
+    public async Task Help_and_version_are_verbs_too(string line, string part)
+    {
+        (ExitCode code, string output, string error) = await RunAsync(line);
+
+        Assert.True(code == ExitCode.Ok, error);
+        // Wrapped to a width of its own.
+        Assert.Contains(part, string.Join(' ', output.Split((char[])[' ', '\n'], StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Getmap_as_text_is_the_attribute_of_a_mount()
     {
         await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
@@ -242,6 +411,7 @@ public sealed class FamfsCommandTests : IDisposable
         await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
 
         (ExitCode code, string json, string error) = await RunAsync($"{line} -o json --master {master.Address}");
+        Assert.Equal((ExitCode.Ok, json, ""), await RunAsync($"{line} --json --master {master.Address}"));
         (ExitCode textCode, string text, string textError) = await RunAsync($"{line} --master {master.Address}");
 
         Assert.True(code == ExitCode.Ok, error);
@@ -330,7 +500,8 @@ public sealed class FamfsCommandTests : IDisposable
 
     [Theory]
     [InlineData("mount /dev/null /nowhere/mountpoint -- -o ro")]
-    [InlineData("-o json mount /dev/null /nowhere/mountpoint -- -o ro")]
+    [InlineData("mount -o ro,noatime,x-systemd.automount /dev/null /nowhere/mountpoint -- --workers 2")]
+    [InlineData("--timeout 3 mount /dev/null /nowhere/mountpoint -- -o ro")]
     [InlineData("--master unix:/x mount /dev/null /nowhere/mountpoint -- --workers 2")]
     public async Task What_is_behind_two_dashes_of_mount_is_the_daemons_wherever_the_verb_is(string line)
     {
@@ -363,10 +534,10 @@ public sealed class FamfsCommandTests : IDisposable
         string device = MakeDevice();
         Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {device} --host-state {_directory}/state")).Code);
 
-        (ExitCode code, _, string error) = await RunAsync($"mount {device} {_directory}/nothing* {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -- --workers 2", programs: _directory);
+        (ExitCode code, _, string error) = await RunAsync($"mount {device} {_directory}/nothing* {_directory}/mnt --master unix:/m1,unix:/m2 --host-state {_directory}/state -o ro,cache=direct -o allow_other -- --workers 2", programs: _directory);
 
         Assert.Equal(ExitCode.Failed, code);
-        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device {device} --device {_directory}/nothing* --master unix:/m1 --master unix:/m2 --host-state {_directory}/state --workers 2", error, StringComparison.Ordinal);
+        Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device {device} --device {_directory}/nothing* --master unix:/m1 --master unix:/m2 --host-state {_directory}/state -o ro,cache=direct,allow-other --workers 2", error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -434,25 +605,25 @@ public sealed class FamfsCommandTests : IDisposable
         return device;
     }
 
-    private async Task<(ExitCode Code, string Output, string Error)> RunAsync(string line, string? master = null, string? table = null, string? programs = null)
+    private async Task<(ExitCode Code, string Output, string Error)> RunAsync(string line, string? master = null, string? table = null, string? programs = null, TextWriter? output = null)
     {
         if (table is null)
         {
             table = Path.Combine(_directory, "no-mounts");
             File.WriteAllText(table, "1 0 8:1 / / rw - ext4 /dev/sda rw\n");
         }
-        using StringWriter output = new() { NewLine = "\n" };
+        using StringWriter own = new() { NewLine = "\n" };
         using StringWriter error = new() { NewLine = "\n" };
         CliEnvironment environment = new()
         {
             Formats = TestFormats.All,
-            Out = output,
+            Out = output ?? own,
             Error = error,
             Variable = name => name == "FAMFS_MASTER" ? master : null,
             MountTablePath = table,
             ProgramDirectory = programs ?? "/nowhere",
         };
         ExitCode code = await FamfsCommand.RunAsync(line.Split(' ', StringSplitOptions.RemoveEmptyEntries), environment, TestContext.Current.CancellationToken);
-        return (code, output.ToString(), error.ToString());
+        return (code, own.ToString(), error.ToString());
     }
 }

@@ -9,6 +9,9 @@ public sealed class QuantityTextTests
     [InlineData("3g", 3L << 30)]
     [InlineData("7K", 7L << 10)]
     [InlineData("1T", 1L << 40)]
+    [InlineData("1GiB", 1L << 30)]
+    [InlineData("16Gi", 16L << 30)]
+    [InlineData("16gib", 16L << 30)]
     [InlineData("9223372036854775807", long.MaxValue)]
     [InlineData("8388607T", 8388607L << 40)]
     public void Sizes_are_read(string text, long bytes)
@@ -29,7 +32,10 @@ public sealed class QuantityTextTests
     [InlineData("M", "is not a size")]
     [InlineData("1.5M", "is not a size")]
     [InlineData("1 M", "is not a size")]
-    [InlineData("1MB", "is not a size")]
+    [InlineData("1MB", "powers of 1024")]
+    [InlineData("iB", "is not a size")]
+    [InlineData("1i", "is not a size")]
+    [InlineData("1iB", "is not a size")]
     [InlineData("0x10", "is not a size")]
     [InlineData("1P", "is not a size")]
     public void What_is_no_size_is_refused_with_the_limit(string text, string why)

@@ -146,7 +146,7 @@ public sealed class MainJobTests
         daemon.Signal("TERM");
         Assert.Equal(0, daemon.AwaitExit());
         Assert.DoesNotContain($" {path} ", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
-        Cluster.Await("the end of the mount in the table", () => cluster.Famfs("hosts", "--master", master).Contains("gone", StringComparison.Ordinal));
+        Cluster.Await("the end of the mount in the table", () => cluster.Famfs("hosts", "--all", "--master", master).Contains("gone", StringComparison.Ordinal));
         Assert.StartsWith("0 mount(s)", cluster.Famfs("wait", "--master", master), StringComparison.Ordinal);
     }
 

@@ -76,7 +76,7 @@ public sealed class MappedFileTests
         }
         Assert.Equal(0, daemon.AwaitExit());
         // Nobody holds the memory any more, and the mount has said so before it ended.
-        Assert.Contains("clean", cluster.Famfs("hosts", "--master", master), StringComparison.Ordinal);
+        Assert.Contains("clean", cluster.Famfs("hosts", "--all", "--master", master), StringComparison.Ordinal);
         // Without a mount there is nobody to hold the file for a mapping.
         Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => FamfsFile.Map(file)).Reason);
     }

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Runtime.Versioning;
 using Famfs.Client;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.V1;
 using Xunit;

@@ -145,7 +145,7 @@ internal static class AttributeCommands
                     }
                 }
                 foreach (Exception error in errors)
-                    context.Environment.Error.WriteLine($"famfs: {FamfsCommand.Describe(error)}");
+                    context.Refuse(error);
                 if (last is not null)
                     MutationText.Print(context, parsed, last);
                 return (int)(errors.Count == 0 ? ExitCode.Ok : ExitCodes.Of(errors[0]));

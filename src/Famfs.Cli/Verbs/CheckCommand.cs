@@ -48,7 +48,7 @@ internal static class CheckCommand
             }
             catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException or DeviceFaultException)
             {
-                context.Environment.Error.WriteLine($"famfs: {FamfsCommand.Describe(error)}");
+                context.Refuse(error);
                 // Beside a master only the command line itself can be wrong; on devices also files that it names.
                 return online && ExitCodes.Of(error) == ExitCode.Usage ? (int)ExitCode.Usage : Operational;
             }

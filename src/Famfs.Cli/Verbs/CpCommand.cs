@@ -73,9 +73,9 @@ internal sealed class CpCommand
             Print(parsed, plan, result);
         }
         foreach (Exception e in result.Errors.Concat(plan.Problems))
-            _context.Environment.Error.WriteLine($"famfs: {FamfsCommand.Describe(e)}");
+            _context.Refuse(e);
         if (result.NotTried > 0)
-            _context.Environment.Error.WriteLine($"famfs: {result.NotTried} more were not copied for the same cause");
+            _context.Remark($"{result.NotTried} more were not copied for the same cause");
         return (int)ExitOf(plan, result);
     }
 

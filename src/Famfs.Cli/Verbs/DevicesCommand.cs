@@ -4,19 +4,28 @@ using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
 
-/// <summary><c>famfs devices list</c> and <c>famfs devices add DEVICE</c>.</summary>
+/// <summary><c>famfs devices list [PATH]</c> and <c>famfs devices add DEVICE [PATH]</c>.</summary>
 internal static class DevicesCommand
 {
     public static Command Build(CliContext context) => new("devices", "The devices of a file system") { BuildList(context), BuildAdd(context) };
 
+    private static Option<string?> On() => new("--on") { Description = "The same as PATH", HelpName = "PATH" };
+
+    private static string? WhereOf(ParseResult parsed, Argument<string?> path, Option<string?> on) => (parsed.GetValue(path), parsed.GetValue(on)) switch
+    {
+        ({ }, { }) => throw CliOptions.Usage("PATH and --on say the same; give one"),
+        (string place, null) => place,
+        (null, var place) => place,
+    };
+
     private static Command BuildList(CliContext context)
     {
         Argument<string?> path = CliOptions.OptionalPath();
-        Option<string?> on = new("--on") { Description = "The same as PATH, as `devices add` has it", HelpName = "PATH" };
+        Option<string?> on = On();
         Command command = new("list", "Show the devices") { path, on };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path) ?? parsed.GetValue(on), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, WhereOf(parsed, path, on), cancel).ConfigureAwait(false);
             ListDevicesReply reply = await target.Client.ListDevicesAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
@@ -44,14 +53,15 @@ internal static class DevicesCommand
     private static Command BuildAdd(CliContext context)
     {
         Argument<string> device = new("DEVICE") { Description = "Its path on the master's host" };
-        Option<string?> on = new("--on") { Description = "A path on the mount, when it is not the only one", HelpName = "PATH" };
+        Argument<string?> path = CliOptions.OptionalPath();
+        Option<string?> on = On();
         Option<bool> force = new("--force", "-f") { Description = "Overwrite what is on it" };
         Option<bool> zero = new("--zero") { Description = "Write zeros over it first; waits for up to a day unless --timeout says less" };
         Option<bool?> coherent = new("--coherent") { Description = "Whether stores of one host are seen by the others; by kind when not said" };
-        Command command = new("add", "Add a device") { device, on, force, zero, coherent };
+        Command command = new("add", "Add a device") { device, path, on, force, zero, coherent };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(on), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, WhereOf(parsed, path, on), cancel).ConfigureAwait(false);
             AddDeviceRequest request = new() { Path = parsed.GetValue(device)!, Force = parsed.GetValue(force), Zero = parsed.GetValue(zero) };
             if (parsed.GetValue(coherent) is { } said)
                 request.Coherent = said;

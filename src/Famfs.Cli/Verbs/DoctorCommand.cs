@@ -112,6 +112,7 @@ internal static class DoctorCommand
             try
             {
                 report.MountDialect = mount.ReadDialect();
+                report.Notes.Add(new("locks of files (flock, fcntl) exclude programs of one host only", "mount with -o locks=refuse to make them fail, where a program would rely on them"));
                 return [.. mount.ReadDevices().Values.Select(d => d.Path)];
             }
             catch (FamfsException)

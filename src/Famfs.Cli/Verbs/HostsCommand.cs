@@ -4,45 +4,52 @@ using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
 
-/// <summary><c>famfs hosts</c>: every mount, how far it is, what it holds.</summary>
+/// <summary><c>famfs hosts</c>: every mount, how far it is, what it holds; without those that ended in order, unless asked for.</summary>
 internal static class HostsCommand
 {
     public static Command Build(CliContext context)
     {
         Argument<string?> path = CliOptions.OptionalPath();
-        Command command = new("hosts", "Show the mounts of all hosts") { path };
+        Option<bool> all = new("--all", "-a") { Description = "Also mounts that ended in order" };
+        Command command = new("hosts", "Show the mounts of all hosts") { path, all };
         command.SetAction(async (parsed, cancel) =>
         {
             CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             ListHostsReply reply = await target.Client.ListHostsAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            IEnumerable<HostStatus> shown = reply.Hosts.Where(h => parsed.GetValue(all) || h.State != HostState.Gone || h.Evidence != GoneEvidence.CleanUnmount);
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
                 {
                     json.WriteStartObject();
-                    json.WriteHosts("hosts", reply.Hosts);
+                    json.WriteHosts("hosts", shown);
                     json.WritePosition("position", reply.Position);
                     json.WriteEndObject();
                 });
             }
             else
-                PrintTable(context, reply.Hosts);
+                PrintTable(context, shown);
             return (int)ExitCode.Ok;
         });
         return command;
     }
 
     public static void PrintTable(CliContext context, IEnumerable<HostStatus> hosts) =>
-        context.WriteTable(["NAME", "STATE", "POSITION", "LAG", "SILENT", "HELD", "DIALECT", "MOUNT", "MOUNT POINT"], hosts.Select(h => (IReadOnlyList<string>)
+        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
         [
             h.Name.Length > 0 ? LsCommand.Printable(h.Name) : JsonShapes.Uuid(h.HostId),
+            OrDash(h.MountPoint),
             JsonShapes.Word(h.State) + (h.Evidence == GoneEvidence.Unspecified ? "" : $" ({JsonShapes.Word(h.Evidence)})"),
             JsonShapes.Text(h.Position),
             h.LagRecords.ToString(CultureInfo.InvariantCulture),
             string.Create(CultureInfo.InvariantCulture, $"{h.SilentMs / 1000.0:0.0}s"),
             h.HeldInodes.ToString(CultureInfo.InvariantCulture),
-            LsCommand.Printable(h.Dialect),
+            OrDash(h.Version),
+            OrDash(h.Dialect),
+            OrDash(h.Address),
             JsonShapes.Uuid(h.MountId),
-            LsCommand.Printable(h.MountPoint),
-        ]), 3, 4, 5);
+        ]), 4, 5, 6);
+
+    /// <summary>A mount says these when it subscribes; of one that has not, they are not known.</summary>
+    private static string OrDash(string text) => text.Length > 0 ? LsCommand.Printable(text) : "-";
 }

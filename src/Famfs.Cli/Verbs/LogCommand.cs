@@ -5,7 +5,6 @@ using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
 using Google.Protobuf;
-using Google.Protobuf.Reflection;
 
 namespace Famfs.Cli.Verbs;
 
@@ -121,7 +120,7 @@ internal static class LogCommand
             return $"\"{Convert.ToHexStringLower(frame.Payload)}\"";
         try
         {
-            return JsonFormatter.Default.Format(parser.ParseFrom(frame.Payload.ToArray()));
+            return RecordJson.Format(parser.ParseFrom(frame.Payload.ToArray()));
         }
         catch (InvalidProtocolBufferException)
         {

@@ -45,6 +45,7 @@ internal static class LogImportCommand
                         json.WriteNumber("directories", result.Directories);
                         json.WriteNumber("symlinks", result.Symlinks);
                         json.WriteNumber("extended_attributes", result.Attributes);
+                        json.WriteNumber("fresh_devices", result.FreshDevices);
                         json.WriteNumber("left_out", result.LeftOut);
                         json.WriteNumber("left_out_entries", result.Ignored);
                         json.WriteNumber("left_out_hosts", result.Hosts);
@@ -55,6 +56,7 @@ internal static class LogImportCommand
                 else
                 {
                     context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Superblock.FileSystem}: native, {result.Files} file(s), {result.Directories} directories beside the root, {result.Symlinks} symbolic link(s), {result.Attributes} extended attribute(s)"));
+                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"the bytes of {result.Files} file(s) are whatever the memory holds: an exported log has names and places, no content{(result.FreshDevices > 0 ? $"; {result.FreshDevices} of {opened.Count} device(s) had nothing of this file system before" : "")}"));
                     (long Count, string What)[] leftOut =
                     [
                         (result.LeftOut, "staged or deleted file(s): nobody holds them any more"),

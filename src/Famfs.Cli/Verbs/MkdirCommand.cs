@@ -5,34 +5,42 @@ using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
 
-/// <summary><c>famfs mkdir [-p] PATH</c>.</summary>
+/// <summary><c>famfs mkdir [-p] PATH…</c>.</summary>
 internal static class MkdirCommand
 {
     public static Command Build(CliContext context)
     {
-        Argument<string> path = CliOptions.Path();
+        Argument<string[]> paths = CliOptions.Paths();
         Option<bool> parents = new("--parents", "-p") { Description = "Make missing parents too; a directory that exists is fine" };
         Option<uint?> mode = CliOptions.Mode();
         Option<uint?> uid = CliOptions.Uid();
         Option<uint?> gid = CliOptions.Gid();
         Option<WaitChoice> wait = CliOptions.Wait();
-        Command command = new("mkdir", "Make a directory") { path, parents, mode, uid, gid, wait };
+        Command command = new("mkdir", "Make directories") { paths, parents, mode, uid, gid, wait };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
-            MakeDirectoryReply reply = await target.Client.MakeDirectoryAsync(new MakeDirectoryRequest
+            string[] given = parsed.GetValue(paths)!;
+            List<MakeDirectoryReply> made = [];
+            ExitCode code = await context.ForEachAsync(given, async path =>
             {
-                Path = target.Path,
-                Mode = parsed.GetValue(mode) ?? 0,
-                ModeSet = parsed.GetValue(mode) is not null,
-                Uid = parsed.GetValue(uid) ?? ProcessOwner.Uid,
-                Gid = parsed.GetValue(gid) ?? ProcessOwner.Gid,
-                Parents = parsed.GetValue(parents),
-                Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),
-            }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+                CliTarget target = await context.ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
+                MakeDirectoryReply reply = await target.Client.MakeDirectoryAsync(new MakeDirectoryRequest
+                {
+                    Path = target.Path,
+                    Mode = parsed.GetValue(mode) ?? 0,
+                    ModeSet = parsed.GetValue(mode) is not null,
+                    Uid = parsed.GetValue(uid) ?? ProcessOwner.Uid,
+                    Gid = parsed.GetValue(gid) ?? ProcessOwner.Gid,
+                    Parents = parsed.GetValue(parents),
+                    Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),
+                }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+                made.Add(reply);
+                if (!context.IsJson(parsed))
+                    context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{target.Shown}: inode {reply.Directory.Inode}{(reply.Existed ? ", existed" : "")}"));
+            }).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
-                context.WriteJson(json =>
+                context.WriteOneOrMany(given.Length, "directories", made, static (json, reply) =>
                 {
                     json.WriteStartObject();
                     json.WritePropertyName("directory");
@@ -43,9 +51,7 @@ internal static class MkdirCommand
                     json.WriteEndObject();
                 });
             }
-            else
-                context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{target.Shown}: inode {reply.Directory.Inode}{(reply.Existed ? ", existed" : "")}"));
-            return (int)ExitCode.Ok;
+            return (int)code;
         });
         return command;
     }

@@ -83,6 +83,8 @@ internal static class MkfsCommand
                     Force = parsed.GetValue(force),
                     Zero = parsed.GetValue(zero),
                 });
+                foreach (string warning in result.Warnings)
+                    context.Remark($"warning: {warning}");
                 Print(context, parsed, result, made == formats.Default ? "" : $"{made.Name}, ", opened);
                 return (int)ExitCode.Ok;
             }

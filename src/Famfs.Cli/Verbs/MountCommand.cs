@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Famfs.Client;
+using Famfs.CommandLine;
 using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
@@ -27,7 +28,7 @@ internal static class MountCommand
                 result.AddError($"--dialect {name}: must be {string.Join(", ", known)}");
         });
         Option<bool> noWait = new("--no-wait") { Description = "Return when the mount answers, not when files can be opened" };
-        Command command = new(Name, "Mount a file system") { places, foreground, log, state, dialect, noWait };
+        Command command = new(Name, "Mount a file system") { places, context.Options.MountOptions, foreground, log, state, dialect, noWait };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(places)!;
@@ -42,7 +43,7 @@ internal static class MountCommand
                 KeyFile = key,
                 Dialect = parsed.GetValue(dialect),
                 HostState = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable)),
-                DaemonArguments = context.PassThrough,
+                DaemonArguments = [.. DaemonOptionsOf(parsed.GetValue(context.Options.MountOptions)), .. context.PassThrough],
                 LogPath = parsed.GetValue(log),
                 Timeout = context.TimeoutOf(parsed),
                 ProgramDirectory = context.Environment.ProgramDirectory,
@@ -57,9 +58,9 @@ internal static class MountCommand
                 await Mounting.BecomeAsync(options, cancel).ConfigureAwait(false);
             StartedMount started = await Mounting.StartAsync(options, cancel).ConfigureAwait(false);
             if (started.TookDeadAway)
-                await context.Environment.Error.WriteLineAsync($"{started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted").ConfigureAwait(false);
+                context.Remark($"{started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted");
             if (started.NotRegistered is { } cause)
-                await context.Environment.Error.WriteLineAsync($"famfs: {started.Mount.MountPoint}: names are served, files cannot be opened: {cause}").ConfigureAwait(false);
+                context.Remark($"{started.Mount.MountPoint}: names are served, files cannot be opened: {cause}");
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
@@ -76,5 +77,11 @@ internal static class MountCommand
             return (int)(started.NotRegistered?.StartsWith(FamfsMount.RegistrationRefused, StringComparison.Ordinal) == true ? ExitCode.Failed : ExitCode.Ok);
         });
         return command;
+    }
+
+    private static IEnumerable<string> DaemonOptionsOf(string[]? options)
+    {
+        string[] words = [.. MountOptionWords.Split(options).Where(word => word is not ("json" or "text"))];
+        return words.Length == 0 ? [] : ["-o", string.Join(',', words)];
     }
 }

@@ -24,7 +24,7 @@ internal static class PolicyCommand
                 SetPolicyReply reply = await target.Client.SetPolicyAsync(new() { DialectFloor = wanted }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
                 inForce = reply.DialectFloor;
                 foreach (string warning in reply.Warnings)
-                    context.Environment.Error.WriteLine($"famfs: warning: {LsCommand.Printable(warning)}");
+                    context.Remark($"warning: {LsCommand.Printable(warning)}");
             }
             else
             {

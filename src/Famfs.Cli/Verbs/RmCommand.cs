@@ -15,7 +15,7 @@ internal static class RmCommand
         command.SetAction(async (parsed, cancel) =>
         {
             MutationReply? last = null;
-            foreach (string path in parsed.GetValue(paths)!)
+            ExitCode code = await context.ForEachAsync(parsed.GetValue(paths)!, async path =>
             {
                 CliTarget target = await context.ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
                 last = await target.Client.RemoveAsync(new RemoveRequest
@@ -24,9 +24,10 @@ internal static class RmCommand
                     Recursive = parsed.GetValue(recursive),
                     Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),
                 }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            }
-            MutationText.Print(context, parsed, last!);
-            return (int)ExitCode.Ok;
+            }).ConfigureAwait(false);
+            if (last is not null)
+                MutationText.Print(context, parsed, last);
+            return (int)code;
         });
         return command;
     }

@@ -31,6 +31,9 @@ public static class LogImport
     {
         /// <summary>Entries of another format that had no effect.</summary>
         public long Ignored { get; init; }
+
+        /// <summary>Devices that carried nothing of this file system before: what files have there is what the memory holds.</summary>
+        public int FreshDevices { get; init; }
     }
 
     /// <summary>Imports <paramref name="state"/>, which an exported log was replayed to, onto <paramref name="devices"/>:
@@ -38,6 +41,7 @@ public static class LogImport
     public static Result Run(IReadOnlyList<DaxDevice> devices, ReplayState state, FormatOptions options)
     {
         RequireUsable(devices, state, options.Force);
+        int fresh = devices.Count(d => NativeMedia.FindDeviceUuid(d) is not { } uuid || !state.Devices.Any(known => known.DeviceUuid.ToGuid("device uuid") == uuid));
         long timeNs = (options.Clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
         ExtentAllocator space = new();
         foreach (DeviceAdded device in state.Devices)
@@ -89,7 +93,7 @@ public static class LogImport
             NativeFormatter.WriteSuperblock(devices[i], superblocks[i]);
         NativeFormatter.WriteFirstTerm(devices, superblocks, options with { RootMode = state.FileSystem!.RootMode, RootUid = state.FileSystem.RootUid, RootGid = state.FileSystem.RootGid }, timeNs, records);
         NativeFormatter.WriteSuperblock(devices[0], superblocks[0]);
-        return counted with { Superblock = superblocks[0], Ignored = state.IgnoredCount };
+        return counted with { Superblock = superblocks[0], Ignored = state.IgnoredCount, FreshDevices = fresh };
     }
 
     private static void RequireUsable(IReadOnlyList<DaxDevice> devices, ReplayState state, bool force)

@@ -31,7 +31,7 @@ public static class TailRepair
         using ReplayState state = NewState(pool);
         if (Replay(claim.Reader, state) is var verdict and not PollVerdict.UpToDate)
             throw new FamfsException(ErrorReason.NotMaster, $"{pool.PrimaryDevice.Path}: the log cannot be read to its end: {verdict}") { Path = pool.PrimaryDevice.Path };
-        if (claim.HostLines.Select(e => e.Line).OfType<MountLine>().FirstOrDefault(l => HostHistory.Contradicts(l, state)) is { } lost)
+        if (claim.HostLines.FirstOrDefault(l => HostHistory.Contradicts(l, state)) is { } lost)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{pool.PrimaryDevice.Path}: {HostHistory.Explain(lost, state)}") { Path = pool.PrimaryDevice.Path };
 
         ILogWriter writer = claim.Activate(state.MasterSlots, [.. state.Segments.Select(s => (s.Slot, new SegmentSpace(s.Extent.Device, s.Extent.OffsetBytes, s.Extent.LengthBytes)))]);

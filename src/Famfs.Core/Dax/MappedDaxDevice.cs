@@ -535,6 +535,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
             long now = (long)_file.ReadAttributes().Size - _startBytes;
             if (offset >= now)
                 return new DeviceFaultException($"{Path}: cannot be {verb} at {offset}: the file shrank from {LengthBytes} to {now} bytes");
+
+            // The kernel says the same of both: a page of a file with holes that gets no room, and one that is broken.
+            return new DeviceFaultException($"{Path}: cannot be {verb} at {offset}: the file system that this file is on is full (df shows it), or the memory there is poisoned or gone");
         }
 
         return new DeviceFaultException($"{Path}: cannot be {verb} at {offset}: the memory there is poisoned or gone");

@@ -48,9 +48,9 @@ public abstract class MasterClaim : IDisposable
     /// <summary>Reads the log as it stood when the claim was made.</summary>
     public abstract ILogReader Reader { get; }
 
-    /// <summary>The lines of the host table, read behind the claim and before the log: what a line names is then below the end that is
+    /// <summary>The readable lines of the host table, read behind the claim and before the log: what a line names is then below the end that is
     /// read (SAFETY S26). Empty in a format without the table.</summary>
-    public virtual IReadOnlyList<HostEntry> HostLines => [];
+    public virtual IReadOnlyList<MountLine> HostLines => [];
 
     /// <summary>The first record that was adopted: found whole behind the published end of the term before. Null: none.</summary>
     public virtual LogSequence? AdoptedFrom => null;

@@ -17,6 +17,9 @@ public abstract class MediaFormat
     /// <summary>What it can express.</summary>
     public abstract FormatLimits Limits { get; }
 
+    /// <summary>What a file system of this format with so many devices cannot promise, one line each, for an operator.</summary>
+    public virtual IReadOnlyList<string> FindWarnings(int devices) => Limits.Warnings;
+
     /// <summary>Inode numbers of what the file system uses itself.</summary>
     public abstract SystemInodes SystemInodes { get; }
 

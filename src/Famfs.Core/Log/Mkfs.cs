@@ -52,6 +52,9 @@ public sealed record MkfsResult(Guid FileSystem, long UnitBytes)
 
     /// <summary>The same for people, as one phrase; may be empty.</summary>
     public string Remark { get; init; } = "";
+
+    /// <summary>What an operator should know before he relies on it, a line each.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
 }
 
 /// <summary>Makes file systems of another format native, where they are.</summary>

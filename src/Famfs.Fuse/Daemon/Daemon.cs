@@ -49,7 +49,11 @@ internal sealed class Daemon
     /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
     public static async Task<int> RunAsync(DaemonOptions options, CancellationToken cancel)
     {
-        using ILoggerFactory logging = LoggerFactory.Create(logging => logging.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Information));
+        using ILoggerFactory logging = LoggerFactory.Create(logging =>
+        {
+            LogFormat.AddTo(logging, TimeProvider.System);
+            logging.SetMinimumLevel(LogLevel.Information);
+        });
         ILogger log = logging.CreateLogger("Famfs.Fuse");
         try
         {
@@ -143,13 +147,13 @@ internal sealed class Daemon
     {
         var options = new FuseMountOptions(_options.MountPoint)
         {
-            Source = "famfs",
+            Source = MountSource.Of(_replica.Pool.Primary),
             Cache = _options.Cache,
             WorkerCount = _options.Workers,
             // The daemon writes its line through the mount itself where the kernel holds the devices.
             ReadOnly = _options.ReadOnly && !_memory.IsHeldByKernel,
             AllowOther = _options.AllowOther,
-            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0),
+            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks },
             PushIoctl = _options.PushIoctl,
         };
         var dependencies = new OperationDependencies(_replica.Tree, _memory, _registration, _replica, _description)
@@ -171,6 +175,10 @@ internal sealed class Daemon
     private void SayMounted(FuseMount mount)
     {
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, mount.Negotiated.Dialect.Name, _replica.Position.ToString());
+        if (_options.RefuseLocks)
+            DaemonLog.LocksRefused(_log);
+        else
+            DaemonLog.LocksAreLocal(_log);
         if (!_registration.IsNeeded)
             DaemonLog.NoHostTable(_log);
         else if (!_replica.State.Hosts.ContainsKey(_host.Host))

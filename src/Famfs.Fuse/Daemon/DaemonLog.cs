@@ -8,6 +8,12 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Information, Message = "mounted file system {FileSystem} at {MountPoint} (mount {Mount}, dialect {Dialect}, position {Position})")]
     public static partial void Mounted(ILogger logger, Guid fileSystem, string mountPoint, Guid mount, string dialect, string position);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "locks of files (flock, fcntl) exclude programs of this host only, not those of others; with -o locks=refuse they fail")]
+    public static partial void LocksAreLocal(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "locks of files (flock, fcntl) fail with ENOLCK, as -o locks=refuse has it")]
+    public static partial void LocksRefused(ILogger logger);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "registered in the host table; files can be opened")]
     public static partial void Registered(ILogger logger);
 
@@ -50,11 +56,14 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "{Count} requests failed by a mistake of this daemon, or could not be answered; the last: {Kind}: {Cause}")]
     public static partial void Failures(ILogger logger, long count, string kind, string cause, Exception exception);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} reads or writes met memory that cannot be read or written: EIO")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Count} reads or writes met memory that cannot be read or written: EIO (poisoned or gone, or a device that is a file on a full file system)")]
     public static partial void Faults(ILogger logger, long count);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} reads or writes were about a device that is not on this host: EIO")]
     public static partial void MissingDevices(ILogger logger, long count);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Count} changes through the mount were refused (EPERM: cp, mkdir, touch, rm, chmod and the like); use famfs creat, cp, mkdir, chmod, chown or touch instead, and write or mmap what is there")]
+    public static partial void Forbidden(ILogger logger, long count);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Count} messages of the kernel were no valid requests")]
     public static partial void Rejected(ILogger logger, long count);

@@ -50,6 +50,9 @@ internal sealed record DaemonOptions
     /// <summary>No writing through this mount.</summary>
     public bool ReadOnly { get; init; }
 
+    /// <summary>fcntl and flock fail with ENOLCK; otherwise they exclude on this host only.</summary>
+    public bool RefuseLocks { get; init; }
+
     /// <summary>Users other than the mounting one may use it.</summary>
     public bool AllowOther { get; init; } = true;
 }

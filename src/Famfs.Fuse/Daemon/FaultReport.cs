@@ -5,14 +5,19 @@ namespace Famfs.Fuse.Daemon;
 
 /// <summary>
 /// Says what the threads that serve the kernel can only count: requests that failed, memory that could not be read, maps and
-/// notifications that were refused. One line for however many since the last, at most one per kind and
-/// <see cref="Interval"/>. Upkeep thread, and in the end whoever ends it.
+/// notifications that were refused, changes that a mount does not do. One line for however many since the last, at most one per kind and
+/// <see cref="Interval"/>, and of changes per <see cref="ForbiddenInterval"/>. Upkeep thread, and in the end whoever ends it.
 /// </summary>
 internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger log)
 {
     /// <summary>Least time between two lines of a kind. Chosen.</summary>
     public static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
 
+    /// <summary>Least time between two lines about changes that are refused. Chosen: each program of a host learns by its error; the line
+    /// is for who looks into the log.</summary>
+    public static readonly TimeSpan ForbiddenInterval = TimeSpan.FromHours(1);
+
+    private readonly Kind _forbidden = new();
     private readonly Kind _failures = new();
     private readonly Kind _refusedMaps = new();
     private readonly Kind _faults = new();
@@ -38,6 +43,8 @@ internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger l
             DaemonLog.Faults(log, count);
         if (_missing.TryTake(now.MissingDevice, clock, last, out count))
             DaemonLog.MissingDevices(log, count);
+        if (_forbidden.TryTake(now.Forbidden, clock, last: false, out count, ForbiddenInterval))
+            DaemonLog.Forbidden(log, count);
         if (_rejected.TryTake(now.Rejected, clock, last, out count))
             DaemonLog.Rejected(log, count);
         if (_refusedNotices.TryTake(mount.Notifier.Refused, clock, last, out count))
@@ -49,10 +56,10 @@ internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger l
         private long _said;
         private long? _at;
 
-        public bool TryTake(long now, TimeProvider clock, bool last, out long count)
+        public bool TryTake(long now, TimeProvider clock, bool last, out long count, TimeSpan? interval = null)
         {
             count = now - _said;
-            if (count <= 0 || (!last && _at is { } at && clock.GetElapsedTime(at) < Interval))
+            if (count <= 0 || (!last && _at is { } at && clock.GetElapsedTime(at) < (interval ?? Interval)))
                 return false;
             _said = now;
             _at = clock.GetTimestamp();

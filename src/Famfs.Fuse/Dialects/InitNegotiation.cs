@@ -34,6 +34,10 @@ public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, in
 /// forced one is asked for regardless.</param>
 public readonly record struct DialectWish(Dialect? Forced, bool WantsFmaps)
 {
+    /// <summary>Locks of files (fcntl and flock) are asked of the daemon, which refuses them. Otherwise the kernel keeps them, and they
+    /// exclude on this host only.</summary>
+    public bool RefusesLocks { get; init; }
+
     /// <summary>Nothing but the stock protocol.</summary>
     public static DialectWish Stock => new(DialectTable.Stock, false);
 }
@@ -55,7 +59,7 @@ public static class InitNegotiation
     /// Flags accepted when offered. Not among them: WRITEBACK_CACHE, ATOMIC_O_TRUNC and AUTO_INVAL_DATA, under
     /// which the kernel would decide sizes and times, which the log decides (a famfs kernel marks a file bad whose size
     /// changes); NO_OPEN_SUPPORT, because an OPEN
-    /// must pass the gate (SAFETY S11); POSIX_LOCKS and FLOCK_LOCKS, so that locks are local.
+    /// must pass the gate (SAFETY S11); POSIX_LOCKS and FLOCK_LOCKS, so that locks are local unless they are to be refused.
     /// HANDLE_KILLPRIV_V2 because without it every write asks for security.capability first.
     /// EXPORT_SUPPORT because node ids are for ever, so a handle survives everything but its file.
     /// </summary>
@@ -65,6 +69,8 @@ public static class InitNegotiation
         | InitFlags.FUSE_PARALLEL_DIROPS | InitFlags.FUSE_ABORT_ERROR | InitFlags.FUSE_MAX_PAGES
         | InitFlags.FUSE_CACHE_SYMLINKS | InitFlags.FUSE_HANDLE_KILLPRIV_V2 | InitFlags.FUSE_INIT_EXT
         | InitFlags.FUSE_DIRECT_IO_ALLOW_MMAP;
+
+    private const InitFlags Locks = InitFlags.FUSE_POSIX_LOCKS | InitFlags.FUSE_FLOCK_LOCKS;
 
     // Chosen: the kernel's defaults are 12 and 9, one reader with read-ahead; this allows several.
     private const ushort MaxBackground = 64;
@@ -100,7 +106,7 @@ public static class InitNegotiation
         Dialect dialect = wish.Forced ?? (wish.WantsFmaps ? found : DialectTable.Stock);
         cause = null;
 
-        ulong flags = offered & ((ulong)Accepted | dialect.FmapFlag);
+        ulong flags = offered & ((ulong)(wish.RefusesLocks ? Accepted | Locks : Accepted) | dialect.FmapFlag);
         uint minor = Math.Min(offer.Minor, FuseConstants.FUSE_KERNEL_MINOR_VERSION);
 
         // 32 pages is what a kernel without MAX_PAGES uses.

@@ -5,7 +5,7 @@ using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Operations;
 
-// OPEN, READ, WRITE, FALLOCATE.
+// OPEN, READ, WRITE, FALLOCATE, SETLK and SETLKW.
 public sealed partial class FuseOperations
 {
     private FuseReply Open(in FuseRequest request, WorkerState worker)
@@ -153,6 +153,10 @@ public sealed partial class FuseOperations
         scope.TryGet(inode, out InodeAttributes attributes)
         && ((attributes.Mode & FuseConstants.S_ISUID) != 0
             || (attributes.Mode & (FuseConstants.S_ISGID | FuseConstants.S_IXGRP)) == (FuseConstants.S_ISGID | FuseConstants.S_IXGRP));
+
+    // A lock of one host would protect nothing from the others. To give back one that nobody has is no error.
+    private static FuseReply SetLock(in FuseRequest request, WorkerState worker) =>
+        request.Fixed<LockIn>().Type == FuseConstants.F_UNLCK ? worker.Reply.Ok() : Errno.ENOLCK;
 
     // All space inside the size is allocated already; nothing can be given back or added.
     private FuseReply Fallocate(in FuseRequest request, WorkerState worker)

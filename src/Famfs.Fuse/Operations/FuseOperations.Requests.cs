@@ -104,9 +104,11 @@ public sealed partial class FuseOperations
 
         // Only sent when asked for at INIT, or to block-device file systems; ENOTTY is what ioctl(2) says.
         Refuse(FuseOpcode.FUSE_IOCTL, Errno.ENOTTY),
-        Refuse(FuseOpcode.FUSE_GETLK, Errno.ENOSYS),
-        Refuse(FuseOpcode.FUSE_SETLK, Errno.ENOSYS),
-        Refuse(FuseOpcode.FUSE_SETLKW, Errno.ENOSYS),
+
+        // Only sent when locks are refused (DialectWish.RefusesLocks); else the kernel keeps them, for this host alone.
+        Refuse(FuseOpcode.FUSE_GETLK, Errno.ENOLCK, Of<LockIn>()),
+        Row(FuseOpcode.FUSE_SETLK, Of<LockIn>(), PayloadKind.None, None, static (o, in r, w) => SetLock(r, w)),
+        Row(FuseOpcode.FUSE_SETLKW, Of<LockIn>(), PayloadKind.None, None, static (o, in r, w) => SetLock(r, w)),
         Refuse(FuseOpcode.FUSE_BMAP, Errno.ENOSYS),
         Refuse(FuseOpcode.FUSE_SETUPMAPPING, Errno.ENOSYS),
         Refuse(FuseOpcode.FUSE_REMOVEMAPPING, Errno.ENOSYS),

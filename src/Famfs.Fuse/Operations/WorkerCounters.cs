@@ -9,6 +9,9 @@ public sealed class WorkerCounters
     /// <summary>Replies that carried an error.</summary>
     public long Errors;
 
+    /// <summary>Replies of EPERM: what this mount does not let programs do.</summary>
+    public long Forbidden;
+
     /// <summary>Messages that were no valid request.</summary>
     public long Rejected;
 

@@ -28,6 +28,7 @@ public enum Errno
     EROFS = 30,
     ERANGE = 34,
     ENAMETOOLONG = 36,
+    ENOLCK = 37,
     ENOSYS = 38,
     ENOTEMPTY = 39,
     ENODATA = 61,

@@ -77,6 +77,7 @@ public static class FuseConstants
     public const uint FALLOC_FL_KEEP_SIZE = 1;
 
     // fcntl.h
+    public const uint F_UNLCK = 2;
     public const uint O_TRUNC = 0x200;
     public const uint O_ACCMODE = 3;
 

@@ -277,6 +277,20 @@ public struct FlushIn
     public ulong LockOwner; // lock_owner
 }
 
+/// <summary>struct fuse_lk_in with its struct fuse_file_lock, 48 bytes. GETLK, SETLK and SETLKW.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct LockIn
+{
+    public ulong Handle; // fh
+    public ulong Owner; // owner
+    public ulong Start; // lk.start
+    public ulong End; // lk.end
+    public uint Type; // lk.type: F_RDLCK, F_WRLCK or F_UNLCK
+    public uint Pid; // lk.pid
+    public uint LockFlags; // lk_flags
+    public uint Padding; // padding
+}
+
 /// <summary>struct fuse_read_in, 40 bytes. READ, READDIR and READDIRPLUS.</summary>
 [StructLayout(LayoutKind.Sequential)]
 public struct ReadIn

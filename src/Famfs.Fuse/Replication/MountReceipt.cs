@@ -1,5 +1,7 @@
 using System.Globalization;
+using System.Text;
 using Famfs.Core;
+using Famfs.Core.Interop;
 
 namespace Famfs.Fuse.Replication;
 
@@ -20,7 +22,7 @@ internal sealed record MountReceipt(Guid Mount, Guid Boot, uint Connection)
         string directory = DirectoryOf(stateDirectory, fileSystem);
         Directory.CreateDirectory(directory);
         string path = Path.Combine(directory, mount.ToString());
-        File.WriteAllText(path, string.Create(CultureInfo.InvariantCulture, $"{boot}\n{connection}\n"));
+        WholeFile.WriteNew(path, Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{boot}\n{connection}\n")));
         return new(mount, boot, connection) { _path = path };
     }
 

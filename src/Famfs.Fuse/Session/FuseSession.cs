@@ -13,6 +13,7 @@ namespace Famfs.Fuse.Session;
 /// <summary>Sums over all workers, approximate while they run.</summary>
 /// <param name="Requests">Messages read.</param>
 /// <param name="Errors">Replies that carried an error.</param>
+/// <param name="Forbidden">Replies of EPERM.</param>
 /// <param name="Rejected">Messages that were no valid request.</param>
 /// <param name="Failures">Requests that failed unexpectedly: by a mistake of this server, or no reply could be sent.</param>
 /// <param name="Pending">Requests that wait for the end of a change now.</param>
@@ -28,6 +29,7 @@ namespace Famfs.Fuse.Session;
 public readonly record struct FuseMountStatistics(
     long Requests,
     long Errors,
+    long Forbidden,
     long Rejected,
     long Failures,
     long Pending,
@@ -102,6 +104,7 @@ public sealed class FuseSession : IDisposable
                 sum = new FuseMountStatistics(
                     sum.Requests + Volatile.Read(ref c.Requests),
                     sum.Errors + Volatile.Read(ref c.Errors),
+                    sum.Forbidden + Volatile.Read(ref c.Forbidden),
                     sum.Rejected + Volatile.Read(ref c.Rejected),
                     sum.Failures + Volatile.Read(ref c.Failures),
                     sum.Pending,

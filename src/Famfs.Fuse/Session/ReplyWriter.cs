@@ -17,8 +17,11 @@ public sealed class ReplyWriter(IFuseTransport transport) : IReplySink
         if (!request.Replies || reply.Outcome == FuseReply.Kind.Later)
             return;
         ReadOnlySpan<byte> head = worker.Reply.Frame(request.Header.Unique, reply, out ReadOnlySpan<MemoryPiece> pieces);
-        if (head.Length >= 8 && BitConverter.ToInt32(head[4..]) != 0)
+        int error = head.Length >= 8 ? -BitConverter.ToInt32(head[4..]) : 0;
+        if (error != 0)
             worker.Counters.Errors++;
+        if (error == (int)Errno.EPERM)
+            worker.Counters.Forbidden++;
         int count = transport.Write(head, pieces);
         if (count >= 0)
             return;

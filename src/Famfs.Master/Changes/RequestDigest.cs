@@ -1,5 +1,5 @@
-using System.Security.Cryptography;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -79,8 +79,8 @@ internal static class RequestDigest
         bytes = bytes[..(size + 1)];
         bytes[0] = kind;
         message.WriteTo(bytes[1..]);
-        Span<byte> hash = stackalloc byte[32];
-        SHA256.HashData(bytes, hash);
+        Span<byte> hash = stackalloc byte[Sha256.SizeInBytes];
+        Sha256.Hash(bytes, hash);
         return System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(hash);
     }
 }

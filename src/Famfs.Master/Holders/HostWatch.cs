@@ -1,6 +1,7 @@
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
 using Famfs.Master.State;
@@ -11,13 +12,16 @@ using Microsoft.Extensions.Logging;
 namespace Famfs.Master.Holders;
 
 /// <summary>Looks at the memory regularly: at the host table, for acknowledgements of hosts without a stream and for mounts that
-/// are gone; for devices that the log names and this host lacks.</summary>
+/// are gone; for devices that the log names and this host lacks; and at what the log has got, for the operator.</summary>
 internal sealed class HostWatch(MasterEngine engine, MasterState state, MountRegistry mounts, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
 
     // Owner: the watch's own loop.
     private readonly HashSet<string> _gaps = [];
+    private readonly HashSet<Guid> _hosts = [.. state.Replay.Hosts.Keys];
+    private readonly HashSet<int> _slots = [.. state.Replay.MasterSlots.Keys];
+    private int _devices = state.Replay.Devices.Length;
     private string _lastProblem = "";
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -27,6 +31,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
         {
             try
             {
+                SayWhatIsNew();
                 LookForDevices();
                 IReadOnlyList<HostEntry> entries = mounts.Scan();
                 foreach (MountEnd end in (IEnumerable<MountEnd>)[.. mounts.Gone.FindEarlierBoots(entries), .. mounts.Gone.FindHinted(entries)])
@@ -46,6 +51,20 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
                     MasterLog.WatchFails(log, _lastProblem = error.Message);
             }
         }
+    }
+
+    /// <summary>Hosts, master slots and devices come by calls of different kinds; the log has them all.</summary>
+    private void SayWhatIsNew()
+    {
+        foreach (DeviceAdded device in state.Replay.Devices.Skip(_devices))
+        {
+            MasterLog.DeviceAdded(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), device.LengthBytes);
+            _devices++;
+        }
+        foreach (HostRecord host in state.Replay.Hosts.Values.Where(h => _hosts.Add(h.Host)).OrderBy(h => h.Slot))
+            MasterLog.HostRegistered(log, host.Host, host.Name, host.Slot);
+        foreach ((int slot, Guid host) in state.Replay.MasterSlots.Where(s => _slots.Add(s.Key)))
+            MasterLog.SlotGranted(log, host, slot);
     }
 
     private void LookForDevices()

@@ -36,8 +36,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     public GoneMounts Gone { get; } = new(state, clock);
 
     /// <summary>A stream said hello for a mount. <paramref name="known"/>: its caller is known; else what it says is a hint, which
-    /// is shown and counts for nothing (SAFETY S28).</summary>
-    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", bool known = true)
+    /// is shown and counts for nothing (SAFETY S28). <paramref name="address"/>: where it calls from.</summary>
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", string address = "", bool known = true)
     {
         lock (_gate)
         {
@@ -51,6 +51,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             view.Dialect = dialect;
             view.Version = version;
             // Whoever says hello may say anything; what is kept for each mount is bounded.
+            view.Address = address;
             view.MountPoint = mountPoint.Length > MaxMountPoint ? mountPoint[..MaxMountPoint] : mountPoint;
             if (known || !view.InTable)
                 view.LastMovedTimestamp = clock.GetTimestamp();
@@ -212,6 +213,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     Dialect = view.Dialect,
                     Version = view.Version,
                     MountPoint = view.MountPoint,
+                    Address = view.Address,
                     HeldInodes = view.HeldExceptions,
                 });
             }

@@ -41,6 +41,9 @@ internal sealed class MountView
     /// <summary>Where it is on its host, when it has said so.</summary>
     public string MountPoint { get; set; } = "";
 
+    /// <summary>Where its stream comes from, when it has or had one.</summary>
+    public string Address { get; set; } = "";
+
     /// <summary>Deleted files that its line says it still holds.</summary>
     public uint HeldExceptions { get; set; }
 }

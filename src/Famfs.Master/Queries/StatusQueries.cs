@@ -29,8 +29,8 @@ internal static class StatusQueries
             Reclaim = state.Replay.Policy.Reclaim,
             DialectFloor = FmapLimits.NameOfFloor(state.Replay.Policy.DialectFloor),
         };
-        reply.Warnings.AddRange(state.Format.Limits);
         reply.Devices.AddRange(DeviceQueries.List(state).Devices);
+        reply.Warnings.AddRange(state.Format.FindWarnings(reply.Devices.Count));
         return reply;
     }
 

@@ -81,7 +81,7 @@ internal static class Recovery
     private static List<LostRecords> CompareWithLines(DevicePool pool, MasterClaim claim, ReplayState state, IReadOnlySet<Guid> acceptLoss)
     {
         List<LostRecords> accepted = [];
-        foreach (MountLine line in claim.HostLines.Select(entry => entry.Line).OfType<MountLine>())
+        foreach (MountLine line in claim.HostLines)
         {
             if (!HostHistory.Contradicts(line, state))
                 continue;

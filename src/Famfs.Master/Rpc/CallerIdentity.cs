@@ -47,6 +47,14 @@ internal static class CallerIdentity
     /// <summary>The caller of a call.</summary>
     public static Caller Of(ServerCallContext context) => Of(context.GetHttpContext());
 
+    /// <summary>Where a call comes from, without a port: an IP address, or "unix".</summary>
+    public static string AddressOf(ServerCallContext context)
+    {
+        if (context.GetHttpContext().Connection.RemoteIpAddress is not { } address)
+            return "unix";
+        return (address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address).ToString();
+    }
+
     /// <summary>The part of the budget that the connection of a call has.</summary>
     public static CallBudget.Connection BudgetOf(ServerCallContext context) => BodyOf(context).Budget;
 

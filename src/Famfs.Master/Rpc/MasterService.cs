@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using Famfs.Core;
 using Famfs.Core.Check;
@@ -14,6 +15,7 @@ using Famfs.Master.State;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
+using Microsoft.Extensions.Logging;
 using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master.Rpc;
@@ -21,7 +23,7 @@ namespace Famfs.Master.Rpc;
 /// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
 /// errors into statuses. Holds no state of the file system.</summary>
 internal sealed class MasterService(
-    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, TimeProvider clock) : V1.Master.MasterBase
+    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, Refusals refusals, ILogger<MasterService> log, TimeProvider clock) : V1.Master.MasterBase
 {
     private const int ListChunk = 256;
 
@@ -237,8 +239,17 @@ internal sealed class MasterService(
         HostClaim named = mount == Guid.Empty ? new(host, ByteString.Empty, "") : new(host, hello.MachineDigest, Cut(hello.HostName));
         MountClaim claim = new(named, mount, hello.Position ?? new());
         LogPosition from = await WelcomeAsync(hello, claim, known, caller, responseStream, context.CancellationToken).ConfigureAwait(false);
-        if (mount != Guid.Empty)
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, known);
+        string at = CallerIdentity.AddressOf(context);
+        string name = hello.HostName.Length > 0 ? Cut(hello.HostName) : host.ToString();
+        if (mount == Guid.Empty)
+        {
+            MasterLog.ReaderCame(log, at);
+        }
+        else
+        {
+            MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known);
+        }
         // Nothing of it is kept for as long as the stream lasts.
         hello = new();
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
@@ -273,7 +284,14 @@ internal sealed class MasterService(
         finally
         {
             if (mount != Guid.Empty)
+            {
                 mounts.Unsubscribed(mount, known);
+                MasterLog.MountWent(log, mount, name);
+            }
+            else
+            {
+                MasterLog.ReaderWent(log, at);
+            }
             await ended.CancelAsync().ConfigureAwait(false);
             // It may be writing. What was wrong with it is thrown below.
             await acknowledging.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -399,7 +417,7 @@ internal sealed class MasterService(
 
     private static string? PathOrNull(bool byInode, string path) => byInode ? null : path;
 
-    private async Task<T> GuardAsync<T>(Func<Task<T>> call)
+    private async Task<T> GuardAsync<T>(Func<Task<T>> call, [CallerMemberName] string method = "")
     {
         try
         {
@@ -408,6 +426,7 @@ internal sealed class MasterService(
         }
         catch (Exception error)
         {
+            refusals.Count(method, error);
             throw StatusMap.ToRpc(error);
         }
     }

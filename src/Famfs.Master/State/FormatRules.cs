@@ -28,8 +28,8 @@ internal sealed class FormatRules(DevicePool pool)
     /// <summary>Mounts register in memory.</summary>
     public bool HasHostTable => _limits.HasHostTable;
 
-    /// <summary>What the format cannot promise, for an operator.</summary>
-    public IReadOnlyList<string> Limits => _limits.Warnings;
+    /// <summary>What the format cannot promise with so many devices, for an operator.</summary>
+    public IReadOnlyList<string> FindWarnings(int devices) => pool.Format.FindWarnings(devices);
 
     /// <summary>Number of the inode that the record behind <paramref name="state"/> makes.</summary>
     public InodeNumber NextInode(ReplayState state) => pool.Format.NextInode(state.Position.Sequence, state.NextInode);

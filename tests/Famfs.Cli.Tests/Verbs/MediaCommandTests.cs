@@ -42,7 +42,85 @@ public sealed class MediaCommandTests : IDisposable
         JsonElement[] records = [.. dump.RootElement.GetProperty("records").EnumerateArray()];
         Assert.Equal(Famfs2Translator.PrologueRecords + 3, records.Length);
         Assert.Equal(["file_system_created", "device_added", "segment_reserved", "directory_made", "file_created", "file_created"], records.Select(r => r.GetProperty("type").GetString()));
-        Assert.Equal("3", records[4].GetProperty("payload").GetProperty("inode").GetString());
+        Assert.Equal(3, records[4].GetProperty("payload").GetProperty("inode").GetInt64());
+    }
+
+    [Fact]
+    public async Task A_dump_has_names_as_text_and_ids_as_uuids_by_the_names_of_the_records()
+    {
+        string label = Path.Combine(_directory, "native");
+        File.WriteAllBytes(label, new byte[Units * Famfs2Image.Unit]);
+        using JsonDocument made = JsonDocument.Parse(await RequireAsync(0, "mkfs", "--label", "a label", "--host-state", _directory, "--json", label));
+        string uuid = made.RootElement.GetProperty("file_system_uuid").GetString()!;
+
+        using JsonDocument dump = JsonDocument.Parse(await RequireAsync(0, "log", "dump", "--json", label));
+        JsonElement first = dump.RootElement.GetProperty("records")[0].GetProperty("payload");
+        Assert.Equal(uuid, first.GetProperty("file_system_uuid").GetString());
+        Assert.Equal(made.RootElement.GetProperty("host_id").GetString(), first.GetProperty("host_id").GetString());
+        foreach (JsonElement record in dump.RootElement.GetProperty("records").EnumerateArray())
+        {
+            foreach (JsonProperty field in record.GetProperty("payload").EnumerateObject())
+                Assert.Matches("^[a-z][a-z0-9_]*$", field.Name);
+        }
+        Assert.Contains($"\"file_system_uuid\":\"{uuid}\"", await RequireAsync(0, "log", "dump", label), StringComparison.Ordinal);
+
+        // Names are bytes; what is no UTF-8 is shown as it is written in a shell.
+        using JsonDocument old = JsonDocument.Parse(await RequireAsync(0, "log", "dump", "--json", _device));
+        Assert.Contains("d", old.RootElement.GetProperty("records").EnumerateArray().Select(r => r.GetProperty("payload").TryGetProperty("name", out JsonElement name) ? name.GetString() : ""));
+        Assert.Equal("""{"name":"a\\xff/é","mode":420}""", RecordJson.Format(new V1.DirectoryMade { Name = Google.Protobuf.ByteString.CopyFrom([(byte)'a', 0xff, (byte)'/', 0xc3, 0xa9]), Mode = 420 }));
+        Assert.Equal("""{"evidence":"clean_unmount"}""", RecordJson.Format(new V1.HostGone { Evidence = V1.GoneEvidence.CleanUnmount }));
+    }
+
+    [Fact]
+    public async Task Several_devices_of_famfs_2_are_warned_of()
+    {
+        string[] devices = [Path.Combine(_directory, "first"), Path.Combine(_directory, "second")];
+        foreach (string device in devices)
+            File.WriteAllBytes(device, new byte[Units * Famfs2Image.Unit]);
+
+        string several = await RequireAsync(0, ["mkfs", "--format", "famfs-2", "--force", .. Identity("famfs-2"), .. devices]);
+        string single = await RequireAsync(0, ["mkfs", "--format", "famfs-2", "--force", .. Identity("famfs-2"), devices[0]]);
+        string native = await RequireAsync(0, ["mkfs", "--force", .. Identity("native"), .. devices]);
+
+        Assert.Contains("famfs: warning: famfs-2: several devices are of no use to the existing tools", several, StringComparison.Ordinal);
+        Assert.DoesNotContain("warning", single, StringComparison.Ordinal);
+        Assert.DoesNotContain("warning", native, StringComparison.Ordinal);
+        Assert.Single(Famfs2Format.Instance.FindWarnings(2).Except(Famfs2Format.Instance.FindWarnings(1)));
+    }
+
+    [Fact]
+    public async Task What_a_full_file_system_does_not_take_is_said_and_nothing_is_left_there()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting a small file system needs root");
+        string small = Directory.CreateDirectory(Path.Combine(_directory, "small")).FullName;
+        using (System.Diagnostics.Process mounting = System.Diagnostics.Process.Start("mount", ["-t", "tmpfs", "-o", "size=64k", "none", small]))
+            await mounting.WaitForExitAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            // A device with holes that its file system has no room for.
+            string holes = Path.Combine(small, "holes");
+            using (FileStream file = File.Create(holes))
+                file.SetLength(32L << 20);
+            string fault = await RequireAsync(7, "mkfs", "--host-state", _directory, holes);
+            Assert.Contains("is full", fault, StringComparison.Ordinal);
+            Assert.Contains("poisoned or gone", fault, StringComparison.Ordinal);
+            Assert.Single(fault.TrimEnd('\n').Split('\n'));
+
+            // A state directory.
+            File.Delete(holes);
+            using (FileStream filler = new(Path.Combine(small, "filler"), FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 0))
+                Assert.Throws<IOException>(() => filler.Write(new byte[1 << 20]));
+            string blank = Path.Combine(_directory, "blank");
+            File.WriteAllBytes(blank, new byte[Units * Famfs2Image.Unit]);
+            Assert.Contains("the host id cannot be kept", await RequireAsync(8, "mkfs", "--host-state", small, blank), StringComparison.Ordinal);
+            Assert.Contains("the system uuid cannot be kept", await RequireAsync(2, "mkfs", "--format", "famfs-2", "--system-uuid-file", Path.Combine(small, "system_uuid"), blank), StringComparison.Ordinal);
+            Assert.Equal(["filler"], Directory.GetFileSystemEntries(small).Select(Path.GetFileName));
+        }
+        finally
+        {
+            using System.Diagnostics.Process unmounting = System.Diagnostics.Process.Start("umount", [small]);
+            await unmounting.WaitForExitAsync(CancellationToken.None);
+        }
     }
 
     [Fact]
@@ -75,7 +153,9 @@ public sealed class MediaCommandTests : IDisposable
         byte[] lost = File.ReadAllBytes(_device);
         lost.AsSpan(0, 6 * Famfs2Image.Unit).Clear();
         File.WriteAllBytes(_device, lost);
-        await RequireAsync(0, "log", "import", export, _device, "--host-state", _directory);
+        string imported = await RequireAsync(0, "log", "import", export, _device, "--host-state", _directory);
+        Assert.Contains("the bytes of 2 file(s) are whatever the memory holds", imported, StringComparison.Ordinal);
+        Assert.Contains("1 of 1 device(s) had nothing of this file system before", imported, StringComparison.Ordinal);
         await RequireAsync(0, "check", _device);
         Assert.Equal(before, await TreeAsync());
         Assert.Equal("content", ReadAt(6));

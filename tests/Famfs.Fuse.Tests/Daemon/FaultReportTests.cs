@@ -53,6 +53,35 @@ public sealed class FaultReportTests
         Assert.Contains("about a device that is not on this host", Assert.Single(log.Lines), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Changes_that_the_mount_does_not_do_are_said_once_an_hour_with_what_does_them()
+    {
+        using TestFileSystem system = new();
+        system.AddFile(InodeNumber.Root, "f", 10);
+        using RealMount mount = RealMount.Start(system);
+        RecordingLog log = new();
+        ManualClock clock = new();
+        FaultReport report = new(mount.Mount, clock, log);
+        report.Say();
+        Assert.Empty(log.Lines);
+
+        mount.Shell("mkdir d; cp /proc/self/comm new; touch f; rm f; mkfifo p; ln f g; : > f");
+        report.Say();
+        string line = Assert.Single(log.Lines);
+        Assert.Contains("use famfs creat, cp, mkdir", line, StringComparison.Ordinal);
+        Assert.Matches("^[7-9] changes", line);
+
+        mount.Shell("mkdir d");
+        clock.Advance(FaultReport.ForbiddenInterval - FaultReport.Interval);
+        report.Say();
+        report.Say(last: true);
+        Assert.Single(log.Lines);
+        clock.Advance(FaultReport.Interval);
+        report.Say();
+        Assert.StartsWith("1 changes", log.Lines[^1], StringComparison.Ordinal);
+        Assert.Equal(2, log.Lines.Count);
+    }
+
     private sealed class ManualClock : TimeProvider
     {
         private long _ticks;

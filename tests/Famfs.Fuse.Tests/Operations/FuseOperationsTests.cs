@@ -434,6 +434,16 @@ public sealed class FuseOperationsTests : IDisposable
         Assert.Equal(Errno.EPERM, _driver.Ask(FuseOpcode.FUSE_SETATTR, Root, new SetAttrIn { Valid = FuseConstants.FATTR_MODE }).Errno);
     }
 
+    [Theory]
+    [InlineData(FuseOpcode.FUSE_SETLK)]
+    [InlineData(FuseOpcode.FUSE_SETLKW)]
+    public void Locks_that_the_kernel_asks_for_are_refused_and_can_be_given_back(FuseOpcode opcode)
+    {
+        foreach (uint type in (uint[])[0, 1])
+            Assert.Equal(Errno.ENOLCK, _driver.Ask(opcode, Root, new LockIn { Type = type, End = long.MaxValue }).Errno);
+        Assert.Equal(Errno.None, _driver.Ask(opcode, Root, new LockIn { Type = FuseConstants.F_UNLCK, End = long.MaxValue }).Errno);
+    }
+
     [Fact]
     public void Forget_and_interrupt_are_taken_in_silence()
     {

@@ -35,6 +35,7 @@ public sealed class WireMessageTests
         (typeof(OpenOut), 16), // fuse_open_out
         (typeof(ReleaseIn), 24), // fuse_release_in
         (typeof(FlushIn), 24), // fuse_flush_in
+        (typeof(LockIn), 48), // fuse_lk_in
         (typeof(ReadIn), 40), // fuse_read_in
         (typeof(WriteIn), 40), // fuse_write_in
         (typeof(WriteOut), 8), // fuse_write_out

@@ -403,6 +403,40 @@ public sealed class RealMountTests : IDisposable
         server.Quit();
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Locks_are_of_this_host_or_refused(bool refused)
+    {
+        const string Lock =
+            """
+            python3 - <<'END'
+            import errno, fcntl
+            f = open('f', 'r+b')
+            for name, call in (
+                ('flock', lambda: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)),
+                ('flock shared', lambda: fcntl.flock(f, fcntl.LOCK_SH)),
+                ('flock given back', lambda: fcntl.flock(f, fcntl.LOCK_UN)),
+                ('fcntl', lambda: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)),
+                ('fcntl waiting', lambda: fcntl.lockf(f, fcntl.LOCK_EX)),
+                ('fcntl given back', lambda: fcntl.lockf(f, fcntl.LOCK_UN))):
+                try:
+                    call()
+                    print(name, 'done')
+                except OSError as error:
+                    print(name, errno.errorcode[error.errno])
+            END
+            """;
+        using TestFileSystem system = new();
+        system.AddFile(Root, "f", 4096);
+        using RealMount mount = RealMount.Start(system, adjust: options => options with { Dialect = options.Dialect with { RefusesLocks = refused } });
+
+        string result = refused ? "ENOLCK" : "done";
+        Assert.Equal(
+            $"flock {result}\nflock shared {result}\nflock given back done\nfcntl {result}\nfcntl waiting {result}\nfcntl given back done",
+            mount.Require(Lock));
+    }
+
     [Fact]
     public void A_server_allocates_nothing_per_request()
     {

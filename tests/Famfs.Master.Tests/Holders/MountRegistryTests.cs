@@ -55,6 +55,14 @@ public sealed class MountRegistryTests : IDisposable
     }
 
     [Fact]
+    public void A_mount_is_described_with_what_it_told_and_where_it_came_from()
+    {
+        _mounts.Subscribed(Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), "stock", "1.2.3", "/mnt/a", "10.0.0.7");
+        HostStatus described = Assert.Single(_mounts.Describe(default));
+        Assert.Equal(("/mnt/a", "1.2.3", "10.0.0.7"), (described.MountPoint, described.Version, described.Address));
+    }
+
+    [Fact]
     public async Task A_wait_for_all_counts_the_lines_of_granted_slots_with_and_without_a_stream()
     {
         MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };

@@ -13,7 +13,7 @@ internal sealed class NativeMasterClaim : MasterClaim
     private readonly Guid _host;
     private readonly IDisposable _slotLock;
 
-    private NativeMasterClaim(Mastership mastership, List<HostEntry> lines, Guid host, IDisposable slotLock)
+    private NativeMasterClaim(Mastership mastership, List<MountLine> lines, Guid host, IDisposable slotLock)
     {
         _mastership = mastership;
         HostLines = lines;
@@ -25,7 +25,7 @@ internal sealed class NativeMasterClaim : MasterClaim
     public override ILogReader Reader => _mastership.Reader;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<HostEntry> HostLines { get; }
+    public override IReadOnlyList<MountLine> HostLines { get; }
 
     /// <inheritdoc/>
     public override LogSequence? AdoptedFrom => _mastership.Reader.AdoptedFrom;
@@ -52,7 +52,8 @@ internal sealed class NativeMasterClaim : MasterClaim
             }
             Guid master = Guid.NewGuid();
             Mastership mastership = Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock, request.EndsAtDamage);
-            return new(mastership, new MountLineTable(pool).ReadInUse(), request.Host.Host, slotLock) { Master = master, Slot = slot };
+            List<MountLine> lines = [.. new MountLineTable(pool).ReadInUse().Select(entry => entry.Line).OfType<MountLine>()];
+            return new(mastership, lines, request.Host.Host, slotLock) { Master = master, Slot = slot };
         }
         catch
         {

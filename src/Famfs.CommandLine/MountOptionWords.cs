@@ -1,0 +1,25 @@
+namespace Famfs.CommandLine;
+
+/// <summary>The words of <c>-o</c> of a mount, with commas between them as for mount(8). One table for the command that starts the
+/// daemon and for the daemon, so that a wrong word is an error of the command line and no line in a log.</summary>
+public static class MountOptionWords
+{
+    /// <summary>For helps.</summary>
+    public const string Description = "Mount options with commas between them, as of mount(8): ro, rw, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse";
+
+    // What the daemon does something about.
+    private static readonly string[] s_own = ["ro", "rw", "cache=direct", "cache=close-to-open", "allow-other", "no-allow-other", "locks=local", "locks=refuse"];
+
+    // What holds for every mount of famfs, and what is for whoever reads a table of mounts.
+    private static readonly string[] s_others = ["defaults", "nosuid", "nodev", "noatime", "nodiratime", "auto", "noauto", "nofail", "_netdev"];
+
+    /// <summary>The single words.</summary>
+    public static IEnumerable<string> Split(IEnumerable<string>? options) =>
+        (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)).Select(word => word == "allow_other" ? "allow-other" : word);
+
+    /// <summary>What is wrong with the first word that is no option of a mount; null when all are.</summary>
+    public static string? FindFault(IEnumerable<string>? options) =>
+        Split(options).FirstOrDefault(word => !s_own.Contains(word, StringComparer.Ordinal) && !s_others.Contains(word, StringComparer.Ordinal) && !word.StartsWith("x-", StringComparison.Ordinal)) is { } unknown
+            ? $"-o {unknown.ReplaceLineEndings(" ")}: unknown mount option; known are {string.Join(", ", s_own)}"
+            : null;
+}
