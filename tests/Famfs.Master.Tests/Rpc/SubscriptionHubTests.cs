@@ -93,7 +93,7 @@ public sealed class SubscriptionHubTests : IDisposable
         }
         LogIndex index = new();
         index.Add(reader.Position, reader.Offset);
-        SubscriptionHub hub = new(pool, index);
+        SubscriptionHub hub = new(pool, index, TimeProvider.System);
         LogPosition start = reader.Position;
         hub.Recovered(start, reader.Offset);
         uint seed = Crc32C.Seed(start.FileSystem, start.Generation, 0);
