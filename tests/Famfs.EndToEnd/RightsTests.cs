@@ -110,26 +110,6 @@ public sealed class RightsTests
         await Task.WhenAll(streams).ContinueWith(_ => { }, TaskScheduler.Default);
     }
 
-    [Fact]
-    public void A_full_host_table_is_said_in_one_line_and_names_are_shown()
-    {
-        using Cluster cluster = Cluster.Create(64L << 20, "--max-hosts", "1", "--host-state", "STATE");
-        (_, string address) = cluster.StartMaster("a");
-        string a = cluster.Mount("a", address).Path;
-        cluster.Famfs("creat", "--size", "1", Path.Combine(a, "f"));
-        string b = cluster.NewDirectory("b");
-        string log = Path.Combine(cluster.NewDirectory("log"), "b.log");
-        (int exit, string output) = cluster.TryFamfs(["mount", "--host-state", cluster.StateOf("b"), "--master", address, "--log", log, .. cluster.Devices, b]);
-        const string Full = "the host table is full: it has room for 1 hosts, and as many are registered";
-        Assert.Equal(1, exit);
-        Assert.Single(output.Split('\n'), l => l.Contains(Full, StringComparison.Ordinal));
-        Assert.Single(File.ReadAllText(log).Split('\n'), l => l.Contains(Full, StringComparison.Ordinal));
-        // It follows all the same.
-        cluster.Famfs("creat", "--size", "1", Path.Combine(a, "g"));
-        Cluster.Await("the name of a new file", () => File.Exists(Path.Combine(b, "g")));
-        cluster.Famfs("umount", b);
-    }
-
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     /// <summary>Says that it is a mount of some host.</summary>
