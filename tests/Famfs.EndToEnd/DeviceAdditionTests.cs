@@ -85,7 +85,7 @@ public sealed class DeviceAdditionTests
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 32L << 20);
         (ServerProcess process, string master) = cluster.StartMaster("a", "--allow-device", cluster.DevicePattern);
-        using (FamfsClient client = new(new() { Addresses = [master] }))
+        using (FamfsClient client = new(new FamfsClientOptions { Addresses = [master] }))
         {
             for (int i = 2; i < 20; i++)
                 await client.AddDeviceAsync(new() { Path = cluster.NewDevice(i.ToString(CultureInfo.InvariantCulture), 4L << 20) }, cancel: TestContext.Current.CancellationToken);
@@ -93,7 +93,7 @@ public sealed class DeviceAdditionTests
         process.Signal("TERM");
         Assert.Equal(0, process.AwaitExit());
         (_, master) = cluster.StartMaster("a");
-        using FamfsClient again = new(new() { Addresses = [master] });
+        using FamfsClient again = new(new FamfsClientOptions { Addresses = [master] });
         List<string> warnings = [.. (await again.GetStatusAsync(cancel: TestContext.Current.CancellationToken)).Warnings];
         Assert.Equal(16, warnings.Count(w => w.EndsWith("is missing on the master's host", StringComparison.Ordinal)));
         Assert.Contains("and 2 more like these", warnings);
