@@ -5,9 +5,9 @@ using Microsoft.AspNetCore.Connections;
 namespace Famfs.Master.Rpc;
 
 /// <summary>
-/// The server's buffers: blocks of a page that stay where they are, because the kernel fills them. A pool keeps
-/// <see cref="KeptBlocks"/> and leaves others to the collector: the server's own pool keeps whatever callers once made it take,
-/// for minutes. Any thread.
+/// The server's buffers: blocks of a page. A pool keeps <see cref="KeptBlocks"/> and leaves others to the collector: the server's own
+/// pool keeps whatever callers once made it take, for minutes. Blocks are ordinary objects, which are pinned while the kernel fills
+/// them: pinned for ever, a few would keep large parts of the heap from being given back. Any thread.
 /// </summary>
 internal sealed class BlockPool : MemoryPool<byte>
 {
@@ -55,7 +55,7 @@ internal sealed class BlockPool : MemoryPool<byte>
 
     private sealed class Block(BlockPool pool) : IMemoryOwner<byte>
     {
-        private readonly byte[] _bytes = GC.AllocateUninitializedArray<byte>(BlockBytes, pinned: true);
+        private readonly byte[] _bytes = GC.AllocateUninitializedArray<byte>(BlockBytes);
 
         public bool IsRented { get; set; }
 
