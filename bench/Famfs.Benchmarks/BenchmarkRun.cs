@@ -61,6 +61,19 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
         }
     }
 
+    /// <summary>A file system of the product, as a side whose absence has a reason.</summary>
+    public async Task<Side<FamfsCluster>> StartClusterAsync(Scratch scratch, long deviceBytes, params string[] mkfsOptions)
+    {
+        try
+        {
+            return new(await FamfsCluster.StartAsync(scratch, Installation, deviceBytes, Cancellation, mkfsOptions), null, false);
+        }
+        catch (NotAvailableException error)
+        {
+            return new(null, error.Message, false);
+        }
+    }
+
     /// <summary>Measures one row and keeps it. <paramref name="sides"/> are those whose absence makes it
     /// unavailable; what can be measured is measured nonetheless.</summary>
     public async Task AddAsync(RowDefinition definition, IReadOnlyList<ISide> sides, Func<Task<Row>> measure)

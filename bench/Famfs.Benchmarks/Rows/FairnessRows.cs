@@ -28,7 +28,9 @@ internal sealed class FairnessRows(BenchmarkRun run, Scratch scratch)
 
     public async Task MeasureAsync()
     {
-        await using Side<FamfsCluster> ours = await StartAsync();
+        await using Side<FamfsCluster> ours = await run.StartClusterAsync(scratch, DeviceBytes);
+        if (ours.System is not null)
+            _cluster = ours.System;
         List<Sample> alone = [], beside = [];
         List<double> gaps = [], gapsAlone = [];
         RowDefinition lone = new("P12", $"lone create beside {Streams} bulk streams, p99", "µs", "alone", [Goal.OursAtMost(50_000)], [Goal.OursAtMost(50_000)]);
@@ -74,19 +76,6 @@ internal sealed class FairnessRows(BenchmarkRun run, Scratch scratch)
             Ours = gaps.DefaultIfEmpty(double.NaN).Max(),
             Ratio = gaps.DefaultIfEmpty(double.NaN).Max() / gapsAlone.DefaultIfEmpty(double.NaN).Max(),
         }));
-    }
-
-    private async Task<Side<FamfsCluster>> StartAsync()
-    {
-        try
-        {
-            _cluster = await FamfsCluster.StartAsync(scratch, run.Installation, DeviceBytes, run.Cancellation);
-            return new(_cluster, null, false);
-        }
-        catch (NotAvailableException error)
-        {
-            return new(null, error.Message, false);
-        }
     }
 
     private async Task<ulong> CountAsync() => (await _cluster.Client.GetStatusAsync(new GetStatusRequest(), cancellationToken: run.Cancellation)).FileCount;

@@ -28,7 +28,9 @@ internal sealed class SubscriberRows(BenchmarkRun run, Scratch scratch)
 
     public async Task MeasureAsync()
     {
-        await using Side<FamfsCluster> ours = await StartAsync();
+        await using Side<FamfsCluster> ours = await run.StartClusterAsync(scratch, 1L << 40, "--max-hosts", "4096");
+        if (ours.System is not null)
+            _cluster = ours.System;
         int[] counts = run.Options.Quick ? [1, 100] : [1, 100, 1000];
         Dictionary<int, double[]> costs = [];
         foreach (int count in (int[])[FewHosts, .. counts])
@@ -53,19 +55,6 @@ internal sealed class SubscriberRows(BenchmarkRun run, Scratch scratch)
 
         RowDefinition slow = new("P9", "create called → record at a host, p50, one of 11 hosts never reads", "µs", "all read", [Goal.RatioAtMost(1.1)], [Goal.RatioAtMost(1.1)]);
         await run.AddAsync(slow, [ours], async () => ours.System is null ? new Row(slow) : await MeasureSlowAsync(slow));
-    }
-
-    private async Task<Side<FamfsCluster>> StartAsync()
-    {
-        try
-        {
-            _cluster = await FamfsCluster.StartAsync(scratch, run.Installation, 1L << 40, run.Cancellation, "--max-hosts", "4096");
-            return new(_cluster, null, false);
-        }
-        catch (NotAvailableException error)
-        {
-            return new(null, error.Message, false);
-        }
     }
 
     /// <summary>One creation is one record in one batch, so one message to each host and one acknowledgement back. What a

@@ -9,15 +9,15 @@ using Famfs.V1;
 namespace Famfs.Master.Changes;
 
 /// <summary>Looks at a request to add a device, before anything follows its path: that may lead to a mount that does not answer. The
-/// reply is false when an equal request has added the device already.</summary>
-internal sealed class DeviceAdmission(AddDeviceRequest request) : Change<bool>
+/// reply is null, or that of an equal request which has added the device already.</summary>
+internal sealed class DeviceAdmission(AddDeviceRequest request) : Change<AddDeviceReply?>
 {
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
         context.Caller.RequireAdministrator("adding a device");
-        Reply = !context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), RequestDigest.Of(request), out _);
-        if (Reply)
+        Reply = DeviceAddition.FindEqual(context, request, out _);
+        if (Reply is null)
             DeviceAddition.RequirePath(context, request);
         return Verdict.Done;
     }
@@ -40,8 +40,8 @@ internal sealed class DevicePreparation(AddDeviceRequest request, DaxDevice devi
 /// <summary>Formats a device and adds it to the pool, or finds the one that an equal request added.</summary>
 /// <param name="request">What is asked for.</param>
 /// <param name="device">The device, open; the pool's when this has succeeded, else the caller's
-/// (<see cref="DeviceQueries.IsInPool"/>). Null where <see cref="DeviceAdmission"/> found an equal request.</param>
-internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? device) : Change<AddDeviceReply>
+/// (<see cref="DeviceQueries.IsInPool"/>).</param>
+internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice device) : Change<AddDeviceReply>
 {
     // A DeviceAdded record takes less: texts are cut to 200 characters at most.
     private const int RecordBytes = 1024;
@@ -50,19 +50,14 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? device
     public override Verdict Decide(ChangeContext context)
     {
         context.Caller.RequireAdministrator("adding a device");
-        Guid id = request.RequestId.ToGuid("request_id");
-        ulong digest = RequestDigest.Of(request);
-        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        if (FindEqual(context, request, out ulong digest) is { } added)
         {
-            uint added = context.State.Replay.Devices.First(d => d.RequestId == request.RequestId).Index;
-            Reply = new() { Device = DeviceQueries.Describe(context.State, added), Position = Positions.ToMessage(trace, context.Position) };
+            Reply = added;
             return Verdict.Done;
         }
         RequirePath(context, request);
         if (!context.HasRoomForGrowth(RecordBytes, out Verdict verdict))
             return verdict;
-        if (device is null)
-            throw new FamfsException(ErrorReason.RequestExpired, $"request id {id} is not remembered any more");
         RequireNotInPool(context, device);
         if (request.HasCoherent)
             device.Coherent = request.Coherent;
@@ -73,11 +68,21 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice? device
         (DeviceIdentity identity, DeviceAdded record) = pool.Format.PrepareDevice(pool, device, index, context.NextInode, request.Force, context.Clock);
         record.TimeNs = context.NowNs;
         record.RequestId = request.RequestId;
-        record.RequestDigest = id == Guid.Empty ? 0 : digest;
+        record.RequestDigest = request.RequestId.IsEmpty ? 0 : digest;
         pool.Attach(device, identity);
         context.Append(RecordType.DeviceAdded, record);
         Reply = new() { Device = DeviceQueries.Describe(context.State, index.Value), Position = context.Position.ToMessage() };
         return Verdict.Done;
+    }
+
+    /// <summary>The reply of an equal request that has added the device already, or null.</summary>
+    public static AddDeviceReply? FindEqual(ChangeContext context, AddDeviceRequest request, out ulong digest)
+    {
+        digest = RequestDigest.Of(request);
+        if (!context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), digest, out RequestTrace trace))
+            return null;
+        uint added = context.State.Replay.Devices.First(d => d.RequestId == request.RequestId).Index;
+        return new() { Device = DeviceQueries.Describe(context.State, added), Position = Positions.ToMessage(trace, context.Position) };
     }
 
     /// <summary>Throws INVALID_ARGUMENT for a path that names no device, or a pool that takes no more.</summary>

@@ -189,7 +189,8 @@ internal sealed class MasterEngine : IAsyncDisposable
         StartBatch(_needed);
         bool tried = _needed > 0;
         _needed = 0;
-        long end = _clock.GetTimestamp() + (long)(BatchTime.TotalSeconds * _clock.TimestampFrequency);
+        long before = _clock.GetTimestamp();
+        long end = before + (long)(BatchTime.TotalSeconds * _clock.TimestampFrequency);
         int turns = 0;
         EngineOperation? next = first;
         while (next is not null)
@@ -197,9 +198,10 @@ internal sealed class MasterEngine : IAsyncDisposable
             _inFlight.Add(next);
             _context.Caller = next.Caller;
             _context.BeginTurn(end);
-            long begin = _clock.GetTimestamp();
             Verdict verdict = next.Run(_context);
-            _queue.Charge(next, _clock.GetElapsedTime(begin));
+            long after = _clock.GetTimestamp();
+            _queue.Charge(next, _clock.GetElapsedTime(before, after));
+            before = after;
             if (verdict.Kind != VerdictKind.Done)
                 _inFlight.RemoveAt(_inFlight.Count - 1); // what it has appended is published with this batch
             if (verdict.Kind == VerdictKind.NextBatch)
@@ -216,7 +218,7 @@ internal sealed class MasterEngine : IAsyncDisposable
                 _queue.EndTurn(next);
             else if (verdict.Kind != VerdictKind.Done)
                 PutAside(next, verdict);
-            bool full = ++turns >= MaxBatchOperations || _clock.GetTimestamp() >= end;
+            bool full = ++turns >= MaxBatchOperations || after >= end;
             next = !full && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
         }
         EndBatch();

@@ -19,8 +19,8 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     private readonly long _total = total;
     private readonly long _small = small;
     private readonly long _ofConnection = ofConnection;
-    private long _held;
     private readonly int[] _callsOf = new int[RecentRequests.ShareCount];
+    private long _held;
     private int _calls;
 
     /// <summary>Bytes held now.</summary>
@@ -29,36 +29,36 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     /// <summary>Raised when a charge was refused: whoever holds much and takes no answers may be ended.</summary>
     public event Action? Refused;
 
-    /// <summary>The part of one connection.</summary>
-    public Connection Open() => new(this);
-
-    /// <summary>Begins a call of somebody. False: there are too many, of <paramref name="limit"/>: in all, or of this caller. Callers with
-    /// one share of <see cref="RecentRequests.ShareOf"/> count as one.</summary>
-    public bool TryBeginCall(string caller, out int limit)
-    {
-        limit = CallLimits.CallsOfCaller;
-        if (Interlocked.Increment(ref _callsOf[RecentRequests.ShareOf(caller)]) <= limit)
-        {
-            limit = CallLimits.Calls;
-            if (Interlocked.Increment(ref _calls) <= limit)
-                return true;
-            Interlocked.Decrement(ref _calls);
-        }
-        Interlocked.Decrement(ref _callsOf[RecentRequests.ShareOf(caller)]);
-        return false;
-    }
-
-    /// <summary>Ends a call that was begun.</summary>
-    public void EndCall(string caller)
-    {
-        Interlocked.Decrement(ref _calls);
-        Interlocked.Decrement(ref _callsOf[RecentRequests.ShareOf(caller)]);
-    }
+    /// <summary>The part of one connection of a caller. Callers with one share of <see cref="RecentRequests.ShareOf"/> count as
+    /// one.</summary>
+    public Connection Open(string caller) => new(this, RecentRequests.ShareOf(caller));
 
     /// <summary>One connection's part.</summary>
-    internal sealed class Connection(CallBudget budget)
+    internal sealed class Connection(CallBudget budget, int share)
     {
         private long _held;
+
+        /// <summary>Begins a call. False: there are too many, of <paramref name="limit"/>: in all, or of this caller.</summary>
+        public bool TryBeginCall(out int limit)
+        {
+            limit = CallLimits.CallsOfCaller;
+            if (Interlocked.Increment(ref budget._callsOf[share]) <= limit)
+            {
+                limit = CallLimits.Calls;
+                if (Interlocked.Increment(ref budget._calls) <= limit)
+                    return true;
+                Interlocked.Decrement(ref budget._calls);
+            }
+            Interlocked.Decrement(ref budget._callsOf[share]);
+            return false;
+        }
+
+        /// <summary>Ends a call that was begun.</summary>
+        public void EndCall()
+        {
+            Interlocked.Decrement(ref budget._calls);
+            Interlocked.Decrement(ref budget._callsOf[share]);
+        }
 
         /// <summary>Charges. Throws OVERLOADED, and charges nothing.</summary>
         public void Take(long bytes)

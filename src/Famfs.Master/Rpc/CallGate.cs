@@ -13,16 +13,18 @@ internal sealed class CallGate(CallBudget budget)
     /// <summary>Runs a call, or refuses it with RESOURCE_EXHAUSTED.</summary>
     public async Task RunAsync(HttpContext context, RequestDelegate next)
     {
-        string caller = CallerIdentity.Of(context).Name;
-        if (!budget.TryBeginCall(caller, out int limit))
+        // Connections of a server that was not set up by ListenAddresses have none.
+        CallBudget.Connection connection = context.Features.Get<CallBudget.Connection>() ?? budget.Open(CallerIdentity.Of(context).Name);
+        if (!connection.TryBeginCall(out int limit))
         {
-            Refuse(context, limit == CallLimits.Calls ? $"the master has {limit} calls under way, the limit" : $"{caller} has {limit} calls under way, the limit of one caller");
+            string whose = limit == CallLimits.Calls ? "the master has" : $"{CallerIdentity.Of(context).Name} has";
+            Refuse(context, $"{whose} {limit} calls under way, the limit");
             return;
         }
         try
         {
             string path = context.Request.Path.Value ?? "";
-            MeteredBody? body = TryMeter(context, path);
+            MeteredBody? body = TryMeter(context, connection, path);
             if (body is null)
                 return;
             using (body)
@@ -34,17 +36,16 @@ internal sealed class CallGate(CallBudget budget)
         }
         finally
         {
-            budget.EndCall(caller);
+            connection.EndCall();
         }
     }
 
-    private MeteredBody? TryMeter(HttpContext context, string path)
+    private static MeteredBody? TryMeter(HttpContext context, CallBudget.Connection connection, string path)
     {
-        // Connections of a server that was not set up by ListenAddresses have none.
-        CallBudget.Connection connection = context.Features.Get<CallBudget.Connection>() ?? budget.Open();
         try
         {
-            return new(context.Request.BodyReader, connection, path[(path.LastIndexOf('/') + 1)..], path == Bulk ? CallLimits.BulkMessageBytes : CallLimits.MessageBytes, path == Bulk ? 1 : CallLimits.ObjectsPerByte);
+            (int limit, int perByte) = path == Bulk ? (CallLimits.BulkMessageBytes, 1) : (CallLimits.MessageBytes, CallLimits.ObjectsPerByte);
+            return new(context.Request.BodyReader, connection, path[(path.LastIndexOf('/') + 1)..], limit, perByte);
         }
         catch (Core.FamfsException error)
         {

@@ -38,8 +38,9 @@ internal static class CallerIdentity
         listen.Use(next => connection => gate.RunAsync(connection, admitted =>
         {
             // A caller of its own for each connection: connections take turns by it.
-            admitted.Features.Set(Of(admitted) with { });
-            admitted.Features.Set(budget.Open());
+            Caller caller = Of(admitted) with { };
+            admitted.Features.Set(caller);
+            admitted.Features.Set(budget.Open(caller.Name));
             return next(admitted);
         }));
     }

@@ -98,19 +98,16 @@ internal sealed class MasterService(
         const Access Listed = Access.Read | Access.Search;
         Permissions.Require(caller.User, start, Listed, request.Path);
         Stack<Listing> open = new([new(start.Inode, "", 0, default)]);
-        CallBudget.Connection budget = CallerIdentity.BudgetOf(context);
         MeteredBody body = CallerIdentity.BodyOf(context);
         body.Hold(open.Peek().Bytes);
         FamfsException? unlisted = null;
         while (open.TryPop(out Listing at))
         {
             (List<FileInfo> entries, ulong cookie, InodeNumber hint) = await engine.QueryAsync(caller, reader => FileQueries.ListSome(reader, at.Directory, at.Cookie, at.Hint, ListChunk, request.WithMaps, caller.User)).ConfigureAwait(false);
-            body.Hold(-at.Bytes);
             if (entries.Count == ListChunk)
-            {
                 open.Push(at with { Cookie = cookie, Hint = hint });
-                body.Hold(at.Bytes);
-            }
+            else
+                body.Hold(-at.Bytes);
             for (int i = entries.Count - 1; i >= 0; i--)
             {
                 FileInfo entry = entries[i];
@@ -131,16 +128,10 @@ internal sealed class MasterService(
                 continue;
             // A caller may take nothing of it.
             long charge = entries.Sum(e => (long)e.CalculateSize()) * CallLimits.AnswerPerByte;
-            budget.Take(charge);
-            try
-            {
-                foreach (Range part in ReplyLimits.Split(entries))
-                    await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { entries.Take(part) } }, context).ConfigureAwait(false);
-            }
-            finally
-            {
-                budget.Return(charge);
-            }
+            body.Hold(charge);
+            foreach (Range part in ReplyLimits.Split(entries))
+                await patient.WriteAsync(responseStream, new ListDirectoryReply { Entries = { entries.Take(part) } }, context).ConfigureAwait(false);
+            body.Hold(-charge);
         }
         return unlisted is null ? true : throw unlisted;
     });
@@ -151,8 +142,8 @@ internal sealed class MasterService(
     public override Task<AddDeviceReply> AddDevice(AddDeviceRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         Caller caller = CallerIdentity.Of(context);
-        if (!await engine.RunAsync(new DeviceAdmission(request), caller).ConfigureAwait(false))
-            return await engine.RunAsync(new DeviceAddition(request, null), caller).ConfigureAwait(false);
+        if (await engine.RunAsync(new DeviceAdmission(request), caller).ConfigureAwait(false) is { } added)
+            return added;
         DaxDevice device = await OpenAsync(request.Path).ConfigureAwait(false);
         try
         {

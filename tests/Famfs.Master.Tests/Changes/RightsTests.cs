@@ -121,7 +121,7 @@ public sealed class RightsTests
         on.Context.Caller = s_user;
         Assert.Equal("changing a policy needs root or a certificate; the caller is user 1001", on.Refuse(new PolicyChange(new() { DialectFloor = "none" })).Message);
         Assert.Equal(ErrorReason.NotPermitted, on.Refuse(new MasterSlotGrant(new() { HostId = Guid.NewGuid().ToByteString() })).Reason);
-        Assert.Equal(ErrorReason.NotPermitted, on.Refuse(new DeviceAddition(new() { Path = "/dev/dax9.0" }, null)).Reason);
+        Assert.Equal(ErrorReason.NotPermitted, on.Refuse(new DeviceAddition(new() { Path = "/dev/dax9.0" }, null!)).Reason);
         Assert.Equal(ErrorReason.NotPermitted, on.Refuse(new DeviceAdmission(new() { Path = "/dev/dax9.0" })).Reason);
         foreach (Caller caller in (Caller[])[s_root, s_certificate])
         {

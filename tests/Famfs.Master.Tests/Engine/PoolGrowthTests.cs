@@ -71,7 +71,7 @@ public sealed class PoolGrowthTests : IDisposable
                 // It is only looked at so far: a caller that goes away leaves it as it was.
                 await master.RunAsync(new DevicePreparation(request, refused));
             }
-            Assert.True(await master.RunAsync(new DeviceAdmission(request)));
+            Assert.Null(await master.RunAsync(new DeviceAdmission(request)));
             DaxDevice device = Places.Open(added);
             await master.RunAsync(new DevicePreparation(request, device));
             await MakeAsync(master, "made-meanwhile");
@@ -82,7 +82,7 @@ public sealed class PoolGrowthTests : IDisposable
             Assert.False(DeviceQueries.IsInPool(master.State, device));
             Assert.Equal(2U, (await master.RunAsync(new DeviceAddition(request, device))).Device.Index);
             Assert.True(DeviceQueries.IsInPool(master.State, device));
-            Assert.False(await master.RunAsync(new DeviceAdmission(request)));
+            Assert.Equal(2U, (await master.RunAsync(new DeviceAdmission(request)))!.Device.Index);
             Assert.Equal(2U, (await AddAsync(master, request)).Device.Index);
         }
         _paths.Add(added);
@@ -217,8 +217,8 @@ public sealed class PoolGrowthTests : IDisposable
     // As the service does it.
     private async Task<AddDeviceReply> AddAsync(RunningMaster master, AddDeviceRequest request)
     {
-        if (!await master.RunAsync(new DeviceAdmission(request)))
-            return await master.RunAsync(new DeviceAddition(request, null));
+        if (await master.RunAsync(new DeviceAdmission(request)) is { } added)
+            return added;
         DaxDevice device = Places.Open(request.Path);
         try
         {

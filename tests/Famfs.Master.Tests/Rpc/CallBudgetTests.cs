@@ -20,8 +20,8 @@ public sealed class CallBudgetTests
         CallBudget budget = new(total: 5 * Large, small: Large, ofConnection: 3 * Large);
         int refused = 0;
         budget.Refused += () => refused++;
-        CallBudget.Connection first = budget.Open();
-        CallBudget.Connection second = budget.Open();
+        CallBudget.Connection first = budget.Open("caller");
+        CallBudget.Connection second = budget.Open("caller");
         first.Take(3 * Large);
         FamfsException own = Assert.Throws<FamfsException>(() => first.Take(1));
         Assert.Equal((ErrorReason.Overloaded, 3ul * Large), (own.Reason, own.Limit));
@@ -42,7 +42,7 @@ public sealed class CallBudgetTests
     {
         CallBudget budget = new();
         Pipe pipe = new();
-        using (MeteredBody body = new(pipe.Reader, budget.Open(), "M", 1000))
+        using (MeteredBody body = new(pipe.Reader, budget.Open("caller"), "M", 1000))
         {
             long call = budget.Held;
             byte[] message = Message(100);
@@ -68,7 +68,7 @@ public sealed class CallBudgetTests
     {
         CallBudget budget = new();
         Pipe pipe = new();
-        using MeteredBody body = new(pipe.Reader, budget.Open(), "Barrier", 1000);
+        using MeteredBody body = new(pipe.Reader, budget.Open("caller"), "Barrier", 1000);
         await pipe.Writer.WriteAsync(Message(1001).AsMemory(0, 6), TestContext.Current.CancellationToken);
         RpcException error = await Assert.ThrowsAsync<RpcException>(async () => await body.ReadAsync(TestContext.Current.CancellationToken));
         Assert.Equal((StatusCode.ResourceExhausted, "a message of Barrier has 1001 bytes, the limit is 1000"), (error.StatusCode, error.Status.Detail));
@@ -81,7 +81,7 @@ public sealed class CallBudgetTests
     {
         CallBudget budget = new(total: CallLimits.CallBytes + 50, small: 0, ofConnection: 1 << 20);
         Pipe pipe = new();
-        using (MeteredBody body = new(pipe.Reader, budget.Open(), "M", 1000))
+        using (MeteredBody body = new(pipe.Reader, budget.Open("caller"), "M", 1000))
         {
             await pipe.Writer.WriteAsync(Message(100), TestContext.Current.CancellationToken);
             RpcException error = await Assert.ThrowsAsync<RpcException>(async () => await body.ReadAsync(TestContext.Current.CancellationToken));
@@ -95,27 +95,29 @@ public sealed class CallBudgetTests
     {
         CallBudget budget = new();
         // Callers whose shares are different.
-        List<string> callers = [.. Enumerable.Range(0, 1000).Select(i => $"address 10.0.0.{i}").DistinctBy(RecentRequests.ShareOf).Take(5)];
-        foreach (string caller in callers.Take(4))
+        CallBudget.Connection[] callers = [.. Enumerable.Range(0, 1000).Select(i => $"address 10.0.0.{i}").DistinctBy(RecentRequests.ShareOf).Take(5).Select(budget.Open)];
+        foreach (CallBudget.Connection caller in callers.Take(4))
         {
             for (int i = 0; i < CallLimits.CallsOfCaller; i++)
-                Assert.True(budget.TryBeginCall(caller, out _));
-            Assert.False(budget.TryBeginCall(caller, out int limit));
+                Assert.True(caller.TryBeginCall(out _));
+            Assert.False(caller.TryBeginCall(out int limit));
             Assert.Equal(CallLimits.CallsOfCaller, limit);
         }
-        Assert.False(budget.TryBeginCall(callers[4], out int all));
+        Assert.False(callers[4].TryBeginCall(out int all));
         Assert.Equal(CallLimits.Calls, all);
-        Assert.False(budget.TryBeginCall(callers[4], out _));
-        budget.EndCall(callers[0]);
-        Assert.True(budget.TryBeginCall(callers[4], out _));
-        Assert.False(budget.TryBeginCall(callers[0], out _));
+        Assert.False(callers[4].TryBeginCall(out _));
+        callers[0].EndCall();
+        Assert.True(callers[4].TryBeginCall(out _));
+        Assert.False(callers[0].TryBeginCall(out _));
+        Assert.False(budget.Open("address 10.0.0.0").TryBeginCall(out int ofCaller));
+        Assert.Equal(CallLimits.Calls, ofCaller);
     }
 
     [Fact]
     public void What_a_call_holds_is_given_back_when_it_ends()
     {
         CallBudget budget = new(total: 100_000, small: 0, ofConnection: 50_000);
-        CallBudget.Connection connection = budget.Open();
+        CallBudget.Connection connection = budget.Open("caller");
         using (MeteredBody body = new(new Pipe().Reader, connection, "ListHosts", 1000))
         {
             body.Hold(20_000);
@@ -132,7 +134,7 @@ public sealed class CallBudgetTests
     {
         CallBudget budget = new();
         Pipe pipe = new();
-        using (MeteredBody body = new(pipe.Reader, budget.Open(), "SetAttributes", 1000, perByte: 4))
+        using (MeteredBody body = new(pipe.Reader, budget.Open("caller"), "SetAttributes", 1000, perByte: 4))
         {
             await pipe.Writer.WriteAsync(Message(100), TestContext.Current.CancellationToken);
             ReadResult read = await body.ReadAsync(TestContext.Current.CancellationToken);

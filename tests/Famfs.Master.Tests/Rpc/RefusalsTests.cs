@@ -21,7 +21,7 @@ public sealed class RefusalsTests
         refusals.Count("MakeDirectory", new FamfsException(ErrorReason.Exists, "c: exists"));
         refusals.Count("MakeDirectory", new OperationCanceledException());
         refusals.Count("MakeDirectory", new InvalidOperationException());
-        clock.Advance(Refusals.Pause - TimeSpan.FromSeconds(1));
+        clock.Advance(RareEntries<Type>.Pause - TimeSpan.FromSeconds(1));
         refusals.Count("GetFile", new FamfsException(ErrorReason.NotFound, "d: does not exist"));
         clock.Advance(TimeSpan.FromSeconds(1));
         refusals.Count("GetMap", new FamfsException(ErrorReason.NotFound, "e: does not exist"));

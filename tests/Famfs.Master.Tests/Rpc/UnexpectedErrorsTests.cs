@@ -21,7 +21,7 @@ public sealed class UnexpectedErrorsTests
         unexpected.Count("CreateFile", new OverflowException());
         unexpected.Count("GetFile", new InvalidOperationException("broken"));
         Assert.Equal(3, log.Said.Count);
-        clock.Passed += UnexpectedErrors.Pause;
+        clock.Passed += RareEntries<Type>.Pause;
         unexpected.Count("CreateFile", new InvalidOperationException("broken"));
         Assert.Equal(4, log.Said.Count);
         Assert.Contains("(1001 of", log.Said[3], StringComparison.Ordinal);
