@@ -107,6 +107,19 @@ internal static class JsonShapes
             json.WriteString("version", host.Version);
             json.WriteString("address", host.Address);
             json.WriteNumber("held_inodes", host.HeldInodes);
+            if (host.MissingDevices is { } said)
+            {
+                json.WriteNumber("known_devices", said.DeviceCount);
+                json.WriteStartArray("missing_devices");
+                foreach (uint index in said.Indices)
+                    json.WriteNumberValue(index);
+                json.WriteEndArray();
+            }
+            else
+            {
+                json.WriteNull("known_devices");
+                json.WriteNull("missing_devices");
+            }
             json.WriteNumber("lease_remaining_ms", host.LeaseRemainingMs);
             json.WriteEndObject();
         }

@@ -78,6 +78,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// user.famfs.log-master  address of the master of the newest term, as the log has it
 /// user.famfs.damage    why it is read-only, if damage is why
 /// user.famfs.devices   lines "index uuid path"
+/// user.famfs.missing-devices  lines "index uuid": devices of the pool that this host lacks
 /// </code>
 /// </summary>
 public sealed class FamfsMount
@@ -88,7 +89,7 @@ public sealed class FamfsMount
     /// <summary>Dialect of a kernel without famfs.</summary>
     public const string StockDialect = "stock";
 
-    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices"];
+    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices"];
 
     /// <summary>Registered: files can be opened.</summary>
     public const string Registered = "registered";
@@ -193,6 +194,10 @@ public sealed class FamfsMount
 
     /// <summary>Where the devices are on this host, by index.</summary>
     public IReadOnlyDictionary<uint, MountDevice> ReadDevices() => DeviceListText.Parse(ReadAttribute("user.famfs.devices") ?? "", MountPoint);
+
+    /// <summary>The devices of the pool that this host lacks, by index, each with its uuid. Files on them answer EIO here. Throws
+    /// WRONG_FILESYSTEM when the mount says something else.</summary>
+    public IReadOnlyDictionary<uint, Guid> ReadMissingDevices() => DeviceListText.ParseMissing(ReadAttribute("user.famfs.missing-devices") ?? "", MountPoint);
 
     /// <summary>This mount with all that it says now. What keeps it from saying it is thrown when an attribute is asked for.</summary>
     internal FamfsMount Asked()

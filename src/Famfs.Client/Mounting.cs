@@ -74,7 +74,8 @@ public sealed record MountOptions
 /// <param name="LogPath">File with the daemon's output.</param>
 /// <param name="TookDeadAway">A mount whose daemon is gone was there, and was unmounted first.</param>
 /// <param name="NotRegistered">Why files cannot be opened yet; null when they can, or when nobody waited for that.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered);
+/// <param name="MissingDevices">Devices of the pool that this host lacks, by index, each with its uuid; files on them answer EIO.</param>
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, IReadOnlyDictionary<uint, Guid> MissingDevices);
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
@@ -102,7 +103,7 @@ public static class Mounting
         FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
-        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem);
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, mount.ReadMissingDevices());
     }
 
     /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>

@@ -63,6 +63,12 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "device {Index} ({Device}) is not on this host: {Cause}")]
     public static partial void DeviceMissing(ILogger logger, uint index, Guid device, string cause);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Absence}")]
+    public static partial void DeviceAbsent(ILogger logger, string absence);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "new files use device {Index} from now on")]
+    public static partial void DeviceUsed(ILogger logger, int index);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Path} is not used: the log does not have this device; an addition that did not finish can be repeated with --force")]
     public static partial void UnknownDevice(ILogger logger, string path);
 

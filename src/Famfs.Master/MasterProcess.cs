@@ -135,7 +135,7 @@ internal static class MasterProcess
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
-        builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
         CallGate gate = app.Services.GetRequiredService<CallGate>();

@@ -66,10 +66,13 @@ internal sealed class CpCommand
         {
             TimeSpan timeout = _context.TimeoutOf(parsed);
             CopyAttributeChoices attributes = await ChooseAttributesAsync(parsed, target, timeout, archive, cancel).ConfigureAwait(false);
-            TreeCopy copy = new(new MountFileMaker(target.Client, target.Mount!, timeout, _layout.Read(parsed)), parsed.GetValue(_jobs), attributes);
+            MountFileMaker maker = new(target.Client, target.Mount!, timeout, _layout.Read(parsed));
+            TreeCopy copy = new(maker, parsed.GetValue(_jobs), attributes);
             result = _context.Environment.IsTerminal && !_context.IsJson(parsed) && !parsed.GetValue(_noProgress)
                 ? await RunWithProgressAsync(copy, plan, cancel).ConfigureAwait(false)
                 : await copy.RunAsync(plan.Items, null, cancel).ConfigureAwait(false);
+            foreach (string warning in maker.Warnings)
+                _context.Remark(LsCommand.Printable(warning));
             Print(parsed, plan, result);
         }
         foreach (Exception e in result.Errors.Concat(plan.Problems))
@@ -191,6 +194,9 @@ internal sealed class CpCommand
     {
         private readonly Google.Protobuf.ByteString _mount = mount.RequireMountId().ToByteString();
 
+        /// <summary>What the master warned of, each once. Read when all is made.</summary>
+        public HashSet<string> Warnings { get; } = [];
+
         // The last thing made that the mount may not show yet.
         private Position? _made;
 
@@ -217,6 +223,7 @@ internal sealed class CpCommand
                     continue;
                 }
                 _made = result.Reply.Position;
+                Warnings.UnionWith(result.Reply.Warnings);
                 yield return (!result.Reply.Existed, null);
             }
         }

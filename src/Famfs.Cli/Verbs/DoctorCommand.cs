@@ -132,6 +132,8 @@ internal static class DoctorCommand
         {
             try
             {
+                foreach ((uint index, Guid uuid) in mount.ReadMissingDevices())
+                    report.Missing.Add(new($"{mount.MountPoint}: lacks device {index} ({uuid}) of its pool; files on it answer EIO", $"bring the device to this host, then `famfs devices attach DEVICE {mount.MountPoint}`"));
                 foreach (MountDevice device in mount.ReadDevices().Values)
                     users[environment.DaxBinding.FindName(device.Path) ?? device.Path] = mount.MountPoint;
             }

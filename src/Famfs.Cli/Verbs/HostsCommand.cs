@@ -35,7 +35,7 @@ internal static class HostsCommand
     }
 
     public static void PrintTable(CliContext context, IEnumerable<HostStatus> hosts) =>
-        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
+        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
         [
             h.Name.Length > 0 ? LsCommand.Printable(h.Name) : JsonShapes.Uuid(h.HostId),
             OrDash(h.MountPoint),
@@ -44,11 +44,25 @@ internal static class HostsCommand
             h.LagRecords.ToString(CultureInfo.InvariantCulture),
             string.Create(CultureInfo.InvariantCulture, $"{h.SilentMs / 1000.0:0.0}s"),
             h.HeldInodes.ToString(CultureInfo.InvariantCulture),
+            LackOf(h),
             OrDash(h.Version),
             OrDash(h.Dialect),
             OrDash(h.Address),
             JsonShapes.Uuid(h.MountId),
         ]), 4, 5, 6);
+
+    /// <summary>Host and mount point of a mount, as far as they are known.</summary>
+    public static string NameOf(HostStatus mount) =>
+        $"{(mount.Name.Length > 0 ? LsCommand.Printable(mount.Name) : JsonShapes.Uuid(mount.HostId))} {(mount.MountPoint.Length > 0 ? LsCommand.Printable(mount.MountPoint) : $"mount {JsonShapes.Uuid(mount.MountId)}")}";
+
+    /// <summary>The devices that a mount lacks: their indices, "-" for none, "?" where the mount does not tell. Of a list that is cut, and
+    /// of a mount that has not looked for all, the rest is not known.</summary>
+    private static string LackOf(HostStatus mount)
+    {
+        if (mount.State == HostState.Gone)
+            return "-";
+        return mount.MissingDevices is not { } said ? "?" : said.Indices.Count == 0 ? "-" : string.Join(',', said.Indices);
+    }
 
     /// <summary>A mount says these when it subscribes; of one that has not, they are not known.</summary>
     private static string OrDash(string text) => text.Length > 0 ? LsCommand.Printable(text) : "-";

@@ -115,6 +115,53 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         return new(attached, missing);
     }
 
+    /// <summary>Attaches a device that somebody names, to a pool whose log knows <paramref name="known"/>. Errors, after which nothing has
+    /// changed: those of <see cref="DaxDevice.Open"/> and of a device that is none of a file system; WRONG_FILESYSTEM for another
+    /// file system's; EXISTS for one that is here; BAD_REQUEST for one that the log does not have.</summary>
+    public DeviceIndex Attach(DevicePool pool, IReadOnlyList<DeviceAdded> known, string path)
+    {
+        if (_mount is not null)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: the devices are reached through a mount; attach it to that one") { Path = path };
+        DeviceClaim claim;
+        // For loads only: what is refused is not touched.
+        using (DaxDevice device = DaxDevice.Open(path, readOnly: true, coherent: true))
+        {
+            claim = formats.Recognize(device) ?? throw formats.Default.Explain(device);
+            RequireWanted(pool, known, claim.FileSystem, claim.Device, path, index => pool.Find(index)?.MemoryIdentity == device.MemoryIdentity);
+        }
+        DaxDevice attached = DaxDevice.Open(path);
+        try
+        {
+            DeviceIndex index = pool.Attach(attached);
+            _missing.Remove(claim.Device);
+            return index;
+        }
+        catch
+        {
+            attached.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Throws unless a device with these uuids is one that <paramref name="pool"/> lacks and the log knows.</summary>
+    /// <param name="pool">The pool.</param>
+    /// <param name="known">The log's devices.</param>
+    /// <param name="fileSystem">Uuid of the file system in the device's superblock.</param>
+    /// <param name="device">Uuid of the device in it.</param>
+    /// <param name="path">Where it is, for messages.</param>
+    /// <param name="isThis">Whether it is the very memory that the pool has under an index.</param>
+    public static DeviceIndex RequireWanted(DevicePool pool, IReadOnlyList<DeviceAdded> known, Guid fileSystem, Guid device, string path, Func<DeviceIndex, bool> isThis)
+    {
+        if (fileSystem != pool.Primary.FileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: belongs to file system {fileSystem}, not {pool.Primary.FileSystem}") { Path = path };
+        if (known.FirstOrDefault(d => UuidOf(d) == device) is not { } wanted)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: is device {device}, which the log of file system {fileSystem} does not have; `famfs devices add` adds one") { Path = path };
+        DeviceIndex index = new((ushort)wanted.Index);
+        if (pool.Find(index) is { } here)
+            throw new FamfsException(ErrorReason.Exists, isThis(index) ? $"{path}: is device {index} of this mount already{(here.Path == path ? "" : $", as {here.Path}")}" : $"{path}: is a copy of device {index}, which is here as {here.Path}") { Path = path };
+        return index;
+    }
+
     private static List<DeviceIndex> AttachFromMount(MetaDirectory mount, DevicePool pool, List<DeviceAdded> wanted)
     {
         List<DeviceIndex> attached = [];

@@ -1,6 +1,7 @@
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Memory;
@@ -109,11 +110,12 @@ internal sealed class Daemon
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
         SayMounted(mount);
 
-        FaultReport faults = new(mount, TimeProvider.System, _log);
+        FaultReport faults = new(mount, TimeProvider.System, _log, device => device.Value < _replica.State.Devices.Length ? _replica.State.Devices[device.Value].DeviceUuid.ToGuid("device_uuid") : null);
+        ControlSocket? control = ControlSocket.TryStart(_mountId, _log);
         bool asked;
         using (CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel))
         {
-            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults);
+            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults, control);
             int line = upkeeping.TakeWhile(s => s.Name != DaemonSteps.LineStep).Count();
             Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(
@@ -121,6 +123,7 @@ internal sealed class Daemon
             asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false) != mount.Completion;
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);
+            control?.Dispose();
             await following.ConfigureAwait(false);
         }
         steps.LeaveMemory();

@@ -62,6 +62,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private volatile bool _linesCount;
     private long _asked; // the upkeep thread's: when for a block; 0: not of this stream
     private volatile bool _welcomed; // set by the stream, taken by the upkeep thread
+    private MissingDevices? _devices; // set by the upkeep thread, or before there is a stream
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
 
@@ -131,6 +132,15 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             _subscriber!.Acknowledge(position);
     }
 
+    /// <summary>Which devices of the pool this host lacks has changed. Before the positions behind it are acknowledged. Upkeep
+    /// thread, or before there is a stream.</summary>
+    public void ReportDevices(MissingDevices devices)
+    {
+        // Whoever makes the next Hello has it, if nobody takes it here.
+        Interlocked.Exchange(ref _devices, devices);
+        _subscriber?.ReportDevices(devices, replica.Gate.Acknowledged);
+    }
+
     /// <summary>Asks the master for a block of the host table when the mount is about to write its line and has none. Upkeep
     /// thread.</summary>
     public void AskForBlock()
@@ -161,6 +171,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         _introduction.Gone.ForgetRecorded(replica.State, _introduction.Host.Host);
         Hello hello = _introduction.CreateHello(replica.Position);
+        hello.MissingDevices = Volatile.Read(ref _devices);
         _told = [.. hello.OlderMounts.Select(o => o.MountId)];
         return hello;
     }

@@ -51,6 +51,9 @@ public sealed class FuseMount : IDisposable
     /// <summary>What the workers have done.</summary>
     public FuseMountStatistics Statistics => _session.Statistics;
 
+    /// <summary>Devices that this host lacks and requests needed, for the log of the daemon.</summary>
+    public MissedDevices MissedDevices => _session.MissedDevices;
+
     /// <summary>The last of <see cref="FuseMountStatistics.Failures"/>, for the log of the daemon.</summary>
     public Exception? LastFailure => _session.LastFailure;
 

@@ -163,6 +163,42 @@ public sealed class DeviceSearchTests : IDisposable
         Assert.Equal(PathOf("dax3"), again.Require(new(2)).Path);
     }
 
+    [Fact]
+    public void A_device_that_somebody_names_is_attached_or_refused_with_its_cause()
+    {
+        DeviceSearch search = Search("dax0", "dax1");
+        using DevicePool pool = search.Open();
+        DeviceAdded added = Further(pool, "dax2", index: 2);
+        Further(pool, "dax.unfinished", index: 3); // whoever added it never wrote its record
+        Make(Guid.NewGuid(), "other0");
+        File.Copy(PathOf("dax1"), PathOf("dax.copy"));
+        File.CreateSymbolicLink(PathOf("dax.alias"), PathOf("dax1"));
+        List<DeviceAdded> known = [.. Known(pool), added];
+        Assert.Single(search.Look(pool, known).Missing);
+        foreach ((string name, ErrorReason reason, string cause) in ((string, ErrorReason, string)[])
+        [
+            ("nowhere", ErrorReason.NotFound, "nowhere"),
+            ("dax.directory", ErrorReason.BadRequest, "dax.directory"),
+            ("dax.small", ErrorReason.BadRequest, "dax.small"),
+            ("dax.blank", ErrorReason.WrongFilesystem, "dax.blank"),
+            ("other0", ErrorReason.WrongFilesystem, "belongs to file system"),
+            ("dax.unfinished", ErrorReason.BadRequest, "does not have; `famfs devices add` adds one"),
+            ("dax1", ErrorReason.Exists, "dax1: is device 1 of this mount already"),
+            ("dax.alias", ErrorReason.Exists, $"is device 1 of this mount already, as {PathOf("dax1")}"),
+            ("dax.copy", ErrorReason.Exists, $"is a copy of device 1, which is here as {PathOf("dax1")}"),
+        ])
+        {
+            FamfsException error = Assert.Throws<FamfsException>(() => search.Attach(pool, known, PathOf(name)));
+            Assert.True(error.Reason == reason, $"{name}: {error.Reason}: {error.Message}");
+            Assert.Contains(cause, error.Message, StringComparison.Ordinal);
+            Assert.Equal([new(0), new(1)], pool.Present);
+        }
+        Assert.Equal(new(2), search.Attach(pool, known, PathOf("dax2")));
+        Assert.Equal(PathOf("dax2"), pool.Require(new(2)).Path);
+        Assert.Same(DeviceSearchResult.Nothing, search.Look(pool, known));
+        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => search.Attach(pool, known, PathOf("dax2"))).Reason);
+    }
+
     private DeviceSearch Search(params string[] places) => new([.. places.Select(PathOf)], TestFormats.All, _clock);
 
     private ErrorReason Refused(params string[] places) => Assert.Throws<FamfsException>(() => Search(places).Open().Dispose()).Reason;
