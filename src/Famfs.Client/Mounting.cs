@@ -167,7 +167,7 @@ public static class Mounting
             int errno = MountCalls.Unmount(mountPoint, lazily: false);
             if (errno == Errno.EBUSY)
             {
-                IReadOnlyList<string> holders = MountCalls.FindHolders(mountPoint);
+                IReadOnlyList<MountHolder> holders = MountCalls.FindHolders(mountPoint);
                 throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs whose daemon is gone is mounted there and in use{(holders.Count == 0 ? "" : $" by {string.Join(", ", holders)}")}; end its users first") { Path = mountPoint };
             }
             if (errno != 0)

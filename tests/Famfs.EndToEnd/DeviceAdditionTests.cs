@@ -98,7 +98,7 @@ public sealed class DeviceAdditionTests
         (_, master) = cluster.StartMaster("a");
         using FamfsClient again = new(new FamfsClientOptions { Addresses = [master] });
         List<string> warnings = [.. (await again.GetStatusAsync(cancel: TestContext.Current.CancellationToken)).Warnings];
-        Assert.Equal(16, warnings.Count(w => w.EndsWith("is missing on the master's host", StringComparison.Ordinal)));
+        Assert.Equal(16, warnings.Count(w => w.Contains("is missing on the master's host", StringComparison.Ordinal)));
         Assert.Contains("and 2 more like these", warnings);
     }
 
@@ -186,6 +186,40 @@ public sealed class DeviceAdditionTests
         Assert.Equal(4, exit);
         Assert.Contains("is device 2 of this mount already", twice, StringComparison.Ordinal);
         Assert.Equal(2, daemonA.Output.Split("of files on device 2 (").Length);
+    }
+
+    [Fact]
+    public void Two_copies_of_a_device_are_named_by_each_program_until_one_is_meant()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 32L << 20);
+        (ServerProcess process, string master) = cluster.StartMaster("a");
+        (ServerProcess daemon, string a) = cluster.Mount("a", master);
+        cluster.Famfs("creat", "--size", "3M", "--contiguous", "--device", "1", "--randomize", "--wait", "all", Path.Combine(a, "on1"));
+        cluster.Famfs("umount", a);
+        daemon.AwaitExit();
+        process.Signal("TERM");
+        Assert.Equal(0, process.AwaitExit());
+        string copy = cluster.NewDevice("1copy", 32L << 20);
+        File.Copy(cluster.Devices[1], copy, overwrite: true);
+        string both = $"{cluster.Devices[1]} and {copy} are both device 1 (";
+
+        (process, master) = cluster.LaunchMasterWith("a", "--device", cluster.DevicePattern);
+        process.Await("listening on");
+        process.Await(both);
+        Assert.Contains(both, cluster.Famfs("status", "--master", master), StringComparison.Ordinal);
+        Assert.Contains(both, cluster.TryFamfs("check", "--master", master).Output, StringComparison.Ordinal);
+        (daemon, string b) = cluster.LaunchDaemon("b", ["--device", cluster.DevicePattern, "--master", master]);
+        daemon.Await(both);
+        daemon.Await("registered in the host table");
+        Assert.Throws<IOException>(() => File.ReadAllBytes(Path.Combine(b, "on1")));
+        cluster.Famfs("devices", "attach", cluster.Devices[1], b);
+        cluster.Famfs("verify", Path.Combine(b, "on1"));
+
+        // Named from the start, there is nothing to be told.
+        (ServerProcess named, string c) = cluster.LaunchDaemon("c", ["--device", cluster.DevicePattern, "--device", cluster.Devices[1], "--master", master]);
+        named.Await("registered in the host table");
+        cluster.Famfs("verify", Path.Combine(c, "on1"));
+        Assert.DoesNotContain("are both", named.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,6 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.Cli.Verbs;
 
@@ -16,22 +19,59 @@ internal static class HostsCommand
         {
             CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
             ListHostsReply reply = await target.Client.ListHostsAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
-            IEnumerable<HostStatus> shown = reply.Hosts.Where(h => parsed.GetValue(all) || h.State != HostState.Gone || h.Evidence != GoneEvidence.CleanUnmount);
+            List<HostStatus> shown = [.. reply.Hosts.Where(h => parsed.GetValue(all) || h.State != HostState.Gone || h.Evidence != GoneEvidence.CleanUnmount)];
+            Dictionary<ByteString, IReadOnlyList<MountHolder>> holders = await FindHoldersAsync(context, shown, cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
                 {
                     json.WriteStartObject();
-                    json.WriteHosts("hosts", shown);
+                    json.WriteHosts("hosts", shown, holders);
                     json.WritePosition("position", reply.Position);
                     json.WriteEndObject();
                 });
             }
             else
+            {
                 PrintTable(context, shown);
+                foreach (HostStatus mount in shown.Where(h => holders.ContainsKey(h.MountId)))
+                {
+                    IReadOnlyList<MountHolder> held = holders[mount.MountId];
+                    string point = LsCommand.Printable(mount.MountPoint);
+                    context.Out.WriteLine(held.Count > 0
+                        ? $"{point}: its daemon is gone, and it is held by {string.Join(", ", held.Select(h => LsCommand.Printable(h.ToString())))}; end them, then `famfs umount {point}`"
+                        : $"{point}: its daemon is gone, and no process that this user may look at holds it; `famfs umount {point}`");
+                }
+            }
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    /// <summary>Who holds the mounts of this host whose daemon is gone: those that are at their place still. By mount id.</summary>
+    private static async Task<Dictionary<ByteString, IReadOnlyList<MountHolder>>> FindHoldersAsync(CliContext context, List<HostStatus> mounts, CancellationToken cancel)
+    {
+        Dictionary<ByteString, IReadOnlyList<MountHolder>> holders = [];
+        // The kernel's id of this boot tells that a mount is of this host, or of one that is tried on it.
+        List<HostStatus> silent = [.. mounts.Where(m => m.State is not (HostState.Live or HostState.Gone) && !m.Subscribed && m.MountPoint.Length > 0)];
+        if (silent.Count == 0 || !Guid.TryParse(ReadBoot(context.Environment.ProcPath), out Guid boot))
+            return holders;
+        HashSet<string> dead = [.. (await context.AskMountsAsync(cancel).ConfigureAwait(false)).Where(m => m.IsDead).Select(m => m.MountPoint)];
+        foreach (HostStatus mount in silent.Where(m => m.BootId == boot.ToByteString() && dead.Contains(m.MountPoint)))
+            holders[mount.MountId] = MountCalls.FindHolders(mount.MountPoint, context.Environment.ProcPath);
+        return holders;
+    }
+
+    private static string ReadBoot(string proc)
+    {
+        try
+        {
+            return File.ReadAllText(Path.Combine(proc, "sys/kernel/random/boot_id")).Trim();
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            return ""; // a sandbox hides it: then nothing is known
+        }
     }
 
     public static void PrintTable(CliContext context, IEnumerable<HostStatus> hosts) =>

@@ -107,6 +107,15 @@ public sealed class DetachedProgram
     }
 }
 
+/// <summary>A process that uses a mount.</summary>
+/// <param name="ProcessId">Its id.</param>
+/// <param name="Name">Its name, as the kernel has it.</param>
+public sealed record MountHolder(int ProcessId, string Name)
+{
+    /// <summary>"name (pid)".</summary>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Name} ({ProcessId})");
+}
+
 /// <summary>Takes mounts away.</summary>
 public static class MountCalls
 {
@@ -115,11 +124,11 @@ public static class MountCalls
     public static int Unmount(string mountPoint, bool lazily) =>
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
 
-    /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look;
-    /// each as "name (pid)". The mount itself is not asked, nor any other: links are read and not followed.</summary>
-    public static IReadOnlyList<string> FindHolders(string mountPoint, string proc = "/proc")
+    /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look. The
+    /// mount itself is not asked, nor any other: links are read and not followed.</summary>
+    public static IReadOnlyList<MountHolder> FindHolders(string mountPoint, string proc = "/proc")
     {
-        List<string> holders = [];
+        List<MountHolder> holders = [];
         bool IsBelow(string? path) => path is not null && (path == mountPoint || path.StartsWith(mountPoint + "/", StringComparison.Ordinal));
         foreach (string process in Directory.EnumerateDirectories(proc))
         {
@@ -132,7 +141,7 @@ public static class MountCalls
                     || Directory.EnumerateFiles(Path.Combine(process, "fdinfo")).Any(fd => IsBelow(new System.IO.FileInfo(Path.Combine(process, "fd", Path.GetFileName(fd))).LinkTarget))
                     || File.ReadLines(Path.Combine(process, "maps")).Any(line => line.IndexOf('/', StringComparison.Ordinal) is >= 0 and int at && IsBelow(line[at..]));
                 if (holds)
-                    holders.Add(string.Create(CultureInfo.InvariantCulture, $"{File.ReadAllText(Path.Combine(process, "comm")).Trim()} ({id})"));
+                    holders.Add(new(id, File.ReadAllText(Path.Combine(process, "comm")).Trim()));
             }
             catch (Exception error) when (error is IOException or UnauthorizedAccessException)
             {

@@ -132,12 +132,13 @@ internal sealed class KernelHeldMemory(
     {
         List<DeviceIndex> attached = [];
         List<string> ignored = [];
+        List<(string Path, DeviceIdentity Identity)> found = [];
         var binding = new DaxBinding();
         foreach (string path in paths.Select(Path.GetFullPath).Distinct())
         {
-            if (_inside is null || wanted.All(d => pool.Find(new((ushort)d.Index)) is not null))
+            if (_inside is null)
                 break;
-            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name))
+            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name) || found.Any(f => binding.FindName(f.Path) == name))
                 continue;
             if (binding.ReadDriver(name) != DaxBinding.FsDev)
             {
@@ -146,8 +147,27 @@ internal sealed class KernelHeldMemory(
             }
             try
             {
-                if (TryAttach(pool, wanted, path, out DeviceIndex index))
-                    attached.Add(index);
+                if (Identify(path) is { } identity && identity.FileSystem == pool.Primary.FileSystem
+                    && wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
+                    found.Add((path, identity));
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
+            {
+                ignored.Add(error.Message);
+            }
+        }
+        foreach (IGrouping<DeviceIndex, (string Path, DeviceIdentity Identity)> copies in found.GroupBy(f => f.Identity.Index))
+        {
+            if (devices.ChooseNamed([.. copies.Select(c => c.Path)]) is not { } path)
+            {
+                Guid uuid = copies.First().Identity.Device;
+                causes[uuid] = DeviceSearch.ExplainCopies(copies.Select(c => c.Path), copies.Key.Value, uuid);
+                continue;
+            }
+            try
+            {
+                Give(pool, path, copies.First(c => c.Path == path).Identity);
+                attached.Add(copies.Key);
             }
             catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
             {
@@ -156,7 +176,7 @@ internal sealed class KernelHeldMemory(
         }
         if (ignored.Count > 0)
         {
-            foreach (DeviceAdded device in wanted)
+            foreach (DeviceAdded device in wanted.Where(d => !causes.ContainsKey(d.DeviceUuid.ToGuid("device_uuid"))))
                 causes[device.DeviceUuid.ToGuid("device_uuid")] = $"not found at {string.Join(", ", places)}; {string.Join("; ", ignored)}";
         }
         return attached;
@@ -189,17 +209,6 @@ internal sealed class KernelHeldMemory(
         if (identity is null && found.FirstCause.Length > 0)
             throw new FamfsException(ErrorReason.DeviceMissing, found.FirstCause) { Path = path };
         return identity;
-    }
-
-    private bool TryAttach(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, string path, out DeviceIndex index)
-    {
-        DeviceIdentity? identity = Identify(path);
-        index = identity?.Index ?? default;
-        if (identity is null || identity.FileSystem != pool.Primary.FileSystem
-            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
-            return false;
-        Give(pool, path, identity);
-        return true;
     }
 
     private void Give(DevicePool pool, string path, DeviceIdentity identity)

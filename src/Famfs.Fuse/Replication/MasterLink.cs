@@ -65,6 +65,8 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private MissingDevices? _devices; // set by the upkeep thread, or before there is a stream
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
+    private readonly HashSet<string> _tried = []; // the stream's: addresses without success, until there is one
+    private string _trying = ""; // the stream's
 
     /// <summary>True while the stream brings the records, so that memory need not be polled.</summary>
     public bool Connected => _connected;
@@ -169,6 +171,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
 
     public Hello CreateHello()
     {
+        _trying = _subscriber!.MasterAddress;
         _introduction.Gone.ForgetRecorded(replica.State, _introduction.Host.Host);
         Hello hello = _introduction.CreateHello(replica.Position);
         hello.MissingDevices = Volatile.Read(ref _devices);
@@ -198,6 +201,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         _linesCount = welcome.LinesCount;
         _connected = true;
         _problem = null;
+        _tried.Clear();
         _welcomed = true;
         _saidWithout = false;
         ReplicationLog.Subscribed(log, _address);
@@ -226,7 +230,12 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         bool isRefusal = error is FamfsException { Reason: not (ErrorReason.NotMaster or ErrorReason.Timeout) };
         if (was || !_saidWithout || (isRefusal && cause != _saidRefusal))
             ReplicationLog.Degraded(log, cause);
-        _problem = isRefusal ? $"{FamfsMount.RegistrationRefused}{cause}" : $"no master is reached: {cause}";
+        _tried.Add(_trying);
+        // While there is an address that nobody has tried, it is not known that there is no master.
+        if (isRefusal)
+            _problem = $"{FamfsMount.RegistrationRefused}{cause}";
+        else if (_tried.Contains(_subscriber!.MasterAddress))
+            _problem = $"no master is reached: {cause}";
         if (isRefusal)
             _saidRefusal = cause;
         _saidWithout = true; // the next attempts are no news

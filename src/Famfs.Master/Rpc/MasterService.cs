@@ -180,7 +180,7 @@ internal sealed class MasterService(
         GetStatusReply reply = await engine.QueryAsync(CallerIdentity.Of(context), reader => Describe(reader.State)).ConfigureAwait(false);
         // Of all mounts and devices: not on the engine's thread.
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
-        reply.Warnings.AddRange(ReplyLimits.Shorten([.. StatusQueries.FindMissing(reply)]));
+        reply.Warnings.AddRange(ReplyLimits.Shorten([.. StatusQueries.FindMissing(reply, state.Pool)]));
         reply.Warnings.AddRange(ReplyLimits.Shorten([.. mounts.Absences.Select(a => a.ToString())]));
         return reply;
     });
@@ -233,8 +233,9 @@ internal sealed class MasterService(
         // Kept as long as the stream lasts; what a mount says of its host is judged when it is admitted.
         HostClaim named = mount == Guid.Empty ? new(host, ByteString.Empty, "") : new(host, hello.MachineDigest, Cut(hello.HostName));
         MountClaim claim = new(named, mount, hello.Position ?? new());
-        DevicesSaid? devices = hello.MissingDevices is { } missing ? DevicesSaid.Parse(missing, state.Replay.Devices.Length) : null;
         LogPosition from = await WelcomeAsync(hello, claim, known, caller, responseStream, context.CancellationToken).ConfigureAwait(false);
+        // Now that it is known to be of this history, whose devices it counts.
+        DevicesSaid? devices = hello.MissingDevices is { } missing ? DevicesSaid.Parse(missing, state.Replay.Devices.Length) : null;
         string at = CallerIdentity.AddressOf(context);
         string name = hello.HostName.Length > 0 ? Cut(hello.HostName) : host.ToString();
         if (mount == Guid.Empty)
