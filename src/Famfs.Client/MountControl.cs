@@ -26,13 +26,28 @@ public static class MountControl
             // Whoever has the name now may be somebody else: an ordinary user believes only root and itself.
             if (PeerCredentials.Read(socket).Uid is not 0 and var peer && ProcessOwner.Uid is not 0 and var own && peer != own)
                 throw new FamfsException(ErrorReason.NotPermitted, $"the socket of mount {mount} belongs to user {peer}, who is neither root nor you");
-            await socket.SendAsync(MountSocket.FormatAttach(Path.GetFullPath(path)), over.Token).ConfigureAwait(false);
-            socket.Shutdown(SocketShutdown.Send);
             byte[] answer = new byte[MountSocket.MaxBytes];
             int length = 0;
-            while (length < answer.Length && await socket.ReceiveAsync(answer.AsMemory(length), over.Token).ConfigureAwait(false) is > 0 and int more)
-                length += more;
-            return MountSocket.ParseAnswer(answer.AsSpan(0, length), path);
+            SocketException? broken = null;
+            try
+            {
+                await socket.SendAsync(MountSocket.FormatAttach(Path.GetFullPath(path)), over.Token).ConfigureAwait(false);
+                socket.Shutdown(SocketShutdown.Send);
+            }
+            catch (SocketException error)
+            {
+                broken = error; // a caller that is refused is not listened to; the answer is there
+            }
+            try
+            {
+                while (length < answer.Length && await socket.ReceiveAsync(answer.AsMemory(length), over.Token).ConfigureAwait(false) is > 0 and int more)
+                    length += more;
+            }
+            catch (SocketException) when (length > 0)
+            {
+                // What was not listened to ends the connection in this way.
+            }
+            return length > 0 || broken is null ? MountSocket.ParseAnswer(answer.AsSpan(0, length), path) : throw broken;
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
