@@ -211,22 +211,26 @@ public sealed class FamfsCommandTests : IDisposable
     [Fact]
     public async Task Hosts_has_what_tells_mounts_apart_and_hides_those_that_ended_in_order()
     {
-        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7" };
+        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7", MissingDevices = new() { DeviceCount = 4, Indices = { 1, 3 } } };
+        HostStatus unknown = new() { Name = "u", MountId = Guid.NewGuid().ToByteString(), State = HostState.Live };
         HostStatus ended = new() { Name = "e", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.CleanUnmount };
         HostStatus crashed = new() { Name = "c", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.NewBoot };
-        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = (_, _) => Task.FromResult<IMessage>(new ListHostsReply { Hosts = { live, ended, crashed } }) });
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = (_, _) => Task.FromResult<IMessage>(new ListHostsReply { Hosts = { live, ended, crashed, unknown } }) });
 
         (_, string output, _) = await RunAsync($"hosts --master {master.Address}");
         (_, string all, _) = await RunAsync($"hosts --all --master {master.Address}");
         (_, string json, _) = await RunAsync($"hosts --json --master {master.Address}");
 
         string[] lines = output.TrimEnd('\n').Split('\n');
-        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
-        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "0", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "0", "1,3", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
         Assert.StartsWith("c ", lines[2], StringComparison.Ordinal);
-        Assert.Equal(3, lines.Length);
-        Assert.Equal(4, all.TrimEnd('\n').Split('\n').Length);
-        Assert.Equal(["10.0.0.7", ""], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("address").GetString()));
+        Assert.Equal("-", lines[2].Split(' ', StringSplitOptions.RemoveEmptyEntries)[8]); // after "gone (new_boot)"; it lacks nothing any more
+        Assert.Equal("?", lines[3].Split(' ', StringSplitOptions.RemoveEmptyEntries)[7]);
+        Assert.Equal(4, lines.Length);
+        Assert.Equal(5, all.TrimEnd('\n').Split('\n').Length);
+        Assert.Equal(["[1,3]", "null", "null"], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("missing_devices").GetRawText().Replace("\n", "", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal)));
+        Assert.Equal(["10.0.0.7", "", ""], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("address").GetString()));
     }
 
     [Theory]
@@ -400,7 +404,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("policy --dialect-floor B", "dialect_floor")]
     [InlineData("hosts", "hosts,position")]
     [InlineData("devices list", "devices")]
-    [InlineData("devices add /dev/x", "device,position")]
+    [InlineData("devices add /dev/x", "device,missing_at,not_known_at,position")]
     [InlineData("wait", "mount_count,position")]
     [InlineData("wait --position 1:2@64", "mount_count,position")]
     [InlineData("mkdir -p a/b", "directory,existed,position,waited")]

@@ -118,9 +118,9 @@ internal static class DevicesCommand
                 await Task.Delay(s_poll, context.Environment.Clock, cancel).ConfigureAwait(false);
             }
         }
-        catch (FamfsException error) when (error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
+        catch (FamfsException error)
         {
-            // The device has been added.
+            // The device has been added, whatever fails here.
             context.Remark($"device {index} is added; which mounts lack it is not known: {error.Message}");
             return ([], []);
         }
