@@ -95,6 +95,7 @@ root.SetAction((parsed, cancel) =>
         PushIoctl = parsed.GetValue(pushIoctl) is { } number && TryParseNumber(number, out uint ioctl) ? ioctl : null,
         ReadOnly = wanted.Contains("ro"),
         RefuseLocks = wanted.Contains("locks=refuse"),
+        NoTimes = wanted.Contains("notime"),
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });
