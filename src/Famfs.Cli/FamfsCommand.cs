@@ -43,7 +43,7 @@ public static class FamfsCommand
             context.Refuse(ExitCode.Failed, ErrorReason.Unspecified, "interrupted");
             return ExitCode.Failed;
         }
-        catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException or Famfs.Core.Dax.DeviceFaultException)
+        catch (Exception e) when (e is FamfsException or OutOfMemoryException or IOException or UnauthorizedAccessException or Famfs.Core.Dax.DeviceFaultException)
         {
             context.Refuse(e);
             return ExitCodes.Of(e);

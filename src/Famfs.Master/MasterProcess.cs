@@ -109,8 +109,8 @@ internal static class MasterProcess
             kestrel.Limits.Http2.KeepAlivePingTimeout = CallLimits.Deafness;
             kestrel.Limits.MaxRequestHeadersTotalSize = CallLimits.HeaderBytes;
             kestrel.Limits.RequestHeadersTimeout = CallLimits.Announcement;
-            kestrel.Limits.Http2.InitialConnectionWindowSize = 4 << 20;
-            kestrel.Limits.Http2.InitialStreamWindowSize = 1 << 20;
+            kestrel.Limits.Http2.InitialConnectionWindowSize = CallLimits.ConnectionWindow;
+            kestrel.Limits.Http2.InitialStreamWindowSize = CallLimits.CallWindow;
             foreach (Action<KestrelServerOptions> endpoint in endpoints)
                 endpoint(kestrel);
         });
@@ -123,7 +123,7 @@ internal static class MasterProcess
             grpc.CompressionProviders.Clear();
         });
         builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(new BlockPool.Factory());
-        builder.Services.AddSingleton<CallBudget>().AddSingleton<CallGate>().AddSingleton<PatientWriter>().AddSingleton(new ConnectionGate(clock));
+        builder.Services.AddSingleton<CallBudget>().AddSingleton<BufferLimit>().AddSingleton<CallGate>().AddSingleton<PatientWriter>().AddSingleton(new ConnectionGate(clock));
         builder.Services.AddHostedService(_ => new IdleMemory(clock));
         // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
         Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];

@@ -46,7 +46,7 @@ internal static class CheckCommand
                 }
                 return await CheckDevicesAsync(context, parsed, given, parsed.GetValue(repair), parsed.GetValue(backup), HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable)), parsed.GetValue(systemUuid)!, cancel).ConfigureAwait(false);
             }
-            catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException or DeviceFaultException)
+            catch (Exception error) when (error is FamfsException or OutOfMemoryException or IOException or UnauthorizedAccessException or DeviceFaultException)
             {
                 context.Refuse(error);
                 // Beside a master only the command line itself can be wrong; on devices also files that it names.

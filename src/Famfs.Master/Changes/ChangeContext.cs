@@ -79,6 +79,10 @@ internal sealed class ChangeContext : IDisposable
     /// <summary>Position that the records so far end at.</summary>
     public LogPosition Position => State.Replay.Position;
 
+    /// <summary>Every record of the batch was applied. When one was not, for want of memory, the state is not what the log would
+    /// say, and nothing may be decided or published any more.</summary>
+    public bool IsWhole { get; private set; } = true;
+
     /// <summary>Number of the inode that the next record makes.</summary>
     public InodeNumber NextInode => State.NextInode;
 
@@ -204,5 +208,10 @@ internal sealed class ChangeContext : IDisposable
             throw new FamfsException(ErrorReason.LogFull, $"the log is full: {records} more entries are needed, it has room for {left}") { Limit = (ulong)left };
     }
 
-    private void ApplyFrame(ReadOnlySpan<byte> frame) => State.Replay.Apply(RecordFrame.ReadVerified(frame));
+    private void ApplyFrame(ReadOnlySpan<byte> frame)
+    {
+        IsWhole = false;
+        State.Replay.Apply(RecordFrame.ReadVerified(frame));
+        IsWhole = true;
+    }
 }

@@ -29,11 +29,11 @@ internal abstract class EngineOperation(Caller caller)
         {
             return Decide(context);
         }
-        catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt)
+        catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt && context.IsWhole)
         {
             _error = error;
         }
-        catch (Exception error) when (error is not FamfsException && context.Position.Sequence == before)
+        catch (Exception error) when (error is not FamfsException && context.IsWhole && context.Position.Sequence == before)
         {
             _error = error;
         }

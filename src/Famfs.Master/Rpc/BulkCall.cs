@@ -90,9 +90,13 @@ internal sealed class BulkCall(MasterEngine engine, PatientWriter patient, Calle
         {
             await foreach (Part part in _decided.Reader.ReadAllAsync(ending.Token).ConfigureAwait(false))
             {
+                long held = part.Held;
                 try
                 {
                     CreateFilesReply all = await part.Operation.Task.ConfigureAwait(false);
+                    long extents = all.Results.Sum(result => (long)(result.Reply?.File?.Map?.Extents.Count ?? 0)) * CallLimits.ExtentBytes;
+                    budget.Add(extents);
+                    held += extents;
                     foreach (Range some in ReplyLimits.Split(all.Results))
                     {
                         CreateFilesReply reply = some.Start.Value == 0 && some.End.Value == all.Results.Count ? all : new() { Results = { all.Results.Take(some) } };
@@ -101,7 +105,7 @@ internal sealed class BulkCall(MasterEngine engine, PatientWriter patient, Calle
                 }
                 finally
                 {
-                    budget.Return(part.Held);
+                    budget.Return(held);
                 }
             }
         }

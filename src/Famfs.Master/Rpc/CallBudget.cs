@@ -11,7 +11,8 @@ namespace Famfs.Master.Rpc;
 /// <param name="total">Most in all.</param>
 /// <param name="small">What small charges may take beyond that.</param>
 /// <param name="ofConnection">Most of one connection.</param>
-internal sealed class CallBudget(long total = CallLimits.Held, long small = CallLimits.HeldBySmall, long ofConnection = CallLimits.HeldOfConnection)
+/// <param name="connections">Most connections of one caller; 0: as <see cref="CallLimits.ConnectionsOfCaller"/>.</param>
+internal sealed class CallBudget(long total = CallLimits.Held, long small = CallLimits.HeldBySmall, long ofConnection = CallLimits.HeldOfConnection, int connections = 0)
 {
     /// <summary>A charge up to this is small (chosen: a change with the longest path).</summary>
     private const int SmallBytes = 16 << 10;
@@ -19,7 +20,9 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     private readonly long _total = total;
     private readonly long _small = small;
     private readonly long _ofConnection = ofConnection;
+    private readonly int _connections = connections > 0 ? connections : CallLimits.ConnectionsOfCaller;
     private readonly int[] _callsOf = new int[RecentRequests.ShareCount];
+    private readonly int[] _connectionsOf = new int[RecentRequests.ShareCount];
     private long _held;
     private int _calls;
 
@@ -33,10 +36,31 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     /// one.</summary>
     public Connection Open(string caller) => new(this, RecentRequests.ShareOf(caller));
 
+    /// <summary>As <see cref="Open"/>, counted until <see cref="Connection.Close"/>. Null: the caller has
+    /// <paramref name="limit"/> connections already.</summary>
+    public Connection? TryOpen(string caller, out int limit)
+    {
+        limit = _connections;
+        Connection connection = Open(caller);
+        return connection.TryCount() ? connection : null;
+    }
+
     /// <summary>One connection's part.</summary>
     internal sealed class Connection(CallBudget budget, int share)
     {
         private long _held;
+
+        /// <summary>Counts this one among the caller's. False: there are too many, and it is not counted.</summary>
+        public bool TryCount()
+        {
+            if (Interlocked.Increment(ref budget._connectionsOf[share]) <= budget._connections)
+                return true;
+            Close();
+            return false;
+        }
+
+        /// <summary>A connection that was counted has ended.</summary>
+        public void Close() => Interlocked.Decrement(ref budget._connectionsOf[share]);
 
         /// <summary>Begins a call. False: there are too many, of <paramref name="limit"/>: in all, or of this caller.</summary>
         public bool TryBeginCall(out int limit)
@@ -75,6 +99,13 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
                 Return(bytes);
                 throw Refuse("all callers'", budget._total);
             }
+        }
+
+        /// <summary>Charges what is there already, whatever the limits: the next to ask is refused.</summary>
+        public void Add(long bytes)
+        {
+            Interlocked.Add(ref _held, bytes);
+            Interlocked.Add(ref budget._held, bytes);
         }
 
         /// <summary>As <see cref="Take"/>; when that is refused, <paramref name="before"/> is given back, too.</summary>

@@ -1,4 +1,8 @@
 using System.Globalization;
+using Famfs.Core;
+using Famfs.Master.Changes;
+using Famfs.V1;
+using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
@@ -6,7 +10,7 @@ using Microsoft.AspNetCore.Http.Features;
 namespace Famfs.Master.Rpc;
 
 /// <summary>What every call passes before it is one: the limit of calls, and the meter of what it receives.</summary>
-internal sealed class CallGate(CallBudget budget)
+internal sealed class CallGate(CallBudget budget, Refusals refusals)
 {
     private const string Bulk = "/famfs.v1.Master/CreateFiles";
 
@@ -18,7 +22,7 @@ internal sealed class CallGate(CallBudget budget)
         if (!connection.TryBeginCall(out int limit))
         {
             string whose = limit == CallLimits.Calls ? "the master has" : $"{CallerIdentity.Of(context).Name} has";
-            Refuse(context, $"{whose} {limit} calls under way, the limit");
+            Refuse(context, new(ErrorReason.Overloaded, $"{whose} {limit} calls under way, the limit") { Limit = (ulong)limit });
             return;
         }
         try
@@ -40,25 +44,31 @@ internal sealed class CallGate(CallBudget budget)
         }
     }
 
-    private static MeteredBody? TryMeter(HttpContext context, CallBudget.Connection connection, string path)
+    private MeteredBody? TryMeter(HttpContext context, CallBudget.Connection connection, string path)
     {
         try
         {
             (int limit, int perByte) = path == Bulk ? (CallLimits.BulkMessageBytes, 1) : (CallLimits.MessageBytes, CallLimits.ObjectsPerByte);
-            return new(context.Request.BodyReader, connection, path[(path.LastIndexOf('/') + 1)..], limit, perByte);
+            return new(context.Request.BodyReader, connection, MethodOf(path), limit, perByte) { Refusals = refusals };
         }
-        catch (Core.FamfsException error)
+        catch (FamfsException error)
         {
-            Refuse(context, error.Message);
+            Refuse(context, error);
             return null;
         }
     }
 
+    private static string MethodOf(string path) => path[(path.LastIndexOf('/') + 1)..];
+
     // An answer of trailers alone, which come as headers (gRPC over HTTP/2).
-    private static void Refuse(HttpContext context, string message)
+    private void Refuse(HttpContext context, FamfsException error)
     {
+        // Whoever calls chooses the path.
+        string method = MethodOf(context.Request.Path.Value ?? "");
+        refusals.Count(V1.Master.Descriptor.FindMethodByName(method) is null ? "a call" : method, error);
         context.Response.ContentType = "application/grpc";
         context.Response.Headers["grpc-status"] = ((int)StatusCode.ResourceExhausted).ToString(CultureInfo.InvariantCulture);
-        context.Response.Headers["grpc-message"] = message;
+        context.Response.Headers["grpc-message"] = error.Message;
+        context.Response.Headers[StatusMap.DetailTrailer] = Convert.ToBase64String(ErrorDetails.Of(error).ToByteArray());
     }
 }

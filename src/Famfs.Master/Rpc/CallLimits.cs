@@ -11,6 +11,20 @@ internal static class CallLimits
     /// <summary>Most connections of this process.</summary>
     public static int ConnectionsHere => (int)Math.Clamp((OpenFileLimit.Find() ?? long.MaxValue) - FilesKept, 1, Connections);
 
+    /// <summary>Most connections of one caller: half of all, so that nobody keeps out the others.</summary>
+    public static int ConnectionsOfCaller => Math.Max(ConnectionsHere / 2, 1);
+
+    /// <summary>What buffers of all connections may take, in bytes: what came and was not read, and what was not taken (chosen: 256
+    /// connections with a full window).</summary>
+    public const long Buffers = 64L << 20;
+
+    /// <summary>Most bytes that come on a connection before they are read (chosen: more in a round trip than the engine decides in
+    /// a turn).</summary>
+    public const int ConnectionWindow = 256 << 10;
+
+    /// <summary>The same of one call.</summary>
+    public const int CallWindow = 128 << 10;
+
     /// <summary>Open files that connections leave for everything else (chosen).</summary>
     public const int FilesKept = 192;
 
@@ -75,6 +89,9 @@ internal static class CallLimits
 
     /// <summary>Charge of the result of one file of a bulk message (measured: 700 bytes and the path).</summary>
     public const int FileBytes = 1024;
+
+    /// <summary>Charge of an extent of such a result beside that: its object and its place in a list.</summary>
+    public const int ExtentBytes = 72;
 
     /// <summary>Most mounts that a Barrier may name.</summary>
     public const int BarrierMounts = 4096;

@@ -29,19 +29,33 @@ internal static class CallerIdentity
     private const int UriName = 6;
     private const int AddressName = 7;
 
-    /// <summary>Identifies the callers of an endpoint, and gives each connection its part of the budget. After its TLS, if it has
+    /// <summary>Identifies the callers of an endpoint, and gives each connection its parts of the budgets. After its TLS, if it has
     /// any.</summary>
     public static void Identify(this ListenOptions listen)
     {
         ConnectionGate gate = listen.ApplicationServices.GetRequiredService<ConnectionGate>();
         CallBudget budget = listen.ApplicationServices.GetRequiredService<CallBudget>();
-        listen.Use(next => connection => gate.RunAsync(connection, admitted =>
+        BufferLimit buffers = listen.ApplicationServices.GetRequiredService<BufferLimit>();
+        listen.Use(next => connection => gate.RunAsync(connection, async admitted =>
         {
             // A caller of its own for each connection: connections take turns by it.
             Caller caller = Of(admitted) with { };
-            admitted.Features.Set(caller);
-            admitted.Features.Set(budget.Open(caller.Name));
-            return next(admitted);
+            if (budget.TryOpen(caller.Name, out int limit) is not { } part)
+            {
+                admitted.Abort(new ConnectionAbortedException($"{caller.Name} has {limit} connections, the limit"));
+                return;
+            }
+            try
+            {
+                admitted.Features.Set(caller);
+                admitted.Features.Set(part);
+                using BufferLimit.Connection limited = buffers.Open(admitted);
+                await next(admitted).ConfigureAwait(false);
+            }
+            finally
+            {
+                part.Close();
+            }
         }));
     }
 

@@ -12,14 +12,15 @@ namespace Famfs.Master.Rpc;
 /// </summary>
 /// <param name="service">Answers every call.</param>
 /// <param name="malformed">Counts what could not be parsed.</param>
+/// <param name="refusals">Counts what was refused before it was parsed.</param>
 /// <param name="unexpected">Counts what failed by a fault of the master.</param>
-internal sealed class MasterMethods(MasterService service, MalformedMessages malformed, UnexpectedErrors unexpected) : IServiceMethodProvider<MasterMethods>
+internal sealed class MasterMethods(MasterService service, MalformedMessages malformed, Refusals refusals, UnexpectedErrors unexpected) : IServiceMethodProvider<MasterMethods>
 {
     /// <inheritdoc/>
     public void OnServiceMethodDiscovery(ServiceMethodProviderContext<MasterMethods> context) =>
-        V1.Master.BindService(new Binder(context, malformed, unexpected), service);
+        V1.Master.BindService(new Binder(context, malformed, refusals, unexpected), service);
 
-    private sealed class Binder(ServiceMethodProviderContext<MasterMethods> context, MalformedMessages malformed, UnexpectedErrors unexpected) : ServiceBinderBase
+    private sealed class Binder(ServiceMethodProviderContext<MasterMethods> context, MalformedMessages malformed, Refusals refusals, UnexpectedErrors unexpected) : ServiceBinderBase
     {
         public override void AddMethod<TRequest, TResponse>(Method<TRequest, TResponse> method, UnaryServerMethod<TRequest, TResponse>? handler) =>
             context.AddUnaryMethod(Checked(method), [], (_, request, call) => CountedAsync(method, handler!(request, call), call));
@@ -66,6 +67,7 @@ internal sealed class MasterMethods(MasterService service, MalformedMessages mal
                 }
                 catch (FamfsException error)
                 {
+                    refusals.Count(method.Name, error);
                     throw StatusMap.ToRpc(error);
                 }
                 catch (InvalidProtocolBufferException error)

@@ -45,6 +45,9 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
     /// <inheritdoc/>
     public PipeReader Reader => this;
 
+    /// <summary>Counts what is refused here.</summary>
+    public Refusals? Refusals { get; init; }
+
     /// <summary>What it is charged to.</summary>
     public CallBudget.Connection Budget => _budget;
 
@@ -123,6 +126,7 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
         }
         catch (FamfsException error)
         {
+            Refusals?.Count(_method, error);
             throw StatusMap.ToRpc(error);
         }
         _received = cost;
@@ -139,6 +143,7 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
             return;
         // The status is gRPC's own for this. The reason says that repeating does not help.
         FamfsException error = new(ErrorReason.BadRequest, $"a message of {_method} has {bytes} bytes, the limit is {_limit}") { Limit = (ulong)_limit };
+        Refusals?.Count(_method, error);
         throw new RpcException(new(StatusCode.ResourceExhausted, error.Message), new Metadata { { StatusMap.DetailTrailer, ErrorDetails.Of(error).ToByteArray() } });
     }
 }

@@ -24,6 +24,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
     /// less cost nothing).</summary>
     private const int MessageBytes = 256 << 10;
 
+    // How long a stream may have a place without taking a message (chosen: many times what a host needs for one).
+    private static readonly TimeSpan s_patience = TimeSpan.FromMilliseconds(250);
+
     // Streams that are sent what the memory holds. Each has a reader with a buffer.
     private readonly SemaphoreSlim _catchUps = new(CallLimits.CatchUps);
 
@@ -132,28 +135,34 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
     }
 
     /// <summary>Sends what the memory holds until all that is published is sent, and goes live. The reader is gone
-    /// afterwards.</summary>
+    /// afterwards. Who does not take what it is sent gives up its place, and asks for another when it has taken it.</summary>
     private async Task<(Subscription Subscription, LogPosition Sent)> CatchUpAsync(LogPosition sent, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
     {
-        (LogPosition before, long offset) = index.Find(sent.Sequence);
-        if (before.Sequence == sent.Sequence)
-            RequireSameTerm(sent, before.Term);
-        await _catchUps.WaitAsync(cancel).ConfigureAwait(false);
-        try
+        while (true)
         {
-            ILogReader reader = pool.Format.OpenReader(pool, clock);
-            reader.Resume(before, offset);
-            while (true)
+            (LogPosition before, long offset) = index.Find(sent.Sequence);
+            if (before.Sequence == sent.Sequence)
+                RequireSameTerm(sent, before.Term);
+            Task? slow;
+            await _catchUps.WaitAsync(cancel).ConfigureAwait(false);
+            try
             {
-                cancel.ThrowIfCancellationRequested();
-                sent = await CatchUpAsync(reader, sent, send, cancel).ConfigureAwait(false);
-                if (TryGoLive(sent) is { } subscription)
-                    return (subscription, sent);
+                ILogReader reader = pool.Format.OpenReader(pool, clock);
+                reader.Resume(before, offset);
+                do
+                {
+                    cancel.ThrowIfCancellationRequested();
+                    (sent, slow) = await CatchUpAsync(reader, sent, send, cancel).ConfigureAwait(false);
+                    if (slow is null && TryGoLive(sent) is { } subscription)
+                        return (subscription, sent);
+                }
+                while (slow is null);
             }
-        }
-        finally
-        {
-            _catchUps.Release();
+            finally
+            {
+                _catchUps.Release();
+            }
+            await slow.ConfigureAwait(false);
         }
     }
 
@@ -172,8 +181,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
     }
 
     /// <summary>Sends what the memory holds behind <paramref name="sent"/>, up to what the engine has
-    /// published; beyond that the engine's own check has not been made.</summary>
-    private async Task<LogPosition> CatchUpAsync(ILogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
+    /// published; beyond that the engine's own check has not been made. Ends early with a message that is not taken in time: the
+    /// position counts it as sent.</summary>
+    private async Task<(LogPosition Sent, Task? Slow)> CatchUpAsync(ILogReader reader, LogPosition sent, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
     {
         while (sent.Sequence.Value < Published.Sequence.Value)
         {
@@ -201,10 +211,23 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                 Frames = ByteString.CopyFrom(block.Frames.Span[skip..]),
             };
             foreach (Records part in Split(rest))
-                await send(new SubscribeReply { Records = part }).ConfigureAwait(false);
-            sent = reader.Position;
+            {
+                ValueTask sending = send(new SubscribeReply { Records = part });
+                sent = EndOf(part, reader.Position);
+                if (sending.IsCompletedSuccessfully)
+                    continue;
+                Task taken = sending.AsTask();
+                try
+                {
+                    await taken.WaitAsync(s_patience, clock).ConfigureAwait(false);
+                }
+                catch (TimeoutException)
+                {
+                    return (sent, taken);
+                }
+            }
         }
-        return sent;
+        return (sent, null);
     }
 
     /// <summary>Parts that each fit a message.</summary>

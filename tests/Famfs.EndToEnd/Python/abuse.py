@@ -120,6 +120,71 @@ def deaf(target, count):
     return {}
 
 
+def unread(target, count, streams):
+    """Connections that take no byte of an answer (their window is 0) and send as much as the master has promised to take: what
+    comes after the first message of a stream is not read, because the answer to that one waits."""
+    host, port = target.rsplit(":", 1)
+    message = field(3, b"x" * 20_000)  # grpc.reflection.v1.ServerReflectionRequest.file_by_filename
+
+    def literal(name, value):
+        return bytes([0, len(name)]) + name + bytes([len(value)]) + value
+
+    headers = b"\x83\x86" + b"".join(literal(n, v) for n, v in (  # POST, http: RFC 7541, appendix A
+        (b":path", b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), (b":authority", b"x"),
+        (b"content-type", b"application/grpc"), (b"te", b"trailers")))
+
+    def frame(kind, flags, stream, data):
+        return len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + data
+
+    def exactly(connection, size):
+        data = b""
+        while len(data) < size:
+            part = connection.recv(size - len(data))
+            if not part:
+                raise OSError("closed")
+            data += part
+        return data
+
+    def promised(connection):
+        """Windows of the connection and of a stream, by its first frames: SETTINGS, WINDOW_UPDATE."""
+        whole, each, seen = 65535, 65535, 0
+        while seen != 3:
+            head = exactly(connection, 9)
+            data = exactly(connection, int.from_bytes(head[:3], "big"))
+            if head[3] == 4 and not head[4]:
+                seen |= 1
+                for at in range(0, len(data), 6):
+                    if data[at:at + 2] == b"\0\x04":
+                        each = int.from_bytes(data[at + 2:at + 6], "big")
+            elif head[3] == 8:
+                seen |= 2
+                whole += int.from_bytes(data, "big")
+        return whole, each
+
+    open_ones = []
+    sent = 0
+    body = (b"\0" + len(message).to_bytes(4, "big") + message) * 64
+    for _ in range(count):
+        connection = socket.create_connection((host, int(port)), timeout=20)
+        open_ones.append(connection)
+        try:
+            connection.sendall(PREFACE[:24] + frame(4, 0, 0, b"\0\x04\0\0\0\0"))
+            whole, each = promised(connection)
+            for stream in range(1, 2 * streams, 2):
+                connection.sendall(frame(1, 4, stream, headers))
+                rest = min(each, whole, len(body))
+                whole -= rest
+                sent += rest
+                for at in range(0, rest, 16384):
+                    connection.sendall(frame(0, 0, stream, body[at:min(at + 16384, rest)]))
+        except OSError:
+            pass
+    print("ready", flush=True)
+    print(json.dumps({"mib": sent >> 20}), flush=True)
+    sys.stdin.read()
+    return {}
+
+
 def crowd(target, path, streams, seconds, make):
     """The same call again and again, from several connections at once."""
     codes = {}
@@ -332,7 +397,7 @@ def bad_inputs(target, count):
     return {"seed": seed, "codes": codes, "wrong": wrong[:5], "wrong_count": len(wrong)}
 
 
-ATTACKS = {f.__name__: f for f in (bulk, deaf, barriers, hellos, entries, heartbeat, lone, connections, bad_inputs)}
+ATTACKS = {f.__name__: f for f in (bulk, deaf, unread, barriers, hellos, entries, heartbeat, lone, connections, bad_inputs)}
 
 
 # ---- the run
@@ -519,6 +584,12 @@ def run(options):
         tried = attack("lone", master.target, seconds).result()
         report.figure("16 bulk streams that do not read: lone creates failed", tried["failed"], "", 0)
         memory("16 bulk streams that do not read")
+
+        count = 100 if short else 300
+        print("   ", attack("unread", master.target, count, 4).result(), flush=True)
+        tried = attack("lone", master.target, seconds).result()
+        report.figure(f"{count} connections that take no answers: lone creates failed", tried["failed"], "", 0)
+        memory(f"{count} connections that take no answers")
 
         count = 200 if short else 1500
         idle_ones = 50 if short else 500

@@ -75,6 +75,34 @@ public sealed class MasterEngineTests : IDisposable
     }
 
     [Fact]
+    public async Task A_record_that_cannot_be_applied_ends_the_term_and_is_not_published()
+    {
+        await using (RunningMaster master = await StartAsync())
+        {
+            await master.CreateAsync(new() { Path = "before", SizeBytes = 1 });
+            FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => master.DecideAsync(context =>
+            {
+                // What looks after request ids has no such share, and fails: as for want of memory, in the middle of a record.
+                context.State.RequestShare = int.MaxValue;
+                context.Append(RecordType.DirectoryMade, new DirectoryMade
+                {
+                    Inode = context.NextInode.Value,
+                    Parent = InodeNumber.Root.Value,
+                    Name = ByteString.CopyFromUtf8("half"),
+                    RequestId = Guid.CreateVersion7().ToByteString(),
+                    RequestDigest = 1,
+                });
+                return true;
+            }));
+            Assert.Equal(ErrorReason.NotMaster, error.Reason);
+            await Assert.ThrowsAnyAsync<Exception>(() => master.Engine.Completion.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken));
+        }
+        await using RunningMaster again = await StartAsync();
+        Assert.Equal("before", (await again.DescribeAsync("before")).Path);
+        Assert.Equal(ErrorReason.NotFound, (await Assert.ThrowsAsync<FamfsException>(() => again.DescribeAsync("half"))).Reason);
+    }
+
+    [Fact]
     public async Task Existing_file_is_opened_if_it_is_the_same_and_refused_if_not()
     {
         await using RunningMaster master = await StartAsync();

@@ -114,6 +114,35 @@ public sealed class CallBudgetTests
     }
 
     [Fact]
+    public void There_are_only_so_many_connections_of_one_caller()
+    {
+        CallBudget budget = new(connections: 2);
+        string[] callers = [.. Enumerable.Range(0, 100).Select(i => $"address 10.0.0.{i}").DistinctBy(RecentRequests.ShareOf).Take(2)];
+        CallBudget.Connection? first = budget.TryOpen(callers[0], out _);
+        Assert.NotNull(first);
+        Assert.NotNull(budget.TryOpen(callers[0], out _));
+        Assert.Null(budget.TryOpen(callers[0], out int limit));
+        Assert.Equal(2, limit);
+        Assert.NotNull(budget.TryOpen(callers[1], out _));
+        first.Close();
+        Assert.NotNull(budget.TryOpen(callers[0], out _));
+        Assert.Null(budget.TryOpen(callers[0], out _));
+    }
+
+    [Fact]
+    public void What_is_there_already_is_charged_beyond_the_limit_and_the_next_is_refused()
+    {
+        CallBudget budget = new(total: 100_000, small: 0, ofConnection: 50_000);
+        CallBudget.Connection connection = budget.Open("caller");
+        connection.Add(60_000);
+        Assert.Equal(60_000, budget.Held);
+        Assert.Equal(ErrorReason.Overloaded, Assert.Throws<FamfsException>(() => connection.Take(1)).Reason);
+        connection.Return(60_000);
+        connection.Take(1);
+        Assert.Equal(1, budget.Held);
+    }
+
+    [Fact]
     public void What_a_call_holds_is_given_back_when_it_ends()
     {
         CallBudget budget = new(total: 100_000, small: 0, ofConnection: 50_000);

@@ -175,7 +175,7 @@ public sealed class CallerIdentityTests : IDisposable
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.WebHost.UseSockets(sockets => sockets.CreateBoundListenSocket = ListenAddresses.Bind);
         builder.Logging.ClearProviders();
-        builder.Services.AddSingleton(new ConnectionGate(TimeProvider.System)).AddSingleton<CallBudget>();
+        builder.Services.AddSingleton(new ConnectionGate(TimeProvider.System)).AddSingleton<CallBudget>().AddSingleton<BufferLimit>();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);

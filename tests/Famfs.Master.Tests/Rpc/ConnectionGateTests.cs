@@ -18,10 +18,12 @@ namespace Famfs.Master.Tests.Rpc;
 public sealed class ConnectionGateTests : IDisposable
 {
     private const int Limit = 20;
+    private const int BufferBytes = 2 << 20;
 
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-gate-").FullName;
     private readonly SettableTimers _clock = new();
     private readonly ConnectionGate _gate;
+    private readonly BufferLimit _buffers = new(BufferBytes);
 
     public ConnectionGateTests() => _gate = new(_clock, Limit);
 
@@ -78,12 +80,92 @@ public sealed class ConnectionGateTests : IDisposable
         Assert.Equal((0, 0), (_gate.SilentCount, _clock.Running));
     }
 
-    private async Task<WebApplication> ServeAsync(bool unix)
+    [Fact]
+    public async Task One_caller_has_only_so_many_connections_and_gets_one_again_when_one_ends()
+    {
+        await using WebApplication server = await ServeAsync(unix: false);
+        List<HttpClient> clients = [];
+        try
+        {
+            for (int i = 0; i < Limit; i++)
+            {
+                clients.Add(Client(server, unix: false));
+                Assert.Equal("served", await AskAsync(clients[^1]));
+            }
+            await Assert.ThrowsAnyAsync<HttpRequestException>(() => AskAsync(server, unix: false));
+            Assert.All(await Task.WhenAll(clients.Select(AskAsync)), answer => Assert.Equal("served", answer));
+            clients[0].Dispose();
+            await WaitAsync(async () =>
+            {
+                try
+                {
+                    return await AskAsync(server, unix: false) == "served";
+                }
+                catch (HttpRequestException)
+                {
+                    return false;
+                }
+            });
+        }
+        finally
+        {
+            clients.ForEach(client => client.Dispose());
+        }
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task What_nobody_reads_takes_so_much_in_all_and_whoever_holds_most_is_closed(bool unix)
+    {
+        await using WebApplication server = await ServeAsync(unix, async context =>
+        {
+            if (context.Request.Method == HttpMethods.Post)
+                await Task.Delay(Timeout.Infinite, context.RequestAborted);
+            await context.Response.WriteAsync("served");
+        });
+        List<HttpClient> clients = [];
+        List<Task> posts = [];
+        try
+        {
+            // Each sends half a MiB, which nobody reads: the fifth and later ones are beyond the limit.
+            for (int i = 0; i < 3; i++)
+                Post();
+            await WaitAsync(() => _buffers.Held >= 3 * (500 << 10));
+            Assert.All(posts, post => Assert.False(post.IsCompleted));
+            for (int i = 0; i < 7; i++)
+                Post();
+            await WaitAsync(() => posts.Count(post => post.IsCompleted) >= 5);
+            Assert.InRange(_buffers.Held, 0, BufferBytes);
+            Assert.Equal("served", await AskAsync(server, unix));
+        }
+        finally
+        {
+            clients.ForEach(client => client.Dispose());
+        }
+        foreach (Task post in posts)
+            await Assert.ThrowsAnyAsync<Exception>(() => post);
+        await WaitAsync(() => _buffers.Held == 0);
+
+        void Post()
+        {
+            clients.Add(Client(server, unix));
+            HttpRequestMessage request = new(HttpMethod.Post, "http://localhost/")
+            {
+                Version = HttpVersion.Version20,
+                VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+                Content = new ByteArrayContent(new byte[512 << 10]),
+            };
+            posts.Add(clients[^1].SendAsync(request, TestContext.Current.CancellationToken));
+        }
+    }
+
+    private async Task<WebApplication> ServeAsync(bool unix, RequestDelegate? answer = null)
     {
         MasterOptions options = new() { Devices = [], Listen = [unix ? $"unix:{_directory}/s" : "http://127.0.0.1:0"], Formats = TestFormats.All, SystemUuidFile = "" };
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders();
-        builder.Services.AddSingleton(_gate).AddSingleton<CallBudget>();
+        builder.Services.AddSingleton(_gate).AddSingleton(new CallBudget(connections: Limit)).AddSingleton(_buffers);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2);
@@ -91,7 +173,7 @@ public sealed class ConnectionGateTests : IDisposable
                 endpoint(kestrel);
         });
         WebApplication server = builder.Build();
-        server.Run(context => context.Response.WriteAsync("served"));
+        server.Run(answer ?? (context => context.Response.WriteAsync("served")));
         await server.StartAsync(TestContext.Current.CancellationToken);
         return server;
     }
@@ -107,12 +189,19 @@ public sealed class ConnectionGateTests : IDisposable
         return socket;
     }
 
+    private HttpClient Client(WebApplication server, bool unix) => new(new SocketsHttpHandler
+    {
+        ConnectCallback = (_, _) => ValueTask.FromResult<Stream>(new NetworkStream(Connect(server, unix), ownsSocket: true)),
+    });
+
     private async Task<string> AskAsync(WebApplication server, bool unix)
     {
-        using HttpClient client = new(new SocketsHttpHandler
-        {
-            ConnectCallback = (_, _) => ValueTask.FromResult<Stream>(new NetworkStream(Connect(server, unix), ownsSocket: true)),
-        });
+        using HttpClient client = Client(server, unix);
+        return await AskAsync(client);
+    }
+
+    private static async Task<string> AskAsync(HttpClient client)
+    {
         using HttpRequestMessage request = new(HttpMethod.Get, "http://localhost/") { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
         using HttpResponseMessage response = await client.SendAsync(request, TestContext.Current.CancellationToken);
         return await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
@@ -130,10 +219,12 @@ public sealed class ConnectionGateTests : IDisposable
         }
     }
 
-    private static async Task WaitAsync(Func<bool> condition)
+    private static Task WaitAsync(Func<bool> condition) => WaitAsync(() => Task.FromResult(condition()));
+
+    private static async Task WaitAsync(Func<Task<bool>> condition)
     {
         using CancellationTokenSource patience = new(TimeSpan.FromMinutes(2));
-        while (!condition())
+        while (!await condition())
             await Task.Delay(1, patience.Token);
     }
 

@@ -122,6 +122,44 @@ public sealed class SubscriptionHubTests : IDisposable
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
     }
 
+    [Fact]
+    public async Task Streams_that_take_nothing_keep_no_place_from_others()
+    {
+        await using RunningMaster master = new(await Recovery.RunAsync(
+            TestFormats.All.Open([DaxDevice.Open(_path)]), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+        for (int i = 0; i < 10; i++)
+            await master.CreateAsync(new() { Path = $"f{i}", SizeBytes = 1 });
+        LogPosition start = new(master.State.Pool.Primary.FileSystem, master.State.Pool.Primary.Generation, default, default);
+        using CancellationTokenSource over = new();
+        TaskCompletionSource take = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        List<ulong> taken = [];
+        List<Task> deaf = [];
+        for (int i = 0; i <= CallLimits.CatchUps; i++)
+        {
+            bool first = i == 0;
+            deaf.Add(master.Hub.RunAsync(start, async reply =>
+            {
+                await take.Task.WaitAsync(over.Token);
+                if (!first)
+                    return;
+                foreach (RecordFrame frame in new RecordFrames(reply.Records.Frames.Span))
+                    taken.Add(frame.Sequence.Value);
+            }, over.Token));
+        }
+        Task reading = master.Hub.RunAsync(start, _ => default, over.Token);
+        await WaitAsync(() => master.Hub.LiveCount == 1, reading);
+        // What was sent when the place was given up is not sent again.
+        take.SetResult();
+        await WaitAsync(() => master.Hub.LiveCount == deaf.Count + 1, reading);
+        await master.CreateAsync(new() { Path = "last", SizeBytes = 1 });
+        ulong end = (await master.PositionAsync()).Sequence.Value;
+        await WaitAsync(() => taken.Count > 0 && taken[^1] == end, reading);
+        await over.CancelAsync();
+        foreach (Task stream in deaf)
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => stream);
+        Assert.Equal(Enumerable.Range(1, (int)end).Select(i => (ulong)i), taken);
+    }
+
     private static int ApplyOne(ReplayState state, ReadOnlySpan<byte> frames, uint seed)
     {
         Assert.Equal(FrameVerdict.Good, RecordFrame.Parse(frames, seed, out RecordFrame frame));
