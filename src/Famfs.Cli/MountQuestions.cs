@@ -158,11 +158,10 @@ internal static class MountQuestions
         return reply;
     }
 
-    /// <summary>The memory of a mount: through its hidden directory, or, where only a part of its tree is in sight, by the devices that
-    /// it names.</summary>
+    /// <summary>The memory of a mount. Of a single file that is bound to another place it is the devices that the file names.</summary>
     private static DevicePool OpenMemory(string mountPoint)
     {
-        if (MetaDirectory.IsMountPoint(mountPoint))
+        if (System.IO.Directory.Exists(mountPoint))
             return new DeviceSearch([mountPoint], KnownFormats.All, TimeProvider.System).Open(readOnly: true);
         FamfsMount mount = FamfsMount.Require(mountPoint, out _);
         Guid fileSystem = mount.RequireFileSystem();
