@@ -19,7 +19,7 @@ internal sealed class WrittenFiles(TimeProvider clock, int capacity = WrittenFil
     public const int MostFiles = 65_536;
 
     /// <summary>Most files of a report: what a master takes at once.</summary>
-    public const int MostReported = 1000;
+    public const int MostReported = 256;
 
     /// <summary>Most files in a minute that are told because they were closed; others wait for the minute (chosen: the log grows by
     /// 100 MiB a day at most).</summary>

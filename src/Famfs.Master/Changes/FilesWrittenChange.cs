@@ -12,8 +12,8 @@ namespace Famfs.Master.Changes;
 /// <param name="limit">Of this master.</param>
 internal sealed class FilesWrittenChange(Guid mount, Written written, WrittenLimit limit) : Change<ulong>
 {
-    /// <summary>Most files of a record: those of a turn.</summary>
-    public const int MostFiles = ChangeContext.FilesPerTurn;
+    /// <summary>Most files of a record (chosen: a message with as many numbers is not too large, docs/protocol.md).</summary>
+    public const int MostFiles = 256;
 
     // What else is in the record takes less.
     private const int RecordBytes = 128;

@@ -155,7 +155,13 @@ public sealed class WrittenFilesTests
         }
         Assert.InRange(told, WrittenFiles.MostPrompt, WrittenFiles.MostPrompt + WrittenFiles.MostReported);
         _clock.Now += TimeSpan.FromMinutes(1);
-        Assert.Equal(500, _files.TakeDue(s_position)!.Inodes.Count);
+        int rest = 0;
+        while (_files.TakeDue(s_position) is { } report)
+        {
+            rest += report.Inodes.Count;
+            Record(9);
+        }
+        Assert.Equal(500, rest);
     }
 
     [Fact]
