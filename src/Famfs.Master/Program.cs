@@ -53,8 +53,8 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 }, cancel));
 
 TerminationSignals signals = TerminationSignals.Catch();
-ParseResult line = root.Parse(args);
-if (CommandLineFault.Find(line) is { } fault)
+ParseResult line = CommandLineWords.Parse(root, args);
+if (CommandLineFault.Find(line, args) is { } fault)
 {
     Console.Error.WriteLine($"famfs-master: {fault}");
     return 1;
