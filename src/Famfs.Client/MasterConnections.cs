@@ -140,7 +140,7 @@ internal sealed class MasterConnections : IDisposable
     }
 
     /// <summary>True for an address that a channel can be made for.</summary>
-    public static bool IsAddress(string address) => MasterAddress.FindFault(address) is null;
+    public static bool IsAddress(string address) => FamfsClientOptions.FindAddressFault(address) is null;
 
     /// <summary>Under the guard. False when so many are known that this one is not taken.</summary>
     private bool TryLearn(string address)
@@ -153,8 +153,9 @@ internal sealed class MasterConnections : IDisposable
         return true;
     }
 
-    private static string RequireAddress(string address) =>
-        MasterAddress.FindFault(address) is { } fault ? throw new FamfsException(ErrorReason.BadRequest, fault) : address;
+    private static string RequireAddress(string address) => FamfsClientOptions.FindAddressFault(address) is { } fault
+        ? throw new FamfsException(ErrorReason.BadRequest, fault)
+        : address;
 
     private static async ValueTask<Stream> ConnectAsync(EndPoint place, CancellationToken cancel)
     {
@@ -201,7 +202,7 @@ internal sealed class MasterConnections : IDisposable
         };
         // One way to connect for both kinds of address. With a callback the channel does no connecting of its own, whose errors
         // would hide the cause.
-        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(MasterAddress.SocketPathOf(address)) : null;
+        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(FamfsClientOptions.SocketPathOf(address)) : null;
         handler.ConnectCallback = (context, cancel) => ConnectAsync(socketFile ?? context.DnsEndPoint, cancel);
         GrpcChannel channel = GrpcChannel.ForAddress(unix ? "http://localhost" : address, new GrpcChannelOptions
         {

@@ -1,5 +1,3 @@
-using System.Security.Cryptography;
-using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Interop;
@@ -101,7 +99,7 @@ public static class Mounting
     public static async Task<StartedMount> StartAsync(MountOptions options, CancellationToken cancel = default)
     {
         using Plan plan = await PrepareAsync(options, cancel).ConfigureAwait(false);
-        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, LogNameOf(plan.MountPoint));
+        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, $"famfsd{plan.MountPoint.Replace('/', '-')}.log");
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
         DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
         FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
@@ -120,7 +118,7 @@ public static class Mounting
     private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
     {
         string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
-        if (options.Masters.Select(MasterAddress.FindFault).FirstOrDefault(fault => fault is not null) is { } wrong)
+        if (options.Masters.Select(FamfsClientOptions.FindAddressFault).FirstOrDefault(fault => fault is not null) is { } wrong)
             throw new FamfsException(ErrorReason.BadRequest, wrong);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
         // First what the table says: to look at the directory is to ask the mount.
@@ -272,16 +270,6 @@ public static class Mounting
         bool IsSettled(string registration) => registration != FamfsMount.RegistrationPending
             && (registration == FamfsMount.Registered || registration.StartsWith(FamfsMount.RegistrationRefused, StringComparison.Ordinal)
                 || options.Masters.Count == 0 || options.Clock.GetElapsedTime(answered!.Value) > s_masterStarts);
-    }
-
-    /// <summary>The mount point with dashes; a digest of it where that is longer than a name may be.</summary>
-    private static string LogNameOf(string mountPoint)
-    {
-        const int MaxNameBytes = 255;
-        string name = $"famfsd{mountPoint.Replace('/', '-')}.log";
-        return Encoding.UTF8.GetByteCount(name) <= MaxNameBytes
-            ? name
-            : $"famfsd-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(mountPoint)).AsSpan(0, 16))}.log";
     }
 
     private static string LastLine(string logPath)

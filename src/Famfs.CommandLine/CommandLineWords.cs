@@ -22,8 +22,9 @@ public static class CommandLineWords
             // The parser's own help option has the names /h and /?, which are paths here.
             if (option is HelpOption help && help.Aliases.Any(a => a.StartsWith('/')))
             {
-                command.Options.Remove(help);
-                command.Options.Add(new HelpOption("--help", "-h", "-?") { Recursive = true });
+                int place = command.Options.IndexOf(help);
+                command.Options.RemoveAt(place);
+                command.Options.Insert(place, new HelpOption("--help", "-h", "-?") { Recursive = true });
             }
             // Otherwise `mkdir -p true` makes nothing.
             else if (option.ValueType == typeof(bool))

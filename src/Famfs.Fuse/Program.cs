@@ -68,7 +68,7 @@ workers.Validators.Add(result =>
 });
 masters.Validators.Add(result =>
 {
-    if (result.Tokens.Select(t => MasterAddress.FindFault(t.Value)).FirstOrDefault(fault => fault is not null) is { } wrong)
+    if (result.Tokens.Select(t => FamfsClientOptions.FindAddressFault(t.Value)).FirstOrDefault(fault => fault is not null) is { } wrong)
         result.AddError($"--master: {wrong}");
 });
 mountOptions.Validators.Add(result =>

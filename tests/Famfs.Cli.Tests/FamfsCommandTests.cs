@@ -622,9 +622,16 @@ public sealed class FamfsCommandTests : IDisposable
         string whole = Directory.CreateDirectory(Path.Combine(_directory, "whole")).FullName;
         File.WriteAllText(table, $"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:50 / {whole} rw - fuse.famfs famfs rw\n3 1 0:50 /sub {bound} rw - fuse.famfs famfs rw\n");
 
-        // The table pretends: what is asked for is seen from the refusal of it.
-        foreach (string line in (string[])[$"log dump {bound}/file", $"log dump {bound}", $"log export {_directory}/log {whole}/a/b"])
-            Assert.StartsWith($"famfs: {whole}: ", (await RunAsync(line, table: table)).Error, StringComparison.Ordinal);
+        // The table pretends, and a directory in which devices are found stands for the mount.
+        File.Move(MakeDevice(), Path.Combine(whole, "device"));
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {whole}/device --host-state {_directory}/state")).Code);
+        foreach (string path in (string[])[bound, $"{bound}/file", $"{whole}/a/b"])
+        {
+            (ExitCode code, string output, string error) = await RunAsync($"log dump {path}", table: table);
+            Assert.True(code == ExitCode.Ok, error);
+            Assert.StartsWith("1 term 64 file_system_created {", output, StringComparison.Ordinal);
+        }
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"log export {_directory}/log {bound}/file", table: table)).Code);
     }
 
     [Fact]

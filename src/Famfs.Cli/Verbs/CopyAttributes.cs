@@ -77,14 +77,11 @@ internal sealed record CopyAttributeChoices
     /// <summary>A copy is made with all that it has in the end.</summary>
     public bool IsFinalAtOnce(CopyItem item) => !Preserve && Initial(item) == Final(item);
 
-    /// <summary>Takes the set-id bits out of what is to be set. False when there are none.</summary>
-    public static bool DropSetIds(SetAttributesRequest request)
-    {
-        if (!request.HasMode || (request.Mode & SetIdBits) == 0)
-            return false;
-        request.Mode &= ~SetIdBits;
-        return true;
-    }
+    /// <summary>What is to be set has set-id bits.</summary>
+    public static bool HasSetIds(SetAttributesRequest request) => request.HasMode && (request.Mode & SetIdBits) != 0;
+
+    /// <summary>Takes them out.</summary>
+    public static void DropSetIds(SetAttributesRequest request) => request.Mode &= ~SetIdBits;
 
     /// <summary>What is to be set when the content is there; null: nothing. <paramref name="present"/>: as the copy is.</summary>
     public SetAttributesRequest? Remaining(CopyItem item, in FileStatus present)

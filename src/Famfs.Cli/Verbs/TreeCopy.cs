@@ -256,9 +256,10 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         {
             await maker.SetAttributesAsync(item.Destination, remaining.Clone(), cancel).ConfigureAwait(false);
         }
-        catch (FamfsException error) when (error.Reason == ErrorReason.NotPermitted && CopyAttributeChoices.DropSetIds(remaining))
+        catch (FamfsException error) when (error.Reason == ErrorReason.NotPermitted && CopyAttributeChoices.HasSetIds(remaining))
         {
             // Those alone need a master that knows who calls.
+            CopyAttributeChoices.DropSetIds(remaining);
             await maker.SetAttributesAsync(item.Destination, remaining, cancel).ConfigureAwait(false);
             throw new FamfsException(ErrorReason.NotPermitted, $"{item.Destination}: has all attributes but the set-id bits: {error.Message}") { Path = item.Destination };
         }

@@ -10,7 +10,6 @@ namespace Famfs.Core.Interop;
 public static unsafe class ProgramStart
 {
     private const int DescriptorOfError = 2;
-    private const uint LogMode = 0b110_100_000; // 0640
 
     /// <summary>Becomes another program: same process id, descriptors and terminal. Returns only by throwing.</summary>
     public static void Replace(string path, IReadOnlyList<string> arguments)
@@ -27,11 +26,6 @@ public static unsafe class ProgramStart
     /// its input empty.</summary>
     public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, string logPath)
     {
-        // What the started process cannot open would be told as an error of the program.
-        int log = Libc.open(logPath, LibcMap.O_WRONLY | LibcMap.O_CREAT | LibcMap.O_APPEND | Libc.O_CLOEXEC, LogMode);
-        if (log < 0)
-            throw PathErrors.Of(logPath, Errno.Last);
-        new OpenFile(log).Dispose();
         byte* attributes = stackalloc byte[LibcMap.SpawnObjectBytes];
         byte* actions = stackalloc byte[LibcMap.SpawnObjectBytes];
         _ = LibcMap.posix_spawnattr_init(attributes);
@@ -41,7 +35,7 @@ public static unsafe class ProgramStart
             // A zeroed signal mask: the daemon must get SIGTERM whatever this thread blocks.
             Require(path, LibcMap.posix_spawnattr_setflags(attributes, LibcMap.POSIX_SPAWN_SETSID | LibcMap.POSIX_SPAWN_SETSIGMASK));
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 1, logPath, LibcMap.O_WRONLY | LibcMap.O_APPEND, 0));
+            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 1, logPath, LibcMap.O_WRONLY | LibcMap.O_CREAT | LibcMap.O_APPEND, 0b110_100_000));
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, DescriptorOfError, logPath, LibcMap.O_WRONLY | LibcMap.O_APPEND, 0));
             using StringVector vector = new([path, .. arguments]);
             using StringVector environment = new([.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")]);
