@@ -10,7 +10,8 @@ using Famfs.Fuse.Operations;
 if (args is [KernelProbe.Option, .. string[] probed])
     return KernelProbe.Run(probed, Console.Out);
 
-// Before there is anything to leave behind: a daemon that ends by a signal leaves a dead mount.
+// Before anything is done: a daemon that ends by a signal leaves a dead mount. One that a signal ends before this line has done
+// nothing, and that is an orderly end, too.
 TerminationSignals signals = TerminationSignals.Catch();
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
@@ -101,6 +102,7 @@ root.SetAction((parsed, cancel) =>
         ReadOnly = MountOptionWords.IsSet(words, "ro", "rw"),
         RefuseLocks = MountOptionWords.IsSet(words, "locks=refuse", "locks=local"),
         AllowOther = !MountOptionWords.IsSet(words, "no-allow-other", "allow-other"),
+        NoTimes = MountOptionWords.IsSet(words, "notime"),
         NoExec = MountOptionWords.IsNoExec(words),
     }, cancel);
 });
