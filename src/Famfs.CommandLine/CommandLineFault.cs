@@ -86,6 +86,8 @@ public static class CommandLineFault
                 at++;
                 continue;
             }
+            if (word.Length < 2)
+                return null;
             // --name=value, or letters behind one dash, of which the last may have its value behind it.
             Option? last = null;
             int length = word.StartsWith("--", StringComparison.Ordinal) ? 0 : 1;

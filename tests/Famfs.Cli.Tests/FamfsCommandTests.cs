@@ -38,7 +38,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("chmod -Rx 755 a", "-Rx: unknown option -x")]
     [InlineData("mkdir -p=x a", "-p=x: --parents takes no value")]
     [InlineData("mkdir --parents=no a", "--parents=no: --parents takes no value")]
-    [InlineData("--json=x mkdir a", "--json=x: --json takes no value")]
+    [InlineData("ls --long=x a", "--long=x: --long takes no value")]
     [InlineData("mkdir -1 a", "-1: unknown option; see famfs mkdir --help")]
     [InlineData("chown -h 0 a", "-h: is help only alone behind a command; see famfs chown --help")]
     [InlineData("ls -lh", "-h: is help only alone behind a command")]

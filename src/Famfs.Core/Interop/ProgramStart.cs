@@ -188,7 +188,7 @@ public static class ProcessOwner
             try
             {
                 string? line = File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith(Field, StringComparison.Ordinal));
-                return [.. (line?[Field.Length..] ?? "").Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries).Select(g => uint.Parse(g, System.Globalization.CultureInfo.InvariantCulture))];
+                return [.. (line?[Field.Length..] ?? "").Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Select(g => uint.Parse(g, System.Globalization.CultureInfo.InvariantCulture))];
             }
             catch (IOException)
             {
