@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Master.Rpc;
 using Famfs.TestSupport;
 using Famfs.V1;
+using Xunit;
 
 namespace Famfs.Master.Tests.Rpc;
 
