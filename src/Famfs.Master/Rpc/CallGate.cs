@@ -4,8 +4,8 @@ using Famfs.Master.Changes;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Primitives;
 
@@ -16,6 +16,18 @@ internal sealed class CallGate(CallBudget budget, Refusals refusals)
 {
     private const string Bulk = "/famfs.v1.Master/CreateFiles";
 
+    private static readonly Func<object, Task> s_endCall = static connection =>
+    {
+        ((CallBudget.Connection)connection).EndCall();
+        return Task.CompletedTask;
+    };
+
+    private static readonly Func<object, Task> s_endRefusal = static connection =>
+    {
+        ((CallBudget.Connection)connection).EndRefusal();
+        return Task.CompletedTask;
+    };
+
     /// <summary>Runs a call, or refuses it with RESOURCE_EXHAUSTED.</summary>
     public async Task RunAsync(HttpContext context, RequestDelegate next)
     {
@@ -24,7 +36,7 @@ internal sealed class CallGate(CallBudget budget, Refusals refusals)
         if (!connection.TryBeginCall(out int limit))
         {
             // An answer that nobody takes stays here, also when it is a refusal.
-            context.Response.OnCompleted(() => Done(connection.EndRefusal));
+            context.Response.OnCompleted(s_endRefusal, connection);
             if (!connection.TryBeginRefusal())
             {
                 context.Features.Get<IConnectionLifetimeFeature>()?.Abort();
@@ -35,7 +47,7 @@ internal sealed class CallGate(CallBudget budget, Refusals refusals)
             return;
         }
         // Not before its trailers are written: a caller that takes nothing keeps the call.
-        context.Response.OnCompleted(() => Done(connection.EndCall));
+        context.Response.OnCompleted(s_endCall, connection);
         string path = context.Request.Path.Value ?? "";
         MeteredBody? body = TryMeter(context, connection, path);
         if (body is null)
@@ -46,12 +58,6 @@ internal sealed class CallGate(CallBudget budget, Refusals refusals)
             context.Features.Set(body);
             await next(context).ConfigureAwait(false);
         }
-    }
-
-    private static Task Done(Action end)
-    {
-        end();
-        return Task.CompletedTask;
     }
 
     private MeteredBody? TryMeter(HttpContext context, CallBudget.Connection connection, string path)

@@ -19,6 +19,8 @@ public sealed class MountRegistrationTests : IDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-registration-").FullName;
     private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
 
+    private string DevicePath => Path.Combine(_directory, "0");
+
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
     [Theory]
@@ -26,13 +28,7 @@ public sealed class MountRegistrationTests : IDisposable
     [InlineData(3u)]
     public void The_line_says_what_the_mount_speaks_from_its_first_write_to_its_last(uint dialect)
     {
-        string path = Path.Combine(_directory, "0");
-        using (FileStream file = File.Create(path))
-            file.SetLength(16 << 20);
-        using (DaxDevice device = DaxDevice.Open(path))
-            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default, TimeProvider.System);
-        Assert.Null(replica.Bootstrap());
+        using Replica replica = Replicate();
         MountLineTable table = new(replica.Pool);
         MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };
         int left = 0;
@@ -60,14 +56,8 @@ public sealed class MountRegistrationTests : IDisposable
     [Fact]
     public void Lines_of_older_mounts_that_are_gone_are_ended_and_those_of_living_daemons_left_alone()
     {
-        string path = Path.Combine(_directory, "0");
-        using (FileStream file = File.Create(path))
-            file.SetLength(16 << 20);
-        using (DaxDevice device = DaxDevice.Open(path))
-            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default, TimeProvider.System);
-        Assert.Null(replica.Bootstrap());
-        using DevicePool others = TestFormats.All.Open([DaxDevice.Open(path)]);
+        using Replica replica = Replicate();
+        using DevicePool others = TestFormats.All.Open([DaxDevice.Open(DevicePath)]);
         MountLineTable table = new(others);
         (Guid dead, Guid living, Guid ended, Guid without) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
         MountLine line = new() { Counter = 5, State = MountState.Live, Host = _host.Host, Boot = _host.Boot, Mount = dead, ReplayedSequence = new(1) };
@@ -90,13 +80,7 @@ public sealed class MountRegistrationTests : IDisposable
     [Fact]
     public void A_mount_that_the_log_calls_gone_opens_nothing_and_writes_no_line_any_more()
     {
-        string path = Path.Combine(_directory, "0");
-        using (FileStream file = File.Create(path))
-            file.SetLength(16 << 20);
-        using (DaxDevice device = DaxDevice.Open(path))
-            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default, TimeProvider.System);
-        Assert.Null(replica.Bootstrap());
+        using Replica replica = Replicate();
         Guid mount = Guid.NewGuid();
         MountRegistration registration = new(replica, _host, mount) { GrantedSlot = 0 };
         registration.Advance();
@@ -110,5 +94,17 @@ public sealed class MountRegistrationTests : IDisposable
             Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
         Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
         Assert.Equal(counter, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
+    }
+
+    /// <summary>What a mount of a file system that was just made has replayed.</summary>
+    private Replica Replicate()
+    {
+        using (FileStream file = File.Create(DevicePath))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(DevicePath))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        Replica replica = new(TestFormats.All.Open([DaxDevice.Open(DevicePath)]), _host.Host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        return replica;
     }
 }
