@@ -111,7 +111,20 @@ internal sealed class CliContext(CliEnvironment environment)
 
     private readonly Dictionary<string, FamfsClient> _clients = [];
 
-    public CliEnvironment Environment { get; } = environment;
+    public CliEnvironment Environment { get; private set; } = environment;
+
+    /// <summary>The environment without what files say.</summary>
+    public Func<string, string?> ProcessVariable { get; } = environment.Variable;
+
+    /// <summary>What configuration files say of <c>famfs</c>; known once the line has been parsed.</summary>
+    public CliConfiguration Configuration { get; } = new();
+
+    /// <summary>From here on the environment says what the files say where it says nothing itself.</summary>
+    public void Configure(ParseResult parsed)
+    {
+        IReadOnlyDictionary<string, string> configured = Configuration.Read(parsed, ProcessVariable);
+        Environment = Environment with { Variable = name => ProcessVariable(name) is { Length: > 0 } said ? said : configured.GetValueOrDefault(name) };
+    }
 
     public GlobalOptions Options { get; } = new();
 

@@ -35,8 +35,16 @@ public static class FamfsCommand
                 context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, fault);
                 return ExitCode.Usage;
             }
+            // A help text is had whatever the files are like.
+            if (parsed.Action is not System.CommandLine.Help.HelpAction && parsed.Action?.ClearsParseErrors != true)
+                context.Configure(parsed);
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };
             return (ExitCode)await parsed.InvokeAsync(invocation, cancel).ConfigureAwait(false);
+        }
+        catch (ConfigurationException e)
+        {
+            context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, e.Message);
+            return ExitCode.Usage;
         }
         catch (OperationCanceledException)
         {
@@ -73,12 +81,14 @@ public static class FamfsCommand
             context.Options.Json,
             context.Options.Output,
             context.Options.Timeout,
+            context.Configuration.DirectoryOption,
         };
         root.Add(MkfsCommand.Build(context));
         root.Add(MountCommand.Build(context));
         root.Add(UmountCommand.Build(context));
         root.Add(DaxModeCommand.Build(context));
         root.Add(DoctorCommand.Build(context));
+        root.Add(ConfigCommand.Build(context));
         root.Add(MasterCommand.Build(context));
         root.Add(MasterSlotCommand.Build(context));
         root.Add(CreatCommand.Build(context));

@@ -13,6 +13,11 @@ public sealed record FamfsClientOptions
     /// this host.</summary>
     public required IReadOnlyList<string> Addresses { get; init; }
 
+    /// <summary>What is wrong with an address of a master; null when nothing is.</summary>
+    public static string? FindAddressFault(string address) => MasterConnections.IsAddress(address)
+        ? null
+        : $"'{address}' is not an address of a master; write http://host:port, https://host:port or unix:/path";
+
     /// <summary>Says where a master may be by now, or null: asked at the start, and when one does not answer. Must not take long.
     /// Who is found in this way, or named by another, must serve <see cref="FileSystem"/> before it is told anything.</summary>
     public Func<string?>? FindMaster { get; init; }

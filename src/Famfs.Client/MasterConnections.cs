@@ -161,9 +161,9 @@ internal sealed class MasterConnections : IDisposable
         return true;
     }
 
-    private static string RequireAddress(string address) => IsAddress(address)
-        ? address
-        : throw new FamfsException(ErrorReason.BadRequest, $"'{address}' is not an address of a master; write http://host:port, https://host:port or unix:/path");
+    private static string RequireAddress(string address) => FamfsClientOptions.FindAddressFault(address) is { } fault
+        ? throw new FamfsException(ErrorReason.BadRequest, fault)
+        : address;
 
     private static string SocketPathOf(string address)
     {

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Famfs.Client;
 using Famfs.CommandLine;
+using Famfs.Core;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -37,10 +38,15 @@ Option<string> dialect = new("--dialect")
 };
 Option<string?> pushIoctl = new("--push-ioctl") { Description = "number of the ioctl by which a kernel of dialect D takes devices, decimal or 0x…; without it D is not tried" };
 
-RootCommand root = new("Serves a famfs file system to this host's kernel.")
-{
-    mountPoint, devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl,
-};
+RootCommand root = new("Serves a famfs file system to this host's kernel.");
+ProgramConfiguration configuration = new("famfsd", root,
+[
+    new(mountPoint), new(devices), new(masters), new(caFile), new(certificateFile), new(keyFile), new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true),
+    new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl),
+]);
+root.Add(mountPoint);
+foreach (Option option in (Option[])[devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, configuration.InstanceOption, configuration.DirectoryOption])
+    root.Add(option);
 dialect.Validators.Add(result =>
 {
     string name = result.GetValueOrDefault<string>();
@@ -65,6 +71,11 @@ workers.Validators.Add(result =>
     // Of a value that cannot be read, the parser would throw.
     if (result.Tokens.Any(t => !int.TryParse(t.Value, CultureInfo.InvariantCulture, out int count) || count is < 0 or > 256))
         result.AddError("--workers: must be 0 to 256");
+});
+masters.Validators.Add(result =>
+{
+    if (result.Tokens.Select(t => FamfsClientOptions.FindAddressFault(t.Value)).FirstOrDefault(f => f is not null) is { } fault)
+        result.AddError($"--master: {fault}");
 });
 mountOptions.Validators.Add(result =>
 {
@@ -99,6 +110,20 @@ root.SetAction((parsed, cancel) =>
     }, cancel);
 });
 
+if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
+{
+    using Stream output = Console.OpenStandardOutput();
+    return configuration.Explain(where, Environment.GetEnvironmentVariable, output);
+}
+try
+{
+    args = configuration.Complete(args, Environment.GetEnvironmentVariable);
+}
+catch (ConfigurationException error)
+{
+    Console.Error.WriteLine($"famfsd: {error.Message}");
+    return 1;
+}
 ParseResult line = root.Parse(args);
 if (CommandLineFault.Find(line) is { } fault)
 {

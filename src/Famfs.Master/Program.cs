@@ -5,6 +5,7 @@ using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Famfs2;
 using Famfs.Master;
+using Famfs.Master.Rpc;
 
 MediaFormats formats = new([NativeFormat.Instance, Famfs2Format.Instance]);
 MediaFormat withSystem = formats.WithSystemUuid!;
@@ -32,10 +33,20 @@ Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSys
 Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
 Option<string[]> acceptLoss = new("--accept-loss") { Description = "uuid of a mount that has replayed records which are lost: start without them, for good (repeat)", HelpName = "MOUNT" };
 
-RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
+RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.");
+// Not what is for one start only: --take-over and --accept-loss.
+ProgramConfiguration configuration = new("famfs-master", root,
+[
+    new(devices), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
+    new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid),
+]);
+foreach (Option option in (Option[])[devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
+    root.Add(option);
+listen.Validators.Add(result =>
 {
-    devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss,
-};
+    if (result.Tokens.Select(t => ListenAddresses.FindFault(t.Value)).FirstOrDefault(f => f is not null) is { } fault)
+        result.AddError(fault);
+});
 root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
     Formats = formats,
@@ -53,6 +64,20 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 }, cancel));
 
 TerminationSignals signals = TerminationSignals.Catch();
+if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
+{
+    using Stream output = Console.OpenStandardOutput();
+    return configuration.Explain(where, Environment.GetEnvironmentVariable, output);
+}
+try
+{
+    args = configuration.Complete(args, Environment.GetEnvironmentVariable);
+}
+catch (ConfigurationException error)
+{
+    Console.Error.WriteLine($"famfs-master: {error.Message}");
+    return 1;
+}
 ParseResult line = root.Parse(args);
 if (CommandLineFault.Find(line) is { } fault)
 {

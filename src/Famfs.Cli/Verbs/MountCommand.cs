@@ -43,7 +43,7 @@ internal static class MountCommand
                 KeyFile = key,
                 Dialect = parsed.GetValue(dialect),
                 HostState = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable)),
-                DaemonArguments = [.. DaemonOptionsOf(parsed.GetValue(context.Options.MountOptions)), .. context.PassThrough],
+                DaemonArguments = [.. ConfigurationOf(context, parsed), .. DaemonOptionsOf(parsed.GetValue(context.Options.MountOptions)), .. context.PassThrough],
                 LogPath = parsed.GetValue(log),
                 Timeout = context.TimeoutOf(parsed),
                 ProgramDirectory = context.Environment.ProgramDirectory,
@@ -78,6 +78,9 @@ internal static class MountCommand
         });
         return command;
     }
+
+    private static IEnumerable<string> ConfigurationOf(CliContext context, ParseResult parsed) =>
+        parsed.GetValue(context.Configuration.DirectoryOption) is { } directory ? ["--config-dir", Path.GetFullPath(directory)] : [];
 
     private static IEnumerable<string> DaemonOptionsOf(string[]? options)
     {
