@@ -37,8 +37,8 @@ internal sealed class CliConfiguration
     public Option<string?> DirectoryOption => _configuration.DirectoryOption;
 
     /// <summary>What the files say, by environment variable. Throws <see cref="ConfigurationException"/>.</summary>
-    public IReadOnlyDictionary<string, string> Read(ParseResult parsed, Func<string, string?> variable) =>
-        _configuration.Find(_configuration.Read(parsed.GetValue(DirectoryOption), variable), "", variable)
+    public IReadOnlyDictionary<string, string> Read(string? directory, Func<string, string?> variable) =>
+        _configuration.Find(_configuration.Read(directory, variable), "", variable)
             .Where(h => h.Setting is not null).ToDictionary(h => _keys.First(k => k.Name == h.Key).Variable!, h => h.Value!);
 
     /// <summary>Reads the files and checks what is for <c>famfs</c>. Throws <see cref="ConfigurationException"/>.</summary>

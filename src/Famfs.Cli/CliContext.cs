@@ -120,9 +120,9 @@ internal sealed class CliContext(CliEnvironment environment)
     public CliConfiguration Configuration { get; } = new();
 
     /// <summary>From here on the environment says what the files say where it says nothing itself.</summary>
-    public void Configure(ParseResult parsed)
+    public void Configure(string? directory)
     {
-        IReadOnlyDictionary<string, string> configured = Configuration.Read(parsed, ProcessVariable);
+        IReadOnlyDictionary<string, string> configured = Configuration.Read(directory, ProcessVariable);
         Environment = Environment with { Variable = name => ProcessVariable(name) is { Length: > 0 } said ? said : configured.GetValueOrDefault(name) };
     }
 
@@ -252,7 +252,10 @@ internal sealed class CliContext(CliEnvironment environment)
 
     /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
     public string[] MastersOf(ParseResult parsed) =>
-        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
+        GivenMasters(parsed) is { Length: > 0 } given ? given : MastersOfEnvironment;
+
+    /// <summary>The addresses of the environment, or of the files.</summary>
+    public string[] MastersOfEnvironment => Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
     /// with the environment's master, or one of this host at its socket, a path from the root.

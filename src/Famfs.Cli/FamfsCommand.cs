@@ -22,6 +22,8 @@ public static class FamfsCommand
             if (args.Length > 0 && args[0] == MasterCommand.Name && !args.Skip(1).Any(a => a is "--help" or "-h" or "-?"))
                 return MasterCommand.Run(context, args is [_, "--", ..] ? args[2..] : args[1..]);
             Command root = Build(context);
+            if (args is [GeneratedText.Word, .. string[] kind])
+                return (ExitCode)GeneratedText.Write(kind, root, Name, section: 1, version: typeof(FamfsCommand).Assembly.GetName().Version!.ToString(3), environment.Out);
             args = VerbHints.AsOption(args);
             int separator = Array.IndexOf(args, "--");
             ParseResult parsed = root.Parse(separator < 0 ? args : args[..separator]);
@@ -37,7 +39,7 @@ public static class FamfsCommand
             }
             // A help text is had whatever the files are like.
             if (parsed.Action is not System.CommandLine.Help.HelpAction && parsed.Action?.ClearsParseErrors != true)
-                context.Configure(parsed);
+                context.Configure(parsed.GetValue(context.Configuration.DirectoryOption));
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };
             return (ExitCode)await parsed.InvokeAsync(invocation, cancel).ConfigureAwait(false);
         }

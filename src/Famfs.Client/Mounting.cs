@@ -13,6 +13,9 @@ public sealed record MountOptions
     /// its first device, or leads to it.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
+    /// <summary>Label or uuid of the file system that is meant, where several may be found; null: the only one.</summary>
+    public FileSystemName? FileSystem { get; init; }
+
     /// <summary>An existing directory that no famfs is mounted on.</summary>
     public required string MountPoint { get; init; }
 
@@ -61,6 +64,9 @@ public sealed record MountOptions
     /// <summary>Return as soon as the mount answers, also when files cannot be opened yet.</summary>
     public bool NoWait { get; init; }
 
+    /// <summary>End the daemon again when it does not mount in time, so that nothing is mounted after this failed.</summary>
+    public bool EndsLateDaemon { get; init; }
+
     /// <summary>The drivers of dax devices.</summary>
     public DaxBinding DaxBinding { get; init; } = new();
 
@@ -99,10 +105,33 @@ public static class Mounting
         string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, $"famfsd{plan.MountPoint.Replace('/', '-')}.log");
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
         DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
-        FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
+        FamfsMount mount;
+        try
+        {
+            mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
+        }
+        catch when (options.EndsLateDaemon)
+        {
+            daemon.Terminate();
+            throw;
+        }
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
         return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem);
+    }
+
+    /// <summary>Unmounts what daemons that are gone left at a place, if nobody uses it. Throws EXISTS, with the holders, when it is busy.</summary>
+    public static Task RequireNoDeadMountAsync(string mountPoint, CancellationToken cancel = default) =>
+        TakeDeadAwayAsync(new() { Devices = [], MountPoint = mountPoint }, mountPoint, cancel);
+
+    /// <summary>Looks at the devices as a mount does, and gives the label of the file system, or its uuid. Mounts nothing; errors as of
+    /// <see cref="StartAsync"/>.</summary>
+    public static string RequireFound(MountOptions options)
+    {
+        if (!Directory.Exists(options.MountPoint))
+            throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: no such directory to mount on") { Path = options.MountPoint };
+        using DevicePool pool = new DeviceSearch(options.Devices, KnownFormats.All, options.Clock, options.FileSystem).Open(readOnly: true);
+        return pool.Primary.Label.Length > 0 ? pool.Primary.Label : pool.Primary.FileSystem.ToString();
     }
 
     /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>
@@ -143,6 +172,8 @@ public static class Mounting
         List<string> arguments = [mountPoint];
         foreach (string device in options.Devices)
             arguments.AddRange(["--device", Path.GetFullPath(device)]);
+        if (options.FileSystem is { } named)
+            arguments.AddRange(["--file-system", named.Text]);
         foreach (string master in options.Masters)
             arguments.AddRange(["--master", master]);
         if (options.Dialect is { } dialect)
@@ -207,7 +238,7 @@ public static class Mounting
     private static async Task RequireSoundAsync(MountOptions options, CancellationToken cancel)
     {
         // What the kernel holds for its famfs, only the daemon can look at.
-        DeviceSearch search = new(options.Devices, KnownFormats.All, options.Clock);
+        DeviceSearch search = new(options.Devices, KnownFormats.All, options.Clock, options.FileSystem);
         DaxBinding binding = options.DaxBinding;
         if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
             return;

@@ -204,7 +204,9 @@ public sealed class ProgramConfiguration(string program, Command command, IReadO
 
     private static ConfigurationException Fault(Setting setting, string text)
     {
-        string own = $"--{setting.Key}: ";
-        return new($"{setting.Place}: {setting.Key}: {(text.StartsWith(own, StringComparison.Ordinal) ? text[own.Length..] : text)}");
+        // Of a command line it would begin with the option.
+        string own = "--" + setting.Key;
+        string rest = text.StartsWith(own, StringComparison.Ordinal) ? text[own.Length..].TrimStart(':', ' ') : text;
+        return new($"{setting.Place}: {setting.Key}: {rest}");
     }
 }

@@ -3,6 +3,7 @@ using System.Globalization;
 using Famfs.Client;
 using Famfs.CommandLine;
 using Famfs.Core;
+using Famfs.Core.Log;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -15,10 +16,28 @@ if (args is [KernelProbe.Option, .. string[] probed])
 TerminationSignals signals = TerminationSignals.Catch();
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
+Option<bool> replaceDead = new("--replace-dead") { Description = "take away a mount there first whose daemon is gone, if nobody uses it" };
 Option<string[]> devices = new("--device", "-d")
 {
     Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
+};
+Option<FileSystemName?> fileSystem = new("--file-system")
+{
+    Description = "label or uuid of the file system that is meant, where --device finds several",
+    HelpName = "LABEL|UUID",
+    CustomParser = result =>
+    {
+        try
+        {
+            return FileSystemName.Parse(result.Tokens[0].Value);
+        }
+        catch (FamfsException error)
+        {
+            result.AddError($"--file-system: {error.Message}");
+            return null;
+        }
+    },
 };
 Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT, https://HOST:PORT or unix:/PATH (repeat; default: the last one the log names, else the socket of a master of this host)" };
 Option<string?> caFile = new("--ca-file") { Description = "PEM file of the authorities that an https master's certificate must come from (default: those of this host)" };
@@ -41,11 +60,11 @@ Option<string?> pushIoctl = new("--push-ioctl") { Description = "number of the i
 RootCommand root = new("Serves a famfs file system to this host's kernel.");
 ProgramConfiguration configuration = new("famfsd", root,
 [
-    new(mountPoint), new(devices), new(masters), new(caFile), new(certificateFile), new(keyFile), new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true),
+    new(mountPoint), new(devices), new(fileSystem), new(masters), new(caFile), new(certificateFile), new(keyFile), new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true),
     new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl),
 ]);
 root.Add(mountPoint);
-foreach (Option option in (Option[])[devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, replaceDead, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 dialect.Validators.Add(result =>
 {
@@ -94,7 +113,10 @@ root.SetAction((parsed, cancel) =>
     {
         Formats = KnownFormats.All,
         Devices = parsed.GetRequiredValue(devices),
+        FileSystem = parsed.GetValue(fileSystem),
         MountPoint = MountEntry.PlaceOf(parsed.GetRequiredValue(mountPoint)),
+        ReplaceDead = parsed.GetValue(replaceDead),
+        Service = ServiceNotifier.OfProcess(),
         Masters = parsed.GetValue(masters) ?? [],
         CaFile = parsed.GetValue(caFile),
         CertificateFile = parsed.GetValue(certificateFile),
@@ -110,6 +132,8 @@ root.SetAction((parsed, cancel) =>
     }, cancel);
 });
 
+if (args is [GeneratedText.Word, .. string[] kind])
+    return GeneratedText.Write(kind, root, "famfsd", section: 8, version: typeof(Daemon).Assembly.GetName().Version!.ToString(3), Console.Out);
 if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
 {
     using Stream output = Console.OpenStandardOutput();

@@ -15,6 +15,23 @@ Option<string[]> devices = new("--device", "-d")
     Required = true,
     AllowMultipleArgumentsPerToken = true,
 };
+Option<FileSystemName?> fileSystem = new("--file-system")
+{
+    Description = "label or uuid of the file system that is meant, where --device finds several",
+    HelpName = "LABEL|UUID",
+    CustomParser = result =>
+    {
+        try
+        {
+            return FileSystemName.Parse(result.Tokens[0].Value);
+        }
+        catch (FamfsException error)
+        {
+            result.AddError($"--file-system: {error.Message}");
+            return null;
+        }
+    },
+};
 Option<string[]> allowDevice = new("--allow-device")
 {
     Description = "a device, pattern or directory that callers may add devices from, beside those of --device (repeat)",
@@ -37,10 +54,10 @@ RootCommand root = new("The metadata master of a famfs file system: owns allocat
 // Not what is for one start only: --take-over and --accept-loss.
 ProgramConfiguration configuration = new("famfs-master", root,
 [
-    new(devices), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
+    new(devices), new(fileSystem), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
     new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid),
 ]);
-foreach (Option option in (Option[])[devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 listen.Validators.Add(result =>
 {
@@ -51,7 +68,9 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
     Formats = formats,
     Devices = parsed.GetRequiredValue(devices),
+    FileSystem = parsed.GetValue(fileSystem),
     AllowedDevices = parsed.GetValue(allowDevice) ?? [],
+    Service = ServiceNotifier.OfProcess(),
     Listen = parsed.GetValue(listen) ?? [],
     CertificateFile = parsed.GetValue(certificateFile),
     KeyFile = parsed.GetValue(keyFile),
@@ -64,6 +83,8 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 }, cancel));
 
 TerminationSignals signals = TerminationSignals.Catch();
+if (args is [GeneratedText.Word, .. string[] kind])
+    return GeneratedText.Write(kind, root, "famfs-master", section: 8, version: typeof(MasterOptions).Assembly.GetName().Version!.ToString(3), Console.Out);
 if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
 {
     using Stream output = Console.OpenStandardOutput();

@@ -197,7 +197,8 @@ public sealed class ConfigurationTests : IDisposable
     {
         string path = Path.Combine(directory, name);
         File.WriteAllText(path, "#!/bin/sh\n" + body + "\n");
-        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
     }
 
     private async Task<(ExitCode Code, string Output, string Error)> RunAsync(string line, string programs = "/nowhere")

@@ -4,6 +4,7 @@ using Famfs.CommandLine;
 using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
+using Famfs.Core.Log;
 
 namespace Famfs.Cli.Verbs;
 
@@ -27,8 +28,9 @@ internal static class MountCommand
             if (result.GetValueOrDefault<string?>() is { } name && !known.Contains(name, StringComparer.OrdinalIgnoreCase))
                 result.AddError($"--dialect {name}: must be {string.Join(", ", known)}");
         });
+        Option<string?> fileSystem = new("--file-system") { Description = "Label or uuid of the file system that is meant, where several are found", HelpName = "LABEL|UUID" };
         Option<bool> noWait = new("--no-wait") { Description = "Return when the mount answers, not when files can be opened" };
-        Command command = new(Name, "Mount a file system") { places, context.Options.MountOptions, foreground, log, state, dialect, noWait };
+        Command command = new(Name, "Mount a file system") { places, context.Options.MountOptions, foreground, log, state, dialect, fileSystem, noWait };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(places)!;
@@ -36,6 +38,7 @@ internal static class MountCommand
             MountOptions options = new()
             {
                 Devices = given[..^1],
+                FileSystem = parsed.GetValue(fileSystem) is { } name ? FileSystemName.Parse(name) : null,
                 MountPoint = given[^1],
                 Masters = context.MastersOf(parsed),
                 CaFile = ca,

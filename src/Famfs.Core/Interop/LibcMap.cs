@@ -12,6 +12,14 @@ internal static unsafe partial class LibcMap
     public const int MNT_FORCE = 1;
     public const int MNT_DETACH = 2;
     public const int UMOUNT_NOFOLLOW = 8;
+    public const int MS_RDONLY = 1;
+    public const int MS_NOSUID = 2;
+    public const int MS_NODEV = 4;
+    public const int MS_NOEXEC = 8;
+    public const int MS_REMOUNT = 32;
+
+    // signal.h
+    public const int SIGTERM = 15;
 
     // errno values that only these calls give
     public const int E2BIG = 7;
@@ -53,6 +61,12 @@ internal static unsafe partial class LibcMap
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int umount2(string target, int flags);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int mount(string source, string target, string? type, nuint flags, string? data);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int kill(int pid, int signal);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial byte* realpath(string path, byte* resolved);

@@ -94,6 +94,9 @@ public sealed class DetachedProgram
     /// <summary>Its process id.</summary>
     public int ProcessId { get; }
 
+    /// <summary>Tells it to end, in order.</summary>
+    public void Terminate() => _ = LibcMap.kill(ProcessId, LibcMap.SIGTERM);
+
     /// <summary>The exit code when it has ended (128 + number of the signal that killed it), null while it runs.</summary>
     public unsafe int? ReadExitCode()
     {
@@ -114,6 +117,11 @@ public static class MountCalls
     /// user has. Returns 0 or the error number.</summary>
     public static int Unmount(string mountPoint, bool lazily) =>
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
+
+    /// <summary>Makes a famfs mount and its file system read-only, or writable. The kernel keeps what a remount does not name of times, and forgets
+    /// the rest, so that is named. Returns 0 or the error number: EBUSY while files are open for writing.</summary>
+    public static int Remount(string mountPoint, bool readOnly, bool forbidsPrograms) =>
+        LibcMap.mount("none", mountPoint, null, (nuint)(LibcMap.MS_REMOUNT | LibcMap.MS_NOSUID | LibcMap.MS_NODEV | (readOnly ? LibcMap.MS_RDONLY : 0) | (forbidsPrograms ? LibcMap.MS_NOEXEC : 0)), null) == 0 ? 0 : Errno.Last;
 
     /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look;
     /// each as "name (pid)". The mount itself is not asked, nor any other: links are read and not followed.</summary>
