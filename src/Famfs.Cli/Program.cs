@@ -16,4 +16,8 @@ if (MountFamfs.IsCalled(MountFamfs.ReadOwnName()))
     return status;
 }
 
+// A verb that touches content: it does so here, and whoever started it watches the mount.
+if (args is [ApartProcess.Verb, .. string[] verb])
+    return (int)await FamfsCommand.RunAsync(verb, CliEnvironment.OfProcess() with { StartApart = null }, ApartProcess.WatchInput()).ConfigureAwait(false);
+
 return (int)await FamfsCommand.RunAsync(args, CliEnvironment.OfProcess()).ConfigureAwait(false);

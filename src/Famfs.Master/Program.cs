@@ -7,6 +7,9 @@ using Famfs.Famfs2;
 using Famfs.Master;
 using Famfs.Master.Rpc;
 
+// Before anything is done: what ends by a signal before this line has done nothing.
+TerminationSignals signals = TerminationSignals.Catch();
+
 MediaFormats formats = new([NativeFormat.Instance, Famfs2Format.Instance]);
 MediaFormat withSystem = formats.WithSystemUuid!;
 Option<string[]> devices = new("--device", "-d")
@@ -82,7 +85,6 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
-TerminationSignals signals = TerminationSignals.Catch();
 if (args is [GeneratedText.Word, .. string[] kind])
     return GeneratedText.Write(kind, root, "famfs-master", section: 8, version: typeof(MasterOptions).Assembly.GetName().Version!.ToString(3), Console.Out);
 if (args is [ProgramConfiguration.ExplainWord, .. string[] where])

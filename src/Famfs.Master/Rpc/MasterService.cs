@@ -33,8 +33,12 @@ internal sealed class MasterService(
     /// <summary>Most devices that are being opened at a time, each by a thread of its own (chosen).</summary>
     private const int OpeningDevices = 4;
 
+    // What callers that nobody knows make happen with streams (chosen: a cluster's start is seen).
+    private readonly EntryBudget _streamEntries = new(clock, 120);
+
     // Touched by changes alone, on the engine's thread.
     private readonly RegistrationLimit _registrations = new();
+    private readonly WrittenLimit _written = new();
 
     // 1 while a check runs: it has a tree of its own.
     private int _checking;
@@ -232,13 +236,16 @@ internal sealed class MasterService(
         LogPosition from = await WelcomeAsync(hello, claim, known, caller, responseStream, context.CancellationToken).ConfigureAwait(false);
         string at = CallerIdentity.AddressOf(context);
         string name = hello.HostName.Length > 0 ? Cut(hello.HostName) : host.ToString();
+        bool isSaid = IsStreamSaid(caller);
         if (mount == Guid.Empty)
         {
-            MasterLog.ReaderCame(log, at);
+            if (isSaid)
+                MasterLog.ReaderCame(log, at);
         }
         else
         {
-            MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
+            if (isSaid)
+                MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
             mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known);
         }
         // Nothing of it is kept for as long as the stream lasts.
@@ -277,9 +284,10 @@ internal sealed class MasterService(
             if (mount != Guid.Empty)
             {
                 mounts.Unsubscribed(mount, known);
-                MasterLog.MountWent(log, mount, name);
+                if (isSaid)
+                    MasterLog.MountWent(log, mount, name);
             }
-            else
+            else if (isSaid)
             {
                 MasterLog.ReaderWent(log, at);
             }
@@ -396,6 +404,17 @@ internal sealed class MasterService(
         return reply;
     }
 
+    /// <summary>Whether the log has an entry when a stream of this caller comes, and one when it goes.</summary>
+    private bool IsStreamSaid(Caller caller)
+    {
+        if (caller is { Kind: CallerKind.Certificate } or { IsPrivileged: true })
+            return true;
+        bool may = _streamEntries.May(out long leftOut);
+        if (leftOut > 0)
+            MasterLog.StreamsLeftOut(log, leftOut);
+        return may;
+    }
+
     private static string Cut(string text) => text.Length > CallLimits.HelloText ? text[..CallLimits.HelloText] : text;
 
     private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
@@ -464,7 +483,7 @@ internal sealed class MasterService(
         ending.CancelAfter(asked);
         try
         {
-            return await mounts.WaitAsync(sequence, named, ending.Token).ConfigureAwait(false);
+            return await mounts.WaitAsync(sequence, named, ending.Token, CallerIdentity.Of(context).Name).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
@@ -477,12 +496,12 @@ internal sealed class MasterService(
     private async Task<LogPosition> WelcomeAsync(Hello hello, MountClaim claim, bool known, Caller caller, IServerStreamWriter<SubscribeReply> responses, CancellationToken cancel)
     {
         // What the lines say is needed to believe a host about its older mounts; a thousand hosts that come back at once have none.
-        if (hello.OlderMounts.Count > 0)
+        // A caller that is not known is not believed: its host ends their lines itself.
+        bool believed = known && hello.OlderMounts.Count > 0;
+        if (believed)
             mounts.Scan();
-        IReadOnlyList<MountEnd> ends = GoneMounts.Accept(claim.Host.Host, hello.OlderMounts, mounts);
-        (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, known ? ends : []), caller).ConfigureAwait(false);
-        foreach (MountEnd end in known ? [] : ends)
-            mounts.Gone.Hint(end);
+        IReadOnlyList<MountEnd> ends = believed ? GoneMounts.Accept(claim.Host.Host, hello.OlderMounts, mounts) : [];
+        (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, ends), caller).ConfigureAwait(false);
         await responses.WriteAsync(new SubscribeReply
         {
             Welcome = new()
@@ -493,6 +512,7 @@ internal sealed class MasterService(
                 MasterId = info.Master.ToByteString(),
                 Address = info.Address,
                 LinesCount = !known,
+                TakesWritten = state.Format.HasTimes,
             },
         }, cancel).ConfigureAwait(false);
         return position with { Sequence = new(claim.Position.Sequence), Term = new(claim.Position.Term) };
@@ -511,6 +531,23 @@ internal sealed class MasterService(
             registration.Refusal = ErrorDetails.Of(error);
         }
         return new() { Registration = registration };
+    }
+
+    /// <summary>Records what a mount's programs have written, or says why not. A mount without a line has opened nothing.</summary>
+    private async Task<SubscribeReply> RecordWrittenAsync(MountClaim claim, Written written, Caller caller)
+    {
+        WrittenAnswer answer = new();
+        try
+        {
+            if (!mounts.HasLine(claim.Mount, claim.Host.Host))
+                throw new FamfsException(ErrorReason.NotPermitted, $"mount {claim.Mount} has no line in the host table, so it has written nothing");
+            answer.Sequence = await engine.RunAsync(new FilesWrittenChange(claim.Mount, written, _written), caller).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason is not (ErrorReason.NotMaster or ErrorReason.BadRequest))
+        {
+            answer.Refusal = ErrorDetails.Of(error);
+        }
+        return new() { WrittenAnswer = answer };
     }
 
     /// <summary>Counts acknowledgements until the caller's side of the stream is closed or <paramref name="ended"/>. What is wrong
@@ -532,13 +569,20 @@ internal sealed class MasterService(
                     await send(await RegisterAsync(claim.Host, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
                     continue;
                 }
+                if (requests.Current.MessageCase == SubscribeRequest.MessageOneofCase.Written && mount != Guid.Empty)
+                {
+                    Written written = requests.Current.Written;
+                    Positions.RequireInHistory(state.Replay, written.Position ?? new(), hub.Published);
+                    await send(await RecordWrittenAsync(claim, written, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
+                    continue;
+                }
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
-                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register of a mount, may follow Hello");
+                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register and Written of a mount, may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
                 Positions.RequireInHistory(state.Replay, position, hub.Published);
                 if (mount != Guid.Empty && !known)
-                    mounts.Hinted(claim.Host.Host);
+                    await mounts.HintedAsync(claim.Host.Host).ConfigureAwait(false);
                 else if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(state.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }
