@@ -150,6 +150,15 @@ public sealed class FamfsMount
     /// not hang, and a link is not followed.</summary>
     public static FamfsMount? FindByName(string path, string tablePath = MountEntry.TablePath) => Covering(Path.GetFullPath(path), tablePath);
 
+    /// <summary>The mount of the same file system that shows all of it, where this one may show a part; null when none is in sight.
+    /// Nothing is asked.</summary>
+    public FamfsMount? FindWhole(string tablePath = MountEntry.TablePath)
+    {
+        MountEntry[] entries = [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType)];
+        string? device = entries.LastOrDefault(e => e.MountPoint == MountPoint)?.DeviceNumber;
+        return entries.FirstOrDefault(e => e.DeviceNumber == device && e.Root == "/") is { } whole ? new(whole) : null;
+    }
+
     /// <summary>The mount of <paramref name="path"/>; throws BAD_REQUEST when it is on no famfs mount.</summary>
     public static FamfsMount Require(string path, out string resolved, string tablePath = MountEntry.TablePath) =>
         Find(path, out resolved, tablePath) ?? throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount") { Path = path };

@@ -30,8 +30,6 @@ internal sealed record MasterEndpoint(string Address, Master.MasterClient Master
 /// </summary>
 internal sealed class MasterConnections : IDisposable
 {
-    private const string UnixScheme = "unix:";
-
     /// <summary>Most addresses that redirections may add (chosen: one for each master slot).</summary>
     private const int MaxLearned = Term.SlotCount;
 
@@ -155,13 +153,7 @@ internal sealed class MasterConnections : IDisposable
     }
 
     /// <summary>True for an address that a channel can be made for.</summary>
-    public static bool IsAddress(string address)
-    {
-        if (address.StartsWith(UnixScheme, StringComparison.Ordinal))
-            return SocketPathOf(address).StartsWith('/');
-        return Uri.TryCreate(address, UriKind.Absolute, out Uri? uri)
-            && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps) && uri.Host.Length != 0;
-    }
+    public static bool IsAddress(string address) => FamfsClientOptions.FindAddressFault(address) is null;
 
     /// <summary>Under the guard. False when so many are known that this one is not taken.</summary>
     private bool TryLearn(string address)
@@ -174,15 +166,9 @@ internal sealed class MasterConnections : IDisposable
         return true;
     }
 
-    private static string RequireAddress(string address) => IsAddress(address)
-        ? address
-        : throw new FamfsException(ErrorReason.BadRequest, $"'{address}' is not an address of a master; write http://host:port, https://host:port or unix:/path");
-
-    private static string SocketPathOf(string address)
-    {
-        string path = address[UnixScheme.Length..];
-        return path.StartsWith("//", StringComparison.Ordinal) ? path[2..] : path;
-    }
+    private static string RequireAddress(string address) => FamfsClientOptions.FindAddressFault(address) is { } fault
+        ? throw new FamfsException(ErrorReason.BadRequest, fault)
+        : address;
 
     private static async ValueTask<Stream> ConnectAsync(EndPoint place, CancellationToken cancel)
     {
@@ -209,7 +195,7 @@ internal sealed class MasterConnections : IDisposable
     {
         if (_channels.TryGetValue(address, out (GrpcChannel Channel, MasterEndpoint Endpoint) known))
             return known.Endpoint;
-        bool unix = address.StartsWith(UnixScheme, StringComparison.Ordinal);
+        bool unix = address.StartsWith(MasterSocket.Prefix, StringComparison.Ordinal);
         if (address.StartsWith(Uri.UriSchemeHttps, StringComparison.OrdinalIgnoreCase))
             TlsLibrary.Require();
         SocketsHttpHandler handler = new()
@@ -229,7 +215,7 @@ internal sealed class MasterConnections : IDisposable
         };
         // One way to connect for both kinds of address. With a callback the channel does no connecting of its own, whose errors
         // would hide the cause.
-        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(SocketPathOf(address)) : null;
+        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(FamfsClientOptions.SocketPathOf(address)) : null;
         handler.ConnectCallback = (context, cancel) => ConnectAsync(socketFile ?? context.DnsEndPoint, cancel);
         GrpcChannel channel = GrpcChannel.ForAddress(unix ? "http://localhost" : address, new GrpcChannelOptions
         {

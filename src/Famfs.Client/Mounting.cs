@@ -90,6 +90,9 @@ public static class Mounting
     private const string ProgramName = "famfsd";
     private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
 
+    // Chosen: what a master needs that was started just before, on a machine with other work.
+    private static readonly TimeSpan s_masterStarts = TimeSpan.FromSeconds(5);
+
     // Chosen: far above what an answer takes; a master that is down refuses at once.
     private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(10);
 
@@ -116,6 +119,8 @@ public static class Mounting
     private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
     {
         string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
+        if (options.Masters.Select(FamfsClientOptions.FindAddressFault).FirstOrDefault(fault => fault is not null) is { } wrong)
+            throw new FamfsException(ErrorReason.BadRequest, wrong);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
         // First what the table says: to look at the directory is to ask the mount.
         RequireNotMounted(options, mountPoint);
@@ -233,6 +238,7 @@ public static class Mounting
     private static async Task<FamfsMount> WaitUntilMountedAsync(MountOptions options, DetachedProgram daemon, string mountPoint, string logPath, CancellationToken cancel)
     {
         long start = options.Clock.GetTimestamp();
+        long? answered = null;
         Task<FamfsMount?>? asking = null;
         FamfsMount? answering = null;
         while (true)
@@ -246,7 +252,7 @@ public static class Mounting
                 try
                 {
                     if (await asking.ConfigureAwait(false) is { IsDead: false } mount && mount.ReadAttribute("user.famfs.uuid") is not null)
-                        answering = mount;
+                        (answering, answered) = (mount, answered ?? options.Clock.GetTimestamp());
                 }
                 catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
                 {
@@ -254,12 +260,17 @@ public static class Mounting
                 }
                 asking = null;
             }
-            if (answering is not null && (options.NoWait || answering.ReadRegistration() != FamfsMount.RegistrationPending || options.Clock.GetElapsedTime(start) > options.Timeout))
+            if (answering is not null && (options.NoWait || IsSettled(answering.ReadRegistration()) || options.Clock.GetElapsedTime(start) > options.Timeout))
                 return answering;
             if (options.Clock.GetElapsedTime(start) > options.Timeout)
                 throw new FamfsException(ErrorReason.Timeout, $"{mountPoint}: not mounted within {options.Timeout.TotalSeconds:0.###} s; {ProgramName} (process {daemon.ProcessId}) goes on trying, its output is in {logPath}") { Path = mountPoint };
             await Task.Delay(s_poll, options.Clock, cancel).ConfigureAwait(false);
         }
+
+        // A master that was named and is not reached yet may be starting.
+        bool IsSettled(string registration) => registration != FamfsMount.RegistrationPending
+            && (registration == FamfsMount.Registered || registration.StartsWith(FamfsMount.RegistrationRefused, StringComparison.Ordinal)
+                || options.Masters.Count == 0 || options.Clock.GetElapsedTime(answered!.Value) > s_masterStarts);
     }
 
     private static string LastLine(string logPath)

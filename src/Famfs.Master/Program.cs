@@ -55,8 +55,8 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
-ParseResult line = root.Parse(args);
-if (CommandLineFault.Find(line) is { } fault)
+ParseResult line = CommandLineWords.Parse(root, args);
+if (CommandLineFault.Find(line, args) is { } fault)
 {
     Console.Error.WriteLine($"famfs-master: {fault}");
     return 1;

@@ -20,6 +20,7 @@ internal sealed class CpCommand
     private readonly Option<bool> _archive = new("--archive", "-a") { Description = "As -r -p -P" };
     private readonly Option<bool> _follow = new("--dereference", "-L") { Description = "Follow symbolic links, also below a directory to other directories" };
     private readonly Option<bool> _noFollow = new("--no-dereference", "-P") { Description = "Follow no symbolic link; each is named and left out" };
+    private readonly Option<bool> _asDestination = new("--no-target-directory", "-T") { Description = "DESTINATION is the name of the copy, also where a directory has it: a tree can be copied again" };
     private readonly Option<bool> _skipEmpty = new("--skip-empty") { Description = "Leave empty files out, which famfs cannot hold, in place of naming each" };
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what would be copied, and what cannot be, and change nothing" };
     private readonly Option<bool> _noProgress = new("--no-progress") { Description = "No bar, which a terminal gets otherwise" };
@@ -37,7 +38,7 @@ internal sealed class CpCommand
         CpCommand cp = new(context);
         Command command = new("cp", "Copy files into famfs")
         {
-            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
+            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._asDestination, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
         };
         cp._layout.AddTo(command);
         command.SetAction((parsed, cancel) => context.RunApartAsync(parsed, parsed.GetValue(cp._paths)!, () => cp.RunAsync(parsed, cancel), cancel));
@@ -58,7 +59,7 @@ internal sealed class CpCommand
         if (given[^1].EndsWith('/') && !destination.EndsWith('/'))
             destination += '/';
         LinkChoice links = parsed.GetValue(_follow) ? LinkChoice.Follow : archive || parsed.GetValue(_noFollow) ? LinkChoice.Never : LinkChoice.Files;
-        CopyPlan plan = CopyPlan.Make(given[..^1], destination, archive || parsed.GetValue(_recursive), links, parsed.GetValue(_skipEmpty));
+        CopyPlan plan = CopyPlan.Make(given[..^1], destination, archive || parsed.GetValue(_recursive), links, parsed.GetValue(_skipEmpty), parsed.GetValue(_asDestination));
         TreeCopyResult result = new();
         if (parsed.GetValue(_dryRun))
             PrintPlan(parsed, plan);

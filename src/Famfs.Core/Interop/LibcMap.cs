@@ -48,6 +48,9 @@ internal static unsafe partial class LibcMap
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int getpwnam_r(string name, byte* entry, byte* buffer, nuint size, byte** result);
 
+    [LibraryImport(Library)]
+    public static partial int getpwuid_r(uint uid, byte* entry, byte* buffer, nuint size, byte** result);
+
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int getgrnam_r(string name, byte* entry, byte* buffer, nuint size, byte** result);
 

@@ -188,6 +188,24 @@ public static class ProcessOwner
     /// <summary>Effective group id.</summary>
     public static uint Gid => LibcMap.getegid();
 
+    /// <summary>The groups that this process is in beside it; none where they cannot be read.</summary>
+    public static IReadOnlyList<uint> Groups
+    {
+        get
+        {
+            const string Field = "Groups:";
+            try
+            {
+                string? line = File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith(Field, StringComparison.Ordinal));
+                return [.. (line?[Field.Length..] ?? "").Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Select(g => uint.Parse(g, System.Globalization.CultureInfo.InvariantCulture))];
+            }
+            catch (IOException)
+            {
+                return []; // Without /proc.
+            }
+        }
+    }
+
     /// <summary>Bits that files of this process do not have, octal 022 where they cannot be read. Reading does not change them, as
     /// umask(2) would.</summary>
     public static uint Umask

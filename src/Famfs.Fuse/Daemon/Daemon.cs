@@ -164,6 +164,7 @@ internal sealed class Daemon
             // The daemon writes its line through the mount itself where the kernel holds the devices.
             ReadOnly = _options.ReadOnly && !_memory.IsHeldByKernel,
             AllowOther = _options.AllowOther,
+            NoExec = _options.NoExec,
             Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks },
             PushIoctl = _options.PushIoctl,
         };

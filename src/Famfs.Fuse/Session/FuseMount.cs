@@ -102,10 +102,10 @@ public sealed class FuseMount : IDisposable
 
     /// <summary>Forbids writing to whoever uses the mount at its place; <see cref="OpenInside"/>, made before, may still write.
     /// Throws <see cref="IOException"/>.</summary>
-    public void MakeReadOnly() => MountPoint.MakeReadOnly(_options.MountPoint);
+    public void MakeReadOnly() => MountPoint.MakeReadOnly(_options);
 
     /// <summary>Takes <see cref="MakeReadOnly"/> back. Throws <see cref="IOException"/>.</summary>
-    public void MakeWritable() => MountPoint.MakeWritable(_options.MountPoint);
+    public void MakeWritable() => MountPoint.MakeWritable(_options);
 
     /// <summary>Unmounts if nothing is open, and ends serving. Throws <see cref="IOException"/> with EBUSY otherwise,
     /// and goes on serving.</summary>
