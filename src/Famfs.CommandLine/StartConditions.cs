@@ -16,10 +16,11 @@ public sealed record ProgramNeeds(string Program, long OpenFiles, int Threads, l
 public static class StartConditions
 {
     /// <summary>Puts in order what its starter left out, and ends the process with one line and status 1 where that cannot be done.
-    /// Called before anything else is. Where <paramref name="program"/> is not what runs, nothing happens: it is being tested.</summary>
+    /// Called before anything else is. Where another than <paramref name="program"/> runs, nothing happens: it is being tested.</summary>
     public static void Require(ProgramNeeds needs, Assembly program)
     {
-        if (Assembly.GetEntryAssembly() != program)
+        // A native program may not know it yet.
+        if (Assembly.GetEntryAssembly() is { } running && running != program)
             return;
         StandardDescriptors.RequireGiven();
         ProcessSignals.IgnoreThoseOfWriting();
