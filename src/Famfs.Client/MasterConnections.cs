@@ -38,6 +38,9 @@ internal sealed class MasterConnections : IDisposable
     private readonly FamfsClientOptions _options;
     private readonly Lock _guard = new();
 
+    // An address with TLS was given.
+    private readonly bool _isEncrypted;
+
     // Guarded by _guard: configured addresses first, then those learned from standbys.
     private readonly List<string> _addresses = [];
     private readonly Dictionary<string, (GrpcChannel Channel, MasterEndpoint Endpoint)> _channels = [];
@@ -50,19 +53,29 @@ internal sealed class MasterConnections : IDisposable
     public MasterConnections(FamfsClientOptions options)
     {
         _options = options;
-        if (options.FindMaster?.Invoke() is { } newest && IsAddress(newest))
-            _addresses.Add(_found = newest);
+        _isEncrypted = options.Addresses.Any(address => address.StartsWith("https:", StringComparison.OrdinalIgnoreCase));
+        // A socket that is given comes first: there the master knows who calls, and nobody else can have it. The log names none.
+        foreach (string address in options.Addresses.Where(address => address.StartsWith(UnixScheme, StringComparison.Ordinal)))
+            Add(RequireAddress(address));
+        if (options.FindMaster?.Invoke() is { } newest && IsUsable(newest))
+            Add(_found = newest);
         foreach (string address in options.Addresses)
-        {
-            if (!_addresses.Contains(RequireAddress(address)))
-                _addresses.Add(address);
-        }
+            Add(RequireAddress(address));
         if (_addresses.Count == 0 && options.FindSocket() is { } socket)
             _addresses.Add(socket);
         if (_addresses.Count == 0)
             throw new FamfsException(ErrorReason.BadRequest, "no address of a master is known; use --master or a path on a mount");
         _current = Open(_addresses[0]);
     }
+
+    private void Add(string address)
+    {
+        if (!_addresses.Contains(address))
+            _addresses.Add(address);
+    }
+
+    /// <summary>Whether an address that nobody gave is used: not without TLS where one with TLS was given.</summary>
+    private bool IsUsable(string address) => IsAddress(address) && !(_isEncrypted && address.StartsWith("http:", StringComparison.OrdinalIgnoreCase));
 
     /// <summary>Where the next call goes.</summary>
     public MasterEndpoint Current => _current;
@@ -93,7 +106,7 @@ internal sealed class MasterConnections : IDisposable
         {
             if (_disposed || !ReferenceEquals(_current, failed))
                 return;
-            if (newest is not null && newest != _found && IsAddress(newest))
+            if (newest is not null && newest != _found && IsUsable(newest))
             {
                 _found = newest;
                 if (newest != failed.Address && TryLearn(newest))
@@ -115,7 +128,7 @@ internal sealed class MasterConnections : IDisposable
     {
         lock (_guard)
         {
-            if (!_disposed && address != from.Address && IsAddress(address))
+            if (!_disposed && address != from.Address && IsUsable(address))
             {
                 if (!ReferenceEquals(_current, from))
                     return true;

@@ -42,6 +42,12 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "{Method} was refused: {Reason}: {Cause} ({Total} for this reason since the start)")]
     public static partial void Refused(ILogger logger, string method, ErrorReason reason, string cause, long total);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "a connection was rejected: there are {Limit}, the limit ({Total} since the start)")]
+    public static partial void Rejected(ILogger logger, int limit, long total);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Count} entries about streams of callers that are not known were left out")]
+    public static partial void StreamsLeftOut(ILogger logger, long count);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "told to stop: term {Term} has ended in order")]
     public static partial void Ended(ILogger logger, ulong term);
 

@@ -12,6 +12,7 @@ using Famfs.Master.Role;
 using Famfs.Master.Rpc;
 using Famfs.Master.State;
 using Famfs.V1;
+using Grpc.AspNetCore.Server;
 using Grpc.AspNetCore.Server.Model;
 using Grpc.HealthCheck;
 using Grpc.Reflection;
@@ -97,7 +98,9 @@ internal static class MasterProcess
         // A start that fails is said in one line, by the caller.
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddFilter("Famfs", LogLevel.Information).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
             // A stack trace for each caller that breaks off; what a call of ours means is logged by ourselves.
-            .AddFilter("Grpc", LogLevel.None);
+            .AddFilter("Grpc", LogLevel.None)
+            // One for each that is rejected; RejectedConnections counts them.
+            .AddFilter("Microsoft.AspNetCore.Server.Kestrel.Connections", LogLevel.None);
         LogFormat.AddTo(builder.Logging, clock);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -119,12 +122,12 @@ internal static class MasterProcess
         builder.Services.AddGrpc(grpc =>
         {
             grpc.MaxReceiveMessageSize = CallLimits.BulkMessageBytes;
-            // A few bytes could become a large message, after its size was looked at.
-            grpc.CompressionProviders.Clear();
         });
+        // After the library's own set-up, which puts its own in where there is none. MeteredBody has the reason.
+        builder.Services.PostConfigure<GrpcServiceOptions>(grpc => grpc.CompressionProviders.Clear());
         builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(new BlockPool.Factory());
         builder.Services.AddSingleton<CallBudget>().AddSingleton<BufferLimit>().AddSingleton<CallGate>().AddSingleton<PatientWriter>().AddSingleton(new ConnectionGate(clock));
-        builder.Services.AddHostedService(_ => new IdleMemory(clock));
+        builder.Services.AddHostedService(_ => new IdleMemory(clock)).AddHostedService<RejectedConnections>();
         // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
         Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
         builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));

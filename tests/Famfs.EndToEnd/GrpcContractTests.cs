@@ -30,7 +30,7 @@ public sealed class GrpcContractTests
     {
         RequireGrpcio();
         using Served served = new(transport);
-        served.RunPython("reflection", "health", "detail", "long_path", "timeout_of_many", "cancelled_stream", "too_large", "malformed");
+        served.RunPython("reflection", "health", "detail", "long_path", "timeout_of_many", "cancelled_stream", "too_large", "compressed", "malformed");
         // Fifty messages that could not be parsed are one line for the operator.
         Assert.Single(served.Master.Output.Split('\n'), line => line.Contains("could not be parsed", StringComparison.Ordinal));
         Assert.DoesNotContain("   at ", served.Master.Output, StringComparison.Ordinal);

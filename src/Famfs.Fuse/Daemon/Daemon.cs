@@ -108,6 +108,7 @@ internal sealed class Daemon
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
         _replica.Attach(mount.Notifier);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
+        _registration.LeaveReceipt = gone.LeaveReceipt;
         SayMounted(mount);
 
         FaultReport faults = new(mount, TimeProvider.System, _log);

@@ -22,6 +22,7 @@ internal sealed class GoneMounts : IDisposable
     private readonly Guid _fileSystem;
     private readonly FuseConnections _connections;
     private readonly MountReceipt _own;
+    private bool _hasLeft;
 
     private GoneMounts(string stateDirectory, Guid fileSystem, MountReceipt own, FuseConnections connections)
     {
@@ -31,9 +32,19 @@ internal sealed class GoneMounts : IDisposable
         _connections = connections;
     }
 
-    /// <summary>Begins with a mount of this process, whose connection lives, and leaves its receipt.</summary>
+    /// <summary>Begins with a mount of this process, whose connection lives.</summary>
     public static GoneMounts Begin(string stateDirectory, Guid fileSystem, HostIdentity host, Guid mount, uint connection) =>
-        new(stateDirectory, fileSystem, MountReceipt.Leave(stateDirectory, fileSystem, host.Boot, mount, connection), FuseConnections.Open(connection));
+        new(stateDirectory, fileSystem, MountReceipt.Of(stateDirectory, fileSystem, host.Boot, mount, connection), FuseConnections.Open(connection));
+
+    /// <summary>Leaves the receipt of this mount, once: from now on a successor can prove that it is gone. One thread; throws
+    /// IOException.</summary>
+    public void LeaveReceipt()
+    {
+        if (_hasLeft)
+            return;
+        _own.Leave();
+        _hasLeft = true;
+    }
 
     /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone.</summary>
     public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null;
@@ -69,11 +80,22 @@ internal sealed class GoneMounts : IDisposable
         return gone;
     }
 
+    /// <summary>Takes away the receipts of older mounts that nothing is left to be said of.</summary>
+    public void Forget(IReadOnlyCollection<Guid> over)
+    {
+        foreach (MountReceipt receipt in over.Count == 0 ? [] : MountReceipt.ReadAll(_stateDirectory, _fileSystem))
+        {
+            if (receipt.Mount != _own.Mount && over.Contains(receipt.Mount))
+                receipt.Delete();
+        }
+    }
+
     /// <summary>This mount's superblock is gone. Where connections cannot be seen, only an end that
     /// <paramref name="endedByKernel"/> came from the kernel itself proves it.</summary>
     public bool IsOwnGone(bool endedByKernel) => _connections.Visible ? _connections.IsGone(_own.Connection) : endedByKernel;
 
-    /// <summary>The end of this mount is in the host table, or it never had a line: no successor has to prove it.</summary>
+    /// <summary>The end of this mount is in the host table, or it never had a line: no successor has to prove it. Takes its receipt
+    /// away.</summary>
     public void Forget() => _own.Delete();
 
     /// <inheritdoc/>

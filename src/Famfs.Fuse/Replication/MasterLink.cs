@@ -165,15 +165,18 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         return hello;
     }
 
-    /// <summary>Begins a new stream when an older mount of this host has ended since the last Hello: evidence goes out with that alone.
-    /// Looks once a second. Upkeep thread.</summary>
+    /// <summary>Ends the lines of older mounts of this host whose superblock has gone. Where that cannot be done, a new stream tells the
+    /// master: evidence goes out with its Hello alone. Looks once a second. Upkeep thread.</summary>
     public void ReportEnded()
     {
-        if (!_connected || Stopwatch.GetElapsedTime(_looked) < s_lookAgain)
+        if (_introduction is not { } introduction || Stopwatch.GetElapsedTime(_looked) < s_lookAgain)
             return;
         _looked = Stopwatch.GetTimestamp();
+        HashSet<Guid> gone = [.. introduction.Gone.FindOlder().Select(o => o.MountId.ToGuid("mount_id"))];
+        IReadOnlyList<Guid> over = registration.EndOlder(gone);
+        introduction.Gone.Forget(over);
         HashSet<ByteString> told = _told;
-        if (_introduction.Gone.FindOlder().All(o => told.Contains(o.MountId)))
+        if (!_connected || gone.Except(over).All(mount => told.Contains(mount.ToByteString())))
             return;
         _renewing = true;
         _subscriber!.Renew();

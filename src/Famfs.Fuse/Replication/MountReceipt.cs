@@ -6,8 +6,9 @@ using Famfs.Core.Interop;
 namespace Famfs.Fuse.Replication;
 
 /// <summary>
-/// What a daemon leaves in the state directory about its mount, for a successor: a file named by the mount's id, in it the
-/// boot id and the number of the kernel's connection, a line each.
+/// What a daemon leaves in the state directory about its mount before it writes the mount's line, for a successor: a file named
+/// by the mount's id, in it the boot id and the number of the kernel's connection, a line each. A mount without a line holds
+/// nothing that anybody would have to prove.
 /// </summary>
 /// <param name="Mount">The mount.</param>
 /// <param name="Boot">The boot of this host that it belongs to.</param>
@@ -16,14 +17,15 @@ internal sealed record MountReceipt(Guid Mount, Guid Boot, uint Connection)
 {
     private string _path = "";
 
-    /// <summary>Leaves the receipt of a mount.</summary>
-    public static MountReceipt Leave(string stateDirectory, Guid fileSystem, Guid boot, Guid mount, uint connection)
+    /// <summary>The receipt of a mount, which is not there yet.</summary>
+    public static MountReceipt Of(string stateDirectory, Guid fileSystem, Guid boot, Guid mount, uint connection) =>
+        new(mount, boot, connection) { _path = Path.Combine(DirectoryOf(stateDirectory, fileSystem), mount.ToString()) };
+
+    /// <summary>Leaves it. Throws IOException when the directory cannot take it.</summary>
+    public void Leave()
     {
-        string directory = DirectoryOf(stateDirectory, fileSystem);
-        Directory.CreateDirectory(directory);
-        string path = Path.Combine(directory, mount.ToString());
-        WholeFile.WriteNew(path, Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{boot}\n{connection}\n")));
-        return new(mount, boot, connection) { _path = path };
+        Directory.CreateDirectory(Path.GetDirectoryName(_path)!);
+        WholeFile.WriteNew(_path, Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{Boot}\n{Connection}\n")));
     }
 
     /// <summary>All receipts there are; what is none is skipped.</summary>
@@ -42,8 +44,12 @@ internal sealed record MountReceipt(Guid Mount, Guid Boot, uint Connection)
         }
     }
 
-    /// <summary>Takes it away.</summary>
-    public void Delete() => File.Delete(_path);
+    /// <summary>Takes it away, if it is there.</summary>
+    public void Delete()
+    {
+        if (File.Exists(_path))
+            File.Delete(_path);
+    }
 
     private static string DirectoryOf(string stateDirectory, Guid fileSystem) => Path.Combine(stateDirectory, "mounts", fileSystem.ToString());
 }

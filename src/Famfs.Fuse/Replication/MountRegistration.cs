@@ -37,6 +37,10 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <see cref="Advance"/>.</summary>
     public uint DialectNumber { get; set; }
 
+    /// <summary>Leaves what a successor needs to prove that this mount is gone. Called before the mount's line is written the first
+    /// time.</summary>
+    public Action LeaveReceipt { get; set; } = static () => { };
+
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
@@ -65,12 +69,19 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     {
         if (!IsNeeded)
             return;
+        if (replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is { } end)
+        {
+            // Its entry may be another mount's already, and what it has open may be given away.
+            _open = false;
+            throw new FamfsException(ErrorReason.HostGone, $"the log has that this mount is gone ({end.Evidence}): mount it anew");
+        }
         if (_line is null)
         {
             int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
             WantsBlock = slot is null;
             if (slot is null || !_twins.StandStill(_table.ReadBlock(slot.Value)))
                 return;
+            LeaveReceipt();
             _entry = TakeEntry(slot.Value, out ulong counter);
             Write(new()
             {
@@ -95,6 +106,33 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         }
         if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
             Write(_line with { Counter = _line.Counter + 1 });
+    }
+
+    /// <summary>Ends the lines of older mounts of this host of which it is proved that they are gone (SAFETY S14): whoever has the
+    /// memory can say so there, and nobody has to be believed. Gives those of <paramref name="gone"/> that nothing is left to be
+    /// said of: their line has ended, or there is none. A line whose daemon still ends is left to it.</summary>
+    public IReadOnlyList<Guid> EndOlder(IReadOnlyCollection<Guid> gone)
+    {
+        if (gone.Count == 0 || _line is null)
+            return [];
+        List<HostEntry> entries = _table.ReadBlock(_entry / MediaLayout.EntriesPerHost);
+        HashSet<Guid> open = [];
+        foreach (HostEntry entry in entries)
+        {
+            if (entry.Line is not { State: MountState.Live } line || !gone.Contains(line.Mount))
+                continue;
+            if (_table.TryLock(entry.Index, out IDisposable? held))
+            {
+                using (held)
+                    _table.Write(entry.Index, line with { Counter = line.Counter + 1, State = MountState.Ended });
+            }
+            else
+            {
+                open.Add(line.Mount);
+            }
+        }
+        // What cannot be read may be the line of one of them.
+        return entries.Any(entry => entry.Line is null) ? [] : [.. gone.Where(mount => !open.Contains(mount))];
     }
 
     /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone, when the memory may have

@@ -30,13 +30,17 @@ internal sealed class HostRegistration(HostClaim host, int hostCapacity, Registr
         if (Reply >= 0)
             return Verdict.Done;
         HashSet<int> taken = [.. context.State.Replay.Hosts.Values.Select(h => h.Slot)];
+        bool isUnknown = context.Caller.Kind == CallerKind.Unknown;
+        int room = isUnknown ? RegistrationLimit.RoomOf(hostCapacity) : hostCapacity;
         int slot = Enumerable.Range(0, hostCapacity).FirstOrDefault(s => !taken.Contains(s), -1);
         if (slot < 0)
             throw new FamfsException(ErrorReason.NoSpace, $"the host table is full: it has room for {hostCapacity} hosts, and as many are registered") { Limit = (ulong)hostCapacity };
+        if (taken.Count >= room)
+            throw new FamfsException(ErrorReason.NoSpace, $"{taken.Count} hosts are registered; the rest of the host table is for callers that are known: use a certificate, or the socket of the master's host") { Limit = (ulong)room };
         if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
             return verdict;
-        if (context.Caller.Kind == CallerKind.Unknown)
-            limit.Take(context.Clock);
+        if (isUnknown)
+            limit.Take(context.Clock, context.Caller.Name);
         context.Append(RecordType.HostRegistered, new HostRegistered
         {
             TimeNs = context.NowNs,
@@ -73,21 +77,32 @@ internal sealed class HostRegistration(HostClaim host, int hostCapacity, Registr
 /// decides.</summary>
 internal sealed class RegistrationLimit
 {
-    /// <summary>Most in an hour (chosen: a few racks at once; the table of a usual mkfs lasts for hours, in which somebody looks).</summary>
+    /// <summary>Most in an hour (chosen: a few racks at once).</summary>
     public const int MostInAnHour = 128;
+
+    /// <summary>Most of them of one caller (chosen: half, so that nobody keeps out the others).</summary>
+    public const int MostOfCaller = MostInAnHour / 2;
+
+    /// <summary>Part of the host table that is left to callers that are known (chosen).</summary>
+    private const int KnownPart = 8;
 
     private static readonly TimeSpan Hour = TimeSpan.FromHours(1);
 
     // Oldest first.
-    private readonly Queue<long> _taken = new();
+    private readonly Queue<(long Timestamp, string Caller)> _taken = new();
+
+    /// <summary>Hosts that callers may fill the table with that nobody knows.</summary>
+    public static int RoomOf(int hostCapacity) => hostCapacity - hostCapacity / KnownPart;
 
     /// <summary>Counts one. Throws OVERLOADED, and counts nothing.</summary>
-    public void Take(TimeProvider clock)
+    public void Take(TimeProvider clock, string caller)
     {
-        while (_taken.TryPeek(out long oldest) && clock.GetElapsedTime(oldest) >= Hour)
+        while (_taken.TryPeek(out (long Timestamp, string) oldest) && clock.GetElapsedTime(oldest.Timestamp) >= Hour)
             _taken.Dequeue();
         if (_taken.Count >= MostInAnHour)
             throw new FamfsException(ErrorReason.Overloaded, $"{MostInAnHour} hosts were registered within an hour by callers that are not known, the limit; use a certificate, or wait") { Limit = MostInAnHour };
-        _taken.Enqueue(clock.GetTimestamp());
+        if (_taken.Count(t => t.Caller == caller) >= MostOfCaller)
+            throw new FamfsException(ErrorReason.Overloaded, $"{MostOfCaller} hosts were registered within an hour by {caller}, the limit of a caller that is not known; use a certificate, or wait") { Limit = MostOfCaller };
+        _taken.Enqueue((clock.GetTimestamp(), caller));
     }
 }

@@ -20,15 +20,6 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
     // Owner: whoever calls FindEarlierBoots, one at a time.
     private readonly Dictionary<Guid, (ulong Counter, long Since, bool Moved)> _seen = [];
 
-    /// <summary>How long the line of a mount that is said to be gone must stand still when nobody knows who says so (chosen: two of
-    /// its ticks).</summary>
-    private static readonly TimeSpan Still = TimeSpan.FromSeconds(2);
-
-    private readonly Lock _gate = new();
-
-    // Guarded by _gate. By mount, which has a line. The counter is that of the first look after it was said.
-    private readonly Dictionary<Guid, (MountEnd End, ulong? Counter, long Since)> _hinted = [];
-
     /// <summary>How it is known that a mount is gone; null: it counts. Any thread.</summary>
     public GoneEvidence? Find(MountView mount)
     {
@@ -55,39 +46,6 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
                 ends.Add(new(host, mount, older.Evidence, older.Detail));
         }
         return ends;
-    }
-
-    /// <summary>A caller that is not known says that a mount is gone: its line is watched from now on. Any thread.</summary>
-    public void Hint(MountEnd end)
-    {
-        lock (_gate)
-            _hinted.TryAdd(end.Mount, (end, null, 0));
-    }
-
-    /// <summary>Takes the lines as they are now; gives the mounts that were said to be gone and whose lines have stood still since.
-    /// One whose line moves is not gone. To be called regularly, by one thread.</summary>
-    public List<MountEnd> FindHinted(IReadOnlyList<HostEntry> entries)
-    {
-        List<MountEnd> gone = [];
-        lock (_gate)
-        {
-            foreach ((Guid mount, (MountEnd end, ulong? counter, long since)) in _hinted.ToList())
-            {
-                MountLine? line = entries.Select(e => e.Line).FirstOrDefault(l => l?.Mount == mount);
-                bool open = line is { State: MountState.Live } && line.Host == end.Host && state.FindGone(line.Host, mount, line.ReplayedSequence) is null;
-                if (open && counter is null)
-                {
-                    _hinted[mount] = (end, line!.Counter, clock.GetTimestamp());
-                    continue;
-                }
-                if (open && counter == line!.Counter && clock.GetElapsedTime(since) < Still)
-                    continue;
-                if (open && counter == line!.Counter)
-                    gone.Add(end);
-                _hinted.Remove(mount);
-            }
-        }
-        return gone;
     }
 
     /// <summary>Takes the lines as they are now; gives the mounts of an earlier boot whose lines have stood still for long enough

@@ -34,7 +34,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
                 SayWhatIsNew();
                 LookForDevices();
                 IReadOnlyList<HostEntry> entries = mounts.Scan();
-                foreach (MountEnd end in (IEnumerable<MountEnd>)[.. mounts.Gone.FindEarlierBoots(entries), .. mounts.Gone.FindHinted(entries)])
+                foreach (MountEnd end in mounts.Gone.FindEarlierBoots(entries))
                 {
                     await engine.RunAsync(new MountGone(end), Caller.Master).ConfigureAwait(false);
                     MasterLog.MountGone(log, end.Mount, end.Host, end.Detail);

@@ -19,9 +19,16 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     /// <summary>How long a mount may be still before it is called silent (lines tick every second).</summary>
     public static readonly TimeSpan SilentAfter = TimeSpan.FromSeconds(5);
 
-    /// <summary>Most mounts that all waits may name, a wait for all being one (chosen: each acknowledgement looks at all of
-    /// them).</summary>
+    /// <summary>Shortest time between two looks at a host's lines because somebody unknown asked for one (chosen: a look takes a
+    /// hundredth of it).</summary>
+    public static readonly TimeSpan HintPause = TimeSpan.FromMilliseconds(1);
+
+    /// <summary>Most mounts that all Barriers may name which name more than one (chosen). What waits for one mount or for all is
+    /// limited with the calls.</summary>
     public const int MaxWaitedMounts = 65536;
+
+    /// <summary>Most of them of one caller, so that nobody takes all (chosen: a quarter).</summary>
+    public const int MaxWaitedOfCaller = MaxWaitedMounts / 4;
 
     private const int MaxMountPoint = 128;
 
@@ -30,7 +37,11 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     private readonly Dictionary<Guid, MountView> _mounts = [];
     private readonly List<Waiter> _waiters = [];
     private int _waitedMounts; // guarded by _gate: what all waiters name
+    private readonly Dictionary<string, int> _waitedOf = []; // guarded by _gate: by caller, none that has 0
     private int _unreadable;
+
+    // Guarded by _gate. By host; as many as are registered.
+    private readonly Dictionary<Guid, Hints> _hints = [];
 
     /// <summary>Which mounts are gone.</summary>
     public GoneMounts Gone { get; } = new(state, clock);
@@ -93,16 +104,36 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         Complete(done);
     }
 
-    /// <summary>A caller that is not known says that a mount has moved: the lines of its host are looked at, which alone
-    /// count.</summary>
-    public void Hinted(Guid host)
+    /// <summary>A caller that is not known says that a mount has moved: the lines of its host are looked at, which alone count. At
+    /// most once in <see cref="HintPause"/> for each host: who comes meanwhile waits for the look that comes after.</summary>
+    public async Task HintedAsync(Guid host)
     {
         if (!state.Replay.Hosts.TryGetValue(host, out HostRecord? record))
             return;
+        Task look;
+        lock (_gate)
+        {
+            if (!_hints.TryGetValue(host, out Hints? hints))
+                _hints.Add(host, hints = new());
+            look = hints.Next ??= LookLaterAsync(hints, record.Slot);
+        }
+        await look.ConfigureAwait(false);
+    }
+
+    private async Task LookLaterAsync(Hints hints, int slot)
+    {
+        TimeSpan left = hints.LookedTimestamp == 0 ? TimeSpan.Zero : HintPause - clock.GetElapsedTime(hints.LookedTimestamp);
+        if (left > TimeSpan.Zero)
+            await Task.Delay(left, clock).ConfigureAwait(false);
+        else
+            await Task.Yield(); // the caller has the gate
         List<Waiter> done;
         lock (_scanning)
         {
-            List<HostEntry> entries = table.ReadBlock(record.Slot);
+            // Whoever comes from here on may tell of what comes after this look.
+            lock (_gate)
+                (hints.Next, hints.LookedTimestamp) = (null, clock.GetTimestamp());
+            List<HostEntry> entries = table.ReadBlock(slot);
             lock (_gate)
             {
                 foreach (MountLine line in entries.Select(e => e.Line).OfType<MountLine>())
@@ -134,18 +165,24 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
 
     /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
     /// acknowledged <paramref name="sequence"/>; gives their number. Throws OVERLOADED when waits name more than
-    /// <see cref="MaxWaitedMounts"/> already.</summary>
-    public async Task<int> WaitAsync(LogSequence sequence, IReadOnlyList<Guid> mounts, CancellationToken cancel)
+    /// <see cref="MaxWaitedMounts"/> already, or those of <paramref name="caller"/> more than
+    /// <see cref="MaxWaitedOfCaller"/>.</summary>
+    public async Task<int> WaitAsync(LogSequence sequence, IReadOnlyList<Guid> mounts, CancellationToken cancel, string caller = "")
     {
-        Waiter waiter = new(sequence, [.. mounts]);
+        Waiter waiter = new(sequence, [.. mounts.Distinct()]);
         lock (_gate)
         {
             if (IsDone(waiter))
                 return waiter.Counted;
-            if (_waitedMounts + waiter.Weight > MaxWaitedMounts)
+            int ofCaller = _waitedOf.GetValueOrDefault(caller) + waiter.Weight;
+            if (waiter.Weight > 0 && _waitedMounts + waiter.Weight > MaxWaitedMounts)
                 throw new FamfsException(ErrorReason.Overloaded, $"waits for {MaxWaitedMounts} mounts are under way, the limit") { Limit = MaxWaitedMounts };
+            if (waiter.Weight > 0 && ofCaller > MaxWaitedOfCaller)
+                throw new FamfsException(ErrorReason.Overloaded, $"waits of {caller} for {MaxWaitedOfCaller} mounts are under way, the limit") { Limit = MaxWaitedOfCaller };
             _waiters.Add(waiter);
             _waitedMounts += waiter.Weight;
+            if (waiter.Weight > 0)
+                _waitedOf[caller] = ofCaller;
         }
         try
         {
@@ -158,6 +195,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             {
                 _waiters.Remove(waiter);
                 _waitedMounts -= waiter.Weight;
+                if (waiter.Weight > 0 && (_waitedOf[caller] -= waiter.Weight) == 0)
+                    _waitedOf.Remove(caller);
             }
         }
     }
@@ -301,12 +340,13 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         waiter.Counted = 0;
         if (waiter.Mounts.Count > 0)
         {
-            foreach (Guid mount in waiter.Mounts)
+            // What has acknowledged a position has it for good: it is not looked at again.
+            for (; waiter.Next < waiter.Mounts.Count; waiter.Next++)
             {
-                if (!_mounts.TryGetValue(mount, out MountView? view) || !Reached(view, waiter))
+                if (!_mounts.TryGetValue(waiter.Mounts[waiter.Next], out MountView? view) || !Reached(view, waiter))
                     return false;
-                waiter.Counted++;
             }
+            waiter.Counted = waiter.Next;
             return true;
         }
         if (_unreadable > 0)
@@ -343,13 +383,26 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             waiter.Completion.TrySetResult();
     }
 
-    private sealed record Waiter(LogSequence Sequence, IReadOnlyCollection<Guid> Mounts)
+    /// <summary>The looks at a host's lines that unknown callers asked for.</summary>
+    private sealed class Hints
+    {
+        /// <summary>The look that comes next, if one was asked for.</summary>
+        public Task? Next { get; set; }
+
+        /// <summary>When the last one began; 0: there was none.</summary>
+        public long LookedTimestamp { get; set; }
+    }
+
+    private sealed record Waiter(LogSequence Sequence, IReadOnlyList<Guid> Mounts)
     {
         public TaskCompletionSource Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public int Counted { get; set; }
 
-        /// <summary>Mounts that it names; one for all.</summary>
-        public int Weight => Math.Max(1, Mounts.Count);
+        /// <summary>The first of them that is not known to have acknowledged.</summary>
+        public int Next { get; set; }
+
+        /// <summary>What it counts for: the mounts that it names, if they are several.</summary>
+        public int Weight => Mounts.Count > 1 ? Mounts.Count : 0;
     }
 }

@@ -1,5 +1,7 @@
 using System.Buffers;
 using System.Collections.Concurrent;
+using Famfs.Core;
+using Famfs.V1;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
 
@@ -10,7 +12,7 @@ namespace Famfs.Master.Rpc;
 /// yet. What was promised to a connection cannot be refused any more, so beyond the limit the connection that holds most is closed.
 /// Any thread.
 /// </summary>
-internal sealed class BufferLimit(long limit = CallLimits.Buffers)
+internal sealed class BufferLimit(long limit = CallLimits.Buffers, Refusals? refusals = null)
 {
     private readonly long _limit = limit;
     private readonly ConcurrentDictionary<Connection, bool> _open = new();
@@ -45,7 +47,9 @@ internal sealed class BufferLimit(long limit = CallLimits.Buffers)
                 return;
             largest.Leave();
         }
-        largest.Abort();
+        FamfsException refusal = new(ErrorReason.Overloaded, $"buffers of all connections take more than {_limit} bytes, the limit, and this one's most of them") { Limit = (ulong)_limit };
+        refusals?.Count("a connection", refusal);
+        largest.Abort(refusal.Message);
     }
 
     /// <summary>One connection's buffers.</summary>
@@ -85,8 +89,7 @@ internal sealed class BufferLimit(long limit = CallLimits.Buffers)
         }
 
         /// <summary>Closes the connection.</summary>
-        public void Abort() =>
-            connection.Abort(new ConnectionAbortedException($"buffers of all connections take more than {owner._limit} bytes, and this one's most of them"));
+        public void Abort(string cause) => connection.Abort(new ConnectionAbortedException(cause));
 
         protected override void Dispose(bool disposing)
         {

@@ -49,6 +49,7 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
     internal sealed class Connection(CallBudget budget, int share)
     {
         private long _held;
+        private int _refusals;
 
         /// <summary>Counts this one among the caller's. False: there are too many, and it is not counted.</summary>
         public bool TryCount()
@@ -83,6 +84,12 @@ internal sealed class CallBudget(long total = CallLimits.Held, long small = Call
             Interlocked.Decrement(ref budget._calls);
             Interlocked.Decrement(ref budget._callsOf[share]);
         }
+
+        /// <summary>Counts a refusal whose answer the caller takes, or does not. False: too many wait to be taken.</summary>
+        public bool TryBeginRefusal() => Interlocked.Increment(ref _refusals) <= CallLimits.RefusalsOfConnection;
+
+        /// <summary>A refusal is answered.</summary>
+        public void EndRefusal() => Interlocked.Decrement(ref _refusals);
 
         /// <summary>Charges. Throws OVERLOADED, and charges nothing.</summary>
         public void Take(long bytes)

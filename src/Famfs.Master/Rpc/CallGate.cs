@@ -5,7 +5,9 @@ using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.Primitives;
 
 namespace Famfs.Master.Rpc;
 
@@ -21,41 +23,62 @@ internal sealed class CallGate(CallBudget budget, Refusals refusals)
         CallBudget.Connection connection = context.Features.Get<CallBudget.Connection>() ?? budget.Open(CallerIdentity.Of(context).Name);
         if (!connection.TryBeginCall(out int limit))
         {
+            // An answer that nobody takes stays here, also when it is a refusal.
+            context.Response.OnCompleted(() => Done(connection.EndRefusal));
+            if (!connection.TryBeginRefusal())
+            {
+                context.Features.Get<IConnectionLifetimeFeature>()?.Abort();
+                return;
+            }
             string whose = limit == CallLimits.Calls ? "the master has" : $"{CallerIdentity.Of(context).Name} has";
             Refuse(context, new(ErrorReason.Overloaded, $"{whose} {limit} calls under way, the limit") { Limit = (ulong)limit });
             return;
         }
-        try
+        // Not before its trailers are written: a caller that takes nothing keeps the call.
+        context.Response.OnCompleted(() => Done(connection.EndCall));
+        string path = context.Request.Path.Value ?? "";
+        MeteredBody? body = TryMeter(context, connection, path);
+        if (body is null)
+            return;
+        using (body)
         {
-            string path = context.Request.Path.Value ?? "";
-            MeteredBody? body = TryMeter(context, connection, path);
-            if (body is null)
-                return;
-            using (body)
-            {
-                context.Features.Set<IRequestBodyPipeFeature>(body);
-                context.Features.Set(body);
-                await next(context).ConfigureAwait(false);
-            }
+            context.Features.Set<IRequestBodyPipeFeature>(body);
+            context.Features.Set(body);
+            await next(context).ConfigureAwait(false);
         }
-        finally
-        {
-            connection.EndCall();
-        }
+    }
+
+    private static Task Done(Action end)
+    {
+        end();
+        return Task.CompletedTask;
     }
 
     private MeteredBody? TryMeter(HttpContext context, CallBudget.Connection connection, string path)
     {
         try
         {
-            (int limit, int perByte) = path == Bulk ? (CallLimits.BulkMessageBytes, 1) : (CallLimits.MessageBytes, CallLimits.ObjectsPerByte);
-            return new(context.Request.BodyReader, connection, MethodOf(path), limit, perByte) { Refusals = refusals };
+            (int limit, int perByte) = path == Bulk ? (CallLimits.BulkMessageBytes, CallLimits.BulkPerByte) : (CallLimits.MessageBytes, CallLimits.ObjectsPerByte);
+            return new(context.Request.BodyReader, connection, MethodOf(path), limit, perByte, HeaderBytes(context)) { Refusals = refusals };
         }
         catch (FamfsException error)
         {
             Refuse(context, error);
             return null;
         }
+    }
+
+    /// <summary>What the metadata of a call take as texts.</summary>
+    private static int HeaderBytes(HttpContext context)
+    {
+        int bytes = 0;
+        foreach ((string name, StringValues values) in context.Request.Headers)
+        {
+            bytes += sizeof(char) * name.Length;
+            foreach (string? value in values)
+                bytes += sizeof(char) * (value?.Length ?? 0);
+        }
+        return bytes;
     }
 
     private static string MethodOf(string path) => path[(path.LastIndexOf('/') + 1)..];

@@ -65,6 +65,15 @@ internal static class CallLimits
     /// <summary>Most calls of one caller at a time, whatever its connections (chosen: a quarter of all).</summary>
     public const int CallsOfCaller = Calls / 4;
 
+    /// <summary>Most refusals for want of calls that wait until a connection takes them (chosen). Beyond that it is closed.</summary>
+    public const int RefusalsOfConnection = 64;
+
+    /// <summary>A message of CreateFiles is charged so many times its bytes: texts take twice as much as objects.</summary>
+    public const int BulkPerByte = 3;
+
+    /// <summary>Most numbers of lists of numbers in a message of CreateFiles, in all (chosen: four devices for each file).</summary>
+    public const int BulkNumbers = 4 * BulkFiles;
+
     /// <summary>A message of another call than CreateFiles is charged so many times its bytes: texts and numbers take more as objects
     /// (measured: 2 and 8 times).</summary>
     public const int ObjectsPerByte = 4;

@@ -1,15 +1,17 @@
 using System.Formats.Asn1;
-using System.Net;
 using System.Net.Sockets;
-using System.Security.Cryptography;
+using System.Net;
 using System.Security.Cryptography.X509Certificates;
+using System.Security.Cryptography;
 using Famfs.Core.Interop;
+using Famfs.Core;
 using Famfs.Master.Changes;
+using Famfs.V1;
 using Grpc.Core;
-using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
-using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 
@@ -35,6 +37,7 @@ internal static class CallerIdentity
     {
         ConnectionGate gate = listen.ApplicationServices.GetRequiredService<ConnectionGate>();
         CallBudget budget = listen.ApplicationServices.GetRequiredService<CallBudget>();
+        Refusals? refusals = listen.ApplicationServices.GetService<Refusals>();
         BufferLimit buffers = listen.ApplicationServices.GetRequiredService<BufferLimit>();
         listen.Use(next => connection => gate.RunAsync(connection, async admitted =>
         {
@@ -42,7 +45,9 @@ internal static class CallerIdentity
             Caller caller = Of(admitted) with { };
             if (budget.TryOpen(caller.Name, out int limit) is not { } part)
             {
-                admitted.Abort(new ConnectionAbortedException($"{caller.Name} has {limit} connections, the limit"));
+                FamfsException refusal = new(ErrorReason.Overloaded, $"{caller.Name} has {limit} connections, the limit") { Limit = (ulong)limit };
+                refusals?.Count("a connection", refusal);
+                admitted.Abort(new ConnectionAbortedException(refusal.Message));
                 return;
             }
             try

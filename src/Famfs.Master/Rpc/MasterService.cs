@@ -33,6 +33,9 @@ internal sealed class MasterService(
     /// <summary>Most devices that are being opened at a time, each by a thread of its own (chosen).</summary>
     private const int OpeningDevices = 4;
 
+    // What callers that nobody knows make happen with streams (chosen: a cluster's start is seen).
+    private readonly EntryBudget _streamEntries = new(clock, 120);
+
     // Touched by changes alone, on the engine's thread.
     private readonly RegistrationLimit _registrations = new();
 
@@ -232,13 +235,16 @@ internal sealed class MasterService(
         LogPosition from = await WelcomeAsync(hello, claim, known, caller, responseStream, context.CancellationToken).ConfigureAwait(false);
         string at = CallerIdentity.AddressOf(context);
         string name = hello.HostName.Length > 0 ? Cut(hello.HostName) : host.ToString();
+        bool isSaid = IsStreamSaid(caller);
         if (mount == Guid.Empty)
         {
-            MasterLog.ReaderCame(log, at);
+            if (isSaid)
+                MasterLog.ReaderCame(log, at);
         }
         else
         {
-            MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
+            if (isSaid)
+                MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
             mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known);
         }
         // Nothing of it is kept for as long as the stream lasts.
@@ -277,9 +283,10 @@ internal sealed class MasterService(
             if (mount != Guid.Empty)
             {
                 mounts.Unsubscribed(mount, known);
-                MasterLog.MountWent(log, mount, name);
+                if (isSaid)
+                    MasterLog.MountWent(log, mount, name);
             }
-            else
+            else if (isSaid)
             {
                 MasterLog.ReaderWent(log, at);
             }
@@ -396,6 +403,17 @@ internal sealed class MasterService(
         return reply;
     }
 
+    /// <summary>Whether the log has an entry when a stream of this caller comes, and one when it goes.</summary>
+    private bool IsStreamSaid(Caller caller)
+    {
+        if (caller is { Kind: CallerKind.Certificate } or { IsPrivileged: true })
+            return true;
+        bool may = _streamEntries.May(out long leftOut);
+        if (leftOut > 0)
+            MasterLog.StreamsLeftOut(log, leftOut);
+        return may;
+    }
+
     private static string Cut(string text) => text.Length > CallLimits.HelloText ? text[..CallLimits.HelloText] : text;
 
     private static CheckReply ProgressOf(string phase) => new() { Progress = new() { Phase = phase } };
@@ -464,7 +482,7 @@ internal sealed class MasterService(
         ending.CancelAfter(asked);
         try
         {
-            return await mounts.WaitAsync(sequence, named, ending.Token).ConfigureAwait(false);
+            return await mounts.WaitAsync(sequence, named, ending.Token, CallerIdentity.Of(context).Name).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {
@@ -477,12 +495,12 @@ internal sealed class MasterService(
     private async Task<LogPosition> WelcomeAsync(Hello hello, MountClaim claim, bool known, Caller caller, IServerStreamWriter<SubscribeReply> responses, CancellationToken cancel)
     {
         // What the lines say is needed to believe a host about its older mounts; a thousand hosts that come back at once have none.
-        if (hello.OlderMounts.Count > 0)
+        // A caller that is not known is not believed: its host ends their lines itself.
+        bool believed = known && hello.OlderMounts.Count > 0;
+        if (believed)
             mounts.Scan();
-        IReadOnlyList<MountEnd> ends = GoneMounts.Accept(claim.Host.Host, hello.OlderMounts, mounts);
-        (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, known ? ends : []), caller).ConfigureAwait(false);
-        foreach (MountEnd end in known ? [] : ends)
-            mounts.Gone.Hint(end);
+        IReadOnlyList<MountEnd> ends = believed ? GoneMounts.Accept(claim.Host.Host, hello.OlderMounts, mounts) : [];
+        (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, ends), caller).ConfigureAwait(false);
         await responses.WriteAsync(new SubscribeReply
         {
             Welcome = new()
@@ -538,7 +556,7 @@ internal sealed class MasterService(
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
                 Positions.RequireInHistory(state.Replay, position, hub.Published);
                 if (mount != Guid.Empty && !known)
-                    mounts.Hinted(claim.Host.Host);
+                    await mounts.HintedAsync(claim.Host.Host).ConfigureAwait(false);
                 else if (mount != Guid.Empty)
                     mounts.Acknowledged(mount, new(state.FileSystem, position.Generation, new(position.Sequence), new(position.Term)));
             }

@@ -16,6 +16,9 @@ internal sealed class MessageShape
 
     // By field number: the shape of a message, or null; numbers that are not here are not known.
     private readonly Dictionary<uint, MessageShape?> _fields = [];
+
+    // Lists of numbers, which take several bytes each however short they are said.
+    private readonly HashSet<uint> _numbers = [];
     private readonly uint _counted;
     private readonly bool _isBulk;
 
@@ -31,6 +34,8 @@ internal sealed class MessageShape
             _fields.Add((uint)field.FieldNumber, inner);
             if (field.IsRepeated && inner is not null)
                 _counted = (uint)field.FieldNumber;
+            else if (field.IsRepeated && field.FieldType is not (FieldType.String or FieldType.Bytes))
+                _numbers.Add((uint)field.FieldNumber);
         }
     }
 
@@ -42,20 +47,22 @@ internal sealed class MessageShape
     public void Require(in ReadOnlySequence<byte> message)
     {
         SequenceReader<byte> reader = new(message);
-        int entries = 0;
-        int unknown = 0;
-        Look(ref reader, reader.Length, 0, ref entries, ref unknown);
+        Counts counts = default;
+        Look(ref reader, reader.Length, 0, ref counts);
     }
 
-    private void Look(ref SequenceReader<byte> reader, long end, int depth, ref int entries, ref int unknown)
+    private void Look(ref SequenceReader<byte> reader, long end, int depth, ref Counts counts)
     {
         while (reader.Consumed < end && TryReadVarint(ref reader, out ulong tag))
         {
             uint number = (uint)(tag >> 3);
             bool isKnown = _fields.TryGetValue(number, out MessageShape? inner);
             int mostUnknown = _isBulk ? CallLimits.BulkFiles : CallLimits.UnknownFields;
-            if (!isKnown && ++unknown > mostUnknown)
+            if (!isKnown && ++counts.Unknown > mostUnknown)
                 throw new FamfsException(ErrorReason.BadRequest, $"a message has more than {mostUnknown} fields that this version does not know") { Limit = (ulong)mostUnknown };
+            bool isNumbers = isKnown && _numbers.Contains(number);
+            if (isNumbers && (tag & 7) != 2)
+                RequireNumbers(ref counts, 1);
             long bytes;
             switch (tag & 7)
             {
@@ -69,10 +76,13 @@ internal sealed class MessageShape
                     break;
                 case 2 when TryReadVarint(ref reader, out ulong length) && length <= (ulong)(end - reader.Consumed):
                     if (number == _counted && isKnown)
-                        RequireEntry(++entries, length);
+                        RequireEntry(++counts.Entries, length);
+                    // Packed: a byte for each at least.
+                    if (isNumbers)
+                        RequireNumbers(ref counts, (long)length);
                     if (inner is not null && depth < MaxDepth)
                     {
-                        inner.Look(ref reader, reader.Consumed + (long)length, depth + 1, ref entries, ref unknown);
+                        inner.Look(ref reader, reader.Consumed + (long)length, depth + 1, ref counts);
                         continue;
                     }
                     bytes = (long)length;
@@ -90,6 +100,13 @@ internal sealed class MessageShape
         }
     }
 
+    private void RequireNumbers(ref Counts counts, long more)
+    {
+        int most = _isBulk ? CallLimits.BulkNumbers : CallLimits.Entries;
+        if ((counts.Numbers += more) > most)
+            throw new FamfsException(ErrorReason.BadRequest, $"more than {most} numbers in lists of one message, the limit") { Limit = (ulong)most };
+    }
+
     private void RequireEntry(int entries, ulong bytes)
     {
         int most = _isBulk ? CallLimits.BulkFiles : CallLimits.Entries;
@@ -99,6 +116,13 @@ internal sealed class MessageShape
         // Of the others the message's own limit is small enough.
         if (_isBulk && bytes > CallLimits.BulkFileBytes)
             throw new FamfsException(ErrorReason.BadRequest, $"a file of a message has {bytes} bytes, the limit is {CallLimits.BulkFileBytes}") { Limit = CallLimits.BulkFileBytes };
+    }
+
+    private struct Counts
+    {
+        public int Entries;
+        public int Unknown;
+        public long Numbers;
     }
 
     private static bool TryReadVarint(ref SequenceReader<byte> reader, out ulong value)

@@ -36,10 +36,12 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
     // Charged besides, until the call ends.
     private long _held;
 
-    public MeteredBody(PipeReader inner, CallBudget.Connection budget, string method, int limit, int perByte = 1)
+    /// <summary>Begins a call. <paramref name="headerBytes"/>: what its metadata take. Throws OVERLOADED.</summary>
+    public MeteredBody(PipeReader inner, CallBudget.Connection budget, string method, int limit, int perByte = 1, int headerBytes = 0)
     {
         (_inner, _budget, _method, _limit, _perByte) = (inner, budget, method, limit, perByte);
-        _budget.Take(CallLimits.CallBytes);
+        _budget.Take(CallLimits.CallBytes + headerBytes);
+        _held = headerBytes;
     }
 
     /// <inheritdoc/>
@@ -138,6 +140,9 @@ internal sealed class MeteredBody : PipeReader, IRequestBodyPipeFeature, IDispos
             return;
         Span<byte> prefix = stackalloc byte[PrefixBytes];
         buffer.Slice(0, PrefixBytes).CopyTo(prefix);
+        // A few bytes would become a large message after its size was looked at.
+        if (prefix[0] != 0)
+            throw new RpcException(new(StatusCode.Unimplemented, $"a message of {_method} is compressed; messages are taken as they are"));
         uint bytes = BinaryPrimitives.ReadUInt32BigEndian(prefix[1..]);
         if (bytes <= _limit)
             return;

@@ -81,6 +81,37 @@ public sealed class OneDamagedLineTests
         }
     }
 
+    /// <summary>Most of the area belongs to slots that were never used. What one line of them holds means nothing.</summary>
+    [Theory]
+    [InlineData("ones")]
+    [InlineData("flip")]
+    public void Any_line_of_a_slot_that_was_never_used_may_be_damaged(string kind)
+    {
+        foreach (long place in (long[])[0, LineBytes, 2 * LineBytes, 2048, 2048 + LineBytes, 2048 + ActiveAnchor.Size, 2048 + (2 * ActiveAnchor.Size) - LineBytes])
+        {
+            LogBench bench = new(accidentOneIn: 0);
+            TestMaster master = bench.StartFirst();
+            bench.Memory.Settle();
+            byte[] line = new byte[LineBytes];
+            if (kind == "flip")
+                line[1] = 1; // of the tail: of its offset
+            else
+                line.AsSpan().Fill(0xFF);
+            bench.Memory.WriteMemory(LogBench.SlotOffset(5) + place, line);
+            LogBench.RequireSame(master.History, bench.ReadAll("c"));
+            master.PublishValues(9);
+            master.Writer.Tick(7);
+            AnchorArea anchors = new(bench.OpenPool("c").PrimaryDevice, bench.Superblock.FileSystem);
+            Assert.NotEmpty(anchors.FindLostCopy(5));
+            master.Grant(5, LogBench.HostB);
+            TestMaster next = bench.StartMaster("b", 5);
+            Assert.Equal(master.History.Records, next.History.Records.Take(master.History.Records.Count));
+            next.PublishValues(11);
+            Assert.Empty(anchors.FindLostCopy(5));
+            LogBench.RequireSame(next.History, bench.ReadAll("c"));
+        }
+    }
+
     /// <summary>A tail of before is then known to be lost, and a slot with a tail is known to have been active.</summary>
     [Fact]
     public void A_tail_of_each_active_copy_is_in_memory_at_once()

@@ -127,6 +127,15 @@ def too_large(api):
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
 
 
+def compressed(api):
+    """A few bytes would become a large message after its size was looked at."""
+    identity = {"host_id": b"h" * 16, "mount_id": b"m" * 16, "boot_id": b"b" * 16, "mount_point": "x" * (15 << 20)}
+    hello = api.new("famfs.v1.SubscribeRequest", hello=api.new("famfs.v1.Hello", **identity))
+    for method, requests in (("Subscribe", iter([hello])), ("CreateFiles", iter([api.new("famfs.v1.CreateFilesRequest", files=[api.new("famfs.v1.CreateFileRequest", path="x" * (15 << 20))])]))):
+        error = failing(lambda: list(api.method(MASTER, method)(requests, timeout=PATIENCE, compression=grpc.Compression.Gzip)))
+        assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+
+
 def cancelled_stream(api):
     status = api.method(MASTER, "GetStatus")
     hello = api.new("famfs.v1.SubscribeRequest", hello=api.new("famfs.v1.Hello"))

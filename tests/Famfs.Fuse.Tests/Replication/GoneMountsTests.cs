@@ -27,8 +27,8 @@ public sealed class GoneMountsTests : IDisposable
     public void Mount_whose_number_is_the_living_mounts_own_is_gone_also_where_connections_cannot_be_seen()
     {
         Guid killed = Guid.NewGuid();
-        MountReceipt.Leave(_directory, _fileSystem, _host.Boot, killed, Living);
-        MountReceipt.Leave(_directory, _fileSystem, _host.Boot, Guid.NewGuid(), Gone);
+        MountReceipt.Of(_directory, _fileSystem, _host.Boot, killed, Living).Leave();
+        MountReceipt.Of(_directory, _fileSystem, _host.Boot, Guid.NewGuid(), Gone).Leave();
         using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), Living);
         OlderMount gone = Assert.Single(mounts.FindOlder());
         Assert.Equal(killed, gone.MountId.ToGuid("mount_id"));
@@ -46,8 +46,8 @@ public sealed class GoneMountsTests : IDisposable
             Assert.SkipUnless(connections.Visible, "FUSE connections cannot be seen here");
         Guid disappeared = Guid.NewGuid();
         Guid otherBoot = Guid.NewGuid();
-        MountReceipt.Leave(_directory, _fileSystem, _host.Boot, disappeared, Gone);
-        MountReceipt.Leave(_directory, _fileSystem, Guid.NewGuid(), otherBoot, Gone);
+        MountReceipt.Of(_directory, _fileSystem, _host.Boot, disappeared, Gone).Leave();
+        MountReceipt.Of(_directory, _fileSystem, Guid.NewGuid(), otherBoot, Gone).Leave();
         using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), living);
         OlderMount gone = Assert.Single(mounts.FindOlder());
         Assert.Equal(disappeared, gone.MountId.ToGuid("mount_id"));
@@ -72,9 +72,10 @@ public sealed class GoneMountsTests : IDisposable
         const int Killed = 300;
         List<Guid> killed = [.. Enumerable.Range(0, Killed).Select(_ => Guid.NewGuid())];
         foreach (Guid mount in killed)
-            MountReceipt.Leave(_directory, _fileSystem, _host.Boot, mount, Living);
+            MountReceipt.Of(_directory, _fileSystem, _host.Boot, mount, Living).Leave();
         Guid own = Guid.NewGuid();
         using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, own, Living);
+        mounts.LeaveReceipt();
         using ReplayState state = new(new(_fileSystem, 1, default, default), default);
         mounts.ForgetRecorded(state, _host.Host);
         Assert.Equal(Killed + 1, MountReceipt.ReadAll(_directory, _fileSystem).Count());
@@ -94,10 +95,13 @@ public sealed class GoneMountsTests : IDisposable
     }
 
     [Fact]
-    public void A_receipt_is_there_until_the_mount_is_forgotten()
+    public void A_receipt_is_there_from_before_the_line_until_the_mount_is_forgotten()
     {
         Guid own = Guid.NewGuid();
         using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, own, Living);
+        Assert.Empty(MountReceipt.ReadAll(_directory, _fileSystem));
+        mounts.Forget();
+        mounts.LeaveReceipt();
         MountReceipt receipt = Assert.Single(MountReceipt.ReadAll(_directory, _fileSystem));
         Assert.Equal((own, _host.Boot, Living), (receipt.Mount, receipt.Boot, receipt.Connection));
         File.WriteAllText(Path.Combine(_directory, "mounts", _fileSystem.ToString(), Guid.NewGuid().ToString()), "torn");

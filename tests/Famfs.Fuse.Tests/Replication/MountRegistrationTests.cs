@@ -1,10 +1,14 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Replication;
 using Famfs.TestSupport;
+using Famfs.V1;
+using Google.Protobuf;
 using Xunit;
 
 namespace Famfs.Fuse.Tests.Replication;
@@ -31,10 +35,18 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Null(replica.Bootstrap());
         MountLineTable table = new(replica.Pool);
         MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };
+        int left = 0;
+        registration.LeaveReceipt = () =>
+        {
+            // A daemon that is killed between the two leaves a receipt too many, and never a line that nobody can end.
+            Assert.Empty(table.ReadBlock(0));
+            left++;
+        };
         Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
 
         registration.Advance();
 
+        Assert.Equal(1, left);
         // Both copies are the mount's before anything is opened.
         Assert.Equal(2UL, Assert.Single(table.ReadBlock(0)).Line!.Counter);
         MountLine line = Assert.Single(table.ReadBlock(0)).Line!;
@@ -42,5 +54,61 @@ public sealed class MountRegistrationTests : IDisposable
         registration.End(replica.Pool);
         line = Assert.Single(table.ReadBlock(0)).Line!;
         Assert.Equal((dialect, MountState.Ended, OpenVerdict.HostDown), (line.Dialect, line.State, registration.Admit(InodeNumber.Root)));
+    }
+
+    /// <summary>Whoever can prove that an older mount of its host is gone writes so into its line, and nobody has to be believed.</summary>
+    [Fact]
+    public void Lines_of_older_mounts_that_are_gone_are_ended_and_those_of_living_daemons_left_alone()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        using DevicePool others = TestFormats.All.Open([DaxDevice.Open(path)]);
+        MountLineTable table = new(others);
+        (Guid dead, Guid living, Guid ended, Guid without) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        MountLine line = new() { Counter = 5, State = MountState.Live, Host = _host.Host, Boot = _host.Boot, Mount = dead, ReplayedSequence = new(1) };
+        table.Write(0, line);
+        table.Write(1, line with { Mount = living });
+        table.Write(2, line with { Mount = ended, State = MountState.Ended });
+        Assert.True(table.TryLock(1, out IDisposable? held));
+        MountRegistration registration = new(replica, _host, Guid.NewGuid()) { GrantedSlot = 0 };
+        Assert.Empty(registration.EndOlder([dead]));
+        registration.Advance();
+        Assert.Equal([dead, ended, without], registration.EndOlder([dead, living, ended, without]));
+        List<HostEntry> entries = table.ReadBlock(0);
+        MountLine Of(Guid mount) => Assert.Single(entries, e => e.Line?.Mount == mount).Line!;
+        Assert.Equal((MountState.Ended, 6UL, 1UL), (Of(dead).State, Of(dead).Counter, Of(dead).ReplayedSequence.Value));
+        Assert.Equal((MountState.Live, 5UL), (Of(living).State, Of(living).Counter));
+        held.Dispose();
+        Assert.Equal([living], registration.EndOlder([living]));
+    }
+
+    [Fact]
+    public void A_mount_that_the_log_calls_gone_opens_nothing_and_writes_no_line_any_more()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host.Host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        Guid mount = Guid.NewGuid();
+        MountRegistration registration = new(replica, _host, mount) { GrantedSlot = 0 };
+        registration.Advance();
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+        RecordBatch batch = new();
+        batch.Start(replica.State.Position.Sequence, new(64), seed: 0);
+        batch.Add(RecordType.HostGone, new HostGone { HostId = _host.Host.ToByteString(), MountId = mount.ToByteString(), Evidence = GoneEvidence.Fenced });
+        replica.State.ApplyFrames(batch.Frames);
+        ulong counter = Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter;
+        for (int i = 0; i < 2; i++)
+            Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
+        Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
+        Assert.Equal(counter, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
     }
 }

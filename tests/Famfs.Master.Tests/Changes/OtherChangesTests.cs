@@ -69,8 +69,14 @@ public sealed class OtherChangesTests
         HostClaim first = new(Guid.NewGuid(), ByteString.Empty, "");
         int slot = on.Decide(new HostRegistration(first, 4096, limit));
         on.Clock.Now += TimeSpan.FromMinutes(30);
-        for (int i = 1; i < RegistrationLimit.MostInAnHour; i++)
+        for (int i = 1; i < RegistrationLimit.MostOfCaller; i++)
             on.Decide(New());
+        FamfsException own = on.Refuse(New());
+        Assert.Equal((ErrorReason.Overloaded, (ulong)RegistrationLimit.MostOfCaller), (own.Reason, own.Limit));
+        on.Context.Caller = Caller.Unknown with { Address = "10.0.0.1" };
+        for (int i = RegistrationLimit.MostOfCaller; i < RegistrationLimit.MostInAnHour; i++)
+            on.Decide(New());
+        on.Context.Caller = Caller.Unknown with { Address = "10.0.0.2" };
         FamfsException refused = on.Refuse(New());
         Assert.Equal((ErrorReason.Overloaded, (ulong)RegistrationLimit.MostInAnHour), (refused.Reason, refused.Limit));
         // Who is registered already, or known, is not held up.
@@ -84,6 +90,25 @@ public sealed class OtherChangesTests
         on.Clock.Now += TimeSpan.FromMinutes(30);
         on.Decide(New());
         on.Refuse(New());
+    }
+
+    [Fact]
+    public void Strangers_leave_a_part_of_the_host_table_to_those_who_are_known()
+    {
+        using Deciding on = new();
+        RegistrationLimit limit = new();
+        on.Context.Caller = Caller.Unknown;
+        int there = on.State.Replay.Hosts.Count;
+        int capacity = 40;
+        HostRegistration New() => new(new(Guid.NewGuid(), ByteString.Empty, ""), capacity, limit);
+        for (int i = there; i < 35; i++)
+            on.Decide(New());
+        FamfsException refused = on.Refuse(New());
+        Assert.Equal((ErrorReason.NoSpace, 35ul), (refused.Reason, refused.Limit));
+        on.Context.Caller = new(CallerKind.Certificate);
+        for (int i = 35; i < capacity; i++)
+            on.Decide(New());
+        Assert.Equal((ErrorReason.NoSpace, (ulong)capacity), (on.Refuse(New()).Reason, on.Refuse(New()).Limit));
     }
 
     [Fact]

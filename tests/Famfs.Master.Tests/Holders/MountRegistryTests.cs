@@ -91,37 +91,16 @@ public sealed class MountRegistryTests : IDisposable
         Assert.Equal(0, await _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken));
         Assert.False(_mounts.IsOf(line.Mount, host));
         _table.Write(MediaLayout.EntriesPerHost, line);
-        _mounts.Hinted(host);
+        await _mounts.HintedAsync(host);
         Assert.True(_mounts.IsOf(line.Mount, host));
         Task<int> waiting = _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken);
-        _mounts.Hinted(host);
+        await _mounts.HintedAsync(host);
         Assert.False(waiting.IsCompleted);
         _table.Write(MediaLayout.EntriesPerHost, line with { Counter = 2, ReplayedSequence = new(5) });
-        _mounts.Hinted(host);
+        await _mounts.HintedAsync(host);
         Assert.Equal(1, await waiting.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken));
         // Nobody's host has no lines.
-        _mounts.Hinted(Guid.NewGuid());
-    }
-
-    [Fact]
-    public void A_mount_that_a_stranger_calls_gone_is_gone_when_its_line_stands_still()
-    {
-        Guid host = Guid.NewGuid();
-        MountLine still = new() { Counter = 1, State = MountState.Live, Host = host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
-        MountLine moving = still with { Mount = Guid.NewGuid() };
-        _table.Write(0, still);
-        _table.Write(1, moving);
-        foreach (MountLine line in (MountLine[])[still, moving, still with { Mount = Guid.NewGuid() }])
-            _mounts.Gone.Hint(new(line.Host, line.Mount, GoneEvidence.SuperblockGone, ""));
-        Assert.Empty(_mounts.Gone.FindHinted(_mounts.Scan()));
-        _clock.Now += TimeSpan.FromSeconds(1.9);
-        _table.Write(1, moving with { Counter = 2 });
-        Assert.Empty(_mounts.Gone.FindHinted(_mounts.Scan()));
-        _clock.Now += TimeSpan.FromSeconds(0.1);
-        Assert.Equal([still.Mount], _mounts.Gone.FindHinted(_mounts.Scan()).Select(e => e.Mount));
-        // What moved was not gone, however long it stands still after that.
-        _clock.Now += TimeSpan.FromHours(1);
-        Assert.Empty(_mounts.Gone.FindHinted(_mounts.Scan()));
+        await _mounts.HintedAsync(Guid.NewGuid());
     }
 
     [Fact]
@@ -171,21 +150,31 @@ public sealed class MountRegistryTests : IDisposable
     [Fact]
     public async Task Waits_name_only_so_many_mounts_and_what_ended_counts_no_more()
     {
-        List<Guid> names = [.. Enumerable.Range(0, MountRegistry.MaxWaitedMounts).Select(_ => Guid.NewGuid())];
-        using CancellationTokenSource over = new();
-        Task<int> all = _mounts.WaitAsync(new(5), names, over.Token);
-        Assert.False(all.IsCompleted);
-        FamfsException refused = await Assert.ThrowsAsync<FamfsException>(() => _mounts.WaitAsync(new(5), [Guid.NewGuid()], over.Token));
-        Assert.Equal((ErrorReason.Overloaded, (ulong)MountRegistry.MaxWaitedMounts), (refused.Reason, refused.Limit));
-        // One that is over already needs no place.
-        Assert.Equal(0, await _mounts.WaitAsync(new(0), [], TestContext.Current.CancellationToken));
-        await over.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => all);
-        using CancellationTokenSource again = new();
-        Task<int> next = _mounts.WaitAsync(new(5), names, again.Token);
-        Assert.False(next.IsCompleted);
-        await again.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => next);
+        List<Guid> names = [.. Enumerable.Range(0, MountRegistry.MaxWaitedOfCaller).Select(_ => Guid.NewGuid())];
+        for (int round = 0; round < 2; round++)
+        {
+            using CancellationTokenSource over = new();
+            List<Task<int>> all = [];
+            foreach (string caller in (string[])["a", "b", "c", "d"])
+            {
+                // The same mount twice is one.
+                all.Add(_mounts.WaitAsync(new(5), [.. names, names[0]], over.Token, caller));
+                Assert.False(all[^1].IsCompleted);
+                if (caller != "a")
+                    continue;
+                FamfsException own = await Assert.ThrowsAsync<FamfsException>(() => _mounts.WaitAsync(new(5), names[..2], over.Token, caller));
+                Assert.Equal((ErrorReason.Overloaded, (ulong)MountRegistry.MaxWaitedOfCaller), (own.Reason, own.Limit));
+            }
+            FamfsException refused = await Assert.ThrowsAsync<FamfsException>(() => _mounts.WaitAsync(new(5), names[..2], over.Token, "e"));
+            Assert.Equal((ErrorReason.Overloaded, (ulong)MountRegistry.MaxWaitedMounts), (refused.Reason, refused.Limit));
+            // What waits after a change, for one mount or for all, is kept out by nobody's Barriers.
+            all.Add(_mounts.WaitAsync(new(5), names[..1], over.Token, "a"));
+            Assert.False(all[^1].IsCompleted);
+            Assert.Equal(0, await _mounts.WaitAsync(new(5), [], TestContext.Current.CancellationToken, "a"));
+            await over.CancelAsync();
+            foreach (Task<int> wait in all)
+                await Assert.ThrowsAnyAsync<OperationCanceledException>(() => wait);
+        }
     }
 
     [Fact]

@@ -77,6 +77,27 @@ public sealed class CallBudgetTests
     }
 
     [Fact]
+    public async Task A_compressed_message_is_refused_by_its_flag()
+    {
+        Pipe pipe = new();
+        using MeteredBody body = new(pipe.Reader, new CallBudget().Open("caller"), "Subscribe", 1000);
+        byte[] message = Message(100);
+        message[0] = 1;
+        await pipe.Writer.WriteAsync(message.AsMemory(0, 5), TestContext.Current.CancellationToken);
+        RpcException error = await Assert.ThrowsAsync<RpcException>(async () => await body.ReadAsync(TestContext.Current.CancellationToken));
+        Assert.Equal((StatusCode.Unimplemented, "a message of Subscribe is compressed; messages are taken as they are"), (error.StatusCode, error.Status.Detail));
+    }
+
+    [Fact]
+    public void Metadata_are_charged_until_the_call_ends()
+    {
+        CallBudget budget = new();
+        using (new MeteredBody(new Pipe().Reader, budget.Open("caller"), "Barrier", 1000, headerBytes: 7000))
+            Assert.Equal(CallLimits.CallBytes + 7000, budget.Held);
+        Assert.Equal(0, budget.Held);
+    }
+
+    [Fact]
     public async Task What_does_not_fit_the_budget_ends_the_call_with_overloaded()
     {
         CallBudget budget = new(total: CallLimits.CallBytes + 50, small: 0, ofConnection: 1 << 20);

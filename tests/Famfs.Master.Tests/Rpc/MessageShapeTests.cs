@@ -53,6 +53,34 @@ public sealed class MessageShapeTests
         Assert.Equal((ulong)CallLimits.UnknownFields, Refusal(shape, [.. unknown, 0x98, 0x06, 0x01]).Limit);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Numbers_in_lists_count_packed_or_one_by_one(bool packed)
+    {
+        // files[].layout.devices
+        static byte[] Nested(byte[] layout) => [0x0a, .. Length(layout.Length + 1 + Length(layout.Length).Length), LayoutTag(), .. Length(layout.Length), .. layout];
+        static byte[] Length(int bytes)
+        {
+            using MemoryStream written = new();
+            CodedOutputStream output = new(written);
+            output.WriteLength(bytes);
+            output.Flush();
+            return written.ToArray();
+        }
+        static byte LayoutTag() => (byte)(CreateFileRequest.LayoutFieldNumber << 3 | 2);
+        byte[] Devices(int count)
+        {
+            byte tag = (byte)(LayoutWish.DevicesFieldNumber << 3);
+            return packed ? [(byte)(tag | 2), .. Length(count), .. new byte[count]] : [.. Enumerable.Repeat<byte[]>([tag, 0], count).SelectMany(b => b)];
+        }
+        const int Each = 4096;
+        byte[] most = [.. Enumerable.Repeat(Nested(Devices(Each)), CallLimits.BulkNumbers / Each).SelectMany(b => b)];
+        s_files.Require(new(most));
+        FamfsException error = Refusal(s_files, [.. most, .. Nested(Devices(1))]);
+        Assert.Equal((ErrorReason.BadRequest, (ulong)CallLimits.BulkNumbers), (error.Reason, error.Limit));
+    }
+
     [Fact]
     public void Groups_are_refused_at_any_depth()
     {

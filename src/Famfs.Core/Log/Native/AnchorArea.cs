@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.V1;
@@ -147,8 +146,8 @@ public sealed class AnchorArea
         }
     }
 
-    /// <summary>For a check: names a claim line or an active copy of a sound slot that is not as its master stored it, so that what
-    /// is in the other one is in memory once. Empty: none. A term with a tail has its claim in both lines and its newest active
+    /// <summary>For a check: names a claim line, an active copy or a tail of a sound slot that is not as its master stored it, so that what
+    /// is in the other one is in memory once, or what was never used is no longer zero. Empty: none. A term with a tail has its claim in both lines and its newest active
     /// copy in both places (SAFETY S24).</summary>
     public string FindLostCopy(int slot)
     {
@@ -175,6 +174,8 @@ public sealed class AnchorArea
             isUsed[i] = _block.AsSpan().ContainsAnyExcept((byte)0);
             _ = ActiveAnchor.TryParse(_block, _fileSystem, slot, out copies[i]);
         }
+        if (tail.Value != 0 && !isUsed[0] && !isUsed[1])
+            return "the tail word is damaged, and no term of this slot was active";
         ActiveAnchor? active = copies[0] is null || copies[1]?.Counter > copies[0]!.Counter ? copies[1] : copies[0];
         // The tail carries the counter of the first of two copies.
         bool isAnnounced = active is not null && tail.Value != 0 && (ushort)(active.Counter - tail.Tag) <= 1;
@@ -183,7 +184,7 @@ public sealed class AnchorArea
             ulong expected = active is null || !isAnnounced ? 0 : active.Counter - (ushort)(active.Counter - tail.Tag);
             expected += expected % 2 == (ulong)i ? 1UL : 0;
             if (isAnnounced ? copies[i]?.Counter != expected : copies[i] is null && isUsed[i])
-                return $"active copy {i + 1} is damaged or old";
+                return $"active copy {i + 1} is damaged or old, and {(active is null ? "no term of this slot was active" : "the other one is whole")}";
         }
         Span<byte> lines = stackalloc byte[ClaimBytes];
         _device.Invalidate(OffsetOf(slot), ClaimBytes);
@@ -195,7 +196,7 @@ public sealed class AnchorArea
             bool isClaim = AnchorClaim.TryParse(line, _fileSystem, slot, out AnchorClaim parsed);
             bool isTwice = isAnnounced && claim?.Term == active!.Term;
             if (isTwice ? !isClaim || parsed.Term != active!.Term || parsed.Counter % 2 == (ulong)i : !isClaim && line.ContainsAnyExcept((byte)0))
-                return $"claim line {i + 1} is damaged or old";
+                return $"claim line {i + 1} is damaged or old, and {(claim is null ? "nothing was claimed here" : "the other one is whole")}";
         }
         return "";
     }
@@ -267,11 +268,12 @@ public sealed class AnchorArea
         /// <summary>At least one is a claim, which then is in the other too or its claimant has read nothing yet; or both are zero.</summary>
         Sound,
 
-        /// <summary>One is zero, and the other looks like the first claim of the slot, torn by a crash: a claim that is whole has
-        /// no word of zeros. Its claimant has read nothing yet, if the slot was never active.</summary>
+        /// <summary>One is zero, and the other is no claim: the first claim of the slot, torn by a crash or damaged, or an unused line
+        /// that is damaged. Its claimant has read nothing yet, because both lines are stored before anything is read, if the slot was
+        /// never active.</summary>
         Torn,
 
-        /// <summary>None is a claim, and one was.</summary>
+        /// <summary>None is a claim or zero.</summary>
         Damaged,
     }
 
@@ -279,7 +281,6 @@ public sealed class AnchorArea
     {
         claim = null;
         int used = 0;
-        bool whole = false;
         for (int i = 0; i < 2; i++)
         {
             ReadOnlySpan<byte> line = lines.Slice(i * AnchorClaim.Size, AnchorClaim.Size);
@@ -290,9 +291,8 @@ public sealed class AnchorArea
                 continue;
             }
             used += line.ContainsAnyExcept((byte)0) ? 1 : 0;
-            whole |= !MemoryMarshal.Cast<byte, ulong>(line).Contains(0UL);
         }
-        return claim is not null || used == 0 ? ClaimLines.Sound : used == 2 || whole ? ClaimLines.Damaged : ClaimLines.Torn;
+        return claim is not null || used == 0 ? ClaimLines.Sound : used == 2 ? ClaimLines.Damaged : ClaimLines.Torn;
     }
 
     /// <summary>What is wrong with a slot whose claims are not sound; empty: nothing.</summary>
@@ -300,13 +300,15 @@ public sealed class AnchorArea
 
     private static string JudgeSlot(ClaimLines lines, AnchorClaim? claim, ActiveAnchor? active, int damagedCopies, TailWord tail)
     {
-        bool wasActive = active is not null || damagedCopies == 2 || tail.Value != 0;
+        // A tail comes after two active copies. Where both are zero, one line is damaged, and it is the tail's.
+        bool wasActive = active is not null || damagedCopies == 2 || (tail.Value != 0 && damagedCopies > 0);
         if (lines == ClaimLines.Damaged || (lines == ClaimLines.Torn && (wasActive || damagedCopies > 0)))
             return UnreadableClaim;
         if (active is not null && (claim is null || active.Term > claim.Value.Term))
             return $"term {active.Term} is active, and its claim is gone: it is damaged and may hide a newer master";
-        // A crash tears the one copy that was being written, before any tail of the term.
-        if (active is null && (wasActive || (damagedCopies == 1 && claim is null)))
+        // A crash tears the one copy that was being written, before any tail of the term; in a slot without a claim it is a line
+        // that was never used.
+        if (active is null && wasActive)
             return "its active copies are damaged: where the log goes on cannot be read";
         if (active is not null && damagedCopies > 0 && tail.IsAfter(active))
             return $"its newest active copy is damaged: the tail is of a later one than {active.Counter}";

@@ -36,7 +36,7 @@ internal sealed class NativeLogCheck : LogCheck
             if (state.Unreadable)
                 report.Add("anchor", $"anchor slot {slot}", $"{state.Damage}: nobody may become master, hosts wait");
             else if (_anchors.FindLostCopy(slot) is { Length: > 0 } lost)
-                report.Add("anchor-copy", $"anchor slot {slot}", $"{lost}, and the other one is whole: repaired by the next master of this slot", FindingSeverity.Warning);
+                report.Add("anchor-copy", $"anchor slot {slot}", $"{lost}: repaired by the next master of this slot", FindingSeverity.Warning);
         }
         report.Begin("log segments");
         if (newest is not null)
