@@ -269,7 +269,7 @@ public sealed class StartTests
     public void A_mount_point_with_a_long_name_has_a_log()
     {
         using Cluster cluster = Cluster.Create(64L << 20);
-        string place = cluster.NewDirectory(Path.Combine("place", new('n', 200), new('m', 200)));
+        string place = cluster.NewDirectory(Path.Combine("place", new string('n', 200), new string('m', 200)));
         (int exit, string output) = cluster.TryFamfs(["mount", "--no-wait", "--host-state", cluster.StateOf("a"), .. cluster.Devices, place]);
         Assert.True(exit == 0, output);
         cluster.Famfs("umount", place);
