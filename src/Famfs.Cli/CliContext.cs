@@ -118,6 +118,9 @@ internal sealed class CliContext(CliEnvironment environment)
     /// <summary>Arguments behind <c>--</c> of <c>famfs mount</c>.</summary>
     public IReadOnlyList<string> PassThrough { get; set; } = [];
 
+    /// <summary>The whole command line.</summary>
+    public IReadOnlyList<string> Arguments { get; init; } = [];
+
     public TextWriter Out => Environment.Out;
 
     /// <summary>The files of TLS by name: option, else environment, else null.</summary>
@@ -308,6 +311,63 @@ internal sealed class CliContext(CliEnvironment environment)
         return MountAnswer.Read(answer);
     }
 
+    /// <summary>Runs a verb that reads or writes files of a mount: in a process of its own where a famfs is mounted, which is left
+    /// behind when a mount among <paramref name="paths"/> stops to answer. Throws TIMEOUT then, within the verb's time.</summary>
+    public async Task<int> RunApartAsync(ParseResult parsed, IReadOnlyList<string> paths, Func<Task<int>> run, CancellationToken cancel)
+    {
+        HashSet<string> watched = [.. paths.Select(path => FamfsMount.FindByName(path, Environment.MountTablePath)?.MountPoint).OfType<string>()];
+        if (Environment.StartApart is not { } start || FamfsMount.FindAll(Environment.MountTablePath).Count == 0)
+            return await run().ConfigureAwait(false);
+        // By a link, names do not tell.
+        if (!IsMasterGiven(parsed) && (await AskMountAsync(parsed, paths[^1], cancel).ConfigureAwait(false)).Mount is { } meant)
+            watched.Add(meant.MountPoint);
+        if (watched.Count == 0)
+            return await run().ConfigureAwait(false);
+        using ApartProcess other = start(Arguments);
+        Task<int> ending = other.WaitAsync();
+        try
+        {
+            await WatchAsync(ending, watched, TimeoutOf(parsed) / 2, cancel).ConfigureAwait(false);
+            return await ending.ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            other.EndInput();
+            if (await Task.WhenAny(ending, Task.Delay(AnswerTime, Environment.Clock, CancellationToken.None)).ConfigureAwait(false) == ending)
+                return await ending.ConfigureAwait(false);
+            other.Abandon();
+            throw;
+        }
+        catch (FamfsException)
+        {
+            other.Abandon();
+            throw;
+        }
+    }
+
+    /// <summary>Returns when the task has ended. Asks the mounts now and then; throws when one does not answer.</summary>
+    private async Task WatchAsync(Task ending, IReadOnlyCollection<string> mounts, TimeSpan interval, CancellationToken cancel)
+    {
+        while (true)
+        {
+            using (CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(cancel))
+            {
+                Task first = await Task.WhenAny(ending, Task.Delay(interval, Environment.Clock, over.Token)).ConfigureAwait(false);
+                await over.CancelAsync().ConfigureAwait(false);
+                if (first == ending)
+                    return;
+            }
+            cancel.ThrowIfCancellationRequested();
+            foreach (string mount in mounts)
+            {
+                Task asking = AskMountAsync(mount, interval, cancel);
+                if (await Task.WhenAny(ending, asking).ConfigureAwait(false) == ending)
+                    return;
+                await asking.ConfigureAwait(false);
+            }
+        }
+    }
+
     /// <summary>The mounts of this host, each with what it says or why it says nothing.</summary>
     public async Task<IReadOnlyList<FamfsMount>> AskMountsAsync(CancellationToken cancel)
     {
@@ -341,6 +401,30 @@ internal sealed class CliContext(CliEnvironment environment)
             SayMountAnswers(error, target.Mount);
             return shown;
         }
+    }
+
+    /// <summary>What the master says of itself; null when it does not answer and the mount is there to be looked at, which is
+    /// said.</summary>
+    public async Task<GetStatusReply?> AskMasterAloneAsync(ParseResult parsed, CliTarget target, CancellationToken cancel)
+    {
+        try
+        {
+            return await target.Client.GetStatusAsync(TimeoutOf(parsed), cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (target.Mount is not null && error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
+        {
+            SayMountAnswers(error, target.Mount);
+            return null;
+        }
+    }
+
+    /// <summary>Asks a mount about itself. Errors as <see cref="AskMountAsync(ParseResult, string, CancellationToken)"/>, and the
+    /// question's.</summary>
+    public async Task<T> AskMountAloneAsync<T>(ParseResult parsed, FamfsMount mount, MessageParser<T> parser, string[] question, CancellationToken cancel)
+        where T : IMessage<T>
+    {
+        using MemoryStream answer = await AskAsync(mount.MountPoint, question, TimeoutOf(parsed), cancel).ConfigureAwait(false);
+        return parser.ParseFrom(answer);
     }
 
     private void SayMountAnswers(FamfsException error, FamfsMount mount) => Remark($"{error.Message}; what follows is what the mount at {mount.MountPoint} shows");

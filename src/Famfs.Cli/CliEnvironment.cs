@@ -28,6 +28,9 @@ public sealed record CliEnvironment
     /// <summary>Asks mounts (<see cref="MountQuestions"/>).</summary>
     internal Func<IReadOnlyList<string>, CancellationToken, Task<byte[]>> AskMount { get; init; } = MountQuestions.AskHereAsync;
 
+    /// <summary>Starts a verb that touches content in another process; null: it is run in this one.</summary>
+    internal Func<IReadOnlyList<string>, ApartProcess>? StartApart { get; init; }
+
     /// <summary>Where the caller stands; null when that directory is no more.</summary>
     public string? WorkingDirectory { get; init; } = FindWorkingDirectory();
 
@@ -64,6 +67,7 @@ public sealed record CliEnvironment
         Variable = Environment.GetEnvironmentVariable,
         IsTerminal = !Console.IsOutputRedirected,
         AskMount = MountQuestions.AskElsewhereAsync,
+        StartApart = ApartProcess.Start,
         IsErrorTerminal = !Console.IsErrorRedirected,
     };
 }

@@ -15,7 +15,7 @@ public static class FamfsCommand
     /// <summary>Runs the command line.</summary>
     public static async Task<ExitCode> RunAsync(string[] args, CliEnvironment environment, CancellationToken cancel = default)
     {
-        CliContext context = new(environment);
+        CliContext context = new(environment) { Arguments = args };
         try
         {
             // What follows `master`, and what follows -- of `mount`, is for another program and must not be parsed by this one.

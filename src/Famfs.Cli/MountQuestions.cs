@@ -2,8 +2,12 @@ using System.Diagnostics;
 using System.Text;
 using Famfs.Client;
 using Famfs.Core;
+using Famfs.Core.Check;
+using Famfs.Core.Dax;
+using Famfs.Core.Dialects;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
+using Famfs.Core.Log;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -17,6 +21,7 @@ namespace Famfs.Cli;
 /// find PATH MOUNT-TABLE     the mount that the path is on (MountAnswer)
 /// stat PATH                 GetFileReply          list PATH RECURSIVE    ListDirectoryReply
 /// map PATH                  GetMapReply           space PATH             GetStatusReply
+/// hosts MOUNT-POINT         ListHostsReply, of the memory
 /// </code>
 /// An answer is a byte 0 and what was asked for, or a byte 1 and an error.
 /// </summary>
@@ -98,11 +103,15 @@ internal static class MountQuestions
                     DriveInfo drive = new(path);
                     new GetStatusReply { CapacityBytes = (ulong)drive.TotalSize, FreeBytes = (ulong)drive.TotalFreeSpace }.WriteTo(answer);
                     break;
+                case ["hosts", string mountPoint]:
+                    using (DevicePool pool = OpenMemory(mountPoint))
+                        MountsInMemory.Read(pool, FmapLimits.NameOfDialect, TimeProvider.System, MountsInMemory.Watch).WriteTo(answer);
+                    break;
                 default:
                     throw new FamfsException(ErrorReason.BadRequest, $"{Verb}: no such question");
             }
         }
-        catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException)
+        catch (Exception error) when (error is FamfsException or IOException or UnauthorizedAccessException or DeviceFaultException)
         {
             answer.SetLength(0);
             answer.WriteByte(1);
@@ -147,6 +156,16 @@ internal static class MountQuestions
         foreach (string entry in System.IO.Directory.EnumerateFileSystemEntries(path, "*", all))
             reply.Entries.Add(Describe(entry, Path.GetRelativePath(path, entry)));
         return reply;
+    }
+
+    /// <summary>The memory of a mount. Of a single file that is bound to another place it is the devices that the file names.</summary>
+    private static DevicePool OpenMemory(string mountPoint)
+    {
+        if (System.IO.Directory.Exists(mountPoint))
+            return new DeviceSearch([mountPoint], KnownFormats.All, TimeProvider.System).Open(readOnly: true);
+        FamfsMount mount = FamfsMount.Require(mountPoint, out _);
+        Guid fileSystem = mount.RequireFileSystem();
+        return KnownFormats.All.Open([.. mount.ReadDevices().Values.Select(d => MountDevices.Open(d, fileSystem, KnownFormats.All, readOnly: true))]);
     }
 
     private static GetMapReply Map(string path)

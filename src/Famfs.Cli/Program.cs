@@ -7,4 +7,8 @@ if (args is [MountQuestions.Verb, .. string[] question])
     return MountQuestions.Run(question, output);
 }
 
+// A verb that touches content: it does so here, and whoever started it watches the mount.
+if (args is [ApartProcess.Verb, .. string[] verb])
+    return (int)await FamfsCommand.RunAsync(verb, CliEnvironment.OfProcess() with { StartApart = null }, ApartProcess.WatchInput()).ConfigureAwait(false);
+
 return (int)await FamfsCommand.RunAsync(args, CliEnvironment.OfProcess()).ConfigureAwait(false);

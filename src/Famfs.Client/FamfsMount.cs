@@ -191,6 +191,18 @@ public sealed class FamfsMount
     /// <summary>Why the daemon follows the log no further and lets nobody write, or null.</summary>
     public string? ReadDamage() => ReadAttribute("user.famfs.damage") is { Length: > 0 } damage ? damage : null;
 
+    /// <summary>The last record that its kernel was told of; null when the daemon does not say.</summary>
+    public LogPosition? ReadPosition()
+    {
+        // generation:sequence@term
+        string[] parts = (ReadAttribute("user.famfs.position") ?? "").Split(':', '@');
+        return parts.Length == 3 && ulong.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out ulong generation)
+            && ulong.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out ulong sequence)
+            && ulong.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out ulong term)
+            ? new(RequireFileSystem(), generation, new(sequence), new(term))
+            : null;
+    }
+
     /// <summary>Where the devices are on this host, by index.</summary>
     public IReadOnlyDictionary<uint, MountDevice> ReadDevices() => DeviceListText.Parse(ReadAttribute("user.famfs.devices") ?? "", MountPoint);
 

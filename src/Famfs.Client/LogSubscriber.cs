@@ -32,6 +32,11 @@ public interface ISubscriptionHandler
     {
     }
 
+    /// <summary>The answer to <see cref="LogSubscriber.Report"/>.</summary>
+    void OnWrittenAnswer(WrittenAnswer answer)
+    {
+    }
+
     /// <summary>The master renews the host's lease (policy <c>lease</c>).</summary>
     void OnLease(TimeSpan timeToLive);
 
@@ -140,6 +145,17 @@ public sealed class LogSubscriber
         }
     }
 
+    /// <summary>Says which files were written; false without a stream that could carry it. The next may be said when the answer has
+    /// come to <see cref="ISubscriptionHandler.OnWrittenAnswer"/>, or the stream is over. Only to a master whose Welcome takes it.</summary>
+    public bool Report(Written written)
+    {
+        lock (_guard)
+        {
+            _acks?.Add(written);
+            return _acks is not null;
+        }
+    }
+
     private bool IsFinal(Exception? error) => error is FamfsException { Reason: ErrorReason.HostGone or ErrorReason.HostConflict }
         || (error is FamfsException { Reason: ErrorReason.WrongFilesystem } && !_client.Connections.HasOthers);
 
@@ -234,6 +250,9 @@ public sealed class LogSubscriber
                 case SubscribeReply.MessageOneofCase.Registration:
                     handler.OnRegistration(reply.Registration);
                     break;
+                case SubscribeReply.MessageOneofCase.WrittenAnswer:
+                    handler.OnWrittenAnswer(reply.WrittenAnswer);
+                    break;
                 case SubscribeReply.MessageOneofCase.Goaway:
                     if (reply.Goaway.MasterAddress.Length != 0)
                         _client.Connections.Follow(endpoint, reply.Goaway.MasterAddress);
@@ -283,6 +302,7 @@ public sealed class LogSubscriber
         private List<ulong> _released = [];
         private bool _pending;
         private bool _registers;
+        private Written? _written;
 
         public void Received(LogSequence sequence)
         {
@@ -314,6 +334,16 @@ public sealed class LogSubscriber
             }
         }
 
+        public void Add(Written written)
+        {
+            lock (_guard)
+            {
+                _written = written;
+                if (_wake.CurrentCount == 0)
+                    _wake.Release();
+            }
+        }
+
         public async Task SendAsync(IClientStreamWriter<SubscribeRequest> stream, CancellationToken cancel)
         {
             long sent = clock.GetTimestamp() - (long)(interval.TotalSeconds * clock.TimestampFrequency);
@@ -326,6 +356,8 @@ public sealed class LogSubscriber
                     await WaitUntilCaughtUpAsync(early, cancel).ConfigureAwait(false);
                 if (TakeRegister())
                     await stream.WriteAsync(new() { Register = new() }, cancel).ConfigureAwait(false);
+                if (TakeWritten() is { } written)
+                    await stream.WriteAsync(new() { Written = written }, cancel).ConfigureAwait(false);
                 if (Take() is { } ack)
                 {
                     await stream.WriteAsync(new() { Ack = ack }, cancel).ConfigureAwait(false);
@@ -359,6 +391,16 @@ public sealed class LogSubscriber
                 bool registers = _registers;
                 _registers = false;
                 return registers;
+            }
+        }
+
+        private Written? TakeWritten()
+        {
+            lock (_guard)
+            {
+                Written? written = _written;
+                _written = null;
+                return written;
             }
         }
 

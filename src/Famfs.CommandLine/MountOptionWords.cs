@@ -5,10 +5,10 @@ namespace Famfs.CommandLine;
 public static class MountOptionWords
 {
     /// <summary>For helps.</summary>
-    public const string Description = "Mount options with commas between them, as of mount(8): ro, rw, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse";
+    public const string Description = "Mount options with commas between them, as of mount(8): ro, rw, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse, notime";
 
     // What the daemon does something about.
-    private static readonly string[] s_own = ["ro", "rw", "cache=direct", "cache=close-to-open", "allow-other", "no-allow-other", "locks=local", "locks=refuse"];
+    private static readonly string[] s_own = ["ro", "rw", "cache=direct", "cache=close-to-open", "allow-other", "no-allow-other", "locks=local", "locks=refuse", "notime"];
 
     // What holds for every mount of famfs, and what is for whoever reads a table of mounts.
     private static readonly string[] s_others = ["defaults", "nosuid", "nodev", "noatime", "nodiratime", "auto", "noauto", "nofail", "_netdev"];

@@ -10,7 +10,8 @@ using Famfs.Fuse.Operations;
 if (args is [KernelProbe.Option, .. string[] probed])
     return KernelProbe.Run(probed, Console.Out);
 
-// Before there is anything to leave behind: a daemon that ends by a signal leaves a dead mount.
+// Before anything is done: a daemon that ends by a signal leaves a dead mount. One that a signal ends before this line has done
+// nothing, and that is an orderly end, too.
 TerminationSignals signals = TerminationSignals.Catch();
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
@@ -95,6 +96,7 @@ root.SetAction((parsed, cancel) =>
         PushIoctl = parsed.GetValue(pushIoctl) is { } number && TryParseNumber(number, out uint ioctl) ? ioctl : null,
         ReadOnly = wanted.Contains("ro"),
         RefuseLocks = wanted.Contains("locks=refuse"),
+        NoTimes = wanted.Contains("notime"),
         AllowOther = !wanted.Contains("no-allow-other"),
     }, cancel);
 });

@@ -6,6 +6,9 @@ using Famfs.Core.Log.Native;
 using Famfs.Famfs2;
 using Famfs.Master;
 
+// Before anything is done: what ends by a signal before this line has done nothing.
+TerminationSignals signals = TerminationSignals.Catch();
+
 MediaFormats formats = new([NativeFormat.Instance, Famfs2Format.Instance]);
 MediaFormat withSystem = formats.WithSystemUuid!;
 Option<string[]> devices = new("--device", "-d")
@@ -52,7 +55,6 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
-TerminationSignals signals = TerminationSignals.Catch();
 ParseResult line = root.Parse(args);
 if (CommandLineFault.Find(line) is { } fault)
 {

@@ -52,6 +52,36 @@ public sealed class LogSubscriberTests
     }
 
     [Fact]
+    public async Task Written_files_reach_the_master_and_its_answer_the_handler()
+    {
+        Written? said = null;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, _) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await replies.WriteAsync(new() { Welcome = new() { TakesWritten = true } });
+                await replies.WriteAsync(new() { Records = Frames(1, 64, 3) });
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                said = requests.Current.Written;
+                await replies.WriteAsync(new() { WrittenAnswer = new() { Sequence = 9 } });
+                await replies.WriteAsync(new() { Goaway = new() });
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        LogSubscriber subscriber = new(client);
+        Written written = new() { Inodes = { 5 }, TimesNs = { 6 } };
+        Assert.False(subscriber.Report(written));
+        RecordingHandler handler = new() { OnBlock = _ => Assert.True(subscriber.Report(written)) };
+
+        await subscriber.RunOnceAsync(handler, Limit.Minute());
+
+        Assert.Equal(written, said);
+        Assert.Equal(9UL, handler.WrittenAnswer!.Sequence);
+        Assert.False(subscriber.Report(written));
+    }
+
+    [Fact]
     public async Task Inside_a_batch_acknowledgements_wait_for_the_interval_or_the_batchs_end()
     {
         Channel<ulong> acks = Channel.CreateUnbounded<ulong>();
@@ -419,6 +449,10 @@ public sealed class LogSubscriberTests
         }
 
         public void OnSnapshot(in LogBlock block, bool last, LogPosition position) => _position = position;
+
+        public WrittenAnswer? WrittenAnswer { get; private set; }
+
+        public void OnWrittenAnswer(WrittenAnswer answer) => WrittenAnswer = answer;
 
         public void OnLease(TimeSpan timeToLive) => Lease = timeToLive;
 

@@ -127,7 +127,7 @@ public sealed class BadInputTests
     [InlineData("famfsd --device DEVICE --workers many PLACE", "--workers: must be 0 to 256")]
     [InlineData("famfsd --device DEVICE --entry-timeout-ms soon PLACE", "--entry-timeout-ms: must be 0 or more, at most 2147483647")]
     [InlineData("famfsd --device DEVICE --wrokers 3 PLACE", "--wrokers: unknown option; see famfsd --help")]
-    [InlineData("famfsd --device DEVICE -o wr PLACE", "-o wr: unknown mount option; known are ro, rw, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse")]
+    [InlineData("famfsd --device DEVICE -o wr PLACE", "-o wr: unknown mount option; known are ro, rw, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse, notime")]
     [InlineData("famfs-master", "--device is missing; see famfs-master --help")]
     [InlineData("famfs-master DEVICE", "DEVICE: unknown command or argument; see famfs-master --help")]
     [InlineData("famfs-master --device DEVICE --lisen http://127.0.0.1:1", "--lisen: unknown option; see famfs-master --help")]

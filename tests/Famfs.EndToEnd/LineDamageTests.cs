@@ -144,6 +144,11 @@ public sealed class LineDamageTests
         daemon.Await("read-only from now on");
         Cluster.Await("the read-only mount", () => FamfsMount.Require(mount, out _).IsReadOnly);
         Assert.Contains("tail-lost", FamfsMount.Require(mount, out _).ReadDamage(), StringComparison.Ordinal);
+        (int exit, string status) = cluster.TryFamfs("status", mount);
+        Assert.True(exit == 6, status);
+        Assert.Contains($"{mount} is read-only: ", status, StringComparison.Ordinal);
+        Assert.Contains("tail-lost", status, StringComparison.Ordinal);
+        Assert.Contains("live", cluster.Famfs("hosts", mount), StringComparison.Ordinal);
         Assert.True(File.Exists(file));
         Assert.Equal(30, Assert.ThrowsAny<IOException>(() => Write(file, 1)).HResult); // EROFS
 

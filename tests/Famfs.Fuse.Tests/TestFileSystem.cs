@@ -45,12 +45,15 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public IMutations Mutations { get; set; } = new NoMutations();
 
+    public IWrittenFiles? Written { get; set; }
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
         Mutations = Mutations,
         Meta = _state is null ? null : new MetaFiles(_state, new(MediaLayout.MetaInode)),
         Windows = Windows,
+        Written = Written,
     };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;

@@ -40,7 +40,7 @@ internal sealed class CpCommand
             cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
         };
         cp._layout.AddTo(command);
-        command.SetAction(cp.RunAsync);
+        command.SetAction((parsed, cancel) => context.RunApartAsync(parsed, parsed.GetValue(cp._paths)!, () => cp.RunAsync(parsed, cancel), cancel));
         return command;
     }
 

@@ -25,7 +25,10 @@ internal static class CreatCommand
         Option<WaitChoice> wait = CliOptions.Wait();
         Command command = new("creat", "Create a file") { path, size, mode, uid, gid, ifSame, randomize, seed, wait };
         layout.AddTo(command);
-        command.SetAction(async (parsed, cancel) =>
+        command.SetAction((parsed, cancel) => parsed.GetValue(randomize) ? context.RunApartAsync(parsed, [parsed.GetValue(path)!], () => CreateAsync(parsed, cancel), cancel) : CreateAsync(parsed, cancel));
+        return command;
+
+        async Task<int> CreateAsync(ParseResult parsed, CancellationToken cancel)
         {
             CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
             string? local = parsed.GetValue(randomize) ? target.RequireWritablePath("--randomize") : null;
@@ -46,8 +49,7 @@ internal static class CreatCommand
                 PatternContent.Write(local, bytes, parsed.GetValue(seed), cancel);
             Print(context, parsed, target, reply);
             return (int)ExitCode.Ok;
-        });
-        return command;
+        }
     }
 
     private static void Print(CliContext context, ParseResult parsed, CliTarget target, CreateFileReply reply)

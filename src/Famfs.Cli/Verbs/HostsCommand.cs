@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.Core.Format;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -14,8 +15,13 @@ internal static class HostsCommand
         Command command = new("hosts", "Show the mounts of all hosts") { path, all };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
-            ListHostsReply reply = await target.Client.ListHostsAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel, reading: true).ConfigureAwait(false);
+            ListHostsReply reply = await context.AskMasterOrMountAsync(
+                parsed, target, master => master.ListHostsAsync(context.TimeoutOf(parsed), cancel),
+                ListHostsReply.Parser, ["hosts", target.Mount?.MountPoint ?? ""], cancel).ConfigureAwait(false);
+            // The memory knows no places. Of this one the host knows it.
+            if (target.Mount is { } here && reply.Hosts.FirstOrDefault(h => h.MountPoint.Length == 0 && h.MountId == here.RequireMountId().ToByteString()) is { } own)
+                own.MountPoint = here.MountPoint;
             IEnumerable<HostStatus> shown = reply.Hosts.Where(h => parsed.GetValue(all) || h.State != HostState.Gone || h.Evidence != GoneEvidence.CleanUnmount);
             if (context.IsJson(parsed))
             {

@@ -155,6 +155,7 @@ internal static class LogCommand
         RecordType.SnapshotRequest => SnapshotRequest.Parser,
         RecordType.SnapshotEnd => SnapshotEnd.Parser,
         RecordType.EntryIgnored => EntryIgnored.Parser,
+        RecordType.FilesWritten => FilesWritten.Parser,
         RecordType.Unspecified => null,
         _ => null,
     };

@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
 using Famfs.Client;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
@@ -14,8 +16,9 @@ internal static class StatusCommand
         Command command = new("status", "Show the state of a file system and its master") { path };
         command.SetAction(async (parsed, cancel) =>
         {
-            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
-            GetStatusReply status = await target.Client.GetStatusAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel, reading: true).ConfigureAwait(false);
+            GetStatusReply? said = await context.AskMasterAloneAsync(parsed, target, cancel).ConfigureAwait(false);
+            GetStatusReply status = said ?? await DescribeMountAsync(context, parsed, target.Mount!, cancel).ConfigureAwait(false);
             // The mount is looked at also when the master is named by its address: the mount may know no other.
             FamfsMount? seen = target.Mount ?? (parsed.GetValue(path) is { } local ? (await context.AskMountAsync(parsed, local, cancel).ConfigureAwait(false)).Mount : null);
             if (seen is { } mount && mount.ReadDamage() is { } damage)
@@ -24,9 +27,21 @@ internal static class StatusCommand
                 context.WriteJson(json => Write(json, status));
             else
                 Print(context.Out, status);
-            return (int)ExitCode.Ok;
+            // What was asked for is the master, too.
+            return (int)(said is null ? ExitCode.MasterUnreachable : ExitCode.Ok);
         });
         return command;
+    }
+
+    /// <summary>What a mount knows of its file system. What only a master knows is left out.</summary>
+    private static async Task<GetStatusReply> DescribeMountAsync(CliContext context, ParseResult parsed, FamfsMount mount, CancellationToken cancel)
+    {
+        GetStatusReply status = await context.AskMountAloneAsync(parsed, mount, GetStatusReply.Parser, ["space", mount.MountPoint], cancel).ConfigureAwait(false);
+        status.FileSystemUuid = mount.RequireFileSystem().ToByteString();
+        status.Position = mount.ReadPosition()?.ToMessage();
+        foreach ((uint index, MountDevice device) in mount.ReadDevices().OrderBy(d => d.Key))
+            status.Devices.Add(new DeviceInfo { Index = index, DeviceUuid = device.Uuid.ToByteString(), Path = device.Path });
+        return status;
     }
 
     private static void Write(System.Text.Json.Utf8JsonWriter json, GetStatusReply status)
@@ -66,13 +81,22 @@ internal static class StatusCommand
     private static void Print(TextWriter output, GetStatusReply status)
     {
         CultureInfo invariant = CultureInfo.InvariantCulture;
-        output.WriteLine(string.Create(invariant, $"file system  {JsonShapes.Uuid(status.FileSystemUuid)}{(status.Label.Length == 0 ? "" : $" '{status.Label}'")}, {status.Format}"));
-        output.WriteLine(string.Create(invariant, $"master       {status.Address}, slot {status.Slot}, version {status.Version}, up {TimeSpan.FromSeconds(status.UptimeMs / 1000):c}"));
-        output.WriteLine(string.Create(invariant, $"position     {JsonShapes.Text(status.Position)}"));
-        output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}, largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, pending reclaim {QuantityText.FormatSize(status.PendingReclaimBytes)}"));
-        output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));
-        output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
-        output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
+        // Of a mount that no master answers.
+        bool alone = status.Address.Length == 0 && status.MasterId.IsEmpty;
+        output.WriteLine(string.Create(invariant, $"file system  {JsonShapes.Uuid(status.FileSystemUuid)}{(status.Label.Length == 0 ? "" : $" '{status.Label}'")}{(alone ? "" : $", {status.Format}")}"));
+        output.WriteLine(alone ? "master       none answers" : string.Create(invariant, $"master       {status.Address}, slot {status.Slot}, version {status.Version}, up {TimeSpan.FromSeconds(status.UptimeMs / 1000):c}"));
+        output.WriteLine($"position     {(status.Position is null ? "-" : JsonShapes.Text(status.Position))}");
+        output.WriteLine(string.Create(invariant, $"space        {QuantityText.FormatSize(status.CapacityBytes)}, free {QuantityText.FormatSize(status.FreeBytes)}{(alone ? "" : $", largest run {QuantityText.FormatSize(status.LargestFreeBytes)}, pending reclaim {QuantityText.FormatSize(status.PendingReclaimBytes)}")}"));
+        if (alone)
+        {
+            output.WriteLine(string.Create(invariant, $"devices      {status.Devices.Count} on this host"));
+        }
+        else
+        {
+            output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));
+            output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
+            output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
+        }
         foreach (string warning in status.Warnings)
             output.WriteLine($"warning      {warning}");
     }

@@ -12,11 +12,14 @@ internal static class VerifyCommand
         Argument<string[]> paths = new("PATH") { Description = "Files on a mount", Arity = ArgumentArity.OneOrMore };
         Option<ulong> seed = new("--seed") { Description = "Seed of the content", DefaultValueFactory = _ => 0 };
         Command command = new("verify", "Compare files with the content of a seed") { paths, seed };
-        command.SetAction(parsed =>
+        command.SetAction((parsed, cancel) => context.RunApartAsync(parsed, parsed.GetValue(paths)!, () => Task.FromResult(Verify(parsed, cancel)), cancel));
+        return command;
+
+        int Verify(ParseResult parsed, CancellationToken cancel)
         {
             List<(string Path, long Size)> checkedFiles = [];
             foreach (string path in parsed.GetValue(paths)!)
-                checkedFiles.Add((path, PatternContent.Verify(path, parsed.GetValue(seed), CancellationToken.None)));
+                checkedFiles.Add((path, PatternContent.Verify(path, parsed.GetValue(seed), cancel)));
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
@@ -41,7 +44,6 @@ internal static class VerifyCommand
                     context.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{path}: {size} bytes as seed {parsed.GetValue(seed)} gives them"));
             }
             return (int)ExitCode.Ok;
-        });
-        return command;
+        }
     }
 }

@@ -14,6 +14,11 @@ public interface IReplayObserver
     /// <summary>Attributes of an inode changed; a directory's contents too.</summary>
     void InodeChanged(InodeNumber inode);
 
+    /// <summary>A record gave an inode a time of modification, whatever it was before. Called before <see cref="InodeChanged"/>.</summary>
+    void ModifyTimeSet(InodeNumber inode, LogSequence sequence)
+    {
+    }
+
     /// <summary>A file lost its name and became deleted; its extents are held until released.</summary>
     void FileDeleted(InodeNumber inode);
 

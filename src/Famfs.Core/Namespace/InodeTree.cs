@@ -279,6 +279,15 @@ public sealed unsafe class InodeTree : IDisposable
             Owners.Release(oldOwner);
     }
 
+    /// <summary>Writer: the content was changed at <paramref name="timeNs"/>. Times of modification and of change that are later
+    /// stay.</summary>
+    public void MoveTimes(InodeNumber inode, long timeNs)
+    {
+        Extras extras = ReadExtras(Require(inode));
+        if (timeNs > extras.ModifyTimeNs || timeNs > extras.ChangeTimeNs)
+            SetAttributes(inode, null, null, null, null, Math.Max(timeNs, extras.ModifyTimeNs), Math.Max(timeNs, extras.ChangeTimeNs));
+    }
+
     /// <summary>Writer: sets one extended attribute (name 1 to 255 bytes without NUL). The times stay.</summary>
     public void SetExtendedAttribute(InodeNumber inode, ReadOnlySpan<byte> name, ReadOnlySpan<byte> value)
     {

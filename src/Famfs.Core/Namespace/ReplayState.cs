@@ -255,6 +255,9 @@ public sealed class ReplayState : IDisposable
             case RecordType.AttributesSet:
                 ApplyAttributesSet(Parse(AttributesSet.Parser, frame), frame);
                 break;
+            case RecordType.FilesWritten:
+                ApplyFilesWritten(Parse(FilesWritten.Parser, frame));
+                break;
             case RecordType.Deleted:
                 ApplyDeleted(Parse(Deleted.Parser, frame), frame);
                 break;
@@ -436,8 +439,29 @@ public sealed class ReplayState : IDisposable
             else
                 Tree.SetExtendedAttribute(inode, attribute.Name.Span, attribute.Value.Span);
         }
+        if (r.HasModifyTimeNs)
+            _observer?.ModifyTimeSet(inode, frame.Sequence);
         _observer?.InodeChanged(inode);
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+    }
+
+    private void ApplyFilesWritten(FilesWritten r)
+    {
+        if (r.Inodes.Count != r.TimesNs.Count)
+            throw Contradiction($"{r.Inodes.Count} files were written at {r.TimesNs.Count} times", null);
+        using (TreeScope scope = _reader.Enter())
+        {
+            foreach (ulong written in r.Inodes)
+            {
+                if (!scope.TryGet(Inode(written), out InodeAttributes found) || found.Kind != InodeKind.File)
+                    throw Contradiction($"inode {written} was written and is no file", null);
+            }
+        }
+        for (int i = 0; i < r.Inodes.Count; i++)
+        {
+            Tree.MoveTimes(new(r.Inodes[i]), r.TimesNs[i]);
+            _observer?.InodeChanged(new(r.Inodes[i]));
+        }
     }
 
     private void ApplyDeleted(Deleted r, in RecordFrame frame)

@@ -24,6 +24,9 @@ internal sealed class Daemon
     // Chosen: the kernel takes milliseconds; a copy of the mount in another name space may take for ever.
     private static readonly TimeSpan KernelEnd = TimeSpan.FromSeconds(5);
 
+    // Chosen: a master answers in milliseconds. One that does not keeps no mount from ending.
+    private static readonly TimeSpan LastReport = TimeSpan.FromSeconds(2);
+
     private readonly DaemonOptions _options;
     private readonly HostIdentity _host;
     private readonly Guid _mountId = Guid.NewGuid();
@@ -31,6 +34,7 @@ internal sealed class Daemon
     private readonly Replica _replica;
     private readonly MountRegistration _registration;
     private readonly MasterLink _link;
+    private readonly WrittenFiles? _written;
     private readonly MountDescription _description;
     private readonly ILogger _log;
 
@@ -42,7 +46,9 @@ internal sealed class Daemon
         _replica = replica;
         _log = log;
         _registration = new(replica, host, _mountId);
-        _link = new(replica, _registration, log);
+        // A format without times has none to move.
+        _written = options.NoTimes || !replica.Pool.Format.Limits.HasTimes ? null : new(TimeProvider.System);
+        _link = new(replica, _registration, _written, log);
         _description = new(replica, _registration, _link, _mountId);
     }
 
@@ -100,27 +106,28 @@ internal sealed class Daemon
 
     private async Task<int> ServeAsync(ClientTls tls, CancellationToken cancel)
     {
-        DaemonSteps steps = new(_options, _memory, _replica, _registration, _link, _log);
+        DaemonSteps steps = new(_options, _memory, _replica, _registration, _link, _written, _log);
         _ = steps.LookForDevices();
         using FuseMount mount = Mount();
         _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
-        _replica.Attach(mount.Notifier);
+        _replica.Attach(mount.Notifier, _written);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
         _registration.LeaveReceipt = gone.LeaveReceipt;
         SayMounted(mount);
 
         FaultReport faults = new(mount, TimeProvider.System, _log);
         bool asked;
-        using (CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancel))
+        using (CancellationTokenSource ending = new())
         {
             IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults);
             int line = upkeeping.TakeWhile(s => s.Name != DaemonSteps.LineStep).Count();
             Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(
                 new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
-            asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, ending.Token)).ConfigureAwait(false) != mount.Completion;
+            asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, cancel)).ConfigureAwait(false) != mount.Completion;
+            await _link.ReportLastAsync(LastReport).ConfigureAwait(false);
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);
             await following.ConfigureAwait(false);
@@ -166,6 +173,7 @@ internal sealed class Daemon
             Mutations = new NoMutations(), // ARCHITECTURE.md, "Built ahead"
             Meta = _replica.Files,
             Windows = _replica.Windows,
+            Written = _written,
         };
         FuseMount? mount = null;
 
@@ -181,6 +189,8 @@ internal sealed class Daemon
             DaemonLog.LocksRefused(_log);
         else
             DaemonLog.LocksAreLocal(_log);
+        if (mount.Negotiated.Dialect.Fmaps is not null)
+            DaemonLog.WritingIsTheKernels(_log);
         if (!_registration.IsNeeded)
             DaemonLog.NoHostTable(_log);
         else if (!_replica.State.Hosts.ContainsKey(_host.Host))

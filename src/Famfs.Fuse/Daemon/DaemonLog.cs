@@ -14,6 +14,12 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Information, Message = "locks of files (flock, fcntl) fail with ENOLCK, as -o locks=refuse has it")]
     public static partial void LocksRefused(ILogger logger);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "this kernel reads and writes files without this daemon, so writing moves no times that other hosts see; famfs touch does")]
+    public static partial void WritingIsTheKernels(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the times of {Count} written files wait for the log, the limit; writing others moves no times until a master has recorded these")]
+    public static partial void TooManyWritten(ILogger logger, int count);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "registered in the host table; files can be opened")]
     public static partial void Registered(ILogger logger);
 

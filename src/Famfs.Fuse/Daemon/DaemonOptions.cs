@@ -53,6 +53,9 @@ internal sealed record DaemonOptions
     /// <summary>fcntl and flock fail with ENOLCK; otherwise they exclude on this host only.</summary>
     public bool RefuseLocks { get; init; }
 
+    /// <summary>Writing moves no times: nothing is shown beside the log, and nothing is recorded.</summary>
+    public bool NoTimes { get; init; }
+
     /// <summary>Users other than the mounting one may use it.</summary>
     public bool AllowOther { get; init; } = true;
 }

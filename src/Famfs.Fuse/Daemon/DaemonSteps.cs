@@ -14,13 +14,14 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>What a daemon does again and again while its mount serves. On the upkeep thread, but for what the daemon itself
 /// calls before that starts or after it has ended.</summary>
 internal sealed class DaemonSteps(
-    DaemonOptions options, HostMemory memory, Replica replica, MountRegistration registration, MasterLink link, ILogger log)
+    DaemonOptions options, HostMemory memory, Replica replica, MountRegistration registration, MasterLink link, WrittenFiles? written, ILogger log)
 {
     /// <summary>Name of the step that may be due at once.</summary>
     public const string LineStep = "keep the line in the host table";
 
     private bool _isReadOnly = options.ReadOnly;
     private bool _saidReadOnly;
+    private bool _saidTooManyWritten;
     private LogPosition _acknowledged; // last one of which the line was written
 
     /// <summary>The steps of upkeep, in their order.</summary>
@@ -31,6 +32,7 @@ internal sealed class DaemonSteps(
         new("stop writing beside damage", () => StopWriting(mount)),
         new("follow the log in memory", FollowMemory),
         new(LineStep, KeepLine),
+        new("report files that were written", ReportWritten),
         new("report older mounts that have ended", ReportEnded),
         new("say what failed", () => SayFaults(faults)),
     ];
@@ -132,6 +134,17 @@ internal sealed class DaemonSteps(
     private StepOutcome ReportEnded()
     {
         link.ReportEnded();
+        return StepOutcome.Done;
+    }
+
+    private StepOutcome ReportWritten()
+    {
+        link.ReportWritten();
+        if (written is { HasSkipped: true } && !_saidTooManyWritten)
+        {
+            _saidTooManyWritten = true;
+            DaemonLog.TooManyWritten(log, WrittenFiles.MostFiles);
+        }
         return StepOutcome.Done;
     }
 

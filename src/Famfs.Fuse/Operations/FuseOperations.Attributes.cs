@@ -92,11 +92,13 @@ public sealed partial class FuseOperations
         });
     }
 
-    private static NodeAttributes NodeAttributesOf(in InodeAttributes attributes, in TreeScope scope)
+    private NodeAttributes NodeAttributesOf(in InodeAttributes attributes, in TreeScope scope)
     {
+        // What programs of this mount wrote and the log does not have yet. The later time is the one that the log will have.
+        long written = _written is not null && attributes.Kind == InodeKind.File && _written.TryGet(attributes.Inode, out long time) ? time : long.MinValue;
         (ulong accessSeconds, uint accessNs) = SplitTime(attributes.AccessTimeNs);
-        (ulong modifySeconds, uint modifyNs) = SplitTime(attributes.ModifyTimeNs);
-        (ulong changeSeconds, uint changeNs) = SplitTime(attributes.ChangeTimeNs);
+        (ulong modifySeconds, uint modifyNs) = SplitTime(Math.Max(attributes.ModifyTimeNs, written));
+        (ulong changeSeconds, uint changeNs) = SplitTime(Math.Max(attributes.ChangeTimeNs, written));
         return new NodeAttributes
         {
             Inode = attributes.Inode.Value,

@@ -5,7 +5,7 @@ using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Operations;
 
-// OPEN, READ, WRITE, FALLOCATE, SETLK and SETLKW.
+// OPEN, READ, WRITE, RELEASE, FALLOCATE, SETLK and SETLKW.
 public sealed partial class FuseOperations
 {
     private FuseReply Open(in FuseRequest request, WorkerState worker)
@@ -143,10 +143,25 @@ public sealed partial class FuseOperations
         catch (DeviceFaultException)
         {
             worker.Counters.Faults++;
+            NoteWritten(inode, scope); // a part of it may be there
             return Errno.EIO;
         }
         worker.Counters.WrittenBytes += length;
+        NoteWritten(inode, scope);
         return worker.Reply.Ok(new WriteOut { SizeBytes = (uint)length });
+    }
+
+    // After the content has changed: who sees the new time reads the new content. What the daemon has for itself is nobody's file.
+    private void NoteWritten(InodeNumber inode, in TreeScope scope)
+    {
+        if (_written is not null && scope.TryGet(inode, out InodeAttributes attributes) && attributes.Kind == InodeKind.File)
+            _written.OnWritten(inode, attributes.ModifyTimeNs);
+    }
+
+    private FuseReply Release(in FuseRequest request, WorkerState worker)
+    {
+        _written?.OnClosed(new(request.NodeId));
+        return worker.Reply.Ok();
     }
 
     private static bool HasPrivilegeBits(InodeNumber inode, in TreeScope scope) =>

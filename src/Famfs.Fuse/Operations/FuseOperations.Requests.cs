@@ -64,7 +64,7 @@ public sealed partial class FuseOperations
         Row(FuseOpcode.FUSE_READ, Of<ReadIn>(), PayloadKind.None, Any, static (o, in r, w) => o.Read(r, w)),
         Row(FuseOpcode.FUSE_WRITE, Of<WriteIn>(), PayloadKind.Data, Of<WriteOut>(), static (o, in r, w) => o.Write(r, w)),
         Row(FuseOpcode.FUSE_FALLOCATE, Of<FallocateIn>(), PayloadKind.None, None, static (o, in r, w) => o.Fallocate(r, w)),
-        Row(FuseOpcode.FUSE_RELEASE, Of<ReleaseIn>(), PayloadKind.None, None, static (o, in r, w) => w.Reply.Ok()),
+        Row(FuseOpcode.FUSE_RELEASE, Of<ReleaseIn>(), PayloadKind.None, None, static (o, in r, w) => o.Release(r, w)),
 
         // Data is in the memory, and on a non-coherent device written back and fenced, before its WRITE is answered;
         // dirty pages of a mapping come as WRITE before these requests are sent. So there is nothing to do for any of

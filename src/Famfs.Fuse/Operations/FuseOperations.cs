@@ -70,6 +70,7 @@ public sealed partial class FuseOperations
     private readonly Func<bool> _isOfOtherHistory;
     private readonly HiddenDirectory[] _hidden;
     private readonly IMutations _mutations;
+    private readonly IWrittenFiles? _written;
     private readonly DirectoryHandles _directories = new();
     private volatile RefusedFmap? _lastRefused;
 
@@ -94,6 +95,7 @@ public sealed partial class FuseOperations
             : 0);
         _directoryOpenFlags = cache.CacheListings ? FuseConstants.FOPEN_CACHE_DIR | FuseConstants.FOPEN_KEEP_CACHE : 0;
         _mutations = dependencies.Mutations;
+        _written = negotiated.Dialect.Fmaps is null ? dependencies.Written : null;
         Requests = RequestsOf(negotiated.Dialect);
         Pending = new PendingReplies(_tree, WritePendingBody, Failures);
         _presence.Mark(InodeNumber.Root);

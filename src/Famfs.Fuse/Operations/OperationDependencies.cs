@@ -30,6 +30,21 @@ public interface IDeviceResolver
     DaxDevice? Resolve(DeviceIndex index);
 }
 
+/// <summary>Knows when programs wrote files through this mount, as far as the log does not. Any thread; neither blocks nor
+/// throws.</summary>
+public interface IWrittenFiles
+{
+    /// <summary>The content of a file has changed. <paramref name="modifyTimeNs"/>: the time of modification that the log has for it:
+    /// every writing moves the time that is shown.</summary>
+    void OnWritten(InodeNumber inode, long modifyTimeNs);
+
+    /// <summary>An open file of a node was closed for the last time.</summary>
+    void OnClosed(InodeNumber inode);
+
+    /// <summary>When a file was written, nanoseconds since 1970; false when the log knows all of it.</summary>
+    bool TryGet(InodeNumber inode, out long timeNs);
+}
+
 /// <summary>How full the pool is, for statfs.</summary>
 /// <param name="TotalBytes">Of all devices, as far as files can use it.</param>
 /// <param name="FreeBytes">Allocatable now.</param>
@@ -111,6 +126,9 @@ public sealed record OperationDependencies(
 
     /// <summary>Makes the changes that programs ask for.</summary>
     public IMutations Mutations { get; init; } = new NoMutations();
+
+    /// <summary>When files were written; null: writing moves no times. Not asked where the kernel writes without this server.</summary>
+    public IWrittenFiles? Written { get; init; }
 
     /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
     public MetaFiles? Meta { get; init; }

@@ -40,13 +40,23 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
 
 /// <summary>The link to the master: its stream goes into the replica, acknowledgements go back. On the thread pool, but for
 /// what other threads read.</summary>
-internal sealed class MasterLink(Replica replica, MountRegistration registration, ILogger log) : ISubscriptionHandler, IAcknowledgements
+/// <param name="replica">What is replayed here.</param>
+/// <param name="registration">This mount's line.</param>
+/// <param name="written">Files that were written; null: writing moves no times.</param>
+/// <param name="log">For the operator.</param>
+internal sealed class MasterLink(Replica replica, MountRegistration registration, WrittenFiles? written, ILogger log) : ISubscriptionHandler, IAcknowledgements
 {
     // Chosen: how soon a mount that knows no master finds the one that the log names.
     private static readonly TimeSpan s_lookAgain = TimeSpan.FromSeconds(1);
 
+    // Chosen: the log comes back by the stream in milliseconds.
+    private static readonly TimeSpan s_lookWhileEnding = TimeSpan.FromMilliseconds(5);
+
     // Chosen: how soon a host that got no block asks again.
     private static readonly TimeSpan s_askAgain = TimeSpan.FromSeconds(10);
+
+    // Chosen: how soon a master that did not record the times of written files is asked again.
+    private static readonly TimeSpan s_reportAgain = TimeSpan.FromMinutes(1);
 
     private Introduction _introduction = null!; // set before the stream starts
     private LogSubscriber? _subscriber; // set before the gate is told of this link
@@ -61,9 +71,11 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private volatile string? _blockRefusal; // why the host got no block; stands until the answer to the next try
     private volatile bool _linesCount;
     private long _asked; // the upkeep thread's: when for a block; 0: not of this stream
+    private volatile bool _takesWritten;
     private volatile bool _welcomed; // set by the stream, taken by the upkeep thread
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
+    private string _saidNotRecorded = ""; // the stream's
 
     /// <summary>True while the stream brings the records, so that memory need not be polled.</summary>
     public bool Connected => _connected;
@@ -143,6 +155,47 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             _asked = Stopwatch.GetTimestamp();
     }
 
+    /// <summary>Tells the master when files were written, as far as it is due, and shows as the log has them those that it has recorded.
+    /// <paramref name="all"/>: due or not. Any thread.</summary>
+    public void ReportWritten(bool all = false)
+    {
+        if (written is null || written.IsEmpty)
+            return;
+        replica.Settle(written);
+        if (!_connected || !_takesWritten)
+            return;
+        // Before the list is made: what the log sets later came after what is in it.
+        LogPosition position = replica.Position;
+        if (written.TakeDue(position, all) is { } report && !_subscriber!.Report(report))
+            written.OnRefused(TimeSpan.Zero);
+    }
+
+    /// <summary>Tells the master everything that waits, until it is in the log here or <paramref name="patience"/> is over: the mount
+    /// ends.</summary>
+    public async Task ReportLastAsync(TimeSpan patience)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (written is { IsEmpty: false } && _connected && _takesWritten && Stopwatch.GetElapsedTime(start) < patience)
+        {
+            ReportWritten(all: true);
+            await Task.Delay(s_lookWhileEnding).ConfigureAwait(false);
+        }
+    }
+
+    public void OnWrittenAnswer(WrittenAnswer answer)
+    {
+        if (answer.Refusal is not { } refusal)
+        {
+            written?.OnRecorded(new(answer.Sequence));
+            _saidNotRecorded = "";
+            return;
+        }
+        bool isLate = refusal.Reason == ErrorReason.RequestExpired;
+        written?.OnRefused(isLate ? s_lookAgain : s_reportAgain);
+        if (!isLate && _saidNotRecorded != refusal.Message)
+            ReplicationLog.NotRecorded(log, _saidNotRecorded = refusal.Message);
+    }
+
     public void OnRegistration(Registration answer)
     {
         if (answer.Refusal is not { } refusal)
@@ -188,6 +241,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             registration.GrantedSlot = (int)welcome.HostSlot;
         _address = _subscriber!.MasterAddress;
         _linesCount = welcome.LinesCount;
+        _takesWritten = welcome.TakesWritten;
         _connected = true;
         _problem = null;
         _welcomed = true;
@@ -209,6 +263,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         bool was = _connected;
         _connected = false;
+        written?.OnRefused(TimeSpan.Zero); // what it had is told the next one
         bool renewing = _renewing;
         _renewing = false;
         if (renewing && error is null)
@@ -233,6 +288,9 @@ internal static partial class ReplicationLog
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "no master: following the log in memory ({Cause})")]
     public static partial void Degraded(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "times of written files are shown here only, the log has not got them: {Cause}")]
+    public static partial void NotRecorded(ILogger logger, string cause);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "files cannot be opened: this host is not registered: {Cause}")]
     public static partial void NotRegistered(ILogger logger, string cause);

@@ -14,16 +14,34 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
 {
     private KernelNotifier? _notifier;
     private TreeReader? _reader; // set once, before the first record
+    private WrittenFiles? _written;
 
     /// <summary>Reads <paramref name="tree"/> for what a change alone does not say.</summary>
     public void Read(InodeTree tree) => _reader = tree.RegisterReader();
 
     /// <summary>Everything applied from now on is told to <paramref name="notifier"/>. What was applied before counts as
     /// told: a kernel that has just mounted knows nothing.</summary>
-    public void Attach(KernelNotifier notifier)
+    /// <param name="notifier">Tells the kernel.</param>
+    /// <param name="written">What is shown beside the log of files that were written; null: nothing is.</param>
+    public void Attach(KernelNotifier notifier, WrittenFiles? written)
     {
         notifier.Notified += gate.Told;
+        _written = written;
         _notifier = notifier;
+    }
+
+    /// <summary>Times that were shown beside the log are not shown any more: the kernel is told of files of which the log has others.</summary>
+    public void Settled(IReadOnlyList<(InodeNumber Inode, long TimeNs)> files, LogPosition position)
+    {
+        foreach ((InodeNumber inode, long time) in files)
+        {
+            bool same;
+            using (TreeScope scope = _reader!.Enter())
+                same = scope.TryGet(inode, out InodeAttributes found) && found.ModifyTimeNs == time && found.ChangeTimeNs >= time;
+            if (!same)
+                InodeChanged(inode);
+        }
+        _notifier?.Applied(position.Sequence);
     }
 
     /// <summary>Records up to <paramref name="position"/> are in the tree, and what they changed was said to this object.</summary>
@@ -54,6 +72,9 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
         }
         _notifier.AttributesChanged(inode, parent);
     }
+
+    // What this mount's programs wrote came before.
+    public void ModifyTimeSet(InodeNumber inode, LogSequence sequence) => _written?.Forget(inode);
 
     public void FileDeleted(InodeNumber inode) => _notifier?.ContentChanged(inode);
 

@@ -135,11 +135,22 @@ internal sealed class Replica : ICapacity, IDisposable
         }
     }
 
-    /// <summary>Everything applied from now on is told to <paramref name="notifier"/>.</summary>
-    public void Attach(KernelNotifier notifier)
+    /// <summary>Everything applied from now on is told to <paramref name="notifier"/>, and to <paramref name="written"/> which times of
+    /// files it sets.</summary>
+    public void Attach(KernelNotifier notifier, WrittenFiles? written = null)
     {
         lock (_applying)
-            _bridge.Attach(notifier);
+            _bridge.Attach(notifier, written);
+    }
+
+    /// <summary>Shows written files as the log has them when it has them.</summary>
+    public void Settle(WrittenFiles written)
+    {
+        lock (_applying)
+        {
+            if (!_untold && written.Settle(_state.Position.Sequence) is { Count: > 0 } settled)
+                _bridge.Settled(settled, _state.Position);
+        }
     }
 
     /// <summary>Reads the memory once and applies what is published there. Damage is thrown, and looked for again at the next call

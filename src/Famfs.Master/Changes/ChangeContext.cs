@@ -39,6 +39,7 @@ internal sealed class ChangeContext : IDisposable
     private Caller _caller = Caller.Master;
     private long _roomBytes;
     private long _roomRecords;
+    private long _logBytes;
 
     /// <summary>Decides on a state; its records go into <paramref name="batch"/>, which stays the caller's.</summary>
     public ChangeContext(MasterState state, RecordBatch batch, TimeProvider clock, Random random)
@@ -95,6 +96,9 @@ internal sealed class ChangeContext : IDisposable
     /// would take the room of the record that ends its being full.</summary>
     public bool HasRoomForTerm => _roomBytes + MediaLayout.MaxRecordBytes - _batch.LengthBytes > GrowthBytes;
 
+    /// <summary>The log has half of what it can ever have: of the space that it has reserved and that is free.</summary>
+    public bool IsLogHalfFull => _logBytes * 2 >= State.Replay.Segments.Sum(s => s.Extent.LengthBytes) + State.Allocator.FreeBytes;
+
     /// <summary>Begins the turn of one operation, which ends when <see cref="Clock"/> shows <paramref name="end"/>.</summary>
     public void BeginTurn(long end) => (_filesLeft, _turnEnd) = (FilesPerTurn, end);
 
@@ -102,11 +106,12 @@ internal sealed class ChangeContext : IDisposable
     public bool EndsTurn() => --_filesLeft <= 0 || Clock.GetTimestamp() >= _turnEnd;
 
     /// <summary>Begins a batch. <paramref name="roomBytes"/>: bytes of frames that operations may append, without
-    /// <see cref="ReservationMargin"/>; negative in a log that is nearly full.</summary>
-    public void Begin(Term term, uint seed, long roomBytes, long roomRecords)
+    /// <see cref="ReservationMargin"/>; negative in a log that is nearly full.
+    /// <paramref name="logBytes"/>: of the log so far.</summary>
+    public void Begin(Term term, uint seed, long roomBytes, long roomRecords, long logBytes)
     {
         _batch.Start(Position.Sequence, term, seed);
-        (_roomBytes, _roomRecords) = (roomBytes, roomRecords);
+        (_roomBytes, _roomRecords, _logBytes) = (roomBytes, roomRecords, logBytes);
     }
 
     /// <summary>Whether <paramref name="records"/> more records of <paramref name="payloadBytes"/> in all fit; if not,
@@ -133,7 +138,7 @@ internal sealed class ChangeContext : IDisposable
     }
 
     /// <summary>Appends a record and applies it.</summary>
-    public void Append(RecordType type, IMessage payload) => ApplyFrame(_batch.Add(type, payload));
+    public void Append(RecordType type, IMessage payload, FrameFlags flags = FrameFlags.None) => ApplyFrame(_batch.Add(type, payload, flags));
 
     /// <summary>Room for a payload; follow with <see cref="AppendReserved"/>.</summary>
     public Span<byte> ReservePayload(int maxBytes) => _batch.Reserve(maxBytes);

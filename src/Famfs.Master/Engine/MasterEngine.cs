@@ -262,7 +262,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     private void StartBatch(long needed)
     {
         _segments.Advance(needed);
-        _context.Begin(Term, _writer.Seed, _segments.RoomBytes, _writer.RemainingRecords);
+        _context.Begin(Term, _writer.Seed, _segments.RoomBytes, _writer.RemainingRecords, _writer.Tail);
         _segments.ReserveIfNeeded(needed);
     }
 

@@ -208,6 +208,13 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             return mount != Guid.Empty && _mounts.TryGetValue(mount, out MountView? view) && view.IsBound && view.Host == host;
     }
 
+    /// <summary>True for a mount of that host that has a line, and is not gone: only such a one has opened a file.</summary>
+    public bool HasLine(Guid mount, Guid host)
+    {
+        lock (_gate)
+            return _mounts.TryGetValue(mount, out MountView? view) && view.InTable && view.Host == host && !Gone.IsGone(view);
+    }
+
     /// <summary>The mounts that a wait is short of; <see cref="Guid.Empty"/> for lines that cannot be read.</summary>
     public HashSet<Guid> Missing(LogSequence sequence, IReadOnlyList<Guid> mounts)
     {

@@ -38,6 +38,7 @@ internal sealed class MasterService(
 
     // Touched by changes alone, on the engine's thread.
     private readonly RegistrationLimit _registrations = new();
+    private readonly WrittenLimit _written = new();
 
     // 1 while a check runs: it has a tree of its own.
     private int _checking;
@@ -511,6 +512,7 @@ internal sealed class MasterService(
                 MasterId = info.Master.ToByteString(),
                 Address = info.Address,
                 LinesCount = !known,
+                TakesWritten = state.Format.HasTimes,
             },
         }, cancel).ConfigureAwait(false);
         return position with { Sequence = new(claim.Position.Sequence), Term = new(claim.Position.Term) };
@@ -529,6 +531,23 @@ internal sealed class MasterService(
             registration.Refusal = ErrorDetails.Of(error);
         }
         return new() { Registration = registration };
+    }
+
+    /// <summary>Records what a mount's programs have written, or says why not. A mount without a line has opened nothing.</summary>
+    private async Task<SubscribeReply> RecordWrittenAsync(MountClaim claim, Written written, Caller caller)
+    {
+        WrittenAnswer answer = new();
+        try
+        {
+            if (!mounts.HasLine(claim.Mount, claim.Host.Host))
+                throw new FamfsException(ErrorReason.NotPermitted, $"mount {claim.Mount} has no line in the host table, so it has written nothing");
+            answer.Sequence = await engine.RunAsync(new FilesWrittenChange(claim.Mount, written, _written), caller).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason is not (ErrorReason.NotMaster or ErrorReason.BadRequest))
+        {
+            answer.Refusal = ErrorDetails.Of(error);
+        }
+        return new() { WrittenAnswer = answer };
     }
 
     /// <summary>Counts acknowledgements until the caller's side of the stream is closed or <paramref name="ended"/>. What is wrong
@@ -550,8 +569,15 @@ internal sealed class MasterService(
                     await send(await RegisterAsync(claim.Host, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
                     continue;
                 }
+                if (requests.Current.MessageCase == SubscribeRequest.MessageOneofCase.Written && mount != Guid.Empty)
+                {
+                    Written written = requests.Current.Written;
+                    Positions.RequireInHistory(state.Replay, written.Position ?? new(), hub.Published);
+                    await send(await RecordWrittenAsync(claim, written, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
+                    continue;
+                }
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
-                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register of a mount, may follow Hello");
+                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register and Written of a mount, may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
                 Positions.RequireInHistory(state.Replay, position, hub.Published);

@@ -40,6 +40,9 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     /// <summary>Known request ids.</summary>
     public RecentRequests Requests { get; }
 
+    /// <summary>Times of modification that records have given lately.</summary>
+    public SetTimes SetTimes { get; } = new();
+
     /// <summary>The share of <see cref="Requests"/> that the caller at hand has. What is replayed is in that of the log, because
     /// records do not say who asked.</summary>
     public int RequestShare { get; set; } = RecentRequests.LogShare;
@@ -81,6 +84,9 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     public void InodeChanged(InodeNumber inode)
     {
     }
+
+    /// <inheritdoc/>
+    public void ModifyTimeSet(InodeNumber inode, LogSequence sequence) => SetTimes.Add(inode, sequence);
 
     /// <inheritdoc/>
     public void FileDeleted(InodeNumber inode)

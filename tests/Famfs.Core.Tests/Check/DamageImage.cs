@@ -19,8 +19,9 @@ internal sealed class DamageImage
     private readonly LogBench _bench = new(coherent: true, accidentOneIn: 0);
     private ulong _next = 1000;
 
-    /// <summary>Makes one of <paramref name="segments"/> segments; with more than one, the second is of another slot's term.</summary>
-    public DamageImage(int segments, bool withLine = true)
+    /// <summary>Makes one of <paramref name="segments"/> segments; with more than one, the second is of another slot's term.
+    /// <paramref name="startsAgain"/>: the latest slot has a second term, and <see cref="Earlier"/> is of its first.</summary>
+    public DamageImage(int segments, bool withLine = true, bool startsAgain = false)
     {
         Master = _bench.StartMaster("a", 0);
         Publish(RecordType.HostRegistered, new HostRegistered { HostId = LogBench.HostA.ToByteString(), HostSlot = 0, Name = "a" });
@@ -32,6 +33,8 @@ internal sealed class DamageImage
         }
         MakeDirectories(20);
         Earlier = Snapshot();
+        if (startsAgain)
+            Master = segments > 1 ? _bench.StartMaster("b", 1) : _bench.StartMaster("a", 0);
         for (int i = 2; i < segments; i++)
         {
             Extent extent = NextUnit();

@@ -137,6 +137,24 @@ public sealed class FileSystemCheckTests : IDisposable
         Assert.Equal("host-position", Assert.Single(Run(image.Memory).Findings).Code);
     }
 
+    /// <summary>The mount beside it goes on while a check runs: its line, read after the log, would be ahead of what was read.</summary>
+    [Fact]
+    public void A_living_mount_is_never_ahead_of_what_a_check_has_read()
+    {
+        DamageImage image = new(1);
+        int looks = 0;
+        image.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            if (host != "c" || operation != FakeOperation.Invalidate || offset < MediaLayout.HostTableOffset || offset >= MediaLayout.HostTableOffset + MediaLayout.HostEntryBytes)
+                return;
+            looks++;
+            image.MakeDirectories(1);
+            image.WriteLine(4 + (ulong)looks, image.Master.Writer.Position);
+        };
+        Assert.Empty(Run(image.Memory).Findings);
+        Assert.True(looks > 0);
+    }
+
     /// <summary>One line of what is in memory twice: everybody goes on, and a check says that it is in memory once.</summary>
     [Theory]
     [InlineData("flip")]

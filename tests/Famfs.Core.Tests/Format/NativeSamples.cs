@@ -1,4 +1,5 @@
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.V1;
 using Xunit;
@@ -95,6 +96,15 @@ internal static class NativeSamples
     /// <summary>Payload of the frame: 13 bytes, so that it is padded.</summary>
     public static readonly byte[] Payload = [.. Enumerable.Range(1, 13).Select(i => (byte)(i * 17))];
 
+    /// <summary>Payload of a record that older readers skip.</summary>
+    public static readonly FilesWritten Written = new()
+    {
+        TimeNs = 1_700_000_000_123_456_789,
+        MountId = Master.ToByteString(),
+        Inodes = { 17, 0x0102030405, InodeNumber.Max },
+        TimesNs = { 1_700_000_000_123_456_780, -1, 1 },
+    };
+
     public static uint FrameSeed => Crc32C.Seed(FileSystem, Generation, OpenOne.Id);
 
     public static readonly NativeSample[] All =
@@ -109,6 +119,7 @@ internal static class NativeSamples
             b => SegmentHeader.TryParse(b, out SegmentHeader? header) ? header : null),
         new("host-line", 256, Line, () => Block(256, b => Line.Format(b, FileSystem, HostEntry)),
             b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
+        new("files-written", 104, Written, FormatWritten, ParseWritten),
         new("record-frame", 48, Convert.ToHexString(Payload), FormatFrame, ParseFrame),
     ];
 
@@ -160,5 +171,18 @@ internal static class NativeSamples
         RecordFrame.Parse(bytes, FrameSeed, out RecordFrame frame) == FrameVerdict.Good && frame is { Type: RecordType.Renamed, Flags: FrameFlags.Skippable }
         && frame.Sequence == new LogSequence(0x1122334455) && frame.Term == Term && frame.PaddedBytes == bytes.Length
             ? Convert.ToHexString(frame.Payload)
+            : null;
+
+    private static byte[] FormatWritten()
+    {
+        RecordBatch batch = new(4096);
+        batch.Start(new(0x1122334454), Term, FrameSeed);
+        return batch.Add(RecordType.FilesWritten, Written, FrameFlags.Skippable).ToArray();
+    }
+
+    private static FilesWritten? ParseWritten(byte[] bytes) =>
+        RecordFrame.Parse(bytes, FrameSeed, out RecordFrame frame) == FrameVerdict.Good && frame is { Type: RecordType.FilesWritten, Flags: FrameFlags.Skippable }
+        && frame.Sequence == new LogSequence(0x1122334455) && frame.Term == Term && frame.PaddedBytes == bytes.Length
+            ? FilesWritten.Parser.ParseFrom(frame.Payload)
             : null;
 }

@@ -14,14 +14,17 @@ public sealed class LogHazardTests
 {
     /// <summary>A master stores its tail between a local reader's invalidation and load of the line and is stopped
     /// before it writes it back: the reader finds the tail in the cache they share. A claimant elsewhere would
-    /// not, unless the reader makes it land.</summary>
-    [Fact]
-    public async Task A_reader_relies_on_no_tail_that_only_its_own_host_can_see()
+    /// not, unless the reader makes it land: it would take a damaged record for one that nobody has published.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_reader_relies_on_no_tail_that_only_its_own_host_can_see(bool isDamaged)
     {
         LogBench bench = new(accidentOneIn: 0);
         TestMaster first = bench.StartFirst();
         LogReader local = bench.NewReader("a");
         LogHistory seen = TestMaster.Replay(local, bench.OpenPool("a"));
+        long place = first.Writer.Segment.DeviceOffsetOf(first.Writer.Tail);
         using SemaphoreSlim stored = new(0);
         using SemaphoreSlim goOn = new(0);
         Task<FamfsException>? publishing = null;
@@ -39,10 +42,18 @@ public sealed class LogHazardTests
         {
             Assert.Equal(PollVerdict.Records, local.Poll(out LogBlock block));
             seen.Apply(block);
-            TestMaster second = bench.StartMaster("b", 1);
-            second.PublishValues(500);
-            Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(local, seen));
-            LogBench.RequireSame(second.History, seen);
+            if (isDamaged)
+            {
+                bench.Memory.WriteMemory(place, new byte[DaxDevice.LineBytes]);
+                Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => bench.StartMaster("b", 1)).Reason);
+            }
+            else
+            {
+                TestMaster second = bench.StartMaster("b", 1);
+                second.PublishValues(500);
+                Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(local, seen));
+                LogBench.RequireSame(second.History, seen);
+            }
         }
         finally
         {

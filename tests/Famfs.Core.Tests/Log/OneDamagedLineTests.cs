@@ -81,6 +81,33 @@ public sealed class OneDamagedLineTests
         }
     }
 
+    /// <summary>Two lines that are stored together may both be torn by one crash.</summary>
+    [Fact]
+    public void The_second_claim_line_and_active_copy_are_stored_when_the_first_is_in_memory()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        bench.StartFirst();
+        List<string> looks = [];
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            if (host != "b" || operation != FakeOperation.Store)
+                return;
+            byte[] first = new byte[ActiveAnchor.Size];
+            if (offset == LogBench.SlotOffset(1) + LineBytes)
+            {
+                bench.Memory.ReadMemory(LogBench.SlotOffset(1), first);
+                looks.Add($"claim {AnchorClaim.TryParse(first, bench.Superblock.FileSystem, 1, out _)}");
+            }
+            else if (offset == LogBench.SlotOffset(1) + 2048 + ActiveAnchor.Size)
+            {
+                bench.Memory.ReadMemory(LogBench.SlotOffset(1) + 2048, first);
+                looks.Add($"active copy {ActiveAnchor.TryParse(first, bench.Superblock.FileSystem, 1, out _)}");
+            }
+        };
+        bench.StartMaster("b", 1);
+        Assert.Equal(["claim True", "active copy True"], looks);
+    }
+
     /// <summary>Most of the area belongs to slots that were never used. What one line of them holds means nothing.</summary>
     [Theory]
     [InlineData("ones")]
@@ -431,6 +458,93 @@ public sealed class OneDamagedLineTests
         bench.Memory.WriteMemory(LogBench.SlotOffset(1) + 2048 + ActiveAnchor.Size, new byte[ActiveAnchor.Size]);
         bench.Damage(LogBench.SlotOffset(1) + 2048 + 300, 4);
         foreach (Action look in new Action[] { () => bench.ReadAll("c"), () => bench.StartMaster("a", 0), () => master.Writer.Tick(10) })
+            Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(look).Reason);
+    }
+
+    /// <summary>A dead host's last stores land when the slot's next term, which found nothing there, has become active: they are whole
+    /// frames that continue the log, of a term that is over.</summary>
+    [Fact]
+    public void Frames_of_a_term_that_is_over_are_not_adopted_and_tell_of_no_lost_tail()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster first = bench.StartFirst();
+        RecordBatch batch = first.StartBatch();
+        batch.Add(RecordType.TermStarted, new TermStarted { Address = "lands late" });
+        byte[] late = batch.Frames.ToArray();
+        long place = first.Writer.Segment.DeviceOffsetOf(first.Writer.Tail);
+        TestMaster again = bench.StartMaster("a", 0);
+        Assert.Equal(place, again.Writer.Segment.DeviceOffsetOf(again.Writer.Tail));
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(place, late);
+        LogReader reader = bench.NewReader("c");
+        LogHistory seen = new(bench.Superblock.FileSystem);
+        Assert.Equal(nameof(PollVerdict.UpToDate), DrainSettled(reader, seen));
+        TestMaster next = bench.StartMaster("b", 1);
+        Assert.Null(next.Mastership.Reader.AdoptedFrom);
+        Assert.Equal(again.History.Records, next.History.Records);
+    }
+
+    /// <summary>A tail that cannot be is replaced by what the newest segment's start says: all before it was published.</summary>
+    [Theory]
+    [InlineData("zeros")]
+    [InlineData("ones")]
+    [InlineData("flip")]
+    public void A_tail_that_cannot_be_read_hides_nothing_of_sealed_segments_from_a_claimant(string kind)
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster master = bench.StartFirst();
+        // More than a reader reads at a time: it comes to its second block behind where the term began.
+        for (int i = 0; i < 25; i++)
+            master.Publish(RecordType.TermStarted, new TermStarted { Address = new string('x', 30_000) });
+        master.GoOn(MediaLayout.UnitBytes);
+        master.PublishValues(4, 5);
+        if (kind == "flip")
+            bench.Damage(LogBench.TailLine(0) + 7, 0x40);
+        else
+            Spoil(bench, LogBench.TailLine(0), kind);
+        TestMaster next = bench.StartMaster("b", 1);
+        Assert.Equal(master.History.Records, next.History.Records);
+        next.PublishValues(6);
+        LogBench.RequireSame(next.History, bench.ReadAll("c"));
+    }
+
+    /// <summary>A term that is hidden does not show in the claims. Who follows another one looks at all slots once a second.</summary>
+    [Fact]
+    public void Damage_of_another_slot_is_said_by_who_has_read_everything_already()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        bench.StartFirst();
+        bench.StartMaster("b", 1);
+        TestMaster master = bench.StartMaster("a", 0);
+        LogReader reader = bench.NewReader("c");
+        LogHistory seen = TestMaster.Replay(reader, bench.OpenPool("c"));
+        LogBench.RequireSame(master.History, seen);
+        bench.Damage(LogBench.SlotOffset(1) + 2048 + 300);
+        Assert.Equal(nameof(PollVerdict.UpToDate), DrainSettled(reader, seen));
+        bench.Damage(LogBench.SlotOffset(1) + 2048 + ActiveAnchor.Size + 300);
+        string met = "";
+        for (int i = 0; i < 100 && met != nameof(ErrorReason.MediaCorrupt); i++)
+            met = DrainSettled(reader, seen);
+        Assert.Equal(nameof(ErrorReason.MediaCorrupt), met);
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => master.Writer.Tick(10)).Reason);
+    }
+
+    /// <summary>An image of an earlier version, which wrote one active copy at a time: the other one is of before.</summary>
+    [Fact]
+    public void A_damaged_active_copy_is_not_taken_for_the_older_one_beside_it()
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        TestMaster master = bench.StartFirst();
+        bench.Memory.Settle();
+        byte[] before = new byte[ActiveAnchor.Size];
+        bench.Memory.ReadMemory(LogBench.SlotOffset(0) + 2048, before);
+        master.GoOn(MediaLayout.UnitBytes);
+        master.PublishValues(4);
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(LogBench.SlotOffset(0) + 2048, before);
+        LogBench.RequireSame(master.History, bench.ReadAll("c"));
+        bench.Damage(LogBench.SlotOffset(0) + 2048 + ActiveAnchor.Size + 300);
+        foreach (Action look in new Action[] { () => bench.ReadAll("d"), () => bench.StartMaster("b", 1) })
             Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(look).Reason);
     }
 

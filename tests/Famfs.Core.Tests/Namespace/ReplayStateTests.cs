@@ -93,6 +93,96 @@ public sealed class ReplayStateTests : IDisposable
         Assert.Equal((before, before.Sequence.Next), (_state.Position, _state.TornAt));
     }
 
+    /// <summary>Mounts report in any order, and more than once.</summary>
+    [Fact]
+    public void Of_the_times_at_which_mounts_wrote_a_file_the_later_wins_in_whatever_order_they_are_recorded()
+    {
+        const int Files = 5;
+        for (int seed = 0; seed < 50; seed++)
+        {
+            Random random = new(seed);
+            using Replaying one = new();
+            using Replaying other = new();
+            for (ulong inode = 101; inode < 101 + Files; inode++)
+            {
+                one.MakeFile(inode);
+                other.MakeFile(inode);
+            }
+            long[] latest = new long[Files];
+            List<FilesWritten> records = [];
+            for (int i = 0; i < 12; i++)
+            {
+                FilesWritten record = new() { TimeNs = 1000, MountId = Guid.NewGuid().ToByteString() };
+                for (int n = random.Next(1, 8); n > 0; n--)
+                {
+                    int file = random.Next(Files);
+                    long time = random.Next(-500, 1000);
+                    latest[file] = Math.Max(latest[file], time);
+                    record.Inodes.Add(101 + (ulong)file);
+                    record.TimesNs.Add(time);
+                }
+                records.Add(record);
+            }
+            FilesWritten[] shuffled = [.. records, records[0]];
+            random.Shuffle(shuffled);
+            records.ForEach(r => one.Apply(RecordType.FilesWritten, r));
+            foreach (FilesWritten record in shuffled)
+                other.Apply(RecordType.FilesWritten, record);
+            for (int file = 0; file < Files; file++)
+            {
+                // A file was made at 0, and is accessed by nobody.
+                InodeAttributes found = one.Read(101 + (ulong)file);
+                Assert.True((latest[file], latest[file], 0L) == (found.ModifyTimeNs, found.ChangeTimeNs, found.AccessTimeNs), $"seed {seed}, file {file}: {found.ModifyTimeNs}, not {latest[file]}");
+                Assert.Equal(found, other.Read(101 + (ulong)file));
+            }
+        }
+    }
+
+    [Fact]
+    public void A_written_file_has_its_attributes_told_and_a_time_that_is_set_is_told_as_such()
+    {
+        using Replaying on = new();
+        on.MakeFile(101);
+        on.Apply(RecordType.AttributesSet, new AttributesSet { TimeNs = 50, Inode = 101, ModifyTimeNs = 900 });
+        on.Observer.Told.Clear();
+        on.Apply(RecordType.FilesWritten, new FilesWritten { TimeNs = 100, Inodes = { 101 }, TimesNs = { 100 } });
+        Assert.Equal(["attributes 101"], on.Observer.Told);
+        // Each of the two times is the later one.
+        Assert.Equal((900L, 100L), (on.Read(101).ModifyTimeNs, on.Read(101).ChangeTimeNs));
+        on.Observer.Told.Clear();
+        on.Apply(RecordType.AttributesSet, new AttributesSet { TimeNs = 200, Inode = 101, Mode = 1 });
+        on.Apply(RecordType.AttributesSet, new AttributesSet { TimeNs = 200, Inode = 101, ModifyTimeNs = 5 });
+        Assert.Equal(["attributes 101", $"time 101 at {on.State.Position.Sequence}", "attributes 101"], on.Observer.Told);
+        Assert.Equal(5, on.Read(101).ModifyTimeNs);
+    }
+
+    [Theory]
+    [InlineData(new ulong[] { 101 }, new long[0])]
+    [InlineData(new ulong[] { 101, 999 }, new long[] { 5, 5 })]
+    [InlineData(new ulong[] { 101, 0 }, new long[] { 5, 5 })]
+    [InlineData(new ulong[] { 101, ulong.MaxValue }, new long[] { 5, 5 })]
+    [InlineData(new ulong[] { 101, MediaLayout.RootInode }, new long[] { 5, 5 })]
+    public void A_record_about_what_was_never_written_changes_nothing(ulong[] inodes, long[] times)
+    {
+        using Replaying on = new();
+        on.MakeFile(101);
+        (LogPosition position, InodeAttributes before) = (on.State.Position, on.Read(101));
+        FilesWritten record = new() { TimeNs = 10, Inodes = { inodes }, TimesNs = { times } };
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => on.Apply(RecordType.FilesWritten, record)).Reason);
+        Assert.Equal((position, before), (on.State.Position, on.Read(101)));
+    }
+
+    /// <summary>As a program does that is older than this record.</summary>
+    [Fact]
+    public void A_reader_skips_a_record_that_it_does_not_know_and_that_it_may_skip()
+    {
+        using Replaying on = new();
+        const RecordType Unknown = (RecordType)9999;
+        on.Apply(Unknown, new FilesWritten { Inodes = { 1 } }, FrameFlags.Skippable);
+        on.MakeFile(101);
+        Assert.Equal(ErrorReason.NotSupportedByFormat, Assert.Throws<FamfsException>(() => on.Apply(Unknown, new FilesWritten())).Reason);
+    }
+
     private void MakeFile(ulong inode)
     {
         FileCreated record = new()
@@ -113,17 +203,70 @@ public sealed class ReplayStateTests : IDisposable
         _state.ApplyFrames(_batch.Frames);
     }
 
+    /// <summary>A state with a device of 64 units.</summary>
+    private sealed class Replaying : IDisposable
+    {
+        private readonly RecordBatch _batch = new(1 << 16);
+
+        public Replaying()
+        {
+            State = new(new(s_fileSystem, 1, default, default), default, Observer);
+            Apply(RecordType.FileSystemCreated, new FileSystemCreated
+            {
+                FileSystemUuid = s_fileSystem.ToByteString(),
+                Generation = 1,
+                UnitBytes = MediaLayout.UnitBytes,
+                RootInode = MediaLayout.RootInode,
+                HostTableInode = 99,
+                HostTable = new() { OffsetBytes = 32UL * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes },
+            });
+            Apply(RecordType.DeviceAdded, new DeviceAdded { LengthBytes = 64L * MediaLayout.UnitBytes, DeviceUuid = Guid.NewGuid().ToByteString(), SuperblockInode = 100 });
+        }
+
+        public Observer Observer { get; } = new();
+
+        public ReplayState State { get; }
+
+        public void MakeFile(ulong inode) => Apply(RecordType.FileCreated, new FileCreated
+        {
+            Inode = inode,
+            Parent = MediaLayout.RootInode,
+            Name = ByteString.CopyFromUtf8($"f{inode}"),
+            SizeBytes = 1,
+            Map = new() { Extents = { new Extent { OffsetBytes = (inode - 100) * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } } },
+        });
+
+        public void Apply(RecordType type, IMessage record, FrameFlags flags = FrameFlags.None)
+        {
+            _batch.Start(State.Position.Sequence, new(64), 0);
+            _batch.Add(type, record, flags);
+            State.ApplyFrames(_batch.Frames);
+        }
+
+        public InodeAttributes Read(ulong inode)
+        {
+            using TreeReader reader = State.Tree.RegisterReader();
+            using TreeScope scope = reader.Enter();
+            Assert.True(scope.TryGet(new(inode), out InodeAttributes found));
+            return found;
+        }
+
+        public void Dispose() => State.Dispose();
+    }
+
     private sealed class Observer : IReplayObserver
     {
+        public List<string> Told { get; } = [];
+
         public Action Deleting { get; set; } = () => { };
 
         public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
         {
         }
 
-        public void InodeChanged(InodeNumber inode)
-        {
-        }
+        public void InodeChanged(InodeNumber inode) => Told.Add($"attributes {inode}");
+
+        public void ModifyTimeSet(InodeNumber inode, LogSequence sequence) => Told.Add($"time {inode} at {sequence}");
 
         public void FileDeleted(InodeNumber inode) => Deleting();
 

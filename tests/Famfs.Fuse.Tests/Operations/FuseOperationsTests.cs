@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using Famfs.Core;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Famfs.TestSupport.Dax;
@@ -214,6 +215,52 @@ public sealed class FuseOperationsTests : IDisposable
         Assert.Equal(Errno.None, _driver.Write(file, 0, [1]).Errno);
         _system.Tree.SetAttributes(file, 0x5A4, null, null, null, null, 1); // 02644: mandatory locking, not set-gid
         Assert.Equal(Errno.None, _driver.Write(file, 0, [1], FuseConstants.FUSE_WRITE_KILL_SUIDGID).Errno);
+    }
+
+    [Fact]
+    public void A_written_file_shows_its_time_at_once_wherever_attributes_are_told()
+    {
+        Written written = new();
+        _system.Written = written;
+        InodeNumber file = _system.AddFile(Root, "a", 100);
+        using var driver = new RequestDriver(_system, CachePolicy.Uncached);
+        Assert.Equal(TestFileSystem.StartTimeNs, Modified(driver.Lookup(Root, "a").Entry.Attributes));
+        driver.Write(file, 0, [1]);
+        Assert.Equal([(file, TestFileSystem.StartTimeNs)], written.Seen);
+        long time = written.Times[file] = TestFileSystem.StartTimeNs + 5;
+        Assert.Equal(time, Modified(driver.Lookup(Root, "a").Entry.Attributes));
+        Assert.Equal(time, Changed(driver.Lookup(Root, "a").Entry.Attributes));
+        Assert.Equal(time, Modified(MemoryMarshal.Read<AttrOut>(driver.Ask(FuseOpcode.FUSE_GETATTR, file, new GetAttrIn()).Body).Attributes));
+        StatxTime statx = MemoryMarshal.Read<StatxOut>(driver.Ask(FuseOpcode.FUSE_STATX, file, new StatxIn()).Body).Stat.ModifyTime;
+        Assert.Equal(time, (statx.Seconds * 1_000_000_000) + statx.Nanoseconds);
+        Assert.Equal(time, Modified(List(driver, Root, 0, plus: true, size: 4096).Single(e => e.Name == "a").Plus.Attributes));
+        // What the log has later is shown.
+        _system.Tree.SetAttributes(file, null, null, null, null, time + 1, time + 2);
+        NodeAttributes later = driver.Lookup(Root, "a").Entry.Attributes;
+        Assert.Equal((time + 1, time + 2), (Modified(later), Changed(later)));
+        driver.Ask(FuseOpcode.FUSE_RELEASE, file, new ReleaseIn());
+        Assert.Equal([file], written.Closed);
+        // Nothing was written.
+        driver.Write(file, 0, []);
+        driver.Write(file, 100, [1]);
+        Assert.Single(written.Seen);
+        // A part may have been.
+        _memory.Poison(0, 64);
+        Assert.Equal(Errno.EIO, driver.Write(file, 0, new byte[50]).Errno);
+        Assert.Equal(2, written.Seen.Count);
+    }
+
+    [Fact]
+    public void Where_the_kernel_writes_by_itself_no_time_is_shown_beside_the_log()
+    {
+        Written written = new();
+        _system.Written = written;
+        InodeNumber file = _system.AddFile(Root, "a", 100);
+        written.Times[file] = TestFileSystem.StartTimeNs + 5;
+        using var driver = new RequestDriver(_system, dialect: DialectTable.Find("B"));
+        Assert.Equal(TestFileSystem.StartTimeNs, Modified(driver.Lookup(Root, "a").Entry.Attributes));
+        driver.Ask(FuseOpcode.FUSE_RELEASE, file, new ReleaseIn());
+        Assert.Empty(written.Closed);
     }
 
     [Fact]
@@ -497,6 +544,25 @@ public sealed class FuseOperationsTests : IDisposable
             }
         }
         Assert.Null(_driver.LastFailure);
+    }
+
+    private static long Modified(in NodeAttributes of) => ((long)of.ModifySeconds * 1_000_000_000) + of.ModifyNanoseconds;
+
+    private static long Changed(in NodeAttributes of) => ((long)of.ChangeSeconds * 1_000_000_000) + of.ChangeNanoseconds;
+
+    private sealed class Written : IWrittenFiles
+    {
+        public List<(InodeNumber Inode, long ModifyTimeNs)> Seen { get; } = [];
+
+        public List<InodeNumber> Closed { get; } = [];
+
+        public Dictionary<InodeNumber, long> Times { get; } = [];
+
+        public void OnWritten(InodeNumber inode, long modifyTimeNs) => Seen.Add((inode, modifyTimeNs));
+
+        public void OnClosed(InodeNumber inode) => Closed.Add(inode);
+
+        public bool TryGet(InodeNumber inode, out long timeNs) => Times.TryGetValue(inode, out timeNs);
     }
 
     private string? Get(InodeNumber inode, string name)

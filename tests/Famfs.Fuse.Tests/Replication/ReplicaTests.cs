@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Fuse.Dialects;
@@ -144,6 +145,34 @@ public sealed class ReplicaTests : IDisposable
         Assert.Null(replica.Damage);
         Assert.Equal(master.Writer.Position, replica.Position);
         Assert.Equal(replica.Position.Sequence.Value, acknowledged.Sequences.Last());
+    }
+
+    /// <summary>A lost tail is a state that passes (SAFETY S25): said while it lasts, gone when a master stores its tail.</summary>
+    [Fact]
+    public void A_lost_tail_is_damage_until_a_master_stores_it_again()
+    {
+        var host = Guid.NewGuid();
+        using DevicePool pool = Format(host);
+        TestMaster master = TestMaster.Start(pool, 0, host);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, new HastyClock());
+        Assert.Null(replica.Bootstrap());
+        ulong before = replica.Position.Sequence.Value;
+        master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1000, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8("d") });
+        DaxDevice device = pool.PrimaryDevice;
+        long line = MediaLayout.AnchorOffset + 2 * DaxDevice.LineBytes;
+        device.WriteWord(line, device.ReadWord(line) ^ (1ul << 63));
+        device.WriteBack(line, DaxDevice.LineBytes);
+
+        PollVerdict verdict;
+        for (int i = 0; (verdict = replica.PollMemory()) != PollVerdict.TailLost; i++)
+            Assert.True(verdict == PollVerdict.LookAgain && i < 1000, $"{verdict}");
+        Assert.Contains("tail-lost", replica.Damage!.Message, StringComparison.Ordinal);
+        Assert.False(replica.DamageIsFinal);
+
+        master.Writer.Tick(1);
+        Drain(replica);
+        Assert.Null(replica.Damage);
+        Assert.Equal(before + 1, replica.Position.Sequence.Value);
     }
 
     /// <summary>Where the shortage is met.</summary>

@@ -46,9 +46,9 @@ internal sealed class Deciding : IDisposable
     public ChangeContext Context { get; }
 
     /// <summary>Begins a batch and a turn.</summary>
-    public void Begin(long roomBytes = Room, long roomRecords = long.MaxValue)
+    public void Begin(long roomBytes = Room, long roomRecords = long.MaxValue, long logBytes = 0)
     {
-        Context.Begin(s_term, seed: 7, roomBytes, roomRecords);
+        Context.Begin(s_term, seed: 7, roomBytes, roomRecords, logBytes);
         Context.BeginTurn(long.MaxValue);
     }
 

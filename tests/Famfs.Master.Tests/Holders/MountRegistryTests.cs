@@ -104,6 +104,22 @@ public sealed class MountRegistryTests : IDisposable
     }
 
     [Fact]
+    public void Only_a_mount_of_its_host_with_a_line_that_is_not_over_can_have_written()
+    {
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        _mounts.Subscribed(line.Mount, line.Host, Guid.NewGuid(), "stock", "1");
+        Assert.False(_mounts.HasLine(line.Mount, line.Host));
+        _table.Write(0, line);
+        _mounts.Scan();
+        Assert.True(_mounts.HasLine(line.Mount, line.Host));
+        Assert.False(_mounts.HasLine(line.Mount, Guid.NewGuid()));
+        Assert.False(_mounts.HasLine(Guid.NewGuid(), line.Host));
+        _table.Write(0, line with { Counter = 2, State = MountState.Ended });
+        _mounts.Scan();
+        Assert.False(_mounts.HasLine(line.Mount, line.Host));
+    }
+
+    [Fact]
     public void A_lines_dialect_is_known_without_a_stream_and_a_mount_that_cannot_map_all_is_named()
     {
         MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3 };

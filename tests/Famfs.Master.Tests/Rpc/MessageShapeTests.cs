@@ -1,5 +1,6 @@
 using System.Buffers;
 using Famfs.Core;
+using Famfs.Master.Changes;
 using Famfs.Master.Rpc;
 using Famfs.V1;
 using Google.Protobuf;
@@ -79,6 +80,17 @@ public sealed class MessageShapeTests
         s_files.Require(new(most));
         FamfsException error = Refusal(s_files, [.. most, .. Nested(Devices(1))]);
         Assert.Equal((ErrorReason.BadRequest, (ulong)CallLimits.BulkNumbers), (error.Reason, error.Limit));
+    }
+
+    [Fact]
+    public void As_many_written_files_as_a_mount_may_name_pass()
+    {
+        Written written = new()
+        {
+            Inodes = { Enumerable.Repeat(InodeNumber.Max, FilesWrittenChange.MostFiles) },
+            TimesNs = { Enumerable.Repeat(long.MaxValue, FilesWrittenChange.MostFiles) },
+        };
+        MessageShape.Of(SubscribeRequest.Descriptor).Require(new(new SubscribeRequest { Written = written }.ToByteArray()));
     }
 
     [Fact]

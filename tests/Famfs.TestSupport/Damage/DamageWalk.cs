@@ -93,13 +93,13 @@ public abstract class DamageWalk
         DamageWalk first = open();
         DamageCase[] cases = [.. first.Cases(random).Where((_, i) => i % share == at)];
         int next = -1;
-        SortedDictionary<string, int[]> counts = new(StringComparer.Ordinal);
+        SortedDictionary<(string Structure, LineDamage Damage), int[]> counts = [];
         List<string> losses = [];
         // Each has a copy of the image, which costs more than a few cases do.
         int workers = Math.Clamp(cases.Length / CasesWorthACopy, 1, Environment.ProcessorCount);
         await Task.WhenAll(Enumerable.Range(0, workers).Select(worker => Task.Run(() => Walk(worker == 0 ? first : open()))));
-        foreach ((string structure, int[] row) in counts)
-            output.WriteLine($"  {structure}: {Describe(row)}");
+        foreach (((string structure, LineDamage damage), int[] row) in counts)
+            output.WriteLine($"  {structure}, {damage}: {Describe(row)}");
         output.WriteLine($"walk of {name}, seed {seed}, one of {share}: {Describe([.. Enum.GetValues<DamageVerdict>().Select(v => counts.Values.Sum(r => r[(int)v]))])}");
         Assert.NotEmpty(counts);
         Assert.True(losses.Count == 0, $"FAMFS_DAMAGE_SEED={seed} FAMFS_DAMAGE_SHARE={share}: {losses.Count} silent losses, first: {string.Join("; ", losses.Take(10))}");
@@ -114,8 +114,8 @@ public abstract class DamageWalk
                 DamageVerdict verdict = walk.Judge(one, out string why);
                 lock (counts)
                 {
-                    if (!counts.TryGetValue(one.Structure, out int[]? row))
-                        counts[one.Structure] = row = new int[Enum.GetValues<DamageVerdict>().Length];
+                    if (!counts.TryGetValue((one.Structure, one.Damage), out int[]? row))
+                        counts[(one.Structure, one.Damage)] = row = new int[Enum.GetValues<DamageVerdict>().Length];
                     row[(int)verdict]++;
                     if (verdict == DamageVerdict.SilentLoss)
                         losses.Add($"{one.Structure} at {one.Offset:x} {one.Damage} bit {one.Bit}: {why}");

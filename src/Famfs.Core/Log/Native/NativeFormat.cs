@@ -104,6 +104,9 @@ public sealed class NativeFormat : MediaFormat
     public override ILogReader OpenReader(DevicePool pool, TimeProvider clock) => new LogReader(pool, clock);
 
     /// <inheritdoc/>
+    public override IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool) => new MountLineTable(pool).ReadInUse();
+
+    /// <inheritdoc/>
     public override async Task<MasterClaim> ClaimAsync(DevicePool pool, ClaimRequest request, CancellationToken cancel) =>
         await NativeMasterClaim.TakeAsync(pool, request, cancel).ConfigureAwait(false);
 
