@@ -5,7 +5,7 @@ using Famfs.Core.Interop;
 namespace Famfs.CommandLine;
 
 /// <summary>What a program writes on. A full disk behind it ends no program: what it does counts for more than what it says.</summary>
-internal static class StandardWriters
+public static class StandardWriters
 {
     // As LogLine counts them.
     private const int Warning = 3;
@@ -14,9 +14,12 @@ internal static class StandardWriters
     /// <paramref name="logs"/>; otherwise it is the result that was asked for, and its loss is an error.</summary>
     public static void Use(bool logs)
     {
-        Console.SetError(WriterOf(new LossyStream(StandardStream.OpenError(), (_, _) => "")));
+        Console.SetError(WriterOf(OpenError()));
         Console.SetOut(WriterOf(logs ? new LossyStream(StandardStream.OpenOutput(), SayLost) : StandardStream.OpenOutput()));
     }
+
+    /// <summary>Standard error, to which nothing that is written fails.</summary>
+    public static Stream OpenError() => new LossyStream(StandardStream.OpenError(), (_, _) => "");
 
     private static StreamWriter WriterOf(Stream stream) => new(stream, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false)) { AutoFlush = true };
 
