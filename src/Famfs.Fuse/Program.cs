@@ -114,7 +114,7 @@ if (CommandLineFault.Find(line, args) is { } fault)
     return 1;
 }
 // Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
 GC.KeepAlive(signals);
 return exit;
 

@@ -62,6 +62,6 @@ if (CommandLineFault.Find(line, args) is { } fault)
     return 1;
 }
 // Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
 GC.KeepAlive(signals);
 return exit;

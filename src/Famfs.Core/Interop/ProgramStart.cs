@@ -9,6 +9,7 @@ namespace Famfs.Core.Interop;
 /// this one, and detached from its terminal and session.</summary>
 public static unsafe class ProgramStart
 {
+    private const int DescriptorOfOutput = 1;
     private const int DescriptorOfError = 2;
 
     /// <summary>Becomes another program: same process id, descriptors and terminal. Returns only by throwing.</summary>
@@ -22,9 +23,9 @@ public static unsafe class ProgramStart
         throw PathErrors.Of(path, Errno.Last);
     }
 
-    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="logPath"/>,
-    /// its input empty.</summary>
-    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, string logPath)
+    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="log"/>, its input empty. Errors as of
+    /// <see cref="PathErrors.Of"/>, of the program.</summary>
+    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, AppendedFile log)
     {
         byte* attributes = stackalloc byte[LibcMap.SpawnObjectBytes];
         byte* actions = stackalloc byte[LibcMap.SpawnObjectBytes];
@@ -35,8 +36,8 @@ public static unsafe class ProgramStart
             // A zeroed signal mask: the daemon must get SIGTERM whatever this thread blocks.
             Require(path, LibcMap.posix_spawnattr_setflags(attributes, LibcMap.POSIX_SPAWN_SETSID | LibcMap.POSIX_SPAWN_SETSIGMASK));
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 1, logPath, LibcMap.O_WRONLY | LibcMap.O_CREAT | LibcMap.O_APPEND, 0b110_100_000));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, DescriptorOfError, logPath, LibcMap.O_WRONLY | LibcMap.O_APPEND, 0));
+            Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfOutput));
+            Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfError));
             using StringVector vector = new([path, .. arguments]);
             using StringVector environment = new([.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")]);
             int pid;

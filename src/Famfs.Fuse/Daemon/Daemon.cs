@@ -70,6 +70,7 @@ internal sealed class Daemon
                 throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: a famfs is mounted there; when its daemon is gone, `famfs umount` takes it away") { Path = options.MountPoint };
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
+            MountPlace.RequireHidesNothing(options.MountPoint, options.Devices, options.Masters, options.StateDirectory, options.CaFile, options.CertificateFile, options.KeyFile);
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.ForcedDialect, options.PushIoctl, log);
