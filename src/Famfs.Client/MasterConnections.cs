@@ -53,7 +53,7 @@ internal sealed class MasterConnections : IDisposable
         _options = options;
         _isEncrypted = options.Addresses.Any(address => address.StartsWith("https:", StringComparison.OrdinalIgnoreCase));
         // A socket that is given comes first: there the master knows who calls, and nobody else can have it. The log names none.
-        foreach (string address in options.Addresses.Where(address => address.StartsWith(UnixScheme, StringComparison.Ordinal)))
+        foreach (string address in options.Addresses.Where(address => address.StartsWith(MasterSocket.Prefix, StringComparison.Ordinal)))
             Add(RequireAddress(address));
         if (options.FindMaster?.Invoke() is { } newest && IsUsable(newest))
             Add(_found = newest);

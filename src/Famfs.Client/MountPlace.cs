@@ -26,7 +26,7 @@ public static class MountPlace
     public static void RequireHidesNothing(string place, IEnumerable<string> devices, IEnumerable<string> masters, params IEnumerable<string?> files)
     {
         RequireBelowRoot(place);
-        const string Socket = "unix:";
+        const string Socket = MasterSocket.Prefix;
         IEnumerable<string> sockets = masters.Where(m => m.StartsWith(Socket, StringComparison.Ordinal)).Select(m => m[Socket.Length..]);
         foreach (string needed in s_ofHost.Append(AppContext.BaseDirectory).Concat(devices.Select(FixedPartOf)).Concat(sockets).Concat(files.OfType<string>()))
         {
