@@ -737,7 +737,7 @@ public sealed class FamfsCommandTests : IDisposable
         {
             GetFileRequest => new GetFileReply { File = file, Position = position },
             GetMapRequest => new GetMapReply { Inode = 20, SizeBytes = 100, Map = map, Devices = { device }, Position = position },
-            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
+            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, MasterId = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
             ListHostsRequest => new ListHostsReply { Hosts = { new HostStatus { HostId = uuid, Name = "h", MountId = uuid, State = HostState.Live, Position = position } }, Position = position },
             ListDevicesRequest => new ListDevicesReply { Devices = { device } },
             AddDeviceRequest => new AddDeviceReply { Device = device, Position = position },
