@@ -54,6 +54,11 @@ internal sealed class GlobalOptions
                 result.AddError(fault);
         });
         CommandLineFault.RequireOneOf(Output, "", "text", "json");
+        Master.Validators.Add(result =>
+        {
+            if (result.Tokens.Any(t => t.Value.AsSpan().Trim(" ,").IsEmpty))
+                result.AddError($"{Master.Name}: is empty");
+        });
         Timeout.Recursive = true;
     }
 
@@ -158,10 +163,13 @@ internal sealed class CliContext(CliEnvironment environment)
     public bool SaysErrorsAsJson { get; set; }
 
     /// <summary>One line on stderr that says why something was not done, or one JSON object there.</summary>
-    public void Refuse(Exception error)
+    public void Refuse(Exception error) => Refuse(error, ExitCodes.Of(error));
+
+    /// <summary>The same for a verb that ends with a code of its own.</summary>
+    public void Refuse(Exception error, ExitCode code)
     {
         string message = FamfsCommand.Describe(error);
-        Refuse(ExitCodes.Of(error), error is FamfsException { Reason: var reason } ? reason : ErrorReason.Unspecified, message, (error as FamfsException)?.Path ?? "");
+        Refuse(code, error is FamfsException { Reason: var reason } ? reason : ErrorReason.Unspecified, message, (error as FamfsException)?.Path ?? "");
     }
 
     /// <inheritdoc cref="Refuse(Exception)"/>
@@ -261,7 +269,7 @@ internal sealed class CliContext(CliEnvironment environment)
     public string[] MastersOfEnvironment => Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
-    /// with the environment's master, or one of this host at its socket, a path from the root.
+    /// with the environment's master a path from the root. Throws BAD_REQUEST for any other.
     /// <paramref name="reading"/>: the mount can answer, so nobody waits for a master (<see cref="AskMasterOrMountAsync"/>).</summary>
     public async Task<CliTarget> ResolveAsync(ParseResult parsed, string path, CancellationToken cancel, bool reading = false)
     {
@@ -288,9 +296,9 @@ internal sealed class CliContext(CliEnvironment environment)
         }
         if (Split(Environment.Variable(GlobalOptions.MasterVariable)) is { Length: > 0 } usual)
             return new(ClientOf(parsed, usual), FromRoot(path), path, null, null);
-        if (FindSocket() is { } socket)
-            return new(ClientOf(parsed, [socket]), FromRoot(path), path, null, null);
-        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master ADDRESS or set {GlobalOptions.MasterVariable}") { Path = path };
+        // A master of this host is none that was named: a path of a mount that is not there would be one from its root.
+        string known = FindSocket() ?? "ADDRESS";
+        throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master {known} or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
     /// <summary>The file system when no path need be given: --master, the path's, the mount that the caller stands in, the
@@ -325,6 +333,16 @@ internal sealed class CliContext(CliEnvironment environment)
             return MountAnswer.Ask(path, Environment.MountTablePath);
         using MemoryStream answer = await AskAsync(path, ["find", path, Environment.MountTablePath], timeout, cancel).ConfigureAwait(false);
         return MountAnswer.Read(answer);
+    }
+
+    /// <summary>The devices, or the mount that stands for all of them, that were given. A path on a mount, also one that shows a part of
+    /// the file system only, means the whole of it.</summary>
+    public async Task<string[]> ResolveDevicesAsync(ParseResult parsed, string[] given, CancellationToken cancel)
+    {
+        if (given is not [string path] || (await AskMountAsync(parsed, path, cancel).ConfigureAwait(false)).Mount is not { } mount)
+            return given;
+        FamfsMount? whole = mount.FindWhole(Environment.MountTablePath);
+        return whole is not null ? [whole.MountPoint] : [.. mount.ReadDevices().Values.Select(d => d.Path)];
     }
 
     /// <summary>Runs a verb that reads or writes files of a mount: in a process of its own where a famfs is mounted, which is left

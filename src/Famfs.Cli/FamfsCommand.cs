@@ -26,13 +26,14 @@ public static class FamfsCommand
                 return (ExitCode)GeneratedText.Write(kind, root, Name, section: 1, version: typeof(FamfsCommand).Assembly.GetName().Version!.ToString(3), environment.Out);
             args = VerbHints.AsOption(args);
             int separator = Array.IndexOf(args, "--");
-            ParseResult parsed = root.Parse(separator < 0 ? args : args[..separator]);
+            string[] words = separator < 0 ? args : args[..separator];
+            ParseResult parsed = CommandLineWords.Parse(root, words);
             if (parsed.CommandResult.Command.Name == MountCommand.Name)
                 context.PassThrough = separator < 0 ? [] : args[(separator + 1)..];
             else if (separator >= 0)
-                parsed = root.Parse(args);
+                parsed = CommandLineWords.Parse(root, words = args);
             context.SaysErrorsAsJson = context.IsJson(parsed);
-            if ((VerbHints.Find(root, parsed) ?? CommandLineFault.Find(parsed)) is { } fault)
+            if ((VerbHints.Find(root, parsed) ?? CommandLineFault.Find(parsed, words)) is { } fault)
             {
                 context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, fault);
                 return ExitCode.Usage;
@@ -113,6 +114,7 @@ public static class FamfsCommand
         root.Add(WaitCommand.Build(context));
         root.Add(LogCommand.Build(context));
         root.Add(CheckCommand.Build(context));
+        root.Add(VersionCommand.Build(context));
         if (context.Environment.Formats.All.FirstOrDefault(f => f.Migration is not null) is { } old)
             root.Add(MigrateCommand.Build(context, old));
         return root;

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -86,7 +87,8 @@ internal static class JsonShapes
         json.WriteEndObject();
     }
 
-    public static void WriteHosts(this Utf8JsonWriter json, string name, IEnumerable<HostStatus> hosts)
+    /// <summary><paramref name="holders"/>: by mount id, the processes of this host that hold a mount whose daemon is gone.</summary>
+    public static void WriteHosts(this Utf8JsonWriter json, string name, IEnumerable<HostStatus> hosts, IReadOnlyDictionary<ByteString, IReadOnlyList<MountHolder>>? holders = null)
     {
         json.WriteStartArray(name);
         foreach (HostStatus host in hosts)
@@ -107,7 +109,32 @@ internal static class JsonShapes
             json.WriteString("version", host.Version);
             json.WriteString("address", host.Address);
             json.WriteNumber("held_inodes", host.HeldInodes);
+            if (host.MissingDevices is { } said)
+            {
+                json.WriteNumber("known_devices", said.DeviceCount);
+                json.WriteStartArray("missing_devices");
+                foreach (uint index in said.Indices)
+                    json.WriteNumberValue(index);
+                json.WriteEndArray();
+            }
+            else
+            {
+                json.WriteNull("known_devices");
+                json.WriteNull("missing_devices");
+            }
             json.WriteNumber("lease_remaining_ms", host.LeaseRemainingMs);
+            if (holders?.TryGetValue(host.MountId, out IReadOnlyList<MountHolder>? held) == true)
+            {
+                json.WriteStartArray("holders");
+                foreach (MountHolder holder in held)
+                {
+                    json.WriteStartObject();
+                    json.WriteNumber("process_id", holder.ProcessId);
+                    json.WriteString("name", holder.Name);
+                    json.WriteEndObject();
+                }
+                json.WriteEndArray();
+            }
             json.WriteEndObject();
         }
         json.WriteEndArray();

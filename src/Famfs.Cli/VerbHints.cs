@@ -25,7 +25,7 @@ internal static class VerbHints
         ["load"] = "`famfs log import` makes a file system of an exported log",
         ["restore"] = "`famfs log import` makes a file system of an exported log",
         ["destroy"] = "`famfs mkfs --force` makes a new file system over an old one",
-        ["sync"] = "`famfs cp -ru` copies a tree and continues where it was interrupted; `famfs wait` waits until all mounts show everything",
+        ["sync"] = "`famfs cp -rT` copies a tree, and continues when it is run again; `famfs wait` waits until all mounts show everything",
         ["rmr"] = "`famfs rm -r` will remove a directory with all below it",
         ["sessions"] = "`famfs hosts` shows the mounts of all hosts",
         ["session"] = "`famfs hosts` shows the mounts of all hosts",
@@ -57,11 +57,11 @@ internal static class VerbHints
             ? $"{parsed.UnmatchedTokens[0]}: no verb of famfs; {hint}"
             : null;
 
-    /// <summary><c>help VERB</c> and <c>version</c> as the options that they mean.</summary>
+    /// <summary><c>help VERB</c> as the option that it means, and <c>--version</c> as the verb, which knows JSON.</summary>
     public static string[] AsOption(string[] args) => args switch
     {
         ["help", .. string[] verb] => [.. verb, "--help"],
-        ["version"] => ["--version"],
+        _ when args.Contains("--version") && args.All(word => word is "--version" or "--json") => [Verbs.VersionCommand.Name, .. args.Where(word => word != "--version")],
         _ => args,
     };
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using Famfs.Core;
 
 namespace Famfs.Client;
@@ -13,10 +14,27 @@ public sealed record FamfsClientOptions
     /// this host.</summary>
     public required IReadOnlyList<string> Addresses { get; init; }
 
-    /// <summary>What is wrong with an address of a master; null when nothing is.</summary>
-    public static string? FindAddressFault(string address) => MasterConnections.IsAddress(address)
-        ? null
-        : $"'{address}' is not an address of a master; write http://host:port, https://host:port or unix:/path";
+    /// <summary>What is wrong with an address of a master, in words that name it; null when a connection can be made for it. Nobody is
+    /// asked.</summary>
+    public static string? FindAddressFault(string address)
+    {
+        if (address.StartsWith(MasterSocket.Prefix, StringComparison.Ordinal) && SocketPathOf(address) is ['/', ..] path)
+        {
+            return Encoding.UTF8.GetByteCount(path) > MasterSocket.MaxPathBytes
+                ? $"'{address}': the path of a socket has at most {MasterSocket.MaxPathBytes} bytes"
+                : null;
+        }
+        bool isNetwork = Uri.TryCreate(address, UriKind.Absolute, out Uri? uri)
+            && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps) && uri.Host.Length != 0;
+        return isNetwork ? null : $"'{address}' is not an address of a master; write http://host:port, https://host:port or unix:/path";
+    }
+
+    /// <summary>The path of a <c>unix:</c> address.</summary>
+    internal static string SocketPathOf(string address)
+    {
+        string path = address[MasterSocket.Prefix.Length..];
+        return path.StartsWith("//", StringComparison.Ordinal) ? path[2..] : path;
+    }
 
     /// <summary>Says where a master may be by now, or null: asked at the start, and when one does not answer. Must not take long.
     /// Who is found in this way, or named by another, must serve <see cref="FileSystem"/> before it is told anything.</summary>

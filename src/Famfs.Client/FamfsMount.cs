@@ -81,6 +81,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// user.famfs.log-master  address of the master of the newest term, as the log has it
 /// user.famfs.damage    why it is read-only, if damage is why
 /// user.famfs.devices   lines "index uuid path"
+/// user.famfs.missing-devices  lines "index uuid": devices of the pool that this host lacks
 /// </code>
 /// </summary>
 public sealed class FamfsMount
@@ -91,7 +92,7 @@ public sealed class FamfsMount
     /// <summary>Dialect of a kernel without famfs.</summary>
     public const string StockDialect = "stock";
 
-    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices"];
+    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices"];
 
     /// <summary>Registered: files can be opened.</summary>
     public const string Registered = "registered";
@@ -152,6 +153,15 @@ public sealed class FamfsMount
     /// not hang, and a link is not followed.</summary>
     public static FamfsMount? FindByName(string path, string tablePath = MountEntry.TablePath) => Covering(Path.GetFullPath(path), tablePath);
 
+    /// <summary>The mount of the same file system that shows all of it, where this one may show a part; null when none is in sight.
+    /// Nothing is asked.</summary>
+    public FamfsMount? FindWhole(string tablePath = MountEntry.TablePath)
+    {
+        MountEntry[] entries = [.. MountEntry.ReadTable(tablePath).Where(e => e.FileSystemType == FileSystemType)];
+        string? device = entries.LastOrDefault(e => e.MountPoint == MountPoint)?.DeviceNumber;
+        return entries.FirstOrDefault(e => e.DeviceNumber == device && e.Root == "/") is { } whole ? new(whole) : null;
+    }
+
     /// <summary>The mount of <paramref name="path"/>; throws BAD_REQUEST when it is on no famfs mount.</summary>
     public static FamfsMount Require(string path, out string resolved, string tablePath = MountEntry.TablePath) =>
         Find(path, out resolved, tablePath) ?? throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount") { Path = path };
@@ -208,6 +218,10 @@ public sealed class FamfsMount
 
     /// <summary>Where the devices are on this host, by index.</summary>
     public IReadOnlyDictionary<uint, MountDevice> ReadDevices() => DeviceListText.Parse(ReadAttribute("user.famfs.devices") ?? "", MountPoint);
+
+    /// <summary>The devices of the pool that this host lacks, by index, each with its uuid. Files on them answer EIO here. Throws
+    /// WRONG_FILESYSTEM when the mount says something else.</summary>
+    public IReadOnlyDictionary<uint, Guid> ReadMissingDevices() => DeviceListText.ParseMissing(ReadAttribute("user.famfs.missing-devices") ?? "", MountPoint);
 
     /// <summary>This mount with all that it says now. What keeps it from saying it is thrown when an attribute is asked for.</summary>
     internal FamfsMount Asked()

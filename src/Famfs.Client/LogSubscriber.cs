@@ -134,6 +134,14 @@ public sealed class LogSubscriber
             _acks?.Add(position, released);
     }
 
+    /// <summary>Tells the master which devices this host lacks, with a position as <see cref="Acknowledge"/> takes it. What a missing
+    /// stream cannot carry is in the next Hello.</summary>
+    public void ReportDevices(MissingDevices devices, LogPosition position)
+    {
+        lock (_guard)
+            _acks?.AddDevices(devices, position);
+    }
+
     /// <summary>Asks for a block of the host table for this host, once; false without a stream that could carry it. The answer comes
     /// to <see cref="ISubscriptionHandler.OnRegistration"/>.</summary>
     public bool Register()
@@ -302,6 +310,7 @@ public sealed class LogSubscriber
         private List<ulong> _released = [];
         private bool _pending;
         private bool _registers;
+        private MissingDevices? _devices;
         private Written? _written;
 
         public void Received(LogSequence sequence)
@@ -322,6 +331,13 @@ public sealed class LogSubscriber
                 if (_wake.CurrentCount == 0)
                     _wake.Release();
             }
+        }
+
+        public void AddDevices(MissingDevices devices, LogPosition position)
+        {
+            lock (_guard)
+                _devices = devices;
+            Add(position, []);
         }
 
         public void AddRegister()
@@ -410,9 +426,10 @@ public sealed class LogSubscriber
             {
                 if (!_pending)
                     return null;
-                Ack ack = new() { Position = _position.ToMessage() };
+                Ack ack = new() { Position = _position.ToMessage(), MissingDevices = _devices };
                 ack.ReleasedInodes.AddRange(_released);
                 _released = [];
+                _devices = null;
                 _pending = false;
                 return ack;
             }

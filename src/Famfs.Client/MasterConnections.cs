@@ -30,8 +30,6 @@ internal sealed record MasterEndpoint(string Address, Master.MasterClient Master
 /// </summary>
 internal sealed class MasterConnections : IDisposable
 {
-    private const string UnixScheme = "unix:";
-
     /// <summary>Most addresses that redirections may add (chosen: one for each master slot).</summary>
     private const int MaxLearned = Term.SlotCount;
 
@@ -55,7 +53,7 @@ internal sealed class MasterConnections : IDisposable
         _options = options;
         _isEncrypted = options.Addresses.Any(address => address.StartsWith("https:", StringComparison.OrdinalIgnoreCase));
         // A socket that is given comes first: there the master knows who calls, and nobody else can have it. The log names none.
-        foreach (string address in options.Addresses.Where(address => address.StartsWith(UnixScheme, StringComparison.Ordinal)))
+        foreach (string address in options.Addresses.Where(address => address.StartsWith(MasterSocket.Prefix, StringComparison.Ordinal)))
             Add(RequireAddress(address));
         if (options.FindMaster?.Invoke() is { } newest && IsUsable(newest))
             Add(_found = newest);
@@ -155,13 +153,7 @@ internal sealed class MasterConnections : IDisposable
     }
 
     /// <summary>True for an address that a channel can be made for.</summary>
-    public static bool IsAddress(string address)
-    {
-        if (address.StartsWith(UnixScheme, StringComparison.Ordinal))
-            return SocketPathOf(address).StartsWith('/');
-        return Uri.TryCreate(address, UriKind.Absolute, out Uri? uri)
-            && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps) && uri.Host.Length != 0;
-    }
+    public static bool IsAddress(string address) => FamfsClientOptions.FindAddressFault(address) is null;
 
     /// <summary>Under the guard. False when so many are known that this one is not taken.</summary>
     private bool TryLearn(string address)
@@ -177,12 +169,6 @@ internal sealed class MasterConnections : IDisposable
     private static string RequireAddress(string address) => FamfsClientOptions.FindAddressFault(address) is { } fault
         ? throw new FamfsException(ErrorReason.BadRequest, fault)
         : address;
-
-    private static string SocketPathOf(string address)
-    {
-        string path = address[UnixScheme.Length..];
-        return path.StartsWith("//", StringComparison.Ordinal) ? path[2..] : path;
-    }
 
     private static async ValueTask<Stream> ConnectAsync(EndPoint place, CancellationToken cancel)
     {
@@ -209,7 +195,7 @@ internal sealed class MasterConnections : IDisposable
     {
         if (_channels.TryGetValue(address, out (GrpcChannel Channel, MasterEndpoint Endpoint) known))
             return known.Endpoint;
-        bool unix = address.StartsWith(UnixScheme, StringComparison.Ordinal);
+        bool unix = address.StartsWith(MasterSocket.Prefix, StringComparison.Ordinal);
         if (address.StartsWith(Uri.UriSchemeHttps, StringComparison.OrdinalIgnoreCase))
             TlsLibrary.Require();
         SocketsHttpHandler handler = new()
@@ -229,7 +215,7 @@ internal sealed class MasterConnections : IDisposable
         };
         // One way to connect for both kinds of address. With a callback the channel does no connecting of its own, whose errors
         // would hide the cause.
-        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(SocketPathOf(address)) : null;
+        EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(FamfsClientOptions.SocketPathOf(address)) : null;
         handler.ConnectCallback = (context, cancel) => ConnectAsync(socketFile ?? context.DnsEndPoint, cancel);
         GrpcChannel channel = GrpcChannel.ForAddress(unix ? "http://localhost" : address, new GrpcChannelOptions
         {

@@ -1,5 +1,8 @@
+using System.Globalization;
+using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -80,7 +83,8 @@ public sealed record MountOptions
 /// <param name="LogPath">File with the daemon's output.</param>
 /// <param name="TookDeadAway">A mount whose daemon is gone was there, and was unmounted first.</param>
 /// <param name="NotRegistered">Why files cannot be opened yet; null when they can, or when nobody waited for that.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered);
+/// <param name="MissingDevices">Devices of the pool that this host lacks, by index, each with its uuid; files on them answer EIO.</param>
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, IReadOnlyDictionary<uint, Guid> MissingDevices);
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
@@ -93,7 +97,17 @@ public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string 
 public static class Mounting
 {
     private const string ProgramName = "famfsd";
+
+    // Chosen: room in the log for what a daemon says before it has mounted.
+    private const int FirstWordsBytes = 16 << 10;
+
+    // NAME_MAX of limits.h.
+    private const int LongestName = 255;
+
     private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
+
+    // Chosen: what a master needs that was started just before, on a machine with other work.
+    private static readonly TimeSpan s_masterStarts = TimeSpan.FromSeconds(5);
 
     // Chosen: far above what an answer takes; a master that is down refuses at once.
     private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(10);
@@ -102,13 +116,21 @@ public static class Mounting
     public static async Task<StartedMount> StartAsync(MountOptions options, CancellationToken cancel = default)
     {
         using Plan plan = await PrepareAsync(options, cancel).ConfigureAwait(false);
-        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, $"famfsd{plan.MountPoint.Replace('/', '-')}.log");
+        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, LogNameOf(plan.MountPoint));
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
-        DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
+        DetachedProgram daemon;
+        long begin;
+        using (AppendedFile log = AppendedFile.Open(logPath))
+        {
+            // A daemon that cannot say what is wrong is not started.
+            log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{options.Clock.GetUtcNow().UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ} info: {ProgramName} is started"), FirstWordsBytes);
+            begin = log.LengthBytes;
+            daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, log);
+        }
         FamfsMount mount;
         try
         {
-            mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
+            mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, begin, cancel).ConfigureAwait(false);
         }
         catch when (options.EndsLateDaemon)
         {
@@ -117,7 +139,7 @@ public static class Mounting
         }
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
-        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem);
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, mount.ReadMissingDevices());
     }
 
     /// <summary>Unmounts what daemons that are gone left at a place, if nobody uses it. Throws EXISTS, with the holders, when it is busy.</summary>
@@ -144,6 +166,9 @@ public static class Mounting
     private static async Task<Plan> PrepareAsync(MountOptions options, CancellationToken cancel)
     {
         string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
+        if (options.Masters.Select(FamfsClientOptions.FindAddressFault).FirstOrDefault(fault => fault is not null) is { } wrong)
+            throw new FamfsException(ErrorReason.BadRequest, wrong);
+        MountPlace.RequireBelowRoot(mountPoint);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
         // First what the table says: to look at the directory is to ask the mount.
         RequireNotMounted(options, mountPoint);
@@ -158,6 +183,7 @@ public static class Mounting
             string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
             await RequireSoundAsync(options, cancel).ConfigureAwait(false);
             string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
+            MountPlace.RequireHidesNothing(mountPoint, options.Devices, options.Masters, state, options.LogPath, options.CaFile, options.CertificateFile, options.KeyFile);
             return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead);
         }
         catch
@@ -197,7 +223,7 @@ public static class Mounting
             int errno = MountCalls.Unmount(mountPoint, lazily: false);
             if (errno == Errno.EBUSY)
             {
-                IReadOnlyList<string> holders = MountCalls.FindHolders(mountPoint);
+                IReadOnlyList<MountHolder> holders = MountCalls.FindHolders(mountPoint);
                 throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs whose daemon is gone is mounted there and in use{(holders.Count == 0 ? "" : $" by {string.Join(", ", holders)}")}; end its users first") { Path = mountPoint };
             }
             if (errno != 0)
@@ -260,15 +286,16 @@ public static class Mounting
         }
     }
 
-    private static async Task<FamfsMount> WaitUntilMountedAsync(MountOptions options, DetachedProgram daemon, string mountPoint, string logPath, CancellationToken cancel)
+    private static async Task<FamfsMount> WaitUntilMountedAsync(MountOptions options, DetachedProgram daemon, string mountPoint, string logPath, long logBegin, CancellationToken cancel)
     {
         long start = options.Clock.GetTimestamp();
+        long? answered = null;
         Task<FamfsMount?>? asking = null;
         FamfsMount? answering = null;
         while (true)
         {
             if (daemon.ReadExitCode() is { } code)
-                throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath)}") { Path = mountPoint };
+                throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath, logBegin)}") { Path = mountPoint };
             // Asked from another thread: a daemon that hangs must not take this program with it.
             asking ??= FindAsync(options, mountPoint, cancel);
             if (asking.IsCompleted)
@@ -276,7 +303,7 @@ public static class Mounting
                 try
                 {
                     if (await asking.ConfigureAwait(false) is { IsDead: false } mount && mount.ReadAttribute("user.famfs.uuid") is not null)
-                        answering = mount;
+                        (answering, answered) = (mount, answered ?? options.Clock.GetTimestamp());
                 }
                 catch (FamfsException error) when (error.Reason == ErrorReason.Timeout)
                 {
@@ -284,21 +311,41 @@ public static class Mounting
                 }
                 asking = null;
             }
-            if (answering is not null && (options.NoWait || answering.ReadRegistration() != FamfsMount.RegistrationPending || options.Clock.GetElapsedTime(start) > options.Timeout))
+            if (answering is not null && (options.NoWait || IsSettled(answering.ReadRegistration()) || options.Clock.GetElapsedTime(start) > options.Timeout))
                 return answering;
             if (options.Clock.GetElapsedTime(start) > options.Timeout)
                 throw new FamfsException(ErrorReason.Timeout, $"{mountPoint}: not mounted within {options.Timeout.TotalSeconds:0.###} s; {ProgramName} (process {daemon.ProcessId}) goes on trying, its output is in {logPath}") { Path = mountPoint };
             await Task.Delay(s_poll, options.Clock, cancel).ConfigureAwait(false);
         }
+
+        // A master that was named and is not reached yet may be starting.
+        bool IsSettled(string registration) => registration != FamfsMount.RegistrationPending
+            && (registration == FamfsMount.Registered || registration.StartsWith(FamfsMount.RegistrationRefused, StringComparison.Ordinal)
+                || options.Masters.Count == 0 || options.Clock.GetElapsedTime(answered!.Value) > s_masterStarts);
     }
 
-    private static string LastLine(string logPath)
+    /// <summary>The name of a daemon's log in the state directory: that of the mount point, or its digest where that is no name.</summary>
+    private static string LogNameOf(string mountPoint)
+    {
+        string name = $"{ProgramName}{mountPoint.Replace('/', '-')}.log";
+        return Encoding.UTF8.GetByteCount(name) <= LongestName ? name : $"{ProgramName}-{Convert.ToHexStringLower(Sha256.Hash(Encoding.UTF8.GetBytes(mountPoint)))}.log";
+    }
+
+    /// <summary>The last that was written to a log behind an offset.</summary>
+    private static string LastLine(string logPath, long begin)
     {
         try
         {
-            return File.ReadLines(logPath).LastOrDefault(l => l.Length != 0) ?? $"it said nothing; see {logPath}";
+            using FileStream log = new(logPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            if (log.CanSeek)
+                log.Position = Math.Min(begin, log.Length);
+            using StreamReader reader = new(log);
+            string? last = null;
+            while (log.CanSeek && reader.ReadLine() is { } line)
+                last = line.Length == 0 ? last : line;
+            return last ?? $"it said nothing; see {logPath}";
         }
-        catch (IOException)
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             return $"see {logPath}";
         }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.CommandLine.Parsing;
 
 namespace Famfs.CommandLine;
@@ -6,14 +7,19 @@ namespace Famfs.CommandLine;
 /// <summary>What is wrong with a command line, in one line that names the word and what would be right.</summary>
 public static class CommandLineFault
 {
-    /// <summary>The first fault; null when there is none. A word with a dash that is no option is one, although the
-    /// parser takes it for an argument: everything behind <c>--</c>, and <c>./-x</c>, still is.</summary>
-    public static string? Find(ParseResult parsed)
+    /// <summary>The first fault of a line that was parsed from <paramref name="words"/>; null when there is none. A word with a
+    /// dash that is no option is one, and so is an unknown letter behind known ones, although the parser takes both for arguments:
+    /// everything behind <c>--</c>, and <c>./-x</c>, still is.</summary>
+    public static string? Find(ParseResult parsed, IReadOnlyList<string> words)
     {
         string help = HelpOf(parsed);
-        // A help text may be asked for on any line.
-        if (parsed.Action is System.CommandLine.Help.HelpAction || parsed.Action?.ClearsParseErrors == true)
+        // A help text may be asked for on any line, but -h is an option of many commands, with which they would do nothing.
+        if (parsed.Action is HelpAction && parsed.Tokens.Any(IsShortHelp) && !parsed.Tokens.All(t => t.Type == TokenType.Command || IsShortHelp(t)))
+            return $"-h: is help only alone behind a command; {help}";
+        if (parsed.Action is HelpAction || parsed.Action?.ClearsParseErrors == true)
             return null;
+        if (FindMisread(parsed, words) is { } misread)
+            return $"{misread}; {help}";
         if (FindUnknownOption(parsed) is { } option)
             return $"{option}: unknown option; {help}";
         if (parsed.UnmatchedTokens.Count > 0)
@@ -68,6 +74,57 @@ public static class CommandLineFault
             result.AddError($"{option.Name}: '{OneLine(other.Value)}' is not {string.Join(" or ", words)}{hint}");
     });
 
+    /// <summary>The fault of a word out of which the parser made options and a rest that is the value of none. It takes the rest for
+    /// an argument.</summary>
+    private static string? FindMisread(ParseResult parsed, IReadOnlyList<string> words)
+    {
+        int at = 0;
+        foreach (string word in words)
+        {
+            if (at == parsed.Tokens.Count || parsed.Tokens[at].Type == TokenType.DoubleDash)
+                return null;
+            if (parsed.Tokens[at].Value == word)
+            {
+                at++;
+                continue;
+            }
+            if (word.Length < 2)
+                return null;
+            // --name=value, or letters behind one dash, of which the last may have its value behind it.
+            Option? last = null;
+            int length = word.StartsWith("--", StringComparison.Ordinal) ? 0 : 1;
+            while (at < parsed.Tokens.Count && length < word.Length && parsed.Tokens[at] is { Type: TokenType.Option } token
+                && (length == 0 ? word.StartsWith(token.Value, StringComparison.Ordinal) : token.Value == $"-{word[length]}"))
+            {
+                last = FindOption(parsed.CommandResult, token.Value);
+                length += length == 0 ? token.Value.Length : 1;
+                at++;
+                if (word.StartsWith("--", StringComparison.Ordinal))
+                    break;
+            }
+            string rest = word[length..];
+            if (last is null || rest.Length == 0)
+                return null;
+            if (last.Arity.MaximumNumberOfValues == 0)
+                return rest[0] is '=' or ':' ? $"{OneLine(word)}: {last.Name} takes no value" : $"{OneLine(word)}: unknown option -{rest[0]}";
+            if (at < parsed.Tokens.Count && word.EndsWith(parsed.Tokens[at].Value, StringComparison.Ordinal))
+                at++;
+        }
+        return null;
+    }
+
+    private static Option? FindOption(CommandResult command, string name)
+    {
+        for (CommandResult? at = command; at is not null; at = at.Parent as CommandResult)
+        {
+            if (at.Command.Options.FirstOrDefault(o => o.Name == name || o.Aliases.Contains(name)) is { } found)
+                return found;
+        }
+        return null;
+    }
+
+    private static bool IsShortHelp(Token token) => token is { Type: TokenType.Option, Value: "-h" };
+
     private static string? FindUnknownOption(ParseResult parsed)
     {
         HashSet<Token> sure = new(parsed.Tokens.SkipWhile(t => t.Type != TokenType.DoubleDash), ReferenceEqualityComparer.Instance);
@@ -77,7 +134,7 @@ public static class CommandLineFault
             OptionResult { Option.AllowMultipleArgumentsPerToken: true } option => option.Tokens,
             _ => [],
         }).Concat(parsed.UnmatchedTokens.Select(t => new Token(t, TokenType.Argument, null!)));
-        return words.FirstOrDefault(t => t.Value is ['-', not (>= '0' and <= '9'), ..] && !sure.Contains(t)) is { } found ? OneLine(found.Value) : null;
+        return words.FirstOrDefault(t => t.Value is ['-', _, ..] && !sure.Contains(t)) is { } found ? OneLine(found.Value) : null;
     }
 
     /// <summary>The name of a place on the command line that holds an empty word where only a path can be.</summary>

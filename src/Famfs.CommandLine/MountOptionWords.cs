@@ -5,20 +5,28 @@ namespace Famfs.CommandLine;
 public static class MountOptionWords
 {
     /// <summary>For helps.</summary>
-    public const string Description = "Mount options with commas between them, as of mount(8): ro, rw, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse, notime";
+    public const string Description = "Mount options with commas between them, as of mount(8): ro, rw, noexec, exec, cache=direct, cache=close-to-open, allow-other, no-allow-other, locks=local, locks=refuse, notime";
 
     // What the daemon does something about.
-    private static readonly string[] s_own = ["ro", "rw", "cache=direct", "cache=close-to-open", "allow-other", "no-allow-other", "locks=local", "locks=refuse", "notime"];
+    private static readonly string[] s_own = ["ro", "rw", "noexec", "exec", "cache=direct", "cache=close-to-open", "allow-other", "no-allow-other", "locks=local", "locks=refuse", "notime"];
 
     /// <summary>Those that the daemon does something about, with commas.</summary>
     public static string Known => string.Join(", ", s_own);
 
     // What holds for every mount of famfs, and what is for whoever reads a table of mounts.
-    private static readonly string[] s_others = ["defaults", "nosuid", "nodev", "noatime", "nodiratime", "auto", "noauto", "nofail", "_netdev"];
+    private static readonly string[] s_others = ["defaults", "nosuid", "nodev", "noatime", "nodiratime", "async", "auto", "noauto", "nofail", "_netdev", "user", "users", "nouser", "owner", "group"];
 
     /// <summary>The single words.</summary>
     public static IEnumerable<string> Split(IEnumerable<string>? options) =>
         (options ?? []).SelectMany(o => o.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)).Select(word => word == "allow_other" ? "allow-other" : word);
+
+    /// <summary>Whether a word is there and its opposite does not follow: of two that exclude each other the last counts.</summary>
+    public static bool IsSet(IReadOnlyList<string> words, string word, params string[] opposites) =>
+        words.LastOrDefault(w => w == word || opposites.Contains(w, StringComparer.Ordinal)) == word;
+
+    /// <summary>Whether no program of the mount may be executed. A mount that users may make is one, unless exec follows (mount(8)).</summary>
+    public static bool IsNoExec(IReadOnlyList<string> words) =>
+        words.LastOrDefault(w => w is "exec" or "noexec" or "user" or "users") is not (null or "exec");
 
     /// <summary>What is wrong with the first word that is no option of a mount; null when all are.</summary>
     public static string? FindFault(IEnumerable<string>? options) =>

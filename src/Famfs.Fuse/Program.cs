@@ -94,8 +94,8 @@ workers.Validators.Add(result =>
 });
 masters.Validators.Add(result =>
 {
-    if (result.Tokens.Select(t => FamfsClientOptions.FindAddressFault(t.Value)).FirstOrDefault(f => f is not null) is { } fault)
-        result.AddError($"--master: {fault}");
+    if (result.Tokens.Select(t => FamfsClientOptions.FindAddressFault(t.Value)).FirstOrDefault(fault => fault is not null) is { } wrong)
+        result.AddError($"--master: {wrong}");
 });
 mountOptions.Validators.Add(result =>
 {
@@ -104,8 +104,8 @@ mountOptions.Validators.Add(result =>
 });
 root.SetAction((parsed, cancel) =>
 {
-    HashSet<string> wanted = [.. MountOptionWords.Split(parsed.GetValue(mountOptions))];
-    CachePolicy cache = new(wanted.Contains("cache=close-to-open") ? CacheMode.CloseToOpen : CacheMode.Direct);
+    string[] words = [.. MountOptionWords.Split(parsed.GetValue(mountOptions))];
+    CachePolicy cache = new(MountOptionWords.IsSet(words, "cache=close-to-open", "cache=direct") ? CacheMode.CloseToOpen : CacheMode.Direct);
     if (parsed.GetValue(entryTimeout) is { } entry)
         cache = cache with { EntryValidSeconds = (ulong)(entry / 1000), CacheListings = false };
     if (parsed.GetValue(attributeTimeout) is { } attributes)
@@ -127,10 +127,11 @@ root.SetAction((parsed, cancel) =>
         Cache = cache,
         ForcedDialect = DialectTable.Find(parsed.GetValue(dialect)!),
         PushIoctl = parsed.GetValue(pushIoctl) is { } number && TryParseNumber(number, out uint ioctl) ? ioctl : null,
-        ReadOnly = wanted.Contains("ro"),
-        RefuseLocks = wanted.Contains("locks=refuse"),
-        NoTimes = wanted.Contains("notime"),
-        AllowOther = !wanted.Contains("no-allow-other"),
+        ReadOnly = MountOptionWords.IsSet(words, "ro", "rw"),
+        RefuseLocks = MountOptionWords.IsSet(words, "locks=refuse", "locks=local"),
+        AllowOther = !MountOptionWords.IsSet(words, "no-allow-other", "allow-other"),
+        NoTimes = MountOptionWords.IsSet(words, "notime"),
+        NoExec = MountOptionWords.IsNoExec(words),
     }, cancel);
 });
 
@@ -150,14 +151,14 @@ catch (ConfigurationException error)
     Console.Error.WriteLine($"famfsd: {error.Message}");
     return 1;
 }
-ParseResult line = root.Parse(args);
-if (CommandLineFault.Find(line) is { } fault)
+ParseResult line = CommandLineWords.Parse(root, args);
+if (CommandLineFault.Find(line, args) is { } fault)
 {
     Console.Error.WriteLine($"famfsd: {fault}");
     return 1;
 }
 // Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
 GC.KeepAlive(signals);
 return exit;
 

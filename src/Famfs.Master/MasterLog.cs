@@ -12,10 +12,10 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "whoever reaches {Addresses} may change the file system: callers there are not known; use a unix socket, or https with --client-ca-file")]
     public static partial void OpenAddress(ILogger logger, string addresses);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "term {Term} follows one of slot {Slot} at {Address}, which ended in order")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "term {Term} follows one of slot {Slot}{Address}, which ended in order")]
     public static partial void Follows(ILogger logger, ulong term, uint slot, string address);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "take-over: term {Term} follows one of slot {Slot} at {Address}, which did not end in order")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "take-over: term {Term} follows one of slot {Slot}{Address}, which did not end in order")]
     public static partial void TakesOver(ILogger logger, ulong term, uint slot, string address);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} has subscribed from {Address}: {MountPoint}, version {Version}, dialect {Dialect}")]
@@ -68,6 +68,12 @@ internal static partial class MasterLog
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "device {Index} ({Device}) is not on this host: {Cause}")]
     public static partial void DeviceMissing(ILogger logger, uint index, Guid device, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Absence}")]
+    public static partial void DeviceAbsent(ILogger logger, string absence);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "new files use device {Index} from now on")]
+    public static partial void DeviceUsed(ILogger logger, int index);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Path} is not used: the log does not have this device; an addition that did not finish can be repeated with --force")]
     public static partial void UnknownDevice(ILogger logger, string path);

@@ -139,7 +139,7 @@ internal static class MasterProcess
         builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
         builder.Services.AddHostedService(_ => new ServiceWatch(options.Service, engine, clock));
-        builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
         CallGate gate = app.Services.GetRequiredService<CallGate>();
@@ -203,10 +203,12 @@ internal static class MasterProcess
         }
         health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
         health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
+        // A master at a unix socket alone has no address for others.
+        string where = before is { Address.Length: > 0 } ? $" at {before.Address}" : "";
         if (before is not null && orderly)
-            MasterLog.Follows(log, engine.Term.Value, before.Slot, before.Address);
+            MasterLog.Follows(log, engine.Term.Value, before.Slot, where);
         else if (before is not null)
-            MasterLog.TakesOver(log, engine.Term.Value, before.Slot, before.Address);
+            MasterLog.TakesOver(log, engine.Term.Value, before.Slot, where);
         MasterLog.Active(log, pool.Primary.FileSystem, engine.Term.Value, recovered.Claim.Slot, state.Replay.Tree.FileCount, string.Join(", ", options.Listen));
         string open = string.Join(", ", ListenAddresses.FindOpen(options));
         if (open.Length > 0)

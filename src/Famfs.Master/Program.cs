@@ -101,13 +101,13 @@ catch (ConfigurationException error)
     Console.Error.WriteLine($"famfs-master: {error.Message}");
     return 1;
 }
-ParseResult line = root.Parse(args);
-if (CommandLineFault.Find(line) is { } fault)
+ParseResult line = CommandLineWords.Parse(root, args);
+if (CommandLineFault.Find(line, args) is { } fault)
 {
     Console.Error.WriteLine($"famfs-master: {fault}");
     return 1;
 }
 // Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
 GC.KeepAlive(signals);
 return exit;

@@ -27,10 +27,33 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("creat a b --size 1", "b: unknown command or argument; see famfs creat --help")]
     [InlineData("status --mastre x", "--mastre: unknown option; see famfs status --help")]
     [InlineData("cp -q a b", "-q: unknown option; see famfs cp --help")]
+    [InlineData("cp -e a b", "-e: unknown option; see famfs cp --help")]
     [InlineData("mkfs --lable x", "--lable: unknown option; see famfs mkfs --help")]
     [InlineData("mkfs --max-hosts many x", "--max-hosts: 'many' is not a whole number")]
     [InlineData("mkfs --format famfs x", "--format: 'famfs' is not native or famfs-2")]
-    [InlineData("mount -o noexec /x /y", "-o noexec: unknown mount option; known are ro, rw, cache=direct")]
+    [InlineData("mount -o suid /x /y", "-o suid: unknown mount option; known are ro, rw, noexec, exec, cache=direct")]
+    [InlineData("cp -rq a b", "-rq: unknown option -q; see famfs cp --help")]
+    [InlineData("cp -rq q b", "-rq: unknown option -q")]
+    [InlineData("ls -ltr a", "-ltr: unknown option -t; see famfs ls --help")]
+    [InlineData("chmod -Rx 755 a", "-Rx: unknown option -x")]
+    [InlineData("mkdir -p=x a", "-p=x: --parents takes no value")]
+    [InlineData("mkdir --parents=no a", "--parents=no: --parents takes no value")]
+    [InlineData("ls --long=x a", "--long=x: --long takes no value")]
+    [InlineData("mkdir -1 a", "-1: unknown option; see famfs mkdir --help")]
+    [InlineData("chown -h 0 a", "-h: is help only alone behind a command; see famfs chown --help")]
+    [InlineData("ls -lh", "-h: is help only alone behind a command")]
+    [InlineData("ls -- -lh", "-lh: not on a famfs mount")]
+    [InlineData("ls @x", "@x: not on a famfs mount")]
+    [InlineData("ls /h", "/h: not on a famfs mount")]
+    [InlineData("touch -d @0 a", "a: not on a famfs mount")]
+    [InlineData("mkdir -pv true", "true: not on a famfs mount")]
+    [InlineData("ls -l1 a", "a: not on a famfs mount")]
+    [InlineData("cp -rj4 a b", "b: not on a famfs mount")]
+    [InlineData("cp -rj=4 a b", "b: not on a famfs mount")]
+    [InlineData("touch -ad2026-01-01 a", "a: not on a famfs mount")]
+    [InlineData("creat a --size 1 --master unix:/12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567", "has at most 107 bytes")]
+    [InlineData("ls --master ,", "--master: is empty")]
+    [InlineData("sync a b", "`famfs cp -rT`")]
     [InlineData("mount -o ro,sync /x /y", "-o sync: unknown mount option")]
     [InlineData("fsck /x", "fsck: no verb of famfs; `famfs check`")]
     [InlineData("logplay -n /x", "logplay: no verb of famfs; ")]
@@ -211,22 +234,26 @@ public sealed class FamfsCommandTests : IDisposable
     [Fact]
     public async Task Hosts_has_what_tells_mounts_apart_and_hides_those_that_ended_in_order()
     {
-        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7" };
+        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7", MissingDevices = new() { DeviceCount = 4, Indices = { 1, 3 } } };
+        HostStatus unknown = new() { Name = "u", MountId = Guid.NewGuid().ToByteString(), State = HostState.Live };
         HostStatus ended = new() { Name = "e", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.CleanUnmount };
         HostStatus crashed = new() { Name = "c", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.NewBoot };
-        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = (_, _) => Task.FromResult<IMessage>(new ListHostsReply { Hosts = { live, ended, crashed } }) });
+        await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = (_, _) => Task.FromResult<IMessage>(new ListHostsReply { Hosts = { live, ended, crashed, unknown } }) });
 
         (_, string output, _) = await RunAsync($"hosts --master {master.Address}");
         (_, string all, _) = await RunAsync($"hosts --all --master {master.Address}");
         (_, string json, _) = await RunAsync($"hosts --json --master {master.Address}");
 
         string[] lines = output.TrimEnd('\n').Split('\n');
-        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
-        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "0", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "0", "1,3", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
         Assert.StartsWith("c ", lines[2], StringComparison.Ordinal);
-        Assert.Equal(3, lines.Length);
-        Assert.Equal(4, all.TrimEnd('\n').Split('\n').Length);
-        Assert.Equal(["10.0.0.7", ""], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("address").GetString()));
+        Assert.Equal("-", lines[2].Split(' ', StringSplitOptions.RemoveEmptyEntries)[8]); // after "gone (new_boot)"; it lacks nothing any more
+        Assert.Equal("?", lines[3].Split(' ', StringSplitOptions.RemoveEmptyEntries)[7]);
+        Assert.Equal(4, lines.Length);
+        Assert.Equal(5, all.TrimEnd('\n').Split('\n').Length);
+        Assert.Equal(["[1,3]", "null", "null"], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("missing_devices").GetRawText().Replace("\n", "", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal)));
+        Assert.Equal(["10.0.0.7", "", ""], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("address").GetString()));
     }
 
     [Theory]
@@ -246,7 +273,7 @@ public sealed class FamfsCommandTests : IDisposable
             ($"{option} fsck /x", "bad_request", ExitCode.Usage, "famfs check"),
             ($"ls --nonsense {option}", "bad_request", ExitCode.Usage, "--nonsense"),
             ($"mount /dev/null /nowhere/mountpoint {option}", "not_found", ExitCode.NotFound, "/nowhere/mountpoint"),
-            ($"mount -o noexec /dev/null /nowhere/mountpoint {option}", "bad_request", ExitCode.Usage, "noexec"),
+            ($"mount -o suid /dev/null /nowhere/mountpoint {option}", "bad_request", ExitCode.Usage, "suid"),
         ])
         {
             (ExitCode code, string output, string error) = await RunAsync(line);
@@ -360,6 +387,10 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("help", "famfs [command]")]
     [InlineData("help creat", "strips share a device")]
     [InlineData("help mount", "cache=close-to-open")]
+    [InlineData("mount -h", "cache=close-to-open")]
+    [InlineData("--version", ".")]
+    [InlineData("version --json", "{ \"version\": \"")]
+    [InlineData("--version --json", "{ \"version\": \"")]
     [InlineData("version", ".")]
     public async Task Help_and_version_are_verbs_too(string line, string part)
     {
@@ -400,7 +431,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("policy --dialect-floor B", "dialect_floor")]
     [InlineData("hosts", "hosts,position")]
     [InlineData("devices list", "devices")]
-    [InlineData("devices add /dev/x", "device,position")]
+    [InlineData("devices add /dev/x", "device,missing_at,not_known_at,position")]
     [InlineData("wait", "mount_count,position")]
     [InlineData("wait --position 1:2@64", "mount_count,position")]
     [InlineData("mkdir -p a/b", "directory,existed,position,waited")]
@@ -540,6 +571,127 @@ public sealed class FamfsCommandTests : IDisposable
         Assert.Contains($"famfsd ended with code 3: {_directory}/mnt --device {device} --device {_directory}/nothing* --master unix:/m1 --master unix:/m2 --host-state {_directory}/state -o ro,cache=direct,allow-other --workers 2", error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("--master unix:/nowhere/socket", true)]
+    [InlineData("", false)]
+    public async Task A_mount_waits_a_while_for_a_named_master_that_is_starting(string master, bool waits)
+    {
+        const string Unreached = "no master is reached: Connection refused";
+        string table = Path.Combine(_directory, "table");
+        string place = Directory.CreateDirectory(Path.Combine(_directory, "mnt")).FullName;
+        File.WriteAllText(table, "1 0 8:1 / / rw - ext4 /dev/sda rw\n");
+        string program = Path.Combine(_directory, "famfsd");
+        File.WriteAllText(program, $"#!/bin/sh\necho '2 1 0:50 / {place} rw - fuse.famfs famfs rw' >> {table}\nexec sleep 600\n");
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(program, (UnixFileMode)493);
+        string device = MakeDevice();
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {device} --host-state {_directory}/state")).Code);
+        int asked = 0;
+
+        (ExitCode code, string output, string error) = await RunAsync(
+            $"mount {device} {place} {master} --host-state {_directory}/state --json", table: table, programs: _directory,
+            answer: () => AnswerOf(place, ++asked < 4 ? Unreached : "registered"));
+        using JsonDocument started = JsonDocument.Parse(output);
+        using (System.Diagnostics.Process daemon = System.Diagnostics.Process.GetProcessById(started.RootElement.GetProperty("process_id").GetInt32()))
+            daemon.Kill();
+
+        Assert.Equal(ExitCode.Ok, code);
+        Assert.Equal(waits ? 4 : 1, asked);
+        if (waits)
+            Assert.Empty(error);
+        else
+            Assert.Contains(Unreached, error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("mkdir -p /mnt/models/new")]
+    [InlineData("ls typo")]
+    [InlineData("stat /mnt/models/new")]
+    public async Task A_path_on_no_mount_is_none_from_the_root_because_a_master_runs_here(string line)
+    {
+        string socket = Path.Combine(_directory, "master.sock");
+        File.WriteAllText(socket, "");
+
+        (ExitCode code, _, string error) = await RunAsync(line, runDirectory: _directory);
+
+        string path = line.Split(' ')[^1];
+        Assert.Equal((ExitCode.Usage, $"famfs: {path}: not on a famfs mount; for a path from the root say --master unix:{socket} or set FAMFS_MASTER\n"), (code, error));
+    }
+
+    [Fact]
+    public async Task Of_a_bound_part_of_a_mount_the_log_is_that_of_its_file_system()
+    {
+        string table = Path.Combine(_directory, "table");
+        string bound = Directory.CreateDirectory(Path.Combine(_directory, "bound")).FullName;
+        string whole = Directory.CreateDirectory(Path.Combine(_directory, "whole")).FullName;
+        File.WriteAllText(table, $"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:50 / {whole} rw - fuse.famfs famfs rw\n3 1 0:50 /sub {bound} rw - fuse.famfs famfs rw\n");
+
+        // The table pretends, and a directory in which devices are found stands for the mount.
+        File.Move(MakeDevice(), Path.Combine(whole, "device"));
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"mkfs {whole}/device --host-state {_directory}/state")).Code);
+        foreach (string path in (string[])[bound, $"{bound}/file", $"{whole}/a/b"])
+        {
+            (ExitCode code, string output, string error) = await RunAsync($"log dump {path}", table: table);
+            Assert.True(code == ExitCode.Ok, error);
+            Assert.StartsWith("1 term 64 file_system_created {", output, StringComparison.Ordinal);
+        }
+        Assert.Equal(ExitCode.Ok, (await RunAsync($"log export {_directory}/log {bound}/file", table: table)).Code);
+    }
+
+    [Fact]
+    public async Task A_check_that_could_not_be_made_says_the_code_it_ends_with()
+    {
+        (ExitCode code, _, string error) = await RunAsync("check /nowhere/device --json");
+
+        Assert.Equal(8, (int)code);
+        using JsonDocument document = JsonDocument.Parse(error);
+        Assert.Equal(8, document.RootElement.GetProperty("error").GetProperty("exit_code").GetInt32());
+    }
+
+    [Theory]
+    [InlineData("1", "@0", 0)]
+    [InlineData("1", "@-5", -5_000_000_000)]
+    public async Task Touch_takes_seconds_since_1970(string file, string date, long expected)
+    {
+        SetAttributesRequest? seen = null;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (request, context) =>
+            {
+                if (request is not SetAttributesRequest set)
+                    return AnswerAsync(request, context);
+                seen = set;
+                return Task.FromResult<IMessage>(new MutationReply { Position = new() { FileSystemUuid = s_uuid.ToByteString(), Generation = 1, Sequence = 9, Term = 64 } });
+            },
+        });
+
+        (ExitCode code, _, string error) = await RunAsync($"touch -d {date} {file} --master {master.Address}");
+
+        Assert.True(code == ExitCode.Ok, error);
+        Assert.Equal((expected, expected), (seen!.AccessTimeNs, seen.ModifyTimeNs));
+        Assert.Contains("outside of 1677 to 2262", (await RunAsync($"touch -d @9999999999999 {file} --master {master.Address}")).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_flag_takes_no_word_behind_it()
+    {
+        List<string> made = [];
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (request, context) =>
+            {
+                if (request is MakeDirectoryRequest make)
+                    made.Add($"{make.Path} {make.Parents}");
+                return AnswerAsync(request, context);
+            },
+        });
+
+        (ExitCode code, _, string error) = await RunAsync($"mkdir -pv true @x --master {master.Address}");
+
+        Assert.True(code == ExitCode.Ok, error);
+        Assert.Equal(["true True", "@x True"], made);
+    }
+
     [Fact]
     public async Task Help_names_the_command_famfs()
     {
@@ -585,7 +737,7 @@ public sealed class FamfsCommandTests : IDisposable
         {
             GetFileRequest => new GetFileReply { File = file, Position = position },
             GetMapRequest => new GetMapReply { Inode = 20, SizeBytes = 100, Map = map, Devices = { device }, Position = position },
-            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
+            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, MasterId = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
             ListHostsRequest => new ListHostsReply { Hosts = { new HostStatus { HostId = uuid, Name = "h", MountId = uuid, State = HostState.Live, Position = position } }, Position = position },
             ListDevicesRequest => new ListDevicesReply { Devices = { device } },
             AddDeviceRequest => new AddDeviceReply { Device = device, Position = position },
@@ -597,6 +749,26 @@ public sealed class FamfsCommandTests : IDisposable
         });
     }
 
+    /// <summary>What a mount of this state answers to the question where a path is.</summary>
+    private static byte[] AnswerOf(string place, string registration)
+    {
+        using MemoryStream stream = new();
+        using BinaryWriter writer = new(stream);
+        writer.Write((byte)0);
+        writer.Write(place);
+        writer.Write(true);
+        writer.Write(place);
+        writer.Write("/");
+        writer.Write(false);
+        writer.Write(0);
+        writer.Write("");
+        writer.Write(2);
+        foreach (string text in (string[])["user.famfs.uuid", s_uuid.ToString(), "user.famfs.registration", registration])
+            writer.Write(text);
+        writer.Flush();
+        return stream.ToArray();
+    }
+
     private string MakeDevice()
     {
         string device = Path.Combine(_directory, "device");
@@ -605,7 +777,7 @@ public sealed class FamfsCommandTests : IDisposable
         return device;
     }
 
-    private async Task<(ExitCode Code, string Output, string Error)> RunAsync(string line, string? master = null, string? table = null, string? programs = null, TextWriter? output = null)
+    private async Task<(ExitCode Code, string Output, string Error)> RunAsync(string line, string? master = null, string? table = null, string? programs = null, TextWriter? output = null, string? runDirectory = null, Func<byte[]>? answer = null)
     {
         if (table is null)
         {
@@ -619,10 +791,12 @@ public sealed class FamfsCommandTests : IDisposable
             Formats = TestFormats.All,
             Out = output ?? own,
             Error = error,
-            Variable = name => name == "FAMFS_MASTER" ? master : null,
+            Variable = name => name switch { "FAMFS_MASTER" => master, "FAMFS_RUN_DIR" => runDirectory, _ => null },
             MountTablePath = table,
             ProgramDirectory = programs ?? "/nowhere",
         };
+        if (answer is not null)
+            environment = environment with { AskMount = (_, _) => Task.FromResult(answer()) };
         ExitCode code = await FamfsCommand.RunAsync(line.Split(' ', StringSplitOptions.RemoveEmptyEntries), environment, TestContext.Current.CancellationToken);
         return (code, own.ToString(), error.ToString());
     }

@@ -127,6 +127,47 @@ public sealed class LogSubscriberTests
         Assert.Equal([1UL, 5UL], seen);
     }
 
+    [Fact]
+    public async Task Missing_devices_go_out_once_with_an_acknowledgement()
+    {
+        Channel<Ack> acks = Channel.CreateUnbounded<Ack>();
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, _) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await replies.WriteAsync(new() { Welcome = new() });
+                await replies.WriteAsync(new() { Records = Frames(1, 64, 1) });
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await acks.Writer.WriteAsync(requests.Current.Ack);
+                await replies.WriteAsync(new() { Records = Frames(2, 64, 1) });
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await acks.Writer.WriteAsync(requests.Current.Ack);
+                await replies.WriteAsync(new() { Goaway = new() });
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        LogSubscriber subscriber = new(client);
+        MissingDevices missing = new() { DeviceCount = 3, Indices = { 2 } };
+        RecordingHandler handler = new()
+        {
+            OnBlock = last =>
+            {
+                if (last.Sequence.Value == 1)
+                    subscriber.ReportDevices(missing, last);
+                else
+                    subscriber.Acknowledge(last);
+            },
+        };
+
+        await subscriber.RunOnceAsync(handler, Limit.Minute());
+
+        Ack first = await acks.Reader.ReadAsync(Limit.Minute());
+        Assert.Equal((1UL, missing), (first.Position.Sequence, first.MissingDevices));
+        Ack second = await acks.Reader.ReadAsync(Limit.Minute());
+        Assert.Equal((2UL, null), (second.Position.Sequence, second.MissingDevices));
+    }
+
     public static TheoryData<string, SubscriptionFault> BadStreams => new()
     {
         { "gap", SubscriptionFault.Gap },

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using Famfs.Client;
 using Famfs.Core.Interop;
 using Xunit;
@@ -98,6 +99,62 @@ public sealed class MountPlaceTests
         }
         Assert.Contains("it was unmounted", cluster.Famfs(mount), StringComparison.Ordinal);
         Assert.Single(File.ReadLines("/proc/self/mounts"), l => l.Contains($" {path} ", StringComparison.Ordinal));
+        cluster.Famfs("umount", path);
+    }
+
+    [Fact]
+    public void A_held_mount_whose_daemon_is_gone_is_shown_with_its_holders_and_a_running_daemon_reports_its_end()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        string master = cluster.StartMaster("a").Address;
+        (ServerProcess daemon, string path) = cluster.Mount("a", master);
+        // Another mount of the same host, which lives on.
+        (ServerProcess running, _) = cluster.LaunchMount("a", "second", master);
+        running.Await("registered in the host table");
+        cluster.Famfs("creat", "--size", "2M", "--wait", "all", Path.Combine(path, "f"));
+        int id;
+        using (ServerProcess holder = new("/bin/sh", ["-c", "exec 3<\"$0/f\" && echo open && read line", path], redirectInput: true))
+        {
+            holder.Await("open");
+            id = holder.Id;
+            daemon.Signal("KILL");
+            daemon.AwaitExit();
+            Cluster.Await("the holder being named", () => cluster.Famfs("hosts", "--master", master).Contains($"{path}: its daemon is gone, and it is held by sh ({id}); end them", StringComparison.Ordinal));
+            using (JsonDocument json = JsonDocument.Parse(cluster.Famfs("hosts", "--master", master, "--json")))
+            {
+                JsonElement mount = json.RootElement.GetProperty("hosts").EnumerateArray().Single(h => h.GetProperty("mount_point").GetString() == path);
+                Assert.Equal(id, Assert.Single(mount.GetProperty("holders").EnumerateArray()).GetProperty("process_id").GetInt32());
+                Assert.Equal("silent", mount.GetProperty("state").GetString());
+            }
+            holder.Signal("KILL");
+            holder.AwaitExit();
+        }
+        Cluster.Await("nobody holding it", () => cluster.Famfs("hosts", "--master", master).Contains("no process that this user may look at holds it", StringComparison.Ordinal));
+        cluster.Famfs("umount", path);
+
+        // Nobody mounts or restarts anything: the daemon that runs sees that the kernel has let go.
+        Cluster.Await("the mount being gone", () => cluster.Famfs("hosts", "--all", "--master", master).Split('\n').Any(l => l.Contains($" {path} ", StringComparison.Ordinal) && l.Contains(" gone (", StringComparison.Ordinal)));
+        cluster.Famfs("wait", "--master", master);
+    }
+
+    [Fact]
+    public void A_mount_is_waited_for_while_there_is_an_address_that_was_not_tried()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        (ServerProcess process, string master) = cluster.StartMaster("a");
+        string path = cluster.NewDirectory("b");
+        string[] mount = ["mount", "--host-state", cluster.StateOf("b"), .. cluster.Devices, path];
+        // The socket comes first, and nobody is there.
+        string nobody = "unix:" + Path.Combine(cluster.NewDirectory("run"), "none.sock");
+        Assert.Equal(path, cluster.Famfs([.. mount, "--master", nobody, "--master", master]).Trim());
+        cluster.Famfs("creat", "--size", "1M", "--randomize", Path.Combine(path, "f"));
+        cluster.Famfs("umount", path);
+
+        // With none in reach it returns, and says so. The log has no block for this host.
+        process.Signal("TERM");
+        Assert.Equal(0, process.AwaitExit());
+        mount[2] = cluster.StateOf("c");
+        Assert.Contains("files cannot be opened: no master is reached", cluster.Famfs([.. mount, "--master", nobody, "--master", master]), StringComparison.Ordinal);
         cluster.Famfs("umount", path);
     }
 

@@ -45,16 +45,18 @@ internal static class AttributeCommands
     {
         Option<bool> access = new("-a") { Description = "The access time only" };
         Option<bool> modify = new("-m") { Description = "The modification time only" };
-        Option<string?> date = new("--date", "-d") { Description = "This time in place of now: 2026-11-28T12:00:00Z, or without zone in this host's", HelpName = "TIME" };
+        Option<string?> date = new("--date", "-d") { Description = "This time in place of now: 2026-11-28T12:00:00Z, without zone in this host's, or @SECONDS since 1970", HelpName = "TIME" };
         Option<string?> reference = new("--reference", "-r") { Description = "The times of this file of the host in place of now", HelpName = "FILE" };
         Attributes shared = new("Set times of what exists; `famfs creat` makes files", "touch", null) { Options = { access, modify, date, reference } };
         return shared.Build(context, parsed =>
         {
             (long accessNs, long modifyNs) = TimesOf(context, parsed.GetValue(date), parsed.GetValue(reference));
             bool both = parsed.GetValue(access) == parsed.GetValue(modify);
+            bool now = both && parsed.GetValue(date) is null && parsed.GetValue(reference) is null;
             return _ =>
             {
-                SetAttributesRequest request = new();
+                // A master that does not know of now takes the times.
+                SetAttributesRequest request = new() { TimesNow = now };
                 if (both || parsed.GetValue(access))
                     request.AccessTimeNs = accessNs;
                 if (both || parsed.GetValue(modify))
@@ -81,6 +83,8 @@ internal static class AttributeCommands
         return (found?.Uid, gid);
     }
 
+    private const long NanosecondsPerSecond = 1_000_000_000;
+
     private static (long AccessNs, long ModifyNs) TimesOf(CliContext context, string? date, string? reference)
     {
         if (date is not null && reference is not null)
@@ -91,6 +95,13 @@ internal static class AttributeCommands
             return (status.AccessTimeNs, status.ModifyTimeNs);
         }
         DateTimeOffset time = context.Environment.Clock.GetUtcNow();
+        // As of date(1): seconds since 1970.
+        if (date is ['@', .. string seconds] && long.TryParse(seconds, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long since))
+        {
+            return since is < long.MinValue / NanosecondsPerSecond or > long.MaxValue / NanosecondsPerSecond
+                ? throw CliOptions.Usage($"--date: '{date}' is outside of 1677 to 2262")
+                : (since * NanosecondsPerSecond, since * NanosecondsPerSecond);
+        }
         if (date is not null && !DateTimeOffset.TryParse(date, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out time))
             throw CliOptions.Usage($"--date: '{date}' is no time like 2026-11-28T12:00:00Z");
         long ns;

@@ -48,9 +48,10 @@ internal static class CheckCommand
             }
             catch (Exception error) when (error is FamfsException or OutOfMemoryException or IOException or UnauthorizedAccessException or DeviceFaultException)
             {
-                context.Refuse(error);
                 // Beside a master only the command line itself can be wrong; on devices also files that it names.
-                return online && ExitCodes.Of(error) == ExitCode.Usage ? (int)ExitCode.Usage : Operational;
+                int code = online && ExitCodes.Of(error) == ExitCode.Usage ? (int)ExitCode.Usage : Operational;
+                context.Refuse(error, (ExitCode)code);
+                return code;
             }
         });
         return command;

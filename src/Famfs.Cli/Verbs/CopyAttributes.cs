@@ -37,6 +37,9 @@ internal sealed record CopyAttributeChoices
     /// <summary>Group of the process.</summary>
     public uint ProcessGid { get; init; } = ProcessOwner.Gid;
 
+    /// <summary>All groups of the process.</summary>
+    public IReadOnlyList<uint> ProcessGroups { get; init; } = ProcessOwner.Groups;
+
     /// <summary>The file system can change attributes of what exists.</summary>
     public bool CanSetLater { get; init; } = true;
 
@@ -46,7 +49,9 @@ internal sealed record CopyAttributeChoices
         // Only root may give files away.
         bool keepsOwner = Preserve && ProcessUid == 0;
         uint uid = Uid ?? (keepsOwner ? item.Status.Uid : ProcessUid);
-        uint gid = Gid ?? (keepsOwner ? item.Status.Gid : ProcessGid);
+        // A file may be given to any group that one is in.
+        bool keepsGroup = keepsOwner || (Preserve && ProcessGroups.Contains(item.Status.Gid));
+        uint gid = Gid ?? (keepsGroup ? item.Status.Gid : ProcessGid);
         uint mode = Preserve ? item.Status.Mode : item.Status.Mode & PermissionBits & ~Umask;
         // Set-id bits of one user would become those of another.
         if ((uid, gid) != (item.Status.Uid, item.Status.Gid))
@@ -71,6 +76,12 @@ internal sealed record CopyAttributeChoices
 
     /// <summary>A copy is made with all that it has in the end.</summary>
     public bool IsFinalAtOnce(CopyItem item) => !Preserve && Initial(item) == Final(item);
+
+    /// <summary>What is to be set has set-id bits.</summary>
+    public static bool HasSetIds(SetAttributesRequest request) => request.HasMode && (request.Mode & SetIdBits) != 0;
+
+    /// <summary>Takes them out.</summary>
+    public static void DropSetIds(SetAttributesRequest request) => request.Mode &= ~SetIdBits;
 
     /// <summary>What is to be set when the content is there; null: nothing. <paramref name="present"/>: as the copy is.</summary>
     public SetAttributesRequest? Remaining(CopyItem item, in FileStatus present)

@@ -1,3 +1,5 @@
+using System.Globalization;
+using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Interop;
 using Famfs.V1;
@@ -34,11 +36,15 @@ internal sealed record CopyItem(string Source, string Destination, FileStatus St
 /// </summary>
 internal sealed class CopyPlan
 {
+    // Their files say 0 bytes and have content.
+    private static readonly string[] s_unsized = ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs"];
+
     private readonly bool _recursive;
     private readonly LinkChoice _links;
     private readonly bool _skipEmpty;
     private readonly HashSet<(ulong Device, ulong Inode)> _destination = [];
     private readonly Dictionary<string, CopyItem> _planned = new(StringComparer.Ordinal);
+    private Dictionary<string, string>? _types;
 
     private CopyPlan(string destination, bool recursive, LinkChoice links, bool skipEmpty)
     {
@@ -63,11 +69,13 @@ internal sealed class CopyPlan
     /// <summary>Bytes of all files.</summary>
     public long Bytes => Items.Where(i => !i.IsDirectory).Sum(i => i.Status.SizeBytes);
 
-    /// <summary>Plans like cp: into <paramref name="destination"/> when that is a directory, as it otherwise. Throws
-    /// NOT_A_DIRECTORY when the destination must be one and is none.</summary>
-    public static CopyPlan Make(IReadOnlyList<string> sources, string destination, bool recursive, LinkChoice links = LinkChoice.Files, bool skipEmpty = false)
+    /// <summary>Plans like cp: into <paramref name="destination"/> when that is a directory, as it otherwise, or always
+    /// (<paramref name="asDestination"/>). Throws NOT_A_DIRECTORY when the destination must be one and is none.</summary>
+    public static CopyPlan Make(IReadOnlyList<string> sources, string destination, bool recursive, LinkChoice links = LinkChoice.Files, bool skipEmpty = false, bool asDestination = false)
     {
-        bool into = FileStatus.TryRead(destination, true, out _) is { Type: FileType.Directory };
+        if (asDestination && sources.Count > 1)
+            throw CliOptions.Usage("-T is for a single source");
+        bool into = !asDestination && FileStatus.TryRead(destination, true, out _) is { Type: FileType.Directory };
         if (!into && sources.Count > 1)
             throw new FamfsException(ErrorReason.NotADirectory, $"{destination}: is not a directory; several sources need one") { Path = destination };
         if (!into && destination.EndsWith('/') && FileStatus.TryRead(sources[0], true, out _) is not { Type: FileType.Directory })
@@ -141,7 +149,9 @@ internal sealed class CopyPlan
     {
         if (status.SizeBytes == 0)
         {
-            if (_skipEmpty)
+            if (TypeOf(status) is { } type && s_unsized.Contains(type))
+                Problem(ErrorReason.BadSize, source, $"is a file of {type}, whose size nobody knows before it is read; copy its content to a file first");
+            else if (_skipEmpty)
                 SkippedEmpty++;
             else
                 Problem(new FamfsException(ErrorReason.BadSize, $"{source}: is empty; a famfs file has at least 1 byte (--skip-empty leaves such files out)") { Path = source, Limit = 1 });
@@ -152,6 +162,18 @@ internal sealed class CopyPlan
             Problem(ErrorReason.Exists, destination, $"will not overwrite just-created {(first.IsDirectory ? "directory" : "file")} with {source}");
         else
             Plan(new(source, destination, status));
+    }
+
+    /// <summary>The type of the file system that a file is on; null when the table of mounts does not say.</summary>
+    private string? TypeOf(in FileStatus status)
+    {
+        if (_types is null)
+        {
+            _types = [];
+            foreach (MountEntry entry in MountEntry.ReadTable())
+                _types[entry.DeviceNumber] = entry.FileSystemType;
+        }
+        return _types.GetValueOrDefault(string.Create(CultureInfo.InvariantCulture, $"{status.Device >> 32}:{(uint)status.Device}"));
     }
 
     private void AddDirectory(string source, string destination, FileStatus status, List<(ulong Device, ulong Inode)> above)

@@ -20,6 +20,7 @@ internal sealed class CpCommand
     private readonly Option<bool> _archive = new("--archive", "-a") { Description = "As -r -p -P" };
     private readonly Option<bool> _follow = new("--dereference", "-L") { Description = "Follow symbolic links, also below a directory to other directories" };
     private readonly Option<bool> _noFollow = new("--no-dereference", "-P") { Description = "Follow no symbolic link; each is named and left out" };
+    private readonly Option<bool> _asDestination = new("--no-target-directory", "-T") { Description = "DESTINATION is the name of the copy, also where a directory has it: a tree can be copied again" };
     private readonly Option<bool> _skipEmpty = new("--skip-empty") { Description = "Leave empty files out, which famfs cannot hold, in place of naming each" };
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what would be copied, and what cannot be, and change nothing" };
     private readonly Option<bool> _noProgress = new("--no-progress") { Description = "No bar, which a terminal gets otherwise" };
@@ -37,7 +38,7 @@ internal sealed class CpCommand
         CpCommand cp = new(context);
         Command command = new("cp", "Copy files into famfs")
         {
-            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
+            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._asDestination, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
         };
         cp._layout.AddTo(command);
         command.SetAction((parsed, cancel) => context.RunApartAsync(parsed, parsed.GetValue(cp._paths)!, () => cp.RunAsync(parsed, cancel), cancel));
@@ -58,7 +59,7 @@ internal sealed class CpCommand
         if (given[^1].EndsWith('/') && !destination.EndsWith('/'))
             destination += '/';
         LinkChoice links = parsed.GetValue(_follow) ? LinkChoice.Follow : archive || parsed.GetValue(_noFollow) ? LinkChoice.Never : LinkChoice.Files;
-        CopyPlan plan = CopyPlan.Make(given[..^1], destination, archive || parsed.GetValue(_recursive), links, parsed.GetValue(_skipEmpty));
+        CopyPlan plan = CopyPlan.Make(given[..^1], destination, archive || parsed.GetValue(_recursive), links, parsed.GetValue(_skipEmpty), parsed.GetValue(_asDestination));
         TreeCopyResult result = new();
         if (parsed.GetValue(_dryRun))
             PrintPlan(parsed, plan);
@@ -66,10 +67,13 @@ internal sealed class CpCommand
         {
             TimeSpan timeout = _context.TimeoutOf(parsed);
             CopyAttributeChoices attributes = await ChooseAttributesAsync(parsed, target, timeout, archive, cancel).ConfigureAwait(false);
-            TreeCopy copy = new(new MountFileMaker(target.Client, target.Mount!, timeout, _layout.Read(parsed)), parsed.GetValue(_jobs), attributes);
+            MountFileMaker maker = new(target.Client, target.Mount!, timeout, _layout.Read(parsed));
+            TreeCopy copy = new(maker, parsed.GetValue(_jobs), attributes);
             result = _context.Environment.IsTerminal && !_context.IsJson(parsed) && !parsed.GetValue(_noProgress)
                 ? await RunWithProgressAsync(copy, plan, cancel).ConfigureAwait(false)
                 : await copy.RunAsync(plan.Items, null, cancel).ConfigureAwait(false);
+            foreach (string warning in maker.Warnings)
+                _context.Remark(LsCommand.Printable(warning));
             Print(parsed, plan, result);
         }
         foreach (Exception e in result.Errors.Concat(plan.Problems))
@@ -191,6 +195,9 @@ internal sealed class CpCommand
     {
         private readonly Google.Protobuf.ByteString _mount = mount.RequireMountId().ToByteString();
 
+        /// <summary>What the master warned of, each once. Read when all is made.</summary>
+        public HashSet<string> Warnings { get; } = [];
+
         // The last thing made that the mount may not show yet.
         private Position? _made;
 
@@ -217,6 +224,7 @@ internal sealed class CpCommand
                     continue;
                 }
                 _made = result.Reply.Position;
+                Warnings.UnionWith(result.Reply.Warnings);
                 yield return (!result.Reply.Existed, null);
             }
         }

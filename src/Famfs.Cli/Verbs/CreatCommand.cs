@@ -45,6 +45,8 @@ internal static class CreatCommand
                 IfExists = parsed.GetValue(ifSame) ? IfExists.OpenIfSame : IfExists.Fail,
                 Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),
             }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            foreach (string warning in reply.Warnings)
+                context.Remark(LsCommand.Printable(warning));
             if (local is not null)
                 PatternContent.Write(local, bytes, parsed.GetValue(seed), cancel);
             Print(context, parsed, target, reply);

@@ -79,7 +79,7 @@ internal static class DoctorCommand
         report.Flush = s_flushes.FirstOrDefault(processor.Contains) ?? "";
 
         IReadOnlyList<FamfsMount> mounts = await context.AskMountsAsync(cancel).ConfigureAwait(false);
-        IReadOnlyList<string> devices = FindDevices(context, given, mounts, report);
+        IReadOnlyList<string> devices = FindDevices(context, given, await FindMountAsync(context, given, mounts, cancel).ConfigureAwait(false), report);
         List<(string Path, string Name)> dax = [];
         foreach (string device in devices)
         {
@@ -104,9 +104,19 @@ internal static class DoctorCommand
         return report;
     }
 
-    private static IReadOnlyList<string> FindDevices(CliContext context, string[] given, IReadOnlyList<FamfsMount> mounts, Report report)
+    /// <summary>The mount that a single path is on, whichever part of it the path shows; null when it is on none, or a dax device.</summary>
+    private static async Task<FamfsMount?> FindMountAsync(CliContext context, string[] given, IReadOnlyList<FamfsMount> mounts, CancellationToken cancel)
     {
-        if (given is [string place] && mounts.FirstOrDefault(m => m.MountPoint == MountEntry.PlaceOf(place, context.Environment.MountTablePath)) is { } mount)
+        if (given is not [string place] || context.Environment.DaxBinding.FindName(place) is not null)
+            return null;
+        // One that does not answer is known by its name.
+        return mounts.FirstOrDefault(m => m.MountPoint == MountEntry.PlaceOf(place, context.Environment.MountTablePath))
+            ?? (await context.AskMountAsync(place, CliContext.AnswerTime, cancel).ConfigureAwait(false)).Mount;
+    }
+
+    private static IReadOnlyList<string> FindDevices(CliContext context, string[] given, FamfsMount? mount, Report report)
+    {
+        if (mount is not null)
         {
             report.Mount = mount.MountPoint;
             try
@@ -132,6 +142,8 @@ internal static class DoctorCommand
         {
             try
             {
+                foreach ((uint index, Guid uuid) in mount.ReadMissingDevices())
+                    report.Missing.Add(new($"{mount.MountPoint}: lacks device {index} ({uuid}) of its pool; files on it answer EIO", $"bring the device to this host, then `famfs devices attach DEVICE {mount.MountPoint}`"));
                 foreach (MountDevice device in mount.ReadDevices().Values)
                     users[environment.DaxBinding.FindName(device.Path) ?? device.Path] = mount.MountPoint;
             }
@@ -332,7 +344,7 @@ internal static class DoctorCommand
             json.WriteString("offered", report.Offered);
             json.WriteString("dialect", report.Dialect);
         }
-        WriteFlags("capabilities", report.Capabilities);
+        WriteFlags("capabilities", report.Capabilities.ToDictionary(c => c.Key.ToLowerInvariant(), c => c.Value));
         WriteFlags("drivers", report.Drivers);
         json.WriteString("write_back", report.Flush);
         if (report.Mount is not null)

@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.Cli.Verbs;
 
@@ -22,26 +24,63 @@ internal static class HostsCommand
             // The memory knows no places. Of this one the host knows it.
             if (target.Mount is { } here && reply.Hosts.FirstOrDefault(h => h.MountPoint.Length == 0 && h.MountId == here.RequireMountId().ToByteString()) is { } own)
                 own.MountPoint = here.MountPoint;
-            IEnumerable<HostStatus> shown = reply.Hosts.Where(h => parsed.GetValue(all) || h.State != HostState.Gone || h.Evidence != GoneEvidence.CleanUnmount);
+            List<HostStatus> shown = [.. reply.Hosts.Where(h => parsed.GetValue(all) || h.State != HostState.Gone || h.Evidence != GoneEvidence.CleanUnmount)];
+            Dictionary<ByteString, IReadOnlyList<MountHolder>> holders = await FindHoldersAsync(context, shown, cancel).ConfigureAwait(false);
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
                 {
                     json.WriteStartObject();
-                    json.WriteHosts("hosts", shown);
+                    json.WriteHosts("hosts", shown, holders);
                     json.WritePosition("position", reply.Position);
                     json.WriteEndObject();
                 });
             }
             else
+            {
                 PrintTable(context, shown);
+                foreach (HostStatus mount in shown.Where(h => holders.ContainsKey(h.MountId)))
+                {
+                    IReadOnlyList<MountHolder> held = holders[mount.MountId];
+                    string point = LsCommand.Printable(mount.MountPoint);
+                    context.Out.WriteLine(held.Count > 0
+                        ? $"{point}: its daemon is gone, and it is held by {string.Join(", ", held.Select(h => LsCommand.Printable(h.ToString())))}; end them, then `famfs umount {point}`"
+                        : $"{point}: its daemon is gone, and no process that this user may look at holds it; `famfs umount {point}`");
+                }
+            }
             return (int)ExitCode.Ok;
         });
         return command;
     }
 
+    /// <summary>Who holds the mounts of this host whose daemon is gone: those that are at their place still. By mount id.</summary>
+    private static async Task<Dictionary<ByteString, IReadOnlyList<MountHolder>>> FindHoldersAsync(CliContext context, List<HostStatus> mounts, CancellationToken cancel)
+    {
+        Dictionary<ByteString, IReadOnlyList<MountHolder>> holders = [];
+        // The kernel's id of this boot tells that a mount is of this host, or of one that is tried on it.
+        List<HostStatus> silent = [.. mounts.Where(m => m.State is not (HostState.Live or HostState.Gone) && !m.Subscribed && m.MountPoint.Length > 0)];
+        if (silent.Count == 0 || !Guid.TryParse(ReadBoot(context.Environment.ProcPath), out Guid boot))
+            return holders;
+        HashSet<string> dead = [.. (await context.AskMountsAsync(cancel).ConfigureAwait(false)).Where(m => m.IsDead).Select(m => m.MountPoint)];
+        foreach (HostStatus mount in silent.Where(m => m.BootId == boot.ToByteString() && dead.Contains(m.MountPoint)))
+            holders[mount.MountId] = MountCalls.FindHolders(mount.MountPoint, context.Environment.ProcPath);
+        return holders;
+    }
+
+    private static string ReadBoot(string proc)
+    {
+        try
+        {
+            return File.ReadAllText(Path.Combine(proc, "sys/kernel/random/boot_id")).Trim();
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            return ""; // a sandbox hides it: then nothing is known
+        }
+    }
+
     public static void PrintTable(CliContext context, IEnumerable<HostStatus> hosts) =>
-        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
+        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
         [
             h.Name.Length > 0 ? LsCommand.Printable(h.Name) : JsonShapes.Uuid(h.HostId),
             OrDash(h.MountPoint),
@@ -50,11 +89,25 @@ internal static class HostsCommand
             h.LagRecords.ToString(CultureInfo.InvariantCulture),
             string.Create(CultureInfo.InvariantCulture, $"{h.SilentMs / 1000.0:0.0}s"),
             h.HeldInodes.ToString(CultureInfo.InvariantCulture),
+            LackOf(h),
             OrDash(h.Version),
             OrDash(h.Dialect),
             OrDash(h.Address),
             JsonShapes.Uuid(h.MountId),
         ]), 4, 5, 6);
+
+    /// <summary>Host and mount point of a mount, as far as they are known.</summary>
+    public static string NameOf(HostStatus mount) =>
+        $"{(mount.Name.Length > 0 ? LsCommand.Printable(mount.Name) : JsonShapes.Uuid(mount.HostId))} {(mount.MountPoint.Length > 0 ? LsCommand.Printable(mount.MountPoint) : $"mount {JsonShapes.Uuid(mount.MountId)}")}";
+
+    /// <summary>The devices that a mount lacks: their indices, "-" for none, "?" where the mount does not tell. Of a list that is cut, and
+    /// of a mount that has not looked for all, the rest is not known.</summary>
+    private static string LackOf(HostStatus mount)
+    {
+        if (mount.State == HostState.Gone)
+            return "-";
+        return mount.MissingDevices is not { } said ? "?" : said.Indices.Count == 0 ? "-" : string.Join(',', said.Indices);
+    }
 
     /// <summary>A mount says these when it subscribes; of one that has not, they are not known.</summary>
     private static string OrDash(string text) => text.Length > 0 ? LsCommand.Printable(text) : "-";

@@ -21,7 +21,7 @@ internal static class LogCommand
         Command dump = new("dump", "Print every record") { devices };
         dump.SetAction(async (parsed, cancel) =>
         {
-            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
+            using DevicePool pool = new DeviceSearch(await context.ResolveDevicesAsync(parsed, parsed.GetValue(devices)!, cancel).ConfigureAwait(false), context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
             ILogReader reader = pool.Format.OpenReader(pool, context.Environment.Clock);
             if (context.IsJson(parsed))
                 await DumpJsonAsync(context, reader, cancel).ConfigureAwait(false);

@@ -17,7 +17,7 @@ internal static class LogExportCommand
         command.SetAction(async (parsed, cancel) =>
         {
             string path = parsed.GetValue(target)!;
-            using DevicePool pool = new DeviceSearch(parsed.GetValue(devices)!, context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
+            using DevicePool pool = new DeviceSearch(await context.ResolveDevicesAsync(parsed, parsed.GetValue(devices)!, cancel).ConfigureAwait(false), context.Environment.Formats, context.Environment.Clock).Open(readOnly: true);
             ILogReader reader = pool.Format.OpenReader(pool, context.Environment.Clock);
             long records = 0;
             if (Path.Exists(path))

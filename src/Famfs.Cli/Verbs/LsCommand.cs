@@ -17,7 +17,8 @@ internal static class LsCommand
         Option<bool> recursive = new("--recursive", "-R") { Description = "All below" };
         Option<bool> all = new("--all", "-a") { Description = "Names that begin with a dot too, which are shown anyway" };
         Option<bool> unsorted = new("--unsorted", "-U") { Description = $"As they come; sorted by name up to {MaxSorted} entries when not said" };
-        Command command = new("ls", "List directories") { paths, longOption, recursive, all, unsorted };
+        Option<bool> one = new("-1") { Description = "One name a line, as always" };
+        Command command = new("ls", "List directories") { paths, longOption, recursive, all, unsorted, one };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(paths) ?? [];

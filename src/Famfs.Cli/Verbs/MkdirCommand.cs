@@ -12,11 +12,12 @@ internal static class MkdirCommand
     {
         Argument<string[]> paths = CliOptions.Paths();
         Option<bool> parents = new("--parents", "-p") { Description = "Make missing parents too; a directory that exists is fine" };
+        Option<bool> verbose = new("--verbose", "-v") { Description = "Print what was made, which is printed anyway" };
         Option<uint?> mode = CliOptions.Mode();
         Option<uint?> uid = CliOptions.Uid();
         Option<uint?> gid = CliOptions.Gid();
         Option<WaitChoice> wait = CliOptions.Wait();
-        Command command = new("mkdir", "Make directories") { paths, parents, mode, uid, gid, wait };
+        Command command = new("mkdir", "Make directories") { paths, parents, verbose, mode, uid, gid, wait };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(paths)!;

@@ -64,6 +64,8 @@ internal static class MountCommand
                 context.Remark($"{started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted");
             if (started.NotRegistered is { } cause)
                 context.Remark($"{started.Mount.MountPoint}: names are served, files cannot be opened: {cause}");
+            foreach ((uint index, Guid uuid) in started.MissingDevices)
+                context.Remark($"{started.Mount.MountPoint}: device {index} ({uuid}) of the pool is not on this host; files on it answer EIO until `famfs devices attach DEVICE {started.Mount.MountPoint}`");
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
@@ -72,6 +74,10 @@ internal static class MountCommand
                     json.WriteString("mount_point", started.Mount.MountPoint);
                     json.WriteNumber("process_id", started.DaemonProcessId);
                     json.WriteString("log", started.LogPath);
+                    json.WriteStartArray("missing_devices");
+                    foreach (uint index in started.MissingDevices.Keys)
+                        json.WriteNumberValue(index);
+                    json.WriteEndArray();
                     json.WriteEndObject();
                 });
             }

@@ -98,6 +98,6 @@ internal static class StatusCommand
             output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
         }
         foreach (string warning in status.Warnings)
-            output.WriteLine($"warning      {warning}");
+            output.WriteLine($"warning      {LsCommand.Printable(warning)}");
     }
 }

@@ -189,6 +189,9 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
             else
                 missing.Add(file);
         }
+        ParallelOptions options = new() { MaxDegreeOfParallelism = jobs, CancellationToken = cancel };
+        await Task.Run(() => Parallel.ForEach(missing, options, static file => file.RequireContent()), cancel).ConfigureAwait(false);
+        missing.RemoveAll(file => file.Error is not null);
         List<NewFile> wanted = [];
         foreach (FileCopy file in missing.ToArray())
         {
@@ -247,8 +250,19 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         FileStatus present = FileStatus.Read(item.Destination, followLinks: true);
         if (!made && !attributes.Preserve && (present.Mode, present.Uid, present.Gid) != attributes.Initial(item))
             return;
-        if (attributes.Remaining(item, present) is { } remaining)
+        if (attributes.Remaining(item, present) is not { } remaining)
+            return;
+        try
+        {
+            await maker.SetAttributesAsync(item.Destination, remaining.Clone(), cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.NotPermitted && CopyAttributeChoices.HasSetIds(remaining))
+        {
+            // Those alone need a master that knows who calls.
+            CopyAttributeChoices.DropSetIds(remaining);
             await maker.SetAttributesAsync(item.Destination, remaining, cancel).ConfigureAwait(false);
+            throw new FamfsException(ErrorReason.NotPermitted, $"{item.Destination}: has all attributes but the set-id bits: {error.Message}") { Path = item.Destination };
+        }
     }
 
     private void CopyRange(FileCopy file, long at, Buffers buffers, TreeCopyResult result, Action<long>? progress)
@@ -298,7 +312,8 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         public byte[] Present => _present ??= new byte[RangeBytes];
     }
 
-    /// <summary>A file on its way. Opens at its first range, closes after its last.</summary>
+    /// <summary>A file on its way. Its source is tried before it gets a name; then it opens at its first range, and closes after its
+    /// last.</summary>
     private sealed class FileCopy(CopyItem item)
     {
         private readonly Lock _guard = new();
@@ -326,6 +341,26 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
         /// <summary>The destination, to write.</summary>
         public SafeFileHandle Destination => Open(ref _destination, item.Destination, FileAccess.ReadWrite);
 
+        /// <summary>Notes an error unless the source can be read and has all bytes of its size. A name with its size is for good, and
+        /// some files have less content than they say.</summary>
+        public void RequireContent()
+        {
+            try
+            {
+                using SafeFileHandle source = Open(item.Source, FileAccess.Read);
+                long bytes = RandomAccess.GetLength(source);
+                if (bytes != item.Status.SizeBytes)
+                    throw Failure(ErrorReason.Unspecified, $"has {bytes} bytes now and had {item.Status.SizeBytes} when the copy began; copy it again when nobody writes it");
+                Span<byte> last = stackalloc byte[1];
+                if (RandomAccess.Read(source, last, bytes - 1) == 0)
+                    throw Failure(ErrorReason.BadSize, $"has less content than the {bytes} bytes that it says; copy its content to a file first");
+            }
+            catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException)
+            {
+                Error = e;
+            }
+        }
+
         public IEnumerable<long> Ranges(int bytes)
         {
             _rangesLeft = (item.Status.SizeBytes + bytes - 1) / bytes;
@@ -344,7 +379,7 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
             catch (Exception e) when (e is FamfsException or IOException or UnauthorizedAccessException)
             {
                 lock (_guard)
-                    Error ??= e;
+                    Error ??= WithRemains(e);
             }
             if (Interlocked.Decrement(ref _rangesLeft) == 0)
                 Finish();
@@ -363,18 +398,36 @@ internal sealed class TreeCopy(IFileMaker maker, int jobs, CopyAttributeChoices 
             {
                 if (_destination is not null)
                     RandomAccess.FlushToDisk(_destination);
+                // What grew behind the last range was not seen.
+                if (Error is null && _source is not null && RandomAccess.GetLength(_source) is var bytes && bytes > item.Status.SizeBytes)
+                    Error = Failure(ErrorReason.Unspecified, $"grew from {item.Status.SizeBytes} to {bytes} bytes while it was copied; {item.Destination} has the first {item.Status.SizeBytes}, for good");
             }
             catch (IOException e)
             {
-                Error ??= e;
+                Error ??= WithRemains(e);
             }
             Close();
+        }
+
+        private FamfsException Failure(ErrorReason reason, string why) => new(reason, $"{item.Source}: {why}") { Path = item.Source };
+
+        /// <summary>The error of a file that this copy made, with what is left of it.</summary>
+        private Exception WithRemains(Exception error)
+        {
+            if (!Made)
+                return error;
+            string message = $"{FamfsCommand.Describe(error)}; {item.Destination} stays, with its {item.Status.SizeBytes} bytes, and is not whole";
+            return error is FamfsException known ? new FamfsException(known.Reason, message, error) { Path = known.Path }
+                : error is UnauthorizedAccessException ? new FamfsException(ErrorReason.ReadOnly, message, error)
+                : new IOException(message, error.HResult);
         }
 
         private SafeFileHandle Open(ref SafeFileHandle? handle, string path, FileAccess access)
         {
             lock (_guard)
-                return handle ??= File.OpenHandle(path, FileMode.Open, access, FileShare.ReadWrite);
+                return handle ??= Open(path, access);
         }
+
+        private static SafeFileHandle Open(string path, FileAccess access) => File.OpenHandle(path, FileMode.Open, access, FileShare.ReadWrite);
     }
 }

@@ -44,6 +44,8 @@ public sealed class FileSystemCheck : IReplayObserver
     private bool _tailLost;
     private ExtentAllocator _space = new();
 
+    private Func<DeviceIndex, string?> _findAbsence = _ => null;
+
     private FileSystemCheck(MediaFormats formats, TimeProvider clock, Action<string>? phase)
     {
         _formats = formats;
@@ -52,15 +54,15 @@ public sealed class FileSystemCheck : IReplayObserver
     }
 
     /// <summary>Checks the file system of <paramref name="pool"/>; the rest as for devices.</summary>
-    public static CheckResult Run(DevicePool pool, TimeProvider clock, Action<string>? phase = null) => Run([.. pool.Present.Select(pool.Require)], new([pool.Format]), clock, phase);
+    public static CheckResult Run(DevicePool pool, TimeProvider clock, Action<string>? phase = null) => Run([.. pool.Present.Select(pool.Require)], new([pool.Format]), clock, phase, pool.FindAbsence);
 
     /// <summary>Checks the file system on <paramref name="devices"/>, which stay the caller's. Each phase is told to
     /// <paramref name="phase"/> when it begins. Findings of devices that cannot be used at all are findings
     /// too; what this process is short of is thrown (<see cref="FamfsException.IsShortage"/>). <paramref name="clock"/>: measures how
-    /// long something has looked damaged.</summary>
-    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, TimeProvider clock, Action<string>? phase = null)
+    /// long something has looked damaged. <paramref name="findAbsence"/>: why a device is not among them, where that is known.</summary>
+    public static CheckResult Run(IReadOnlyList<DaxDevice> devices, MediaFormats formats, TimeProvider clock, Action<string>? phase = null, Func<DeviceIndex, string?>? findAbsence = null)
     {
-        FileSystemCheck check = new(formats, clock, phase);
+        FileSystemCheck check = new(formats, clock, phase) { _findAbsence = findAbsence ?? (_ => null) };
         try
         {
             return check.RunAll(devices);
@@ -237,7 +239,7 @@ public sealed class FileSystemCheck : IReplayObserver
         {
             DeviceIndex index = new((ushort)device.Index);
             if (pool.Find(index) is null)
-                Add("device-missing", $"device {index}", $"{(device.Name.Length > 0 ? device.Name : device.DeviceUuid.ToGuid("device uuid").ToString())} is not among the devices given");
+                Add("device-missing", $"device {index}", $"{(device.Name.Length > 0 ? device.Name : device.DeviceUuid.ToGuid("device uuid").ToString())} is not among the devices given{(_findAbsence(index) is { } cause ? $": {cause}" : "")}");
             else if (pool.FindUuid(index) != device.DeviceUuid.ToGuid("device uuid"))
                 Add("device-uuid", $"device {index}", $"{pool.Require(index).Path} is device {pool.FindUuid(index)}, the log says {device.DeviceUuid.ToGuid("device uuid")}");
             else if ((ulong)pool.Require(index).LengthBytes < device.LengthBytes)

@@ -23,4 +23,19 @@ public static class DeviceListText
         }
         return devices;
     }
+
+    /// <summary>Reads the attribute <c>user.famfs.missing-devices</c>: a line <c>INDEX UUID</c> per device that the mount's host lacks.
+    /// A line of another form throws WRONG_FILESYSTEM; <paramref name="mountPoint"/> is named in it.</summary>
+    public static Dictionary<uint, Guid> ParseMissing(string text, string mountPoint)
+    {
+        Dictionary<uint, Guid> devices = [];
+        foreach (string line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            string[] words = line.Split(' ');
+            if (words.Length != 2 || !uint.TryParse(words[0], NumberStyles.None, CultureInfo.InvariantCulture, out uint index) || !Guid.TryParse(words[1], out Guid uuid))
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{mountPoint}: user.famfs.missing-devices says '{line}', not 'index uuid'") { Path = mountPoint };
+            devices[index] = uuid;
+        }
+        return devices;
+    }
 }

@@ -25,8 +25,12 @@ public static unsafe class Accounts
         {
             if (LibcMap.getpwnam_r(name, entry, text, TextBytes, &found) == 0 && found != null)
                 return (*(uint*)(found + IdOffset), *(uint*)(found + PrimaryGroupOffset));
+            if (!TryNumber(name, out uint uid))
+                return null;
+            return LibcMap.getpwuid_r(uid, entry, text, TextBytes, &found) == 0 && found != null
+                ? (uid, *(uint*)(found + PrimaryGroupOffset))
+                : (uid, null);
         }
-        return TryNumber(name, out uint uid) ? (uid, null) : null;
     }
 
     /// <summary>A group's number, by name or number. Null when there is none of that name.</summary>

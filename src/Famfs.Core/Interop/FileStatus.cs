@@ -3,7 +3,7 @@ namespace Famfs.Core.Interop;
 /// <summary>What a name of a host's file system leads to.</summary>
 public enum FileType
 {
-    /// <summary>Fifo, socket or device: nothing that has content of its own.</summary>
+    /// <summary>Fifo or device: nothing that has content of its own.</summary>
     Other,
 
     /// <summary>Regular file.</summary>
@@ -14,6 +14,9 @@ public enum FileType
 
     /// <summary>Symbolic link; only where links are not followed.</summary>
     SymbolicLink,
+
+    /// <summary>Name of a unix socket.</summary>
+    Socket,
 }
 
 /// <summary>Attributes of a file of this host, as statx(2) gives them.</summary>
@@ -46,6 +49,7 @@ public readonly record struct FileStatus(FileType Type, uint Mode, uint Uid, uin
             Libc.S_IFREG => FileType.Regular,
             Libc.S_IFDIR => FileType.Directory,
             Libc.S_IFLNK => FileType.SymbolicLink,
+            Libc.S_IFSOCK => FileType.Socket,
             _ => FileType.Other,
         };
         return new(

@@ -39,6 +39,7 @@ public static unsafe partial class Libc
     public const int S_IFDIR = 0x4000;
     public const int S_IFBLK = 0x6000;
     public const int S_IFREG = 0x8000;
+    public const int S_IFSOCK = 0xC000;
     public const uint STATX_BASIC_STATS = 0x7FF;
 
     // sys/mman.h
@@ -183,6 +184,9 @@ public static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint read(int fd, byte* buffer, nuint count);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint write(int fd, byte* buffer, nuint count);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint pread(int fd, byte* buffer, nuint count, long offset);

@@ -9,6 +9,7 @@ namespace Famfs.Core.Interop;
 /// this one, and detached from its terminal and session.</summary>
 public static unsafe class ProgramStart
 {
+    private const int DescriptorOfOutput = 1;
     private const int DescriptorOfError = 2;
 
     /// <summary>Becomes another program: same process id, descriptors and terminal. Returns only by throwing.</summary>
@@ -22,9 +23,9 @@ public static unsafe class ProgramStart
         throw PathErrors.Of(path, Errno.Last);
     }
 
-    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="logPath"/>,
-    /// its input empty.</summary>
-    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, string logPath)
+    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="log"/>, its input empty. Errors as of
+    /// <see cref="PathErrors.Of"/>, of the program.</summary>
+    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, AppendedFile log)
     {
         byte* attributes = stackalloc byte[LibcMap.SpawnObjectBytes];
         byte* actions = stackalloc byte[LibcMap.SpawnObjectBytes];
@@ -35,8 +36,8 @@ public static unsafe class ProgramStart
             // A zeroed signal mask: the daemon must get SIGTERM whatever this thread blocks.
             Require(path, LibcMap.posix_spawnattr_setflags(attributes, LibcMap.POSIX_SPAWN_SETSID | LibcMap.POSIX_SPAWN_SETSIGMASK));
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 1, logPath, LibcMap.O_WRONLY | LibcMap.O_CREAT | LibcMap.O_APPEND, 0b110_100_000));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, DescriptorOfError, logPath, LibcMap.O_WRONLY | LibcMap.O_APPEND, 0));
+            Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfOutput));
+            Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfError));
             using StringVector vector = new([path, .. arguments]);
             using StringVector environment = new([.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")]);
             int pid;
@@ -110,6 +111,15 @@ public sealed class DetachedProgram
     }
 }
 
+/// <summary>A process that uses a mount.</summary>
+/// <param name="ProcessId">Its id.</param>
+/// <param name="Name">Its name, as the kernel has it.</param>
+public sealed record MountHolder(int ProcessId, string Name)
+{
+    /// <summary>"name (pid)".</summary>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Name} ({ProcessId})");
+}
+
 /// <summary>Takes mounts away.</summary>
 public static class MountCalls
 {
@@ -123,11 +133,11 @@ public static class MountCalls
     public static int Remount(string mountPoint, bool readOnly, bool forbidsPrograms) =>
         LibcMap.mount("none", mountPoint, null, (nuint)(LibcMap.MS_REMOUNT | LibcMap.MS_NOSUID | LibcMap.MS_NODEV | (readOnly ? LibcMap.MS_RDONLY : 0) | (forbidsPrograms ? LibcMap.MS_NOEXEC : 0)), null) == 0 ? 0 : Errno.Last;
 
-    /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look;
-    /// each as "name (pid)". The mount itself is not asked, nor any other: links are read and not followed.</summary>
-    public static IReadOnlyList<string> FindHolders(string mountPoint, string proc = "/proc")
+    /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look. The
+    /// mount itself is not asked, nor any other: links are read and not followed.</summary>
+    public static IReadOnlyList<MountHolder> FindHolders(string mountPoint, string proc = "/proc")
     {
-        List<string> holders = [];
+        List<MountHolder> holders = [];
         bool IsBelow(string? path) => path is not null && (path == mountPoint || path.StartsWith(mountPoint + "/", StringComparison.Ordinal));
         foreach (string process in Directory.EnumerateDirectories(proc))
         {
@@ -140,7 +150,7 @@ public static class MountCalls
                     || Directory.EnumerateFiles(Path.Combine(process, "fdinfo")).Any(fd => IsBelow(new System.IO.FileInfo(Path.Combine(process, "fd", Path.GetFileName(fd))).LinkTarget))
                     || File.ReadLines(Path.Combine(process, "maps")).Any(line => line.IndexOf('/', StringComparison.Ordinal) is >= 0 and int at && IsBelow(line[at..]));
                 if (holds)
-                    holders.Add(string.Create(CultureInfo.InvariantCulture, $"{File.ReadAllText(Path.Combine(process, "comm")).Trim()} ({id})"));
+                    holders.Add(new(id, File.ReadAllText(Path.Combine(process, "comm")).Trim()));
             }
             catch (Exception error) when (error is IOException or UnauthorizedAccessException)
             {
@@ -186,6 +196,24 @@ public static class ProcessOwner
 
     /// <summary>Effective group id.</summary>
     public static uint Gid => LibcMap.getegid();
+
+    /// <summary>The groups that this process is in beside it; none where they cannot be read.</summary>
+    public static IReadOnlyList<uint> Groups
+    {
+        get
+        {
+            const string Field = "Groups:";
+            try
+            {
+                string? line = File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith(Field, StringComparison.Ordinal));
+                return [.. (line?[Field.Length..] ?? "").Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Select(g => uint.Parse(g, System.Globalization.CultureInfo.InvariantCulture))];
+            }
+            catch (IOException)
+            {
+                return []; // Without /proc.
+            }
+        }
+    }
 
     /// <summary>Bits that files of this process do not have, octal 022 where they cannot be read. Reading does not change them, as
     /// umask(2) would.</summary>

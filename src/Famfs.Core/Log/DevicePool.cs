@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.V1;
@@ -15,6 +16,7 @@ public sealed class DevicePool : IDisposable
     // Guard: written under _attaching, published whole; readers take the reference once.
     private volatile DaxDevice?[] _devices = [];
     private volatile DeviceIdentity?[] _identities = [];
+    private readonly ConcurrentDictionary<DeviceIndex, string> _absences = new(); // any thread
 
     /// <summary>An empty pool of the file system whose device 0 is <paramref name="primary"/>; its format attaches devices,
     /// that one first.</summary>
@@ -134,7 +136,13 @@ public sealed class DevicePool : IDisposable
 
     /// <summary>The device; throws DEVICE_MISSING when this host does not have it.</summary>
     public DaxDevice Require(DeviceIndex index) =>
-        Find(index) ?? throw new FamfsException(ErrorReason.DeviceMissing, $"device {index} of file system {Primary.FileSystem} is not among the devices given on this host");
+        Find(index) ?? throw new FamfsException(ErrorReason.DeviceMissing, $"device {index} of file system {Primary.FileSystem} is not among the devices given on this host{(FindAbsence(index) is { } cause ? $": {cause}" : "")}");
+
+    /// <summary>Whoever looks for the devices tells why one is not here.</summary>
+    public void ExplainAbsence(DeviceIndex index, string cause) => _absences[index] = cause;
+
+    /// <summary>Why a device is not here; null when it is, or when nothing is known.</summary>
+    public string? FindAbsence(DeviceIndex index) => Find(index) is null ? _absences.GetValueOrDefault(index) : null;
 
     /// <inheritdoc/>
     public void Dispose()

@@ -31,10 +31,11 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
 
     // Owner's thread.
-    private readonly HashSet<Guid> _missing = [];
+    private readonly Dictionary<Guid, string> _missing = []; // with the cause as last reported
     private long _lookedAt;
     private TimeSpan _pause;
     private MetaDirectory? _mount;
+    private readonly List<(DeviceIndex Index, string Cause)> _copies = []; // as of Open
 
     /// <summary>The paths that must be devices of the file system.</summary>
     public IReadOnlyList<string> Required => [.. places.Where(p => !IsSearched(p))];
@@ -77,7 +78,10 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
                 opened.Add(DaxDevice.Open(path, readOnly));
             if (places.Any(IsSearched))
                 AddFound(opened, readOnly);
-            return formats.Open(opened);
+            DevicePool pool = formats.Open(opened);
+            foreach ((DeviceIndex index, string cause) in _copies)
+                pool.ExplainAbsence(index, cause);
+            return pool;
         }
         catch
         {
@@ -89,7 +93,8 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
 
     /// <summary>Attaches what <paramref name="known"/> (the log's devices) names and the pool lacks, as far as it
     /// is found. Costs nothing while nothing is missing; what stays missing is looked for every second first, every 30 s later.
-    /// Gives what happened since the last call: each missing device is reported once.</summary>
+    /// Gives what happened since the last call: each missing device is reported once, and again when another cause is found. Of
+    /// several copies of a device none is taken, unless one is in the places by its path.</summary>
     /// <param name="pool">To attach to.</param>
     /// <param name="known">The log's devices.</param>
     /// <param name="attacher">How, where this process cannot map devices; null: by mapping them.</param>
@@ -102,7 +107,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         if (whole)
             return DeviceSearchResult.Nothing;
         List<DeviceAdded> wanted = [.. known.Where(d => pool.Find(new((ushort)d.Index)) is null)];
-        bool news = wanted.Any(d => !_missing.Contains(UuidOf(d)));
+        bool news = wanted.Any(d => !_missing.ContainsKey(UuidOf(d)));
         if (!news && clock.GetElapsedTime(_lookedAt) < _pause)
             return DeviceSearchResult.Nothing;
         _pause = news ? FirstPause : TimeSpan.FromTicks(Math.Min(_pause.Ticks * 2, LongestPause.Ticks));
@@ -114,24 +119,79 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
             attached.AddRange(attacher(pool, wanted, [.. places.SelectMany(Expand)], causes));
         else if (_mount is not null)
             attached.AddRange(AttachFromMount(_mount, pool, wanted));
-        foreach (DeviceClaim found in _mount is null && attacher is null ? Read(places.SelectMany(Expand), here) : [])
+        List<DeviceClaim> read = _mount is null && attacher is null ? [.. Read(places.SelectMany(Expand), here)] : [];
+        foreach (DeviceAdded device in wanted.Where(d => pool.Find(new((ushort)d.Index)) is null))
         {
-            DeviceAdded? device = wanted.Find(d => UuidOf(d) == found.Device && (found.Identity is null || d.Index == found.Identity.Index.Value) && found.FileSystem == pool.Primary.FileSystem && found.Format == pool.Format);
-            if (device is null || pool.Find(new((ushort)device.Index)) is not null)
+            Guid uuid = UuidOf(device);
+            List<string> found = [.. read.Where(f => f.Device == uuid && (f.Identity is null || device.Index == f.Identity.Index.Value) && f.FileSystem == pool.Primary.FileSystem && f.Format == pool.Format).Select(f => f.Path)];
+            if (found.Count == 0)
                 continue;
-            if (TryAttach(pool, found.Path, out string cause))
+            if (ChooseNamed(found) is not { } path)
+                causes[uuid] = ExplainCopies(found, device.Index, uuid);
+            else if (TryAttach(pool, path, out string cause))
                 attached.Add(new((ushort)device.Index));
             else
-                causes[found.Device] = cause;
+                causes[uuid] = cause;
         }
         foreach (DeviceAdded device in wanted.Where(d => pool.Find(new((ushort)d.Index)) is null))
         {
-            if (_missing.Add(UuidOf(device)))
-                missing.Add((device, causes.GetValueOrDefault(UuidOf(device), $"not found at {string.Join(", ", places)}")));
+            string cause = causes.GetValueOrDefault(UuidOf(device), $"not found at {string.Join(", ", places)}");
+            pool.ExplainAbsence(new((ushort)device.Index), cause);
+            if (!_missing.TryGetValue(UuidOf(device), out string? said) || (said != cause && causes.ContainsKey(UuidOf(device))))
+                missing.Add((device, cause));
+            _missing[UuidOf(device)] = cause;
         }
-        _missing.RemoveWhere(uuid => !wanted.Any(d => UuidOf(d) == uuid && pool.Find(new((ushort)d.Index)) is null));
+        foreach (Guid uuid in _missing.Keys.Where(uuid => !wanted.Any(d => UuidOf(d) == uuid && pool.Find(new((ushort)d.Index)) is null)).ToList())
+            _missing.Remove(uuid);
         _lookedAt = clock.GetTimestamp();
         return new(attached, missing);
+    }
+
+    /// <summary>Attaches a device that somebody names, to a pool whose log knows <paramref name="known"/>. Errors, after which nothing has
+    /// changed: those of <see cref="DaxDevice.Open"/> and of a device that is none of a file system; WRONG_FILESYSTEM for another
+    /// file system's; EXISTS for one that is here; BAD_REQUEST for one that the log does not have.</summary>
+    public DeviceIndex Attach(DevicePool pool, IReadOnlyList<DeviceAdded> known, string path)
+    {
+        if (_mount is not null)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: the devices are reached through a mount; attach it to that one") { Path = path };
+        DeviceClaim claim;
+        // For loads only: what is refused is not touched.
+        using (DaxDevice device = DaxDevice.Open(path, readOnly: true, coherent: true))
+        {
+            claim = formats.Recognize(device) ?? throw formats.Default.Explain(device);
+            RequireWanted(pool, known, claim.FileSystem, claim.Device, path, index => pool.Find(index)?.MemoryIdentity == device.MemoryIdentity);
+        }
+        DaxDevice attached = DaxDevice.Open(path);
+        try
+        {
+            DeviceIndex index = pool.Attach(attached);
+            _missing.Remove(claim.Device);
+            return index;
+        }
+        catch
+        {
+            attached.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Throws unless a device with these uuids is one that <paramref name="pool"/> lacks and the log knows.</summary>
+    /// <param name="pool">The pool.</param>
+    /// <param name="known">The log's devices.</param>
+    /// <param name="fileSystem">Uuid of the file system in the device's superblock.</param>
+    /// <param name="device">Uuid of the device in it.</param>
+    /// <param name="path">Where it is, for messages.</param>
+    /// <param name="isThis">Whether it is the very memory that the pool has under an index.</param>
+    public static DeviceIndex RequireWanted(DevicePool pool, IReadOnlyList<DeviceAdded> known, Guid fileSystem, Guid device, string path, Func<DeviceIndex, bool> isThis)
+    {
+        if (fileSystem != pool.Primary.FileSystem)
+            throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: belongs to file system {fileSystem}, not {pool.Primary.FileSystem}") { Path = path };
+        if (known.FirstOrDefault(d => UuidOf(d) == device) is not { } wanted)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: is device {device}, which the log of file system {fileSystem} does not have; `famfs devices add` adds one") { Path = path };
+        DeviceIndex index = new((ushort)wanted.Index);
+        if (pool.Find(index) is { } here)
+            throw new FamfsException(ErrorReason.Exists, isThis(index) ? $"{path}: is device {index} of this mount already{(here.Path == path ? "" : $", as {here.Path}")}" : $"{path}: is a copy of device {index}, which is here as {here.Path}") { Path = path };
+        return index;
     }
 
     private static List<DeviceIndex> AttachFromMount(MetaDirectory mount, DevicePool pool, List<DeviceAdded> wanted)
@@ -151,6 +211,17 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         }
         return attached;
     }
+
+    /// <summary>The one path, or of several copies the only one that the places name; null when nothing tells which is meant.</summary>
+    public string? ChooseNamed(IReadOnlyList<string> copies)
+    {
+        List<string> named = [.. copies.Where(c => places.Any(p => !IsSearched(p) && Path.GetFullPath(p) == Path.GetFullPath(c)))];
+        return copies.Count == 1 ? copies[0] : named.Count == 1 ? named[0] : null;
+    }
+
+    /// <summary>Why none of several copies of a device is taken.</summary>
+    public static string ExplainCopies(IEnumerable<string> paths, uint index, Guid device) =>
+        $"{string.Join(" and ", paths)} are both device {index} ({device}): one is a copy; name the path of the one that is meant";
 
     private static Guid UuidOf(DeviceAdded device) => device.DeviceUuid.ToGuid("device_uuid");
 
@@ -178,7 +249,15 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
     {
         HashSet<string> here = [.. opened.Select(d => d.MemoryIdentity)];
         List<DeviceClaim> given = [.. opened.Select(d => formats.Recognize(d) ?? throw formats.Default.Explain(d))];
-        IReadOnlyList<DeviceClaim> chosen = MediaFormats.Choose(given, [.. Read(places.Where(IsSearched).SelectMany(Expand), here)], wanted);
+        List<DeviceClaim> found = [.. Read(places.Where(IsSearched).SelectMany(Expand), here)];
+        IReadOnlyList<DeviceClaim> chosen = MediaFormats.Choose(given, found, wanted);
+        // Those that are left out because each is a copy of another; whoever needs one is told.
+        Guid? own = chosen.Concat(given).FirstOrDefault()?.FileSystem;
+        foreach (IGrouping<Guid, DeviceClaim> copies in found.Except(chosen).Where(f => f.FileSystem == own && given.All(g => g.Device != f.Device)).GroupBy(f => f.Device))
+        {
+            if (copies.Count() > 1 && copies.First().Identity is { } identity)
+                _copies.Add((identity.Index, ExplainCopies(copies.Select(c => c.Path), identity.Index.Value, copies.Key)));
+        }
         if (chosen.Count == 0 && !given.Any(g => g.HasLog || g.Identity is null))
         {
             string? unmatched = opened.Count == 0 ? places.FirstOrDefault(p => IsPattern(p) && !Expand(p).Any()) : null;

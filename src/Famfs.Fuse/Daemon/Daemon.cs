@@ -1,6 +1,7 @@
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Memory;
@@ -71,6 +72,7 @@ internal sealed class Daemon
                 throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: a famfs is mounted there; when its daemon is gone, `famfs umount` takes it away") { Path = options.MountPoint };
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
+            MountPlace.RequireHidesNothing(options.MountPoint, options.Devices, options.Masters, options.StateDirectory, options.CaFile, options.CertificateFile, options.KeyFile);
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.FileSystem, options.ForcedDialect, options.PushIoctl, log);
@@ -118,11 +120,12 @@ internal sealed class Daemon
         _registration.LeaveReceipt = gone.LeaveReceipt;
         SayMounted(mount);
 
-        FaultReport faults = new(mount, TimeProvider.System, _log);
+        FaultReport faults = new(mount, TimeProvider.System, _log, device => device.Value < _replica.State.Devices.Length ? _replica.State.Devices[device.Value].DeviceUuid.ToGuid("device_uuid") : null);
+        ControlSocket? control = ControlSocket.TryStart(_mountId, _log);
         bool asked;
         using (CancellationTokenSource ending = new())
         {
-            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults);
+            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults, control);
             int line = upkeeping.TakeWhile(s => s.Name != DaemonSteps.LineStep).Count();
             Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(
@@ -132,6 +135,7 @@ internal sealed class Daemon
             await _link.ReportLastAsync(LastReport).ConfigureAwait(false);
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);
+            control?.Dispose();
             await following.ConfigureAwait(false);
         }
         steps.LeaveMemory();
@@ -164,6 +168,7 @@ internal sealed class Daemon
             // The daemon writes its line through the mount itself where the kernel holds the devices.
             ReadOnly = _options.ReadOnly && !_memory.IsHeldByKernel,
             AllowOther = _options.AllowOther,
+            NoExec = _options.NoExec,
             Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks },
             PushIoctl = _options.PushIoctl,
         };

@@ -65,8 +65,8 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "{Count} reads or writes met memory that cannot be read or written: EIO (poisoned or gone, or a device that is a file on a full file system)")]
     public static partial void Faults(ILogger logger, long count);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} reads or writes were about a device that is not on this host: EIO")]
-    public static partial void MissingDevices(ILogger logger, long count);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "reads, writes or opens of files on device {Index} ({Device}) answer EIO: it is not on this host; `famfs devices attach DEVICE {MountPoint}` gives it to this mount")]
+    public static partial void MissingDevice(ILogger logger, int index, string device, string mountPoint);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Count} changes through the mount were refused (EPERM: cp, mkdir, touch, rm, chmod and the like); use famfs creat, cp, mkdir, chmod, chown or touch instead, and write or mmap what is there")]
     public static partial void Forbidden(ILogger logger, long count);

@@ -68,4 +68,7 @@ internal sealed record DaemonOptions
 
     /// <summary>Users other than the mounting one may use it.</summary>
     public bool AllowOther { get; init; } = true;
+
+    /// <summary>No program of it is executed.</summary>
+    public bool NoExec { get; init; }
 }

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Diagnostics;
 using Famfs.Client;
 using Famfs.Core;
@@ -22,6 +23,8 @@ internal sealed class DaemonSteps(
 
     // Chosen: a master that is there registers a host in milliseconds.
     private static readonly TimeSpan ReadyPatience = TimeSpan.FromSeconds(10);
+    // What a master takes of one message (docs/protocol.md).
+    private const int MaxMissing = 256;
 
     private bool _isReadOnly = options.ReadOnly;
     private bool _saidReadOnly;
@@ -31,11 +34,13 @@ internal sealed class DaemonSteps(
     private long _toldAlive;
     private bool _saidTooManyWritten;
     private LogPosition _acknowledged; // last one of which the line was written
+    private (int Count, int Missing)? _reported; // devices of the log, and those that are not here, as last reported
 
     /// <summary>The steps of upkeep, in their order.</summary>
-    public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults) =>
+    public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults, ControlSocket? control) =>
     [
         new("leave a mount that is unmounted", LeaveWhenUnmounted),
+        new("attach devices that are given", () => AttachGiven(control)),
         new("look for devices", LookForDevices),
         new("stop writing beside damage", () => StopWriting(mount)),
         new("follow the log in memory", FollowMemory),
@@ -59,13 +64,15 @@ internal sealed class DaemonSteps(
     public StepOutcome LookForDevices()
     {
         LogPosition position = replica.Position;
+        ImmutableArray<DeviceAdded> known = replica.State.Devices;
         DeviceSearchResult result;
         try
         {
-            result = memory.Look(replica.Pool, replica.State.Devices);
+            result = memory.Look(replica.Pool, known);
         }
         finally
         {
+            ReportDevices(known);
             replica.Gate.DevicesLookedFor(position);
         }
         foreach (DeviceIndex index in result.Attached)
@@ -73,6 +80,35 @@ internal sealed class DaemonSteps(
         foreach ((DeviceAdded device, string cause) in result.Missing)
             DaemonLog.DeviceMissing(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
         return StepOutcome.Done;
+    }
+
+    private StepOutcome AttachGiven(ControlSocket? control)
+    {
+        control?.Perform(path =>
+        {
+            DeviceIndex index = memory.Attach(replica.Pool, replica.State.Devices, path);
+            DaemonLog.DeviceAttached(log, index.Value, path);
+            return index;
+        });
+        return StepOutcome.Done;
+    }
+
+    /// <summary>The master keeps new files off what is missing here, so it learns of it before it hears that this mount has the record
+    /// of the device.</summary>
+    private void ReportDevices(ImmutableArray<DeviceAdded> known)
+    {
+        // Asked every few milliseconds. A device that is here stays, so the numbers tell each change.
+        int missing = 0;
+        for (int i = 0; i < known.Length; i++)
+            missing += replica.Pool.Find(new((ushort)i)) is null ? 1 : 0;
+        if (_reported == (known.Length, missing))
+            return;
+        MissingDevices now = new() { DeviceCount = (uint)known.Length };
+        now.Indices.AddRange(Enumerable.Range(0, known.Length).Where(i => replica.Pool.Find(new((ushort)i)) is null).Take(MaxMissing).Select(i => (uint)i));
+        if (missing > MaxMissing)
+            now.DeviceCount = now.Indices[^1] + 1;
+        _reported = (known.Length, missing);
+        link.ReportDevices(now);
     }
 
     private StepOutcome LeaveWhenUnmounted()

@@ -1,3 +1,5 @@
+using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Fuse.Session;
 using Microsoft.Extensions.Logging;
 
@@ -8,7 +10,7 @@ namespace Famfs.Fuse.Daemon;
 /// notifications that were refused, changes that a mount does not do. One line for however many since the last, at most one per kind and
 /// <see cref="Interval"/>, and of changes per <see cref="ForbiddenInterval"/>. Upkeep thread, and in the end whoever ends it.
 /// </summary>
-internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger log)
+internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger log, Func<DeviceIndex, Guid?>? findUuid = null)
 {
     /// <summary>Least time between two lines of a kind. Chosen.</summary>
     public static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
@@ -21,9 +23,10 @@ internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger l
     private readonly Kind _failures = new();
     private readonly Kind _refusedMaps = new();
     private readonly Kind _faults = new();
-    private readonly Kind _missing = new();
     private readonly Kind _rejected = new();
     private readonly Kind _refusedNotices = new();
+    private readonly HashSet<DeviceIndex> _saidMissing = [];
+    private long _seenMissing;
     private bool _saidForeignMaps;
 
     /// <summary>Says what is new; with <paramref name="last"/> also what was said a moment ago.</summary>
@@ -41,14 +44,28 @@ internal sealed class FaultReport(FuseMount mount, TimeProvider clock, ILogger l
             DaemonLog.RefusedMaps(log, count, map.ToString());
         if (_faults.TryTake(now.Faults, clock, last, out count))
             DaemonLog.Faults(log, count);
-        if (_missing.TryTake(now.MissingDevice, clock, last, out count))
-            DaemonLog.MissingDevices(log, count);
+        if (now.MissingDevice + now.RefusedFmaps != _seenMissing)
+        {
+            _seenMissing = now.MissingDevice + now.RefusedFmaps;
+            SayMissing();
+        }
         if (_forbidden.TryTake(now.Forbidden, clock, last: false, out count, ForbiddenInterval))
             DaemonLog.Forbidden(log, count);
         if (_rejected.TryTake(now.Rejected, clock, last, out count))
             DaemonLog.Rejected(log, count);
         if (_refusedNotices.TryTake(mount.Notifier.Refused, clock, last, out count))
             DaemonLog.RefusedNotifications(log, count, mount.Notifier.LastRefusal.ToString());
+    }
+
+    /// <summary>One line for each device, not for each read.</summary>
+    private void SayMissing()
+    {
+        for (int i = 0; i < MediaLayout.MaxDevices; i++)
+        {
+            DeviceIndex device = new((ushort)i);
+            if (mount.MissedDevices.IsMarked(device) && _saidMissing.Add(device))
+                DaemonLog.MissingDevice(log, device.Value, findUuid?.Invoke(device)?.ToString() ?? "its uuid is not known", mount.MountPointPath);
+        }
     }
 
     private sealed class Kind

@@ -1,9 +1,11 @@
 using System.Text.Unicode;
 using Famfs.Client;
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Replication;
 using Famfs.Fuse.Session;
+using Famfs.V1;
 
 namespace Famfs.Fuse.Daemon;
 
@@ -44,6 +46,8 @@ internal sealed class MountDescription(Replica replica, MountRegistration regist
                 return replica.Damage is { } damage && Utf8.TryWrite(destination, $"{damage.Message}", out bytes);
             case MountAttribute.Devices:
                 return TryWriteDevices(destination, out bytes);
+            case MountAttribute.MissingDevices:
+                return TryWriteMissing(destination, out bytes) && bytes > 0;
             default:
                 return false;
         }
@@ -57,6 +61,22 @@ internal sealed class MountDescription(Replica replica, MountRegistration regist
         {
             if (!Utf8.TryWrite(destination[bytes..], $"{index.Value} {replica.Pool.FindUuid(index)} {Path.GetFullPath(replica.Pool.Require(index).Path)}\n", out int written))
                 return false;
+            bytes += written;
+        }
+        return true;
+    }
+
+    /// <summary>One line per device of the pool that is not on this host: index, uuid.</summary>
+    private bool TryWriteMissing(Span<byte> destination, out int bytes)
+    {
+        bytes = 0;
+        foreach (DeviceAdded device in replica.State.Devices)
+        {
+            if (replica.Pool.Find(new((ushort)device.Index)) is not null)
+                continue;
+            // What has no room is left out: the first ones tell that there is something to do.
+            if (!Utf8.TryWrite(destination[bytes..], $"{device.Index} {device.DeviceUuid.ToGuid("device_uuid")}\n", out int written))
+                break;
             bytes += written;
         }
         return true;

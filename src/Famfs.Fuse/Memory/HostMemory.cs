@@ -56,6 +56,10 @@ internal abstract class HostMemory : IDeviceResolver, IDisposable
     /// is not called by a worker, nor while records are applied.</summary>
     public abstract DeviceSearchResult Look(DevicePool pool, IReadOnlyList<DeviceAdded> known);
 
+    /// <summary>Attaches a device that somebody names. Errors as of <see cref="DeviceSearch.Attach"/>; nothing has changed then. As
+    /// <see cref="Look"/>, not called by a worker.</summary>
+    public abstract DeviceIndex Attach(DevicePool pool, IReadOnlyList<DeviceAdded> known, string path);
+
     /// <summary>Somebody has unmounted the mount, and what this process has open of it is all that keeps it alive.</summary>
     public virtual bool IsAllThatIsLeft => false;
 
@@ -102,6 +106,15 @@ internal sealed class MappedMemory(DeviceSearch devices) : HostMemory
 
     /// <inheritdoc/>
     public override DeviceSearchResult Look(DevicePool pool, IReadOnlyList<DeviceAdded> known) => devices.Look(pool, known);
+
+    /// <inheritdoc/>
+    public override DeviceIndex Attach(DevicePool pool, IReadOnlyList<DeviceAdded> known, string path)
+    {
+        var binding = new DaxBinding();
+        if (binding.FindName(path) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: is bound to {DaxBinding.FsDev}, and the devices of this mount are not; `famfs dax-mode devdax {path}` binds it as they are") { Path = path };
+        return devices.Attach(pool, known, path);
+    }
 
     /// <inheritdoc/>
     public override void UseAfterwards(DevicePool pool, Action<DevicePool> use) => use(pool);

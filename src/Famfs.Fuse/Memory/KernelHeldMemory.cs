@@ -132,12 +132,13 @@ internal sealed class KernelHeldMemory(
     {
         List<DeviceIndex> attached = [];
         List<string> ignored = [];
+        List<(string Path, DeviceIdentity Identity)> found = [];
         var binding = new DaxBinding();
         foreach (string path in paths.Select(Path.GetFullPath).Distinct())
         {
-            if (_inside is null || wanted.All(d => pool.Find(new((ushort)d.Index)) is not null))
+            if (_inside is null)
                 break;
-            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name))
+            if (binding.FindName(path) is not { } name || pool.Present.Any(index => binding.FindName(pool.Require(index).Path) == name) || found.Any(f => binding.FindName(f.Path) == name))
                 continue;
             if (binding.ReadDriver(name) != DaxBinding.FsDev)
             {
@@ -146,8 +147,27 @@ internal sealed class KernelHeldMemory(
             }
             try
             {
-                if (TryAttach(pool, wanted, path, out DeviceIndex index))
-                    attached.Add(index);
+                if (Identify(path) is { } identity && identity.FileSystem == pool.Primary.FileSystem
+                    && wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
+                    found.Add((path, identity));
+            }
+            catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
+            {
+                ignored.Add(error.Message);
+            }
+        }
+        foreach (IGrouping<DeviceIndex, (string Path, DeviceIdentity Identity)> copies in found.GroupBy(f => f.Identity.Index))
+        {
+            if (devices.ChooseNamed([.. copies.Select(c => c.Path)]) is not { } path)
+            {
+                Guid uuid = copies.First().Identity.Device;
+                causes[uuid] = DeviceSearch.ExplainCopies(copies.Select(c => c.Path), copies.Key.Value, uuid);
+                continue;
+            }
+            try
+            {
+                Give(pool, path, copies.First(c => c.Path == path).Identity);
+                attached.Add(copies.Key);
             }
             catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
             {
@@ -156,33 +176,44 @@ internal sealed class KernelHeldMemory(
         }
         if (ignored.Count > 0)
         {
-            foreach (DeviceAdded device in wanted)
+            foreach (DeviceAdded device in wanted.Where(d => !causes.ContainsKey(d.DeviceUuid.ToGuid("device_uuid"))))
                 causes[device.DeviceUuid.ToGuid("device_uuid")] = $"not found at {string.Join(", ", places)}; {string.Join("; ", ignored)}";
         }
         return attached;
     }
 
-    private bool TryAttach(DevicePool pool, IReadOnlyList<DeviceAdded> wanted, string path, out DeviceIndex index)
+    /// <inheritdoc/>
+    public override DeviceIndex Attach(DevicePool pool, IReadOnlyList<DeviceAdded> known, string path)
     {
-        DeviceIdentity? identity;
-        bool isGiven = KernelDevices.All.Any(device => device.Path == path);
-        if (isGiven)
-        {
-            // Given to the kernel before, when it did not take it yet.
-            identity = _givenLate.GetValueOrDefault(path);
-        }
-        else
-        {
-            using KernelHeldDevices found = KernelHeldDevices.Open([path], required: 0, forced, pushIoctl);
-            identity = found.ReadIdentity(formats);
-            if (identity is null && found.FirstCause.Length > 0)
-                throw new FamfsException(ErrorReason.DeviceMissing, found.FirstCause) { Path = path };
-        }
-        index = identity?.Index ?? default;
-        if (identity is null || identity.FileSystem != pool.Primary.FileSystem
-            || !wanted.Any(d => d.DeviceUuid.ToGuid("device_uuid") == identity.Device && d.Index == identity.Index.Value))
-            return false;
-        if (!isGiven)
+        var binding = new DaxBinding();
+        string name = binding.RequireName(path);
+        if (binding.ReadDriver(name) != DaxBinding.FsDev)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: is not bound to {DaxBinding.FsDev}, as the devices of this mount are; `famfs dax-mode famfs {path}` binds it") { Path = path };
+        if (_inside is null)
+            throw new FamfsException(ErrorReason.HostGone, $"{path}: the mount is ending") { Path = path };
+        foreach (DeviceIndex index in pool.Present.Where(index => binding.FindName(pool.Require(index).Path) == name))
+            throw new FamfsException(ErrorReason.Exists, $"{path}: is device {index} of this mount already") { Path = path };
+        DeviceIdentity identity = Identify(path) ?? throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: has no superblock of a file system") { Path = path };
+        DeviceIndex wanted = DeviceSearch.RequireWanted(pool, known, identity.FileSystem, identity.Device, path, _ => false);
+        Give(pool, path, identity);
+        return wanted;
+    }
+
+    /// <summary>What the device bound for the kernel's famfs says it is, as a private mount that ends at once shows it.</summary>
+    private DeviceIdentity? Identify(string path)
+    {
+        if (KernelDevices.All.Any(device => device.Path == path))
+            return _givenLate.GetValueOrDefault(path); // given to the kernel before, when it did not take it yet
+        using KernelHeldDevices found = KernelHeldDevices.Open([path], required: 0, forced, pushIoctl);
+        DeviceIdentity? identity = found.ReadIdentity(formats);
+        if (identity is null && found.FirstCause.Length > 0)
+            throw new FamfsException(ErrorReason.DeviceMissing, found.FirstCause) { Path = path };
+        return identity;
+    }
+
+    private void Give(DevicePool pool, string path, DeviceIdentity identity)
+    {
+        if (KernelDevices.All.All(device => device.Path != path))
         {
             // In dialect D the kernel takes it here; in the others it asks when the first file is opened, which is below.
             KernelHeldDevices.RetryWhileHeld(() => KernelDevices.Add(path, identity.DeviceLengthBytes, identity.Index));
@@ -193,7 +224,6 @@ internal sealed class KernelHeldMemory(
         {
             KernelHeldDevices.RetryWhileHeld(() => device.Invalidate(0, DaxDevice.LineBytes));
             pool.Attach(device);
-            return true;
         }
         catch
         {

@@ -8,7 +8,9 @@ namespace Famfs.Fuse.Operations;
 //   user.famfs.ino     inode number                                        everything
 //   user.famfs.map     as Famfs.Core.Format.MapText has it                 files, also those in .meta
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
-//   user.famfs.uuid, .mount, .position, .master, .log-master, .registration, .dialect, .devices, .requests, .failures, .damage   of the mount, where known
+//   user.famfs.file-damage   why reads and writes of it answer EIO; absent while nothing is known   files
+//   user.famfs.uuid, .mount, .position, .master, .log-master, .registration, .dialect, .devices, .requests, .failures, .damage,
+//   .missing-devices   of the mount, where known
 // Those of the mount are listed at the root and given everywhere: where a directory or a file is bound to another place, the root
 // may be out of sight.
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
@@ -53,6 +55,9 @@ public sealed partial class FuseOperations
         {
             list.Add(OwnPrefix, "map"u8);
             list.Add(OwnPrefix, "layout"u8);
+            Span<byte> damage = stackalloc byte[256];
+            if (TryGetMap(request.NodeId, scope, out MapView map) && TryWriteFileDamage(map, damage, out _))
+                list.Add(OwnPrefix, "file-damage"u8);
         }
         if (inode == InodeNumber.Root)
         {
@@ -96,6 +101,8 @@ public sealed partial class FuseOperations
             }
             if (name.SequenceEqual("layout"u8))
                 return TryWriteLayout(map, target, out bytes);
+            if (name.SequenceEqual("file-damage"u8))
+                return TryWriteFileDamage(map, target, out bytes);
         }
         bytes = 0;
         foreach (MountAttribute attribute in MountAttributes)
@@ -141,6 +148,26 @@ public sealed partial class FuseOperations
         return text.IsComplete(out bytes);
     }
 
+    /// <summary>Names the first device of the map that this host lacks; false when it has all.</summary>
+    private bool TryWriteFileDamage(in MapView map, Span<byte> target, out int bytes)
+    {
+        bytes = 0;
+        for (int i = 0; i < map.ExtentCount; i++)
+        {
+            if (IsHere(map[i].Device))
+                continue;
+            var text = new AsciiText(target);
+            text.Add("device "u8);
+            text.Add(map[i].Device.Value);
+            text.Add(" of the pool is not on this host: what is on it answers EIO"u8);
+            return text.IsComplete(out bytes);
+        }
+        return false;
+    }
+
+    // Where the kernel does the reading, what counts is what it was given.
+    private bool IsHere(DeviceIndex device) => _dialect.Fmaps is null ? _devices.Resolve(device) is not null : _kernelDevices.Find(device) is not null;
+
     private static ReadOnlySpan<byte> NameOf(MountAttribute attribute) => attribute switch
     {
         MountAttribute.Uuid => "uuid"u8,
@@ -153,6 +180,7 @@ public sealed partial class FuseOperations
         MountAttribute.Requests => "requests"u8,
         MountAttribute.Failures => "failures"u8,
         MountAttribute.Damage => "damage"u8,
+        MountAttribute.MissingDevices => "missing-devices"u8,
         _ => "devices"u8,
     };
 

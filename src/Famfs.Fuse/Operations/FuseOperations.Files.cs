@@ -207,6 +207,7 @@ public sealed partial class FuseOperations
         device = _devices.Resolve(index);
         if (device is null)
         {
+            MissedDevices.Mark(index);
             worker.Counters.MissingDevice++;
             return false;
         }

@@ -95,6 +95,11 @@ public sealed partial class FuseOperations
             worker.Counters.InexpressibleFmaps++;
             return Errno.EOPNOTSUPP;
         }
+        for (int i = 0; verdict == FmapVerdict.UnknownDevice && i < map.ExtentCount; i++)
+        {
+            if (_kernelDevices.Find(map[i].Device) is null)
+                MissedDevices.Mark(map[i].Device);
+        }
         worker.Counters.RefusedFmaps++;
         return Errno.EIO;
     }

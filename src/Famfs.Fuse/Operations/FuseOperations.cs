@@ -104,6 +104,9 @@ public sealed partial class FuseOperations
     /// <summary>The last request that failed by a mistake of this server, or whose reply could not be sent.</summary>
     public FailureSlot Failures { get; } = new();
 
+    /// <summary>Devices that this host lacks and requests needed.</summary>
+    public MissedDevices MissedDevices { get; } = new();
+
     /// <summary>What this mount's kernel may ask, and who answers.</summary>
     public OpcodeTable Requests { get; }
 

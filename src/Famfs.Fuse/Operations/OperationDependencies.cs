@@ -96,6 +96,10 @@ public enum MountAttribute
     /// <summary><c>user.famfs.damage</c>: why the log is not followed any further and nothing may be written; absent while
     /// it is whole.</summary>
     Damage,
+
+    /// <summary><c>user.famfs.missing-devices</c>: a line "index uuid" for each device of the pool that this host lacks; absent
+    /// while it has all. What is on them answers EIO.</summary>
+    MissingDevices,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>

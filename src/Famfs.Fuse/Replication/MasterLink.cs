@@ -73,8 +73,11 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private long _asked; // the upkeep thread's: when for a block; 0: not of this stream
     private volatile bool _takesWritten;
     private volatile bool _welcomed; // set by the stream, taken by the upkeep thread
+    private MissingDevices? _devices; // set by the upkeep thread, or before there is a stream
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
+    private readonly HashSet<string> _tried = []; // the stream's: addresses without success, until there is one
+    private string _trying = ""; // the stream's
     private string _saidNotRecorded = ""; // the stream's
 
     /// <summary>True while the stream brings the records, so that memory need not be polled.</summary>
@@ -141,6 +144,15 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         if (_linesCount && _connected)
             _subscriber!.Acknowledge(position);
+    }
+
+    /// <summary>Which devices of the pool this host lacks has changed. Before the positions behind it are acknowledged. Upkeep
+    /// thread, or before there is a stream.</summary>
+    public void ReportDevices(MissingDevices devices)
+    {
+        // Whoever makes the next Hello has it, if nobody takes it here.
+        Interlocked.Exchange(ref _devices, devices);
+        _subscriber?.ReportDevices(devices, replica.Gate.Acknowledged);
     }
 
     /// <summary>Asks the master for a block of the host table when the mount is about to write its line and has none. Upkeep
@@ -212,8 +224,10 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
 
     public Hello CreateHello()
     {
+        _trying = _subscriber!.MasterAddress;
         _introduction.Gone.ForgetRecorded(replica.State, _introduction.Host.Host);
         Hello hello = _introduction.CreateHello(replica.Position);
+        hello.MissingDevices = Volatile.Read(ref _devices);
         _told = [.. hello.OlderMounts.Select(o => o.MountId)];
         return hello;
     }
@@ -244,6 +258,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         _takesWritten = welcome.TakesWritten;
         _connected = true;
         _problem = null;
+        _tried.Clear();
         _welcomed = true;
         _saidWithout = false;
         ReplicationLog.Subscribed(log, _address);
@@ -273,7 +288,12 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         bool isRefusal = error is FamfsException { Reason: not (ErrorReason.NotMaster or ErrorReason.Timeout) };
         if (was || !_saidWithout || (isRefusal && cause != _saidRefusal))
             ReplicationLog.Degraded(log, cause);
-        _problem = isRefusal ? $"{FamfsMount.RegistrationRefused}{cause}" : $"no master is reached: {cause}";
+        _tried.Add(_trying);
+        // While there is an address that nobody has tried, it is not known that there is no master.
+        if (isRefusal)
+            _problem = $"{FamfsMount.RegistrationRefused}{cause}";
+        else if (_tried.Contains(_subscriber!.MasterAddress))
+            _problem = $"no master is reached: {cause}";
         if (isRefusal)
             _saidRefusal = cause;
         _saidWithout = true; // the next attempts are no news

@@ -29,6 +29,9 @@ public sealed record FuseMountOptions(string MountPoint)
     /// <summary>No writing through this mount.</summary>
     public bool ReadOnly { get; init; }
 
+    /// <summary>No program of this mount is executed.</summary>
+    public bool NoExec { get; init; }
+
     /// <summary>Most pages of a request; 0 is what fs.fuse.max_pages_limit allows, at most
     /// <see cref="InitNegotiation.MaxPagesLimit"/>.</summary>
     public int MaxPages { get; init; }

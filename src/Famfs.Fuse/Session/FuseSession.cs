@@ -91,6 +91,9 @@ public sealed class FuseSession : IDisposable
     /// <summary>The last map that was not given to the kernel.</summary>
     public RefusedFmap? LastRefusedFmap => _operations.LastRefusedFmap;
 
+    /// <summary>Devices that this host lacks and requests needed.</summary>
+    public MissedDevices MissedDevices => _operations.MissedDevices;
+
     /// <summary>What the workers have done.</summary>
     public FuseMountStatistics Statistics
     {

@@ -12,6 +12,7 @@ public static class MountPoint
     private const ulong MS_RDONLY = 1;
     private const ulong MS_NOSUID = 2;
     private const ulong MS_NODEV = 4;
+    private const ulong MS_NOEXEC = 8;
     private const ulong MS_REMOUNT = 32;
     private const ulong MS_BIND = 4096;
     private const int MNT_FORCE = 1;
@@ -28,18 +29,18 @@ public static class MountPoint
         string data = string.Create(
             CultureInfo.InvariantCulture,
             $"fd={descriptor},rootmode=40000,user_id=0,group_id=0,default_permissions,max_read={maxReadBytes}{(options.AllowOther ? ",allow_other" : "")}");
-        ulong flags = MS_NOSUID | MS_NODEV | (options.ReadOnly ? MS_RDONLY : 0);
+        ulong flags = FlagsOf(options) | (options.ReadOnly ? MS_RDONLY : 0);
         Require(FuseChannel.Mount(options.Source, options.MountPoint, TypeName, flags, data), $"mount {options.MountPoint}");
     }
 
     /// <summary>Forbids writing through this mount, and not through others of the same file system. Throws
     /// <see cref="IOException"/>.</summary>
-    public static void MakeReadOnly(string path) =>
-        Require(FuseChannel.Mount("none", path, "none", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, ""), $"remount {path} read-only");
+    public static void MakeReadOnly(FuseMountOptions options) =>
+        Require(FuseChannel.Mount("none", options.MountPoint, "none", MS_REMOUNT | MS_BIND | MS_RDONLY | FlagsOf(options), ""), $"remount {options.MountPoint} read-only");
 
     /// <summary>Allows writing through this mount again. Throws <see cref="IOException"/>.</summary>
-    public static void MakeWritable(string path) =>
-        Require(FuseChannel.Mount("none", path, "none", MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, ""), $"remount {path} for writing");
+    public static void MakeWritable(FuseMountOptions options) =>
+        Require(FuseChannel.Mount("none", options.MountPoint, "none", MS_REMOUNT | MS_BIND | FlagsOf(options), ""), $"remount {options.MountPoint} for writing");
 
     /// <summary>Takes the mount out of the name space; open files go on until they are closed. False when nothing is
     /// mounted there.</summary>
@@ -68,6 +69,9 @@ public static class MountPoint
             return false;
         }
     }
+
+    // A remount sets all of them anew.
+    private static ulong FlagsOf(FuseMountOptions options) => MS_NOSUID | MS_NODEV | (options.NoExec ? MS_NOEXEC : 0);
 
     private static bool Unmount(string path, int flags)
     {

@@ -53,7 +53,9 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
             throw Bad("is a symbolic link, which has no mode of its own");
         Ownership owner = Permissions.OfChange(
             caller.User, caller.MayGiveSetId, found, request.HasMode ? request.Mode : null, request.HasUid ? request.Uid : null, request.HasGid ? request.Gid : null, request.Path);
-        if (request.HasAccessTimeNs || request.HasModifyTimeNs)
+        if (request.TimesNow)
+            Permissions.RequireTouch(caller.User, found, request.Path);
+        else if (request.HasAccessTimeNs || request.HasModifyTimeNs)
             Permissions.RequireOwner(caller.User, found, "set its times", request.Path);
         if (request.Attributes.Count > 0)
             Permissions.RequireAttributes(caller.User, found, request.Path);
@@ -70,10 +72,10 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
             record.Uid = request.Uid;
         if (request.HasGid)
             record.Gid = request.Gid;
-        if (request.HasAccessTimeNs)
-            record.AccessTimeNs = request.AccessTimeNs;
-        if (request.HasModifyTimeNs)
-            record.ModifyTimeNs = request.ModifyTimeNs;
+        if (request.TimesNow || request.HasAccessTimeNs)
+            record.AccessTimeNs = request.TimesNow ? context.NowNs : request.AccessTimeNs;
+        if (request.TimesNow || request.HasModifyTimeNs)
+            record.ModifyTimeNs = request.TimesNow ? context.NowNs : request.ModifyTimeNs;
         record.Attributes.AddRange(request.Attributes);
         context.Append(RecordType.AttributesSet, record);
         Reply = new() { Position = context.Position.ToMessage() };
@@ -83,7 +85,7 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
     /// <summary>What a request may wish for, whatever the file. Gives the bytes that its attributes take in a record.</summary>
     private int RequireWishes()
     {
-        if (!request.HasMode && !request.HasUid && !request.HasGid && !request.HasAccessTimeNs && !request.HasModifyTimeNs && request.Attributes.Count == 0)
+        if (!request.HasMode && !request.HasUid && !request.HasGid && !request.HasAccessTimeNs && !request.HasModifyTimeNs && !request.TimesNow && request.Attributes.Count == 0)
             throw new FamfsException(ErrorReason.BadRequest, "the request names no attribute to set");
         if (request.HasMode)
             Mode.Require(request.Mode, true, 0);

@@ -147,14 +147,17 @@ internal sealed class ChangeContext : IDisposable
     public void AppendReserved(int payloadBytes, RecordType type) => ApplyFrame(_batch.Commit(payloadBytes, type));
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
-    /// Else on any device that this host has and, under a dialect floor, every kernel can map: a host that cannot open a
-    /// segment cannot follow the log.</summary>
+    /// Else on any device that this host has and, under a dialect floor, every kernel can map, those last that mounts lack: a
+    /// host that cannot open a segment cannot follow the log.</summary>
     public bool TryAllocateRun(long lengthBytes, out MapExtent extent)
     {
         extent = default;
         uint floor = State.Replay.Policy.DialectFloor;
         int reach = floor > 0 && floor <= FmapLimits.All.Count ? FmapLimits.OfFloor(floor)!.MaxDevices : MediaLayout.MaxDevices;
-        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. State.Pool.Present.Where(index => index.Value < reach)]])
+        DeviceAvoidance avoidance = State.Avoidance;
+        List<DeviceIndex> here = [.. State.Pool.Present.Where(index => index.Value < reach)];
+        // Who lacks a device cannot follow the log there either; better there than nowhere.
+        foreach (IReadOnlyList<DeviceIndex> devices in (ReadOnlySpan<IReadOnlyList<DeviceIndex>>)[[new DeviceIndex(0)], [.. here.Where(d => !avoidance.Avoids(d.Value))], here])
         {
             AllocationRequest request = new(lengthBytes) { Kind = LayoutKind.Contiguous, MaxExtents = 1, Devices = devices };
             _runs.Clear();

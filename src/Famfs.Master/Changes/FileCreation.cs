@@ -96,6 +96,8 @@ internal sealed class FileCreation : Change<CreateFileReply>
         AllocationRequest wish = FmapLimits.OfFloor(context.State.Replay.Policy.DialectFloor) is { } floor
             ? floor.Constrain(_wish, context.State.Replay.Devices.Length)
             : _wish;
+        DeviceAvoidance avoidance = NamesDevices ? DeviceAvoidance.None : context.State.Avoidance;
+        wish = avoidance.Narrow(wish, context.State.Replay.Devices.Length);
         try
         {
             if (context.State.Format.ZeroesNewFiles)
@@ -110,9 +112,12 @@ internal sealed class FileCreation : Change<CreateFileReply>
         }
         catch (FamfsException error) when (error.Path.Length == 0)
         {
-            throw WithPath(error);
+            throw WithPath(error, error.Reason == ErrorReason.NoSpace ? avoidance.Explain(context.State.Replay.Devices.Length) : "");
         }
     }
+
+    /// <summary>The caller says which devices it wants, whoever lacks them.</summary>
+    private bool NamesDevices => _request.Layout?.Devices.Count > 0;
 
     /// <summary>The second turn, with the space that the first one took.</summary>
     private Verdict DecideWith(ChangeContext context, NewSpace space)
@@ -240,13 +245,15 @@ internal sealed class FileCreation : Change<CreateFileReply>
         using TreeScope scope = context.Reader.Tree.Enter();
         scope.TryGet(inode, out InodeAttributes attributes);
         Reply = new() { File = FileQueries.Describe(scope, attributes, _request.Path, !_omitMap), Position = context.Position.ToMessage() };
+        if (NamesDevices)
+            Reply.Warnings.AddRange(context.Extents.Select(e => e.Device.Value).Distinct().Select(d => context.State.Avoidance.FindCause(d)).OfType<string>());
     }
 
     /// <summary>The allocator knows of no names; whoever makes many files must be told for which it was too much.</summary>
-    private FamfsException WithPath(FamfsException error)
+    private FamfsException WithPath(FamfsException error, string more = "")
     {
         string shown = FileSystemPath.Show(_request.Path);
-        return new(error.Reason, $"{shown}: {error.Message}", error) { Path = shown, Limit = error.Limit };
+        return new(error.Reason, $"{shown}: {error.Message}{more}", error) { Path = shown, Limit = error.Limit };
     }
 
     private static int EstimateRecord(int nameBytes) => 256 + nameBytes + (AllocationRequest.KernelMaxExtents * 32);

@@ -11,6 +11,7 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
     private readonly int _first;
     private readonly int _count;
     private readonly FileCreation _file = new();
+    private readonly HashSet<string> _warnings = [];
     private bool _begun;
 
     /// <summary>All files of a message.</summary>
@@ -45,6 +46,8 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
                 Verdict verdict = _file.Decide(context);
                 if (verdict.Kind != VerdictKind.Done)
                     return verdict;
+                if (_file.Reply.Warnings.Count > 0)
+                    KeepNew(_file.Reply.Warnings);
                 Reply.Results.Add(new CreateFileResult { Reply = _file.Reply });
             }
             catch (FamfsException error) when (error.Reason is not ErrorReason.MediaCorrupt)
@@ -56,6 +59,16 @@ internal sealed class FilesCreation : Change<CreateFilesReply>
                 return new(VerdictKind.NextTurn);
         }
         return Verdict.Done;
+    }
+
+    /// <summary>What is the same for all files is said once.</summary>
+    private void KeepNew(IList<string> warnings)
+    {
+        for (int i = warnings.Count - 1; i >= 0; i--)
+        {
+            if (!_warnings.Add(warnings[i]))
+                warnings.RemoveAt(i);
+        }
     }
 
     /// <summary>What was decided before the log was full is published; the others are refused one by one.</summary>

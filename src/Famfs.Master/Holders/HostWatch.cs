@@ -13,12 +13,14 @@ namespace Famfs.Master.Holders;
 
 /// <summary>Looks at the memory regularly: at the host table, for acknowledgements of hosts without a stream and for mounts that
 /// are gone; for devices that the log names and this host lacks; and at what the log has got, for the operator.</summary>
-internal sealed class HostWatch(MasterEngine engine, MasterState state, MountRegistry mounts, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
+internal sealed class HostWatch(MasterEngine engine, MasterState state, MountRegistry mounts, Func<LogPosition> published, DeviceSearch devices, TimeProvider clock, ILogger<HostWatch> log) : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
 
     // Owner: the watch's own loop.
     private readonly HashSet<string> _gaps = [];
+    private readonly HashSet<string> _absences = [];
+    private readonly HashSet<int> _avoided = [];
     private readonly HashSet<Guid> _hosts = [.. state.Replay.Hosts.Keys];
     private readonly HashSet<int> _slots = [.. state.Replay.MasterSlots.Keys];
     private int _devices = state.Replay.Devices.Length;
@@ -34,6 +36,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
                 SayWhatIsNew();
                 LookForDevices();
                 IReadOnlyList<HostEntry> entries = mounts.Scan();
+                SayAbsences(mounts.Refresh(published().Sequence));
                 foreach (MountEnd end in mounts.Gone.FindEarlierBoots(entries))
                 {
                     await engine.RunAsync(new MountGone(end), Caller.Master).ConfigureAwait(false);
@@ -65,6 +68,22 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
             MasterLog.HostRegistered(log, host.Host, host.Name, host.Slot);
         foreach ((int slot, Guid host) in state.Replay.MasterSlots.Where(s => _slots.Add(s.Key)))
             MasterLog.SlotGranted(log, host, slot);
+    }
+
+    /// <summary>A mount that is about to look for a new device is no news.</summary>
+    private void SayAbsences(IReadOnlyList<DeviceAbsence> absences)
+    {
+        List<DeviceAbsence> told = [.. absences.Where(a => a.Lacks || a.Released is not null)];
+        foreach (DeviceAbsence absence in told.Where(a => _absences.Add(a.ToString())))
+            MasterLog.DeviceAbsent(log, absence.ToString());
+        _absences.IntersectWith(told.Select(a => a.ToString()));
+        HashSet<int> avoided = [.. told.Where(a => a.Released is null).Select(a => a.Device)];
+        foreach (int device in _avoided.Except(absences.Where(a => a.Released is null).Select(a => a.Device)).ToList())
+        {
+            MasterLog.DeviceUsed(log, device);
+            _avoided.Remove(device);
+        }
+        _avoided.UnionWith(avoided);
     }
 
     private void LookForDevices()

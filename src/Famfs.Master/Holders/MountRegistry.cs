@@ -37,6 +37,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     private readonly Dictionary<Guid, MountView> _mounts = [];
     private readonly List<Waiter> _waiters = [];
     private int _waitedMounts; // guarded by _gate: what all waiters name
+    private readonly DevicePresence _presence = new(state, clock); // under _gate
     private readonly Dictionary<string, int> _waitedOf = []; // guarded by _gate: by caller, none that has 0
     private int _unreadable;
 
@@ -48,7 +49,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
 
     /// <summary>A stream said hello for a mount. <paramref name="known"/>: its caller is known; else what it says is a hint, which
     /// is shown and counts for nothing (SAFETY S28). <paramref name="address"/>: where it calls from.</summary>
-    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", string address = "", bool known = true)
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", string address = "", bool known = true, DevicesSaid? devices = null)
     {
         lock (_gate)
         {
@@ -63,10 +64,53 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             view.Version = version;
             // Whoever says hello may say anything; what is kept for each mount is bounded.
             view.Address = address;
+            view.Devices = devices;
             view.MountPoint = mountPoint.Length > MaxMountPoint ? mountPoint[..MaxMountPoint] : mountPoint;
             if (known || !view.InTable)
                 view.LastMovedTimestamp = clock.GetTimestamp();
+            LookAtDevicesOf(view);
         }
+    }
+
+    /// <summary>A mount of a host says what it has of the devices. What a caller that is not known says counts when the mount has a
+    /// line.</summary>
+    public void SaidDevices(Guid mount, Guid host, DevicesSaid devices)
+    {
+        lock (_gate)
+        {
+            if (!_mounts.TryGetValue(mount, out MountView? view) || view.Host != host)
+                return;
+            view.Devices = devices;
+            LookAtDevicesOf(view);
+        }
+    }
+
+    /// <summary>Looks at which mounts lack which devices now; gives the absences. Called regularly, and when a device has joined.
+    /// <paramref name="newest"/>: last published record.</summary>
+    public IReadOnlyList<DeviceAbsence> Refresh(LogSequence newest)
+    {
+        lock (_gate)
+        {
+            state.Avoidance = _presence.LookAtAll(_mounts.Values.Where(v => v.Counts && !Gone.IsGone(v)), newest);
+            return _presence.Absences;
+        }
+    }
+
+    /// <summary>The absences as of the last look.</summary>
+    public IReadOnlyList<DeviceAbsence> Absences
+    {
+        get
+        {
+            lock (_gate)
+                return _presence.Absences;
+        }
+    }
+
+    // Under _gate.
+    private void LookAtDevicesOf(MountView view)
+    {
+        if (_presence.LookAt(view, view.Counts && !Gone.IsGone(view)) is { } avoidance)
+            state.Avoidance = avoidance;
     }
 
     /// <summary>A mount's stream ended. <paramref name="known"/>: as when it began.</summary>
@@ -80,6 +124,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 view.Streams--;
                 if (known)
                     view.KnownStreams--;
+                view.StreamlessTimestamp = clock.GetTimestamp();
                 if (view.Streams == 0 && !view.InTable)
                     _mounts.Remove(mount);
             }
@@ -261,6 +306,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     MountPoint = view.MountPoint,
                     Address = view.Address,
                     HeldInodes = view.HeldExceptions,
+                    MissingDevices = view.Streams > 0 ? view.Devices?.Describe() : null,
                 });
             }
             return list;

@@ -44,6 +44,18 @@ internal sealed class MountView
     /// <summary>Where its stream comes from, when it has or had one.</summary>
     public string Address { get; set; } = "";
 
+    /// <summary>What it last said of its devices; null when it has said nothing.</summary>
+    public DevicesSaid? Devices { get; set; }
+
+    /// <summary>A sequence that it has not acknowledged yet, or the newest that it has.</summary>
+    public LogSequence Target { get; set; }
+
+    /// <summary>Since when it is to acknowledge <see cref="Target"/>.</summary>
+    public long TargetTimestamp { get; set; }
+
+    /// <summary>Since when it has had no stream; of use while <see cref="Streams"/> is 0.</summary>
+    public long StreamlessTimestamp { get; set; }
+
     /// <summary>Deleted files that its line says it still holds.</summary>
     public uint HeldExceptions { get; set; }
 }

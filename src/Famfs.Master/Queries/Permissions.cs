@@ -85,6 +85,13 @@ internal static class Permissions
             throw Refused(path, $"user {user.Uid} may not {what}; user {inode.Uid} owns it");
     }
 
+    /// <summary>Throws unless the user may set both times to now: the owner may, and who may write (utimensat(2)).</summary>
+    public static void RequireTouch(Credentials? user, in InodeAttributes inode, string path)
+    {
+        if (user is not null && user.Uid != inode.Uid)
+            Require(user, inode, Access.Write, path);
+    }
+
     /// <summary>Throws unless the user may change user attributes: who may write may, and of a sticky directory the owner.</summary>
     public static void RequireAttributes(Credentials? user, in InodeAttributes inode, string path)
     {

@@ -1,6 +1,7 @@
 using Famfs.Core.Allocation;
 using Famfs.Core.Dialects;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Master.State;
 using Famfs.V1;
 
@@ -35,12 +36,12 @@ internal static class StatusQueries
     }
 
     /// <summary>Devices that this host lacks, each as a sentence.</summary>
-    public static IEnumerable<string> FindMissing(GetStatusReply status)
+    public static IEnumerable<string> FindMissing(GetStatusReply status, DevicePool pool)
     {
         foreach (DeviceInfo device in status.Devices)
         {
             if (device.Path.Length == 0)
-                yield return $"device {device.Index} ({(device.Name.Length > 0 ? device.Name : device.DeviceUuid.ToGuid("device uuid"))}) is missing on the master's host";
+                yield return $"device {device.Index} ({(device.Name.Length > 0 ? device.Name : device.DeviceUuid.ToGuid("device uuid"))}) is missing on the master's host{(pool.FindAbsence(new((ushort)device.Index)) is { } cause ? $": {cause}" : "")}";
         }
     }
 }

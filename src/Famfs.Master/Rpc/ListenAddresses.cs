@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -74,19 +75,21 @@ internal static class ListenAddresses
         }
     }
 
-    /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and the start
-    /// fails.</summary>
+    /// <summary>Removes what a killed master left of a unix socket. One that somebody listens on stays, and so does what is no
+    /// socket; the start fails then. Throws EXISTS for what is no socket.</summary>
     public static void RemoveDeadSocket(string address)
     {
         if (!address.StartsWith(UnixPrefix, StringComparison.Ordinal))
             return;
         string path = address[UnixPrefix.Length..];
+        // A connection to any file is refused.
+        RequireSocketOrNothing(address, path);
         using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {
             socket.Connect(new UnixDomainSocketEndPoint(path));
         }
-        catch (SocketException error) when (error.SocketErrorCode == SocketError.ConnectionRefused && File.ResolveLinkTarget(path, returnFinalTarget: false) is null)
+        catch (SocketException error) when (error.SocketErrorCode == SocketError.ConnectionRefused)
         {
             File.Delete(path);
         }
@@ -94,6 +97,12 @@ internal static class ListenAddresses
         {
             // Not there, or not to be used: listening says what is wrong.
         }
+    }
+
+    private static void RequireSocketOrNothing(string address, string path)
+    {
+        if (FileStatus.TryRead(path, followLinks: false, out _) is { Type: not FileType.Socket })
+            throw new FamfsException(ErrorReason.Exists, $"--listen {address}: {path} is there and is no socket; it stays as it is") { Path = path };
     }
 
     private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
@@ -139,7 +148,7 @@ internal static class ListenAddresses
         // A star is no host that the parser of addresses knows.
         anywhere = address.Contains("://*", StringComparison.Ordinal);
         return Uri.TryCreate(address.Replace("://*", "://localhost", StringComparison.Ordinal), UriKind.Absolute, out uri) && uri.Scheme is "http" or "https"
-            && (uri.Host == "localhost" || IPAddress.TryParse(uri.Host.Trim('[', ']'), out _));
+            && (uri.Host == "localhost" || IPAddress.TryParse(uri.Host.Trim('[', ']'), out _)) && SaysPort(address);
     }
 
     private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls, bool makesDirectory)
@@ -151,6 +160,8 @@ internal static class ListenAddresses
             string path = address[UnixPrefix.Length..];
             if (!makesDirectory && !Directory.Exists(Path.GetDirectoryName(path)))
                 throw new FamfsException(ErrorReason.NotFound, $"--listen {address}: there is no directory {Path.GetDirectoryName(path)}");
+            // Said before anything is done; what comes to be there meanwhile is looked at again.
+            RequireSocketOrNothing(address, path);
             return kestrel => kestrel.ListenUnixSocket(path, listen => listen.Identify());
         }
         Action<ListenOptions> configure = listen =>
@@ -164,5 +175,12 @@ internal static class ListenAddresses
         return IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip)
             ? kestrel => kestrel.Listen(ip, uri.Port, configure)
             : kestrel => kestrel.ListenLocalhost(uri.Port, configure);
+    }
+
+    /// <summary>Whether the address has a port. One that has none would mean that of web servers.</summary>
+    private static bool SaysPort(string address)
+    {
+        string authority = address[(address.IndexOf("://", StringComparison.Ordinal) + 3)..].TrimEnd('/');
+        return authority.LastIndexOf(':') > authority.LastIndexOf(']') && char.IsAsciiDigit(authority[^1]);
     }
 }

@@ -157,7 +157,10 @@ internal sealed class MasterService(
                 // Minutes for a large device, which the engine has not: it beats ten times a second.
                 await Task.Run(() => SpaceZeroing.ZeroDevice(device, context.CancellationToken)).ConfigureAwait(false);
             }
-            return await engine.RunAsync(new DeviceAddition(request, device), caller).ConfigureAwait(false);
+            AddDeviceReply reply = await engine.RunAsync(new DeviceAddition(request, device), caller).ConfigureAwait(false);
+            // Who creates a file next may have it there, if no mount lacks it.
+            mounts.Refresh(hub.Published.Sequence);
+            return reply;
         }
         finally
         {
@@ -181,7 +184,8 @@ internal sealed class MasterService(
         GetStatusReply reply = await engine.QueryAsync(CallerIdentity.Of(context), reader => Describe(reader.State)).ConfigureAwait(false);
         // Of all mounts and devices: not on the engine's thread.
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
-        reply.Warnings.AddRange(ReplyLimits.Shorten([.. StatusQueries.FindMissing(reply)]));
+        reply.Warnings.AddRange(ReplyLimits.Shorten([.. StatusQueries.FindMissing(reply, state.Pool)]));
+        reply.Warnings.AddRange(ReplyLimits.Shorten([.. mounts.Absences.Select(a => a.ToString())]));
         return reply;
     });
 
@@ -234,6 +238,8 @@ internal sealed class MasterService(
         HostClaim named = mount == Guid.Empty ? new(host, ByteString.Empty, "") : new(host, hello.MachineDigest, Cut(hello.HostName));
         MountClaim claim = new(named, mount, hello.Position ?? new());
         LogPosition from = await WelcomeAsync(hello, claim, known, caller, responseStream, context.CancellationToken).ConfigureAwait(false);
+        // Now that it is known to be of this history, whose devices it counts.
+        DevicesSaid? devices = hello.MissingDevices is { } missing ? DevicesSaid.Parse(missing, state.Replay.Devices.Length) : null;
         string at = CallerIdentity.AddressOf(context);
         string name = hello.HostName.Length > 0 ? Cut(hello.HostName) : host.ToString();
         bool isSaid = IsStreamSaid(caller);
@@ -246,7 +252,7 @@ internal sealed class MasterService(
         {
             if (isSaid)
                 MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known);
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known, devices);
         }
         // Nothing of it is kept for as long as the stream lasts.
         hello = new();
@@ -581,6 +587,8 @@ internal sealed class MasterService(
                 Position position = requests.Current.Ack.Position ?? new();
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
                 Positions.RequireInHistory(state.Replay, position, hub.Published);
+                if (mount != Guid.Empty && requests.Current.Ack.MissingDevices is { } missing)
+                    mounts.SaidDevices(mount, claim.Host.Host, DevicesSaid.Parse(missing, state.Replay.Devices.Length));
                 if (mount != Guid.Empty && !known)
                     await mounts.HintedAsync(claim.Host.Host).ConfigureAwait(false);
                 else if (mount != Guid.Empty)

@@ -15,6 +15,9 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     private readonly TimeProvider _clock;
     private bool _live;
 
+    // Any thread: replaced whole by whoever looks at the mounts.
+    private volatile DeviceAvoidance _avoidance = DeviceAvoidance.None;
+
     public MasterState(DevicePool pool, TimeProvider clock, Random random)
     {
         _clock = clock;
@@ -36,6 +39,13 @@ internal sealed class MasterState : IReplayObserver, IDisposable
 
     /// <summary>Free space.</summary>
     public ExtentAllocator Allocator { get; }
+
+    /// <summary>Devices that new files avoid. Any thread.</summary>
+    public DeviceAvoidance Avoidance
+    {
+        get => _avoidance;
+        set => _avoidance = value;
+    }
 
     /// <summary>Known request ids.</summary>
     public RecentRequests Requests { get; }

@@ -33,6 +33,26 @@ public sealed class CopyPlanTests : IDisposable
     }
 
     [Fact]
+    public void A_file_whose_size_is_not_known_is_not_called_empty()
+    {
+        CopyPlan plan = CopyPlan.Make(["/proc/version"], At("dst"), recursive: false, skipEmpty: true);
+
+        Assert.Contains("/proc/version: is a file of proc, whose size nobody knows before it is read", Assert.Single(plan.Problems).Message, StringComparison.Ordinal);
+        Assert.Empty(plan.Items);
+    }
+
+    [Fact]
+    public void A_tree_can_be_copied_again_under_its_new_name()
+    {
+        Write("src/a");
+        Directory.CreateDirectory(At("dst"));
+
+        Assert.Equal(["dst/src", "dst/src/a"], Destinations(CopyPlan.Make([At("src")], At("dst"), recursive: true)));
+        Assert.Equal(["dst", "dst/a"], Destinations(CopyPlan.Make([At("src")], At("dst"), recursive: true, asDestination: true)));
+        Assert.Throws<FamfsException>(() => CopyPlan.Make([At("src"), At("src/a")], At("dst"), recursive: true, asDestination: true));
+    }
+
+    [Fact]
     public void Followed_links_to_directories_end_at_a_cycle()
     {
         Write("src/sub/b");

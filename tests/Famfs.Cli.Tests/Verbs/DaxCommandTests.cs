@@ -149,7 +149,7 @@ public sealed class DaxCommandTests : IDisposable
 
         Assert.Equal(ExitCode.Failed, code);
         JsonElement report = JsonDocument.Parse(output).RootElement;
-        Assert.False(report.GetProperty("capabilities").GetProperty("CAP_SYS_RAWIO").GetBoolean());
+        Assert.False(report.GetProperty("capabilities").GetProperty("cap_sys_rawio").GetBoolean());
         JsonElement missing = Assert.Single(report.GetProperty("missing").EnumerateArray());
         Assert.Contains("fsdev_dax, and the kernel offers no famfs", missing.GetProperty("what").GetString(), StringComparison.Ordinal);
         Assert.Contains("CAP_SYS_RAWIO", missing.GetProperty("fix").GetString(), StringComparison.Ordinal);
@@ -187,6 +187,26 @@ public sealed class DaxCommandTests : IDisposable
         Assert.Equal((ExitCode.Failed, ""), (code, error));
         Assert.Contains("--probe ended with 0", output, StringComparison.Ordinal);
         Assert.Contains("device        /dev/dax0.0: 254.0M", output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("whole")]
+    [InlineData("whole/sub")]
+    [InlineData("bound")]
+    [InlineData("bound/file")]
+    public async Task Any_path_on_a_mount_stands_for_it(string path)
+    {
+        FakeDaemon("""{"fuse_minor":46,"offered":"0x80040000000","dialect":"B","devices":[]}""");
+        Directory.CreateDirectory(Path.Combine(_directory, "whole", "sub"));
+        Directory.CreateDirectory(Path.Combine(_directory, "bound"));
+        File.WriteAllText(Path.Combine(_directory, "bound", "file"), "x");
+        File.AppendAllText(Path.Combine(_directory, "mounts"), $"2 1 0:50 / {_directory}/whole rw - fuse.famfs famfs rw\n3 1 0:50 /sub {_directory}/bound rw - fuse.famfs famfs rw\n");
+
+        (ExitCode code, string output, string error) = await RunAsync($"doctor {_directory}/{path}");
+
+        Assert.Equal((ExitCode.Ok, ""), (code, error));
+        Assert.Contains($"mount         {_directory}/{path.Split('/')[0]}, dialect stock\n", output, StringComparison.Ordinal);
+        Assert.DoesNotContain("device        ", output, StringComparison.Ordinal);
     }
 
     [Fact]

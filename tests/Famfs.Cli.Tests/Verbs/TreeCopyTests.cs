@@ -164,7 +164,73 @@ public sealed class TreeCopyTests : IDisposable
 
         CopyItem item = new(At("src/a"), At("x"), FileStatus.Read(At("src/a"), true) with { Uid = 5, Gid = 6 });
         Assert.Equal((0x9A4u, 5u, 6u), new CopyAttributeChoices { Preserve = true, ProcessUid = 0, ProcessGid = 0 }.Final(item));
-        Assert.Equal((0x1A4u, 1000u, 1000u), new CopyAttributeChoices { Preserve = true, ProcessUid = 1000, ProcessGid = 1000 }.Final(item));
+        Assert.Equal((0x1A4u, 1000u, 1000u), new CopyAttributeChoices { Preserve = true, ProcessUid = 1000, ProcessGid = 1000, ProcessGroups = [7] }.Final(item));
+        Assert.Equal((0x1A4u, 1000u, 6u), new CopyAttributeChoices { Preserve = true, ProcessUid = 1000, ProcessGid = 1000, ProcessGroups = [6, 7] }.Final(item));
+        Assert.Equal(1000u, new CopyAttributeChoices { ProcessUid = 1000, ProcessGid = 1000, ProcessGroups = [6, 7] }.Final(item).Gid);
+    }
+
+    [Theory]
+    [InlineData("longer", "has 101 bytes now and had 100 when the copy began")]
+    [InlineData("shorter", "has 99 bytes now and had 100")]
+    [InlineData("gone", "src/a")]
+    public async Task Of_a_source_that_cannot_be_copied_as_planned_nothing_is_made(string what, string cause)
+    {
+        Write("src/a", 100, 1);
+        Write("src/b", 100, 2);
+        CopyPlan plan = CopyPlan.Make([At("src")], At("dst"), recursive: true);
+        if (what == "gone")
+            File.Delete(At("src/a"));
+        else
+            Write("src/a", what == "longer" ? 101 : 99, 1);
+        PlainMaker maker = new();
+
+        TreeCopyResult result = await new TreeCopy(maker, 2, new()).RunAsync(plan.Items, null, TestContext.Current.CancellationToken);
+
+        Assert.Contains(cause, Assert.Single(result.Errors).Message, StringComparison.Ordinal);
+        Assert.Equal(At("dst/b"), Assert.Single(maker.Initial.Keys));
+        Assert.Equal(File.ReadAllBytes(At("src/b")), File.ReadAllBytes(At("dst/b")));
+    }
+
+    [Fact]
+    public async Task Of_a_source_with_less_content_than_its_size_nothing_is_made()
+    {
+        const string Source = "/sys/kernel/mm/transparent_hugepage/enabled";
+        Assert.SkipUnless(File.Exists(Source), $"there is no {Source}");
+        PlainMaker maker = new();
+
+        TreeCopyResult result = await CopyAsync(maker, Source, At("a"));
+
+        Assert.Contains($"{Source}: has less content than the 4096 bytes that it says", Assert.Single(result.Errors).Message, StringComparison.Ordinal);
+        Assert.Empty(maker.Initial);
+    }
+
+    [Theory]
+    [InlineData(150, "grew from 100 to 150 bytes while it was copied; DST has the first 100, for good")]
+    [InlineData(50, "became shorter while it was copied; DST stays, with its 100 bytes, and is not whole")]
+    public async Task A_source_whose_size_changes_during_its_copy_is_an_error_that_says_what_is_left(int bytes, string cause)
+    {
+        Write("src", 100, 1);
+        PlainMaker maker = new() { BeforeMaking = _ => Write("src", bytes, 1) };
+
+        TreeCopyResult result = await CopyAsync(maker, At("src"), At("dst"));
+
+        FamfsException error = Assert.IsType<FamfsException>(Assert.Single(result.Errors));
+        Assert.Equal((ErrorReason.Unspecified, $"{At("src")}: {cause.Replace("DST", At("dst"), StringComparison.Ordinal)}", 0L), (error.Reason, error.Message, result.Files));
+        Assert.Equal(100, new System.IO.FileInfo(At("dst")).Length);
+    }
+
+    [Fact]
+    public async Task Set_id_bits_that_may_not_be_given_are_named_and_all_else_is_set()
+    {
+        Write("src", 100, 1);
+        File.SetUnixFileMode(At("src"), (UnixFileMode)0x9ED);
+        PlainMaker maker = new() { Refuses = set => (set.Mode & 0xC00) != 0 ? new(ErrorReason.NotPermitted, "not by you") : null };
+
+        TreeCopyResult result = await CopyAsync(maker, At("src"), At("dst"), new() { Preserve = true });
+
+        Assert.Equal($"{At("dst")}: has all attributes but the set-id bits: not by you", Assert.Single(result.Errors).Message);
+        SetAttributesRequest set = maker.Set[At("dst")];
+        Assert.Equal((0x1EDu, true), (set.Mode, set.HasModifyTimeNs));
     }
 
     [Fact]
@@ -241,6 +307,8 @@ public sealed class TreeCopyTests : IDisposable
 
         public Action<string>? BeforeMaking { get; init; }
 
+        public Func<SetAttributesRequest, FamfsException?>? Refuses { get; init; }
+
         public Dictionary<string, NewFile> Initial { get; } = [];
 
         public System.Collections.Concurrent.ConcurrentDictionary<string, SetAttributesRequest> Set { get; } = [];
@@ -276,6 +344,8 @@ public sealed class TreeCopyTests : IDisposable
 
         public Task SetAttributesAsync(string path, SetAttributesRequest attributes, CancellationToken cancel)
         {
+            if (Refuses?.Invoke(attributes) is { } refusal)
+                throw refusal;
             Set[path] = attributes;
             return Task.CompletedTask;
         }

@@ -165,6 +165,105 @@ public sealed class DeviceSearchTests : IDisposable
     }
 
     [Fact]
+    public void Of_two_copies_of_a_device_none_is_taken_until_one_is_named()
+    {
+        DeviceAdded added;
+        List<DeviceAdded> known;
+        using (DevicePool first = Search("dax0", "dax1").Open())
+        {
+            added = Further(first, "later2", index: 2);
+            known = [.. Known(first), added];
+        }
+        File.Copy(PathOf("dax1"), PathOf("dax1.copy"));
+        File.Copy(PathOf("later2"), PathOf("later2.copy"));
+        string one = $"{PathOf("dax1")} and {PathOf("dax1.copy")} are both device 1 ({known[1].DeviceUuid.ToGuid("uuid")}): one is a copy";
+        string two = $"{PathOf("later2")} and {PathOf("later2.copy")} are both device 2 ({added.DeviceUuid.ToGuid("uuid")}): one is a copy";
+
+        DeviceSearch search = Search("dax*", "later*");
+        using (DevicePool pool = search.Open())
+        {
+            Assert.Equal([new(0)], pool.Present);
+            Assert.Contains(one, Assert.Throws<FamfsException>(() => pool.Require(new(1))).Message, StringComparison.Ordinal);
+            DeviceSearchResult result = search.Look(pool, known);
+            Assert.Empty(result.Attached);
+            Assert.Equal(2, result.Missing.Count);
+            Assert.StartsWith(one, result.Missing[0].Cause, StringComparison.Ordinal);
+            Assert.StartsWith(two, result.Missing[1].Cause, StringComparison.Ordinal);
+            Assert.Contains(two, Assert.Throws<FamfsException>(() => pool.Require(new(2))).Message, StringComparison.Ordinal);
+
+            // The second copy of one is gone, the other one is named.
+            File.Delete(PathOf("later2.copy"));
+            _clock.Advance(TimeSpan.FromSeconds(1));
+            Assert.Equal([new(2)], search.Look(pool, known).Attached);
+            Assert.Equal(new(1), search.Attach(pool, known, PathOf("dax1.copy")));
+            Assert.Equal(PathOf("dax1.copy"), pool.Require(new(1)).Path);
+            Assert.Null(pool.FindAbsence(new(1)));
+        }
+        // By its path from the start, or for a look.
+        using (DevicePool pool = Search("dax*", "dax1.copy").Open())
+            Assert.Equal(PathOf("dax1.copy"), pool.Require(new(1)).Path);
+        File.Copy(PathOf("later2"), PathOf("later2.copy"));
+        search = Search("dax0", "dax1", "later*", "later2.copy");
+        using (DevicePool pool = Search("dax0", "dax1").Open())
+        {
+            Assert.Equal([new(2)], search.Look(pool, known).Attached);
+            Assert.Equal(PathOf("later2.copy"), pool.Require(new(2)).Path);
+        }
+    }
+
+    [Fact]
+    public void A_copy_that_appears_later_is_news_and_is_told_once()
+    {
+        DeviceSearch search = Search("dax0", "dax1", "later*");
+        using DevicePool pool = search.Open();
+        DeviceAdded added = Further(pool, "elsewhere", index: 2);
+        List<DeviceAdded> known = [.. Known(pool), added];
+        Assert.Contains("not found at", Assert.Single(search.Look(pool, known).Missing).Cause, StringComparison.Ordinal);
+        File.Copy(PathOf("elsewhere"), PathOf("later.1"));
+        File.Copy(PathOf("elsewhere"), PathOf("later.2"));
+        _clock.Advance(TimeSpan.FromSeconds(1));
+        Assert.Contains("are both device 2", Assert.Single(search.Look(pool, known).Missing).Cause, StringComparison.Ordinal);
+        _clock.Advance(TimeSpan.FromSeconds(30));
+        Assert.Empty(search.Look(pool, known).Missing);
+    }
+
+    [Fact]
+    public void A_device_that_somebody_names_is_attached_or_refused_with_its_cause()
+    {
+        DeviceSearch search = Search("dax0", "dax1");
+        using DevicePool pool = search.Open();
+        DeviceAdded added = Further(pool, "dax2", index: 2);
+        Further(pool, "dax.unfinished", index: 3); // whoever added it never wrote its record
+        Make(Guid.NewGuid(), "other0");
+        File.Copy(PathOf("dax1"), PathOf("dax.copy"));
+        File.CreateSymbolicLink(PathOf("dax.alias"), PathOf("dax1"));
+        List<DeviceAdded> known = [.. Known(pool), added];
+        Assert.Single(search.Look(pool, known).Missing);
+        foreach ((string name, ErrorReason reason, string cause) in ((string, ErrorReason, string)[])
+        [
+            ("nowhere", ErrorReason.NotFound, "nowhere"),
+            ("dax.directory", ErrorReason.BadRequest, "dax.directory"),
+            ("dax.small", ErrorReason.BadRequest, "dax.small"),
+            ("dax.blank", ErrorReason.WrongFilesystem, "dax.blank"),
+            ("other0", ErrorReason.WrongFilesystem, "belongs to file system"),
+            ("dax.unfinished", ErrorReason.BadRequest, "does not have; `famfs devices add` adds one"),
+            ("dax1", ErrorReason.Exists, "dax1: is device 1 of this mount already"),
+            ("dax.alias", ErrorReason.Exists, $"is device 1 of this mount already, as {PathOf("dax1")}"),
+            ("dax.copy", ErrorReason.Exists, $"is a copy of device 1, which is here as {PathOf("dax1")}"),
+        ])
+        {
+            FamfsException error = Assert.Throws<FamfsException>(() => search.Attach(pool, known, PathOf(name)));
+            Assert.True(error.Reason == reason, $"{name}: {error.Reason}: {error.Message}");
+            Assert.Contains(cause, error.Message, StringComparison.Ordinal);
+            Assert.Equal([new(0), new(1)], pool.Present);
+        }
+        Assert.Equal(new(2), search.Attach(pool, known, PathOf("dax2")));
+        Assert.Equal(PathOf("dax2"), pool.Require(new(2)).Path);
+        Assert.Same(DeviceSearchResult.Nothing, search.Look(pool, known));
+        Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => search.Attach(pool, known, PathOf("dax2"))).Reason);
+    }
+
+    [Fact]
     public void A_name_chooses_among_several_file_systems()
     {
         Guid other = Guid.NewGuid();

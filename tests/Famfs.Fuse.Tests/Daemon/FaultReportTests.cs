@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Namespace;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Tests.Session;
@@ -41,16 +42,24 @@ public sealed class FaultReportTests
     }
 
     [Fact]
-    public void Reads_of_a_device_that_is_not_here_are_said()
+    public void A_device_that_is_not_here_is_named_once_and_not_for_each_read()
     {
         using TestFileSystem system = new();
         system.AddFile(InodeNumber.Root, "f", 10);
+        system.AddFile(InodeNumber.Root, "g", 10, 0x1A4, 0, new MapExtent(new DeviceIndex(7), 0, TestFileSystem.Unit));
         using RealMount mount = RealMount.Start(system);
         RecordingLog log = new();
-        FaultReport report = new(mount.Mount, TimeProvider.System, log);
-        Assert.NotEqual(0, mount.Shell("cat f").ExitCode);
+        Guid uuid = Guid.NewGuid();
+        FaultReport report = new(mount.Mount, TimeProvider.System, log, device => device.Value == 7 ? uuid : null);
+        Assert.NotEqual(0, mount.Shell("cat f || cat f || cat f").ExitCode);
         report.Say();
-        Assert.Contains("about a device that is not on this host", Assert.Single(log.Lines), StringComparison.Ordinal);
+        Assert.StartsWith("reads, writes or opens of files on device 0 (its uuid is not known) answer EIO: it is not on this host", Assert.Single(log.Lines), StringComparison.Ordinal);
+        Assert.NotEqual(0, mount.Shell("cat f || cat g || cat g").ExitCode);
+        report.Say();
+        report.Say(last: true);
+        Assert.Equal(2, log.Lines.Count);
+        Assert.Contains($"on device 7 ({uuid})", log.Lines[1], StringComparison.Ordinal);
+        Assert.Contains($"`famfs devices attach DEVICE {mount.Mount.MountPointPath}`", log.Lines[1], StringComparison.Ordinal);
     }
 
     [Fact]

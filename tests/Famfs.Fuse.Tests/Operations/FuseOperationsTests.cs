@@ -277,6 +277,25 @@ public sealed class FuseOperationsTests : IDisposable
     }
 
     [Fact]
+    public void A_file_says_which_device_of_its_map_is_missing_and_a_request_that_met_it_marks_it()
+    {
+        InodeNumber here = _system.AddFile(Root, "here", 10);
+        InodeNumber gone = _system.AddFile(Root, "gone", Unit * 2, 0x1A4, 0, new MapExtent(new DeviceIndex(0), Unit, Unit), new MapExtent(new DeviceIndex(9), 0, Unit));
+        const string Damage = "user.famfs.file-damage";
+        Assert.Null(Get(here, Damage));
+        Assert.Equal("device 9 of the pool is not on this host: what is on it answers EIO", Get(gone, Damage));
+        Assert.False(_driver.Operations.MissedDevices.IsMarked(new(9)));
+        Assert.Equal(Errno.None, _driver.Read(gone, 0, 10).Errno);
+        Assert.False(_driver.Operations.MissedDevices.IsMarked(new(9)));
+        Assert.Equal(Errno.EIO, _driver.Read(gone, Unit, 10).Errno);
+        Assert.True(_driver.Operations.MissedDevices.IsMarked(new(9)));
+        Assert.False(_driver.Operations.MissedDevices.IsMarked(new(0)));
+        _system.AddDevice(9, _memory.Attach("later"));
+        Assert.Null(Get(gone, Damage));
+        Assert.DoesNotContain(Damage, Names(gone));
+    }
+
+    [Fact]
     public void A_map_that_leaves_its_device_is_EIO()
     {
         InodeNumber file = _system.AddFile(Root, "a", 2 * Unit, 0x1A4, 0, new MapExtent(new DeviceIndex(0), 7 * Unit, 2 * Unit));
@@ -433,7 +452,7 @@ public sealed class FuseOperationsTests : IDisposable
         Assert.Equal("11111111-2222-3333-4444-555555555555", Get(simple, "user.famfs.uuid"));
         Assert.Null(Get(Root, "user.famfs.map"));
         Assert.Null(Get(simple, "security.capability"));
-        Assert.Equal(["user.famfs.ino", "user.famfs.map", "user.famfs.layout"], Names(simple));
+        Assert.Equal(["user.famfs.ino", "user.famfs.map", "user.famfs.layout", "user.famfs.file-damage"], Names(simple)); // device 3 is not there
         Assert.Equal(["user.famfs.ino", "user.famfs.uuid", "user.famfs.mount", "user.famfs.position"], Names(Root));
     }
 

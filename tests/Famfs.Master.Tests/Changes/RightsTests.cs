@@ -92,6 +92,24 @@ public sealed class RightsTests
     }
 
     [Fact]
+    public void Who_may_write_sets_both_times_to_now_and_to_nothing_else()
+    {
+        using Deciding on = NewDeciding();
+        on.Decide(new FileCreation(new() { Path = "all", SizeBytes = 1, Mode = 0x1B6, ModeSet = true }));
+        on.Decide(new FileCreation(new() { Path = "none", SizeBytes = 1, Mode = 0x1A4, ModeSet = true }));
+        on.Context.Caller = s_user;
+        long before = on.Context.NowNs;
+
+        on.Decide(new AttributeChange(new() { Path = "all", TimesNow = true, AccessTimeNs = 1, ModifyTimeNs = 2 }));
+
+        InodeAttributes found = FileQueries.Find(on.Context.Reader, "all", 0, null);
+        Assert.InRange(found.ModifyTimeNs, before, on.Context.NowNs);
+        Assert.Equal(found.ModifyTimeNs, found.AccessTimeNs);
+        Assert.Equal("none: user 1001 may not write it", on.Refuse(new AttributeChange(new() { Path = "none", TimesNow = true })).Message);
+        Assert.Equal("all: user 1001 may not set its times; user 0 owns it", on.Refuse(new AttributeChange(new() { Path = "all", AccessTimeNs = 1, ModifyTimeNs = 2 })).Message);
+    }
+
+    [Fact]
     public void Whoever_is_not_known_gives_no_set_id_bits_and_does_everything_else()
     {
         using Deciding on = NewDeciding();

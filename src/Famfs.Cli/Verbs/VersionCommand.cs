@@ -1,0 +1,32 @@
+using System.CommandLine;
+using System.Reflection;
+
+namespace Famfs.Cli.Verbs;
+
+/// <summary><c>famfs version</c>: the same as <c>famfs --version</c>, and with --json as JSON.</summary>
+internal static class VersionCommand
+{
+    public const string Name = "version";
+
+    public static Command Build(CliContext context)
+    {
+        Command command = new(Name, "Print the version");
+        command.SetAction(parsed =>
+        {
+            string version = typeof(VersionCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
+            if (context.IsJson(parsed))
+            {
+                context.WriteJson(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteString("version", version);
+                    json.WriteEndObject();
+                });
+            }
+            else
+                context.Out.WriteLine(version);
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+}
