@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native pack demo test test-native test-kernel test-kills test-abuse test-damage format clean
+.PHONY: all build publish native deb pack demo test test-native test-kernel test-kills test-packages test-abuse test-damage format clean
 
 all: build
 
@@ -19,6 +19,10 @@ native: ## the same as native programs in artifacts/native, which need no .NET o
 	rm -rf $(NATIVE)
 	for p in Cli Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release --use-current-runtime -p:PublishAot=true $(if $(shell command -v clang),,-p:CppCompilerAndLinker=gcc) -o $(NATIVE) --nologo -v q || exit 1; done
 	rm -f $(NATIVE)/Famfs.* $(NATIVE)/*.xml
+
+deb: native ## packages famfs, famfs-master and famfs-client in artifacts/deb
+	rm -rf artifacts/deb
+	deploy/debian/build $(NATIVE) artifacts/deb
 
 pack: ## the client library and what it stands on as packages in artifacts/packages
 	for p in Core Famfs2 Client; do $(DOTNET) pack src/Famfs.$$p -c $(CONFIGURATION) -o artifacts/packages --nologo -v q || exit 1; done
@@ -37,6 +41,9 @@ test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); e
 
 test-kills: ## kills masters and daemons under load, KILLS times (200); ends like test
 	tests/run-kills $(or $(KILLS),200)
+
+test-packages: ## installs, upgrades and purges the packages of artifacts/native in a chroot; needs root and debootstrap; ends like test
+	tests/run-packages $(NATIVE)
 
 test-abuse: publish ## hostile callers against a master, for minutes: memory, times, connections; needs python3-grpcio
 	tests/run-abuse

@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using Famfs.CommandLine;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Cli;
@@ -35,8 +37,8 @@ internal sealed class ApartProcess : IDisposable
         };
         process.Start();
         return new(process, Task.WhenAll(
-            process.StartInfo.RedirectStandardOutput ? RelayAsync(process.StandardOutput.BaseStream, Console.OpenStandardOutput()) : Task.CompletedTask,
-            process.StartInfo.RedirectStandardError ? RelayAsync(process.StandardError.BaseStream, Console.OpenStandardError()) : Task.CompletedTask));
+            process.StartInfo.RedirectStandardOutput ? RelayAsync(process.StandardOutput.BaseStream, StandardStream.OpenOutput()) : Task.CompletedTask,
+            process.StartInfo.RedirectStandardError ? RelayAsync(process.StandardError.BaseStream, StandardWriters.OpenError()) : Task.CompletedTask));
     }
 
     /// <summary>In the other process: cancelled when the first one wants it to end, or is no more.</summary>
@@ -87,10 +89,19 @@ internal sealed class ApartProcess : IDisposable
     {
         byte[] buffer = new byte[16384];
         int read;
+        IOException? failure = null;
         while ((read = await from.ReadAsync(buffer).ConfigureAwait(false)) > 0)
         {
-            await to.WriteAsync(buffer.AsMemory(0, read)).ConfigureAwait(false);
-            await to.FlushAsync().ConfigureAwait(false);
+            try
+            {
+                to.Write(buffer.AsSpan(0, read));
+            }
+            catch (IOException error)
+            {
+                failure = error; // read on: a pipe that nobody empties would hold up who writes into it
+            }
         }
+        if (failure is not null)
+            throw failure;
     }
 }

@@ -116,7 +116,20 @@ internal sealed class CliContext(CliEnvironment environment)
 
     private readonly Dictionary<string, FamfsClient> _clients = [];
 
-    public CliEnvironment Environment { get; } = environment;
+    public CliEnvironment Environment { get; private set; } = environment;
+
+    /// <summary>The environment without what files say.</summary>
+    public Func<string, string?> ProcessVariable { get; } = environment.Variable;
+
+    /// <summary>What configuration files say of <c>famfs</c>; known once the line has been parsed.</summary>
+    public CliConfiguration Configuration { get; } = new();
+
+    /// <summary>From here on the environment says what the files say where it says nothing itself.</summary>
+    public void Configure(string? directory)
+    {
+        IReadOnlyDictionary<string, string> configured = Configuration.Read(directory, ProcessVariable);
+        Environment = Environment with { Variable = name => ProcessVariable(name) is { Length: > 0 } said ? said : configured.GetValueOrDefault(name) };
+    }
 
     public GlobalOptions Options { get; } = new();
 
@@ -250,7 +263,10 @@ internal sealed class CliContext(CliEnvironment environment)
 
     /// <summary>The addresses of --master, else of the environment; empty when neither says one.</summary>
     public string[] MastersOf(ParseResult parsed) =>
-        GivenMasters(parsed) is { Length: > 0 } given ? given : Split(Environment.Variable(GlobalOptions.MasterVariable));
+        GivenMasters(parsed) is { Length: > 0 } given ? given : MastersOfEnvironment;
+
+    /// <summary>The addresses of the environment, or of the files.</summary>
+    public string[] MastersOfEnvironment => Split(Environment.Variable(GlobalOptions.MasterVariable));
 
     /// <summary>What a PATH argument means: with --master a path from the root, else a path on a mount, else
     /// with the environment's master a path from the root. Throws BAD_REQUEST for any other.

@@ -22,6 +22,8 @@ public static class FamfsCommand
             if (args.Length > 0 && args[0] == MasterCommand.Name && !args.Skip(1).Any(a => a is "--help" or "-h" or "-?"))
                 return MasterCommand.Run(context, args is [_, "--", ..] ? args[2..] : args[1..]);
             Command root = Build(context);
+            if (args is [GeneratedText.Word, .. string[] kind])
+                return (ExitCode)GeneratedText.Write(kind, root, Name, section: 1, version: typeof(FamfsCommand).Assembly.GetName().Version!.ToString(3), environment.Out);
             args = VerbHints.AsOption(args);
             int separator = Array.IndexOf(args, "--");
             string[] words = separator < 0 ? args : args[..separator];
@@ -36,8 +38,16 @@ public static class FamfsCommand
                 context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, fault);
                 return ExitCode.Usage;
             }
+            // A help text is had whatever the files are like.
+            if (parsed.Action is not System.CommandLine.Help.HelpAction && parsed.Action?.ClearsParseErrors != true)
+                context.Configure(parsed.GetValue(context.Configuration.DirectoryOption));
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };
             return (ExitCode)await parsed.InvokeAsync(invocation, cancel).ConfigureAwait(false);
+        }
+        catch (ConfigurationException e)
+        {
+            context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, e.Message);
+            return ExitCode.Usage;
         }
         catch (OperationCanceledException)
         {
@@ -74,12 +84,14 @@ public static class FamfsCommand
             context.Options.Json,
             context.Options.Output,
             context.Options.Timeout,
+            context.Configuration.DirectoryOption,
         };
         root.Add(MkfsCommand.Build(context));
         root.Add(MountCommand.Build(context));
         root.Add(UmountCommand.Build(context));
         root.Add(DaxModeCommand.Build(context));
         root.Add(DoctorCommand.Build(context));
+        root.Add(ConfigCommand.Build(context));
         root.Add(MasterCommand.Build(context));
         root.Add(MasterSlotCommand.Build(context));
         root.Add(CreatCommand.Build(context));

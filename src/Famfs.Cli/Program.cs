@@ -1,10 +1,19 @@
 using Famfs.Cli;
+using Famfs.CommandLine;
 
 // Before anything else: this process does nothing but ask, and is left behind when it gets no answer.
 if (args is [MountQuestions.Verb, .. string[] question])
 {
     using Stream output = Console.OpenStandardOutput();
     return MountQuestions.Run(question, output);
+}
+
+if (MountFamfs.IsCalled(MountFamfs.ReadOwnName()))
+{
+    TerminationSignals signals = TerminationSignals.Catch();
+    int status = await MountFamfs.RunAsync(args, CliEnvironment.OfProcess(), signals.Token).ConfigureAwait(false);
+    GC.KeepAlive(signals);
+    return status;
 }
 
 // A verb that touches content: it does so here, and whoever started it watches the mount.

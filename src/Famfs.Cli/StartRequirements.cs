@@ -6,13 +6,12 @@ namespace Famfs.Cli;
 /// <summary>What must be there before the program's own code runs.</summary>
 internal static class StartRequirements
 {
-    /// <summary>Files that it may need to have open before it serves anybody (chosen).</summary>
+    // Chosen, above what it has before it serves anybody.
     private const int OpenFiles = 128;
+    private const int Threads = 8;
+    private const long DataBytes = 256L << 20;
 
     [ModuleInitializer]
-    internal static void Require()
-    {
-        ProcessFiles.Require("famfs");
-        OpenFileLimit.Require("famfs", OpenFiles);
-    }
+    internal static void Require() =>
+        StartConditions.Require(new("famfs", OpenFiles, Threads, DataBytes, LogsToOutput: false), typeof(StartRequirements).Assembly);
 }

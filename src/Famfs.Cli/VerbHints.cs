@@ -19,7 +19,6 @@ internal static class VerbHints
 
         // JuiceFS and other file systems with a metadata service.
         ["format"] = "`famfs mkfs` makes a file system",
-        ["config"] = "`famfs policy` shows and changes what holds for the whole file system",
         ["info"] = "`famfs stat` shows a file, `famfs getmap` where its bytes are, `famfs status` the file system",
         ["summary"] = "`famfs df` shows space, `famfs ls -lR` all files",
         ["dump"] = "`famfs log dump` prints the log, `famfs log export` saves it",

@@ -15,6 +15,9 @@ namespace Famfs.Client;
 /// <param name="ReadOnly">Nothing can be written through it.</param>
 public sealed record MountEntry(string DeviceNumber, string Root, string MountPoint, string FileSystemType, bool ReadOnly)
 {
+    /// <summary>Programs on it cannot be run.</summary>
+    public bool ForbidsPrograms { get; init; }
+
     /// <summary>The table as this process sees it.</summary>
     public const string TablePath = "/proc/self/mountinfo";
 
@@ -30,7 +33,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
             string[] fields = line.Split(' ');
             int separator = Array.IndexOf(fields, "-");
             if (separator >= 6 && fields.Length > separator + 1)
-                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")));
+                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")) { ForbidsPrograms = fields[5].Split(',').Contains("noexec") });
         }
         return entries;
     }

@@ -1,5 +1,8 @@
+using System.Globalization;
+using System.Text;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -12,6 +15,9 @@ public sealed record MountOptions
     /// <summary>The file system's devices on this host: paths, patterns like <c>/dev/dax*</c>, directories. One at least is
     /// its first device, or leads to it.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
+
+    /// <summary>Label or uuid of the file system that is meant, where several may be found; null: the only one.</summary>
+    public FileSystemName? FileSystem { get; init; }
 
     /// <summary>An existing directory that no famfs is mounted on.</summary>
     public required string MountPoint { get; init; }
@@ -61,6 +67,9 @@ public sealed record MountOptions
     /// <summary>Return as soon as the mount answers, also when files cannot be opened yet.</summary>
     public bool NoWait { get; init; }
 
+    /// <summary>End the daemon again when it does not mount in time, so that nothing is mounted after this failed.</summary>
+    public bool EndsLateDaemon { get; init; }
+
     /// <summary>The drivers of dax devices.</summary>
     public DaxBinding DaxBinding { get; init; } = new();
 
@@ -88,6 +97,13 @@ public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string 
 public static class Mounting
 {
     private const string ProgramName = "famfsd";
+
+    // Chosen: room in the log for what a daemon says before it has mounted.
+    private const int FirstWordsBytes = 16 << 10;
+
+    // NAME_MAX of limits.h.
+    private const int LongestName = 255;
+
     private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(20);
 
     // Chosen: what a master needs that was started just before, on a machine with other work.
@@ -100,13 +116,44 @@ public static class Mounting
     public static async Task<StartedMount> StartAsync(MountOptions options, CancellationToken cancel = default)
     {
         using Plan plan = await PrepareAsync(options, cancel).ConfigureAwait(false);
-        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, $"famfsd{plan.MountPoint.Replace('/', '-')}.log");
+        string logPath = options.LogPath ?? Path.Combine(plan.StateDirectory, LogNameOf(plan.MountPoint));
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(logPath))!);
-        DetachedProgram daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, logPath);
-        FamfsMount mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, cancel).ConfigureAwait(false);
+        DetachedProgram daemon;
+        long begin;
+        using (AppendedFile log = AppendedFile.Open(logPath))
+        {
+            // A daemon that cannot say what is wrong is not started.
+            log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{options.Clock.GetUtcNow().UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ} info: {ProgramName} is started"), FirstWordsBytes);
+            begin = log.LengthBytes;
+            daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, log);
+        }
+        FamfsMount mount;
+        try
+        {
+            mount = await WaitUntilMountedAsync(options, daemon, plan.MountPoint, logPath, begin, cancel).ConfigureAwait(false);
+        }
+        catch when (options.EndsLateDaemon)
+        {
+            daemon.Terminate();
+            throw;
+        }
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
         return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, mount.ReadMissingDevices());
+    }
+
+    /// <summary>Unmounts what daemons that are gone left at a place, if nobody uses it. Throws EXISTS, with the holders, when it is busy.</summary>
+    public static Task RequireNoDeadMountAsync(string mountPoint, CancellationToken cancel = default) =>
+        TakeDeadAwayAsync(new() { Devices = [], MountPoint = mountPoint }, mountPoint, cancel);
+
+    /// <summary>Looks at the devices as a mount does, and gives the label of the file system, or its uuid. Mounts nothing; errors as of
+    /// <see cref="StartAsync"/>.</summary>
+    public static string RequireFound(MountOptions options)
+    {
+        if (!Directory.Exists(options.MountPoint))
+            throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: no such directory to mount on") { Path = options.MountPoint };
+        using DevicePool pool = new DeviceSearch(options.Devices, KnownFormats.All, options.Clock, options.FileSystem).Open(readOnly: true);
+        return pool.Primary.Label.Length > 0 ? pool.Primary.Label : pool.Primary.FileSystem.ToString();
     }
 
     /// <summary>Becomes the daemon: this process is it from then on. Returns only by throwing.</summary>
@@ -121,6 +168,7 @@ public static class Mounting
         string mountPoint = MountEntry.PlaceOf(options.MountPoint, options.MountTablePath);
         if (options.Masters.Select(FamfsClientOptions.FindAddressFault).FirstOrDefault(fault => fault is not null) is { } wrong)
             throw new FamfsException(ErrorReason.BadRequest, wrong);
+        MountPlace.RequireBelowRoot(mountPoint);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
         // First what the table says: to look at the directory is to ask the mount.
         RequireNotMounted(options, mountPoint);
@@ -135,6 +183,7 @@ public static class Mounting
             string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
             await RequireSoundAsync(options, cancel).ConfigureAwait(false);
             string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
+            MountPlace.RequireHidesNothing(mountPoint, options.Devices, options.Masters, state, options.LogPath, options.CaFile, options.CertificateFile, options.KeyFile);
             return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead);
         }
         catch
@@ -149,6 +198,8 @@ public static class Mounting
         List<string> arguments = [mountPoint];
         foreach (string device in options.Devices)
             arguments.AddRange(["--device", Path.GetFullPath(device)]);
+        if (options.FileSystem is { } named)
+            arguments.AddRange(["--file-system", named.Text]);
         foreach (string master in options.Masters)
             arguments.AddRange(["--master", master]);
         if (options.Dialect is { } dialect)
@@ -213,7 +264,7 @@ public static class Mounting
     private static async Task RequireSoundAsync(MountOptions options, CancellationToken cancel)
     {
         // What the kernel holds for its famfs, only the daemon can look at.
-        DeviceSearch search = new(options.Devices, KnownFormats.All, options.Clock);
+        DeviceSearch search = new(options.Devices, KnownFormats.All, options.Clock, options.FileSystem);
         DaxBinding binding = options.DaxBinding;
         if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
             return;
@@ -235,7 +286,7 @@ public static class Mounting
         }
     }
 
-    private static async Task<FamfsMount> WaitUntilMountedAsync(MountOptions options, DetachedProgram daemon, string mountPoint, string logPath, CancellationToken cancel)
+    private static async Task<FamfsMount> WaitUntilMountedAsync(MountOptions options, DetachedProgram daemon, string mountPoint, string logPath, long logBegin, CancellationToken cancel)
     {
         long start = options.Clock.GetTimestamp();
         long? answered = null;
@@ -244,7 +295,7 @@ public static class Mounting
         while (true)
         {
             if (daemon.ReadExitCode() is { } code)
-                throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath)}") { Path = mountPoint };
+                throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {ProgramName} ended with code {code}: {LastLine(logPath, logBegin)}") { Path = mountPoint };
             // Asked from another thread: a daemon that hangs must not take this program with it.
             asking ??= FindAsync(options, mountPoint, cancel);
             if (asking.IsCompleted)
@@ -273,13 +324,28 @@ public static class Mounting
                 || options.Masters.Count == 0 || options.Clock.GetElapsedTime(answered!.Value) > s_masterStarts);
     }
 
-    private static string LastLine(string logPath)
+    /// <summary>The name of a daemon's log in the state directory: that of the mount point, or its digest where that is no name.</summary>
+    private static string LogNameOf(string mountPoint)
+    {
+        string name = $"{ProgramName}{mountPoint.Replace('/', '-')}.log";
+        return Encoding.UTF8.GetByteCount(name) <= LongestName ? name : $"{ProgramName}-{Convert.ToHexStringLower(Sha256.Hash(Encoding.UTF8.GetBytes(mountPoint)))}.log";
+    }
+
+    /// <summary>The last that was written to a log behind an offset.</summary>
+    private static string LastLine(string logPath, long begin)
     {
         try
         {
-            return File.ReadLines(logPath).LastOrDefault(l => l.Length != 0) ?? $"it said nothing; see {logPath}";
+            using FileStream log = new(logPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            if (log.CanSeek)
+                log.Position = Math.Min(begin, log.Length);
+            using StreamReader reader = new(log);
+            string? last = null;
+            while (log.CanSeek && reader.ReadLine() is { } line)
+                last = line.Length == 0 ? last : line;
+            return last ?? $"it said nothing; see {logPath}";
         }
-        catch (IOException)
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             return $"see {logPath}";
         }

@@ -12,7 +12,7 @@ public static class CommandLineFault
     /// everything behind <c>--</c>, and <c>./-x</c>, still is.</summary>
     public static string? Find(ParseResult parsed, IReadOnlyList<string> words)
     {
-        string help = $"see {PathOf(parsed.CommandResult)} --help";
+        string help = HelpOf(parsed);
         // A help text may be asked for on any line, but -h is an option of many commands, with which they would do nothing.
         if (parsed.Action is HelpAction && parsed.Tokens.Any(IsShortHelp) && !parsed.Tokens.All(t => t.Type == TokenType.Command || IsShortHelp(t)))
             return $"-h: is help only alone behind a command; {help}";
@@ -27,42 +27,44 @@ public static class CommandLineFault
         if (parsed.Errors.Count > 0)
             return Describe(parsed, parsed.Errors[0]);
         return FindEmpty(parsed) is { } empty ? $"{empty}: is empty; {help}" : null;
+    }
 
-        string Describe(ParseResult line, ParseError error)
+    /// <summary>What one error of the parser means, in one line.</summary>
+    internal static string Describe(ParseResult line, ParseError error)
+    {
+        string help = HelpOf(line);
+        Symbol? named = error.SymbolResult switch
         {
-            Symbol? named = error.SymbolResult switch
-            {
-                OptionResult result => result.Option,
-                ArgumentResult { Parent: OptionResult result } => result.Option,
-                ArgumentResult result => result.Argument,
-                _ => null,
-            };
-            string message = OneLine(error.Message);
-            IReadOnlyList<Token> tokens = error.SymbolResult?.Tokens ?? [];
-            // The program's own words begin with the option.
-            if (named is not null && message.StartsWith(named is Option ? "-" : named.Name, StringComparison.Ordinal))
-                return message;
-            if (error.SymbolResult is OptionResult { IdentifierToken: not null, Tokens.Count: 0 } bare)
-                return $"{bare.Option.Name}: its value is missing; {help}";
-            if (named is Option { Required: true } missing && tokens.Count == 0)
-                return $"{missing.Name} is missing; {help}";
-            if (error.SymbolResult is CommandResult command)
-            {
-                if (command.Command.Options.FirstOrDefault(o => o.Required && line.GetResult(o) is null or { Implicit: true }) is { } required)
-                    return $"{required.Name} is missing; {help}";
-                if (command.Command.Arguments.FirstOrDefault(a => a.Arity.MinimumNumberOfValues > (line.GetResult(a)?.Tokens.Count ?? 0)) is { } argument)
-                    return $"{argument.Name} is missing; {help}";
-                if (command.Command.Subcommands.Count > 0)
-                    return $"a command is missing; {help}";
-            }
-            if (named is Argument positional && tokens.Count < positional.Arity.MinimumNumberOfValues)
-                return $"{positional.Name} is missing; {help}";
-            if (named is not Option typed)
-                return message;
-            return tokens.Count > 0 && IntegerOf(typed.ValueType) is { } range
-                ? $"{typed.Name}: '{OneLine(tokens[^1].Value)}' is not a whole number{range}"
-                : $"{typed.Name}: {message}";
+            OptionResult result => result.Option,
+            ArgumentResult { Parent: OptionResult result } => result.Option,
+            ArgumentResult result => result.Argument,
+            _ => null,
+        };
+        string message = OneLine(error.Message);
+        IReadOnlyList<Token> tokens = error.SymbolResult?.Tokens ?? [];
+        // The program's own words begin with the option.
+        if (named is not null && message.StartsWith(named is Option ? "-" : named.Name, StringComparison.Ordinal))
+            return message;
+        if (error.SymbolResult is OptionResult { IdentifierToken: not null, Tokens.Count: 0 } bare)
+            return $"{bare.Option.Name}: its value is missing; {help}";
+        if (named is Option { Required: true } missing && tokens.Count == 0)
+            return $"{missing.Name} is missing; {help}";
+        if (error.SymbolResult is CommandResult command)
+        {
+            if (command.Command.Options.FirstOrDefault(o => o.Required && line.GetResult(o) is null or { Implicit: true }) is { } required)
+                return $"{required.Name} is missing; {help}";
+            if (command.Command.Arguments.FirstOrDefault(a => a.Arity.MinimumNumberOfValues > (line.GetResult(a)?.Tokens.Count ?? 0)) is { } argument)
+                return $"{argument.Name} is missing; {help}";
+            if (command.Command.Subcommands.Count > 0)
+                return $"a command is missing; {help}";
         }
+        if (named is Argument positional && tokens.Count < positional.Arity.MinimumNumberOfValues)
+            return $"{positional.Name} is missing; {help}";
+        if (named is not Option typed)
+            return message;
+        return tokens.Count > 0 && IntegerOf(typed.ValueType) is { } range
+            ? $"{typed.Name}: '{OneLine(tokens[^1].Value)}' is not a whole number{range}"
+            : $"{typed.Name}: {message}";
     }
 
     /// <summary>Makes an option take one of a few words only.</summary>
@@ -153,6 +155,8 @@ public static class CommandLineFault
             : type == typeof(ulong) ? $" from 0 to {ulong.MaxValue}"
             : null;
     }
+
+    private static string HelpOf(ParseResult parsed) => $"see {PathOf(parsed.CommandResult)} --help";
 
     private static string PathOf(CommandResult command) =>
         command.Parent is CommandResult above ? $"{PathOf(above)} {command.Command.Name}" : command.Command.Name;

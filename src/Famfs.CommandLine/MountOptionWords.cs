@@ -10,6 +10,9 @@ public static class MountOptionWords
     // What the daemon does something about.
     private static readonly string[] s_own = ["ro", "rw", "noexec", "exec", "cache=direct", "cache=close-to-open", "allow-other", "no-allow-other", "locks=local", "locks=refuse", "notime"];
 
+    /// <summary>Those that the daemon does something about, with commas.</summary>
+    public static string Known => string.Join(", ", s_own);
+
     // What holds for every mount of famfs, and what is for whoever reads a table of mounts.
     private static readonly string[] s_others = ["defaults", "nosuid", "nodev", "noatime", "nodiratime", "async", "auto", "noauto", "nofail", "_netdev", "user", "users", "nouser", "owner", "group"];
 
@@ -28,6 +31,6 @@ public static class MountOptionWords
     /// <summary>What is wrong with the first word that is no option of a mount; null when all are.</summary>
     public static string? FindFault(IEnumerable<string>? options) =>
         Split(options).FirstOrDefault(word => !s_own.Contains(word, StringComparer.Ordinal) && !s_others.Contains(word, StringComparer.Ordinal) && !word.StartsWith("x-", StringComparison.Ordinal)) is { } unknown
-            ? $"-o {unknown.ReplaceLineEndings(" ")}: unknown mount option; known are {string.Join(", ", s_own)}"
+            ? $"-o {unknown.ReplaceLineEndings(" ")}: unknown mount option; known are {Known}"
             : null;
 }

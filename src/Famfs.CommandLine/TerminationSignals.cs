@@ -3,13 +3,18 @@ using System.Runtime.InteropServices;
 namespace Famfs.CommandLine;
 
 /// <summary>
-/// Being told to end (SIGTERM, SIGINT, SIGHUP), however often and at whatever moment, as one cancellation. While this object is kept
-/// alive no such signal ends the process by itself: what has to be left in order is left in order.
+/// Being told to end, by any signal whose plain meaning that is, however often and at whatever moment, as one cancellation. While this
+/// object is kept alive no such signal ends the process by itself: what has to be left in order is left in order.
 /// </summary>
 /// <param name="Token">Cancelled by the first signal.</param>
 /// <param name="Registrations">Kept to the end of the process: taken back before, a late signal would end it.</param>
 public sealed record TerminationSignals(CancellationToken Token, IReadOnlyList<object> Registrations)
 {
+    // signal(7); the runtime has names for some.
+    private const PosixSignal SIGUSR1 = (PosixSignal)10;
+    private const PosixSignal SIGUSR2 = (PosixSignal)12;
+    private const PosixSignal SIGALRM = (PosixSignal)14;
+
     /// <summary>Begins to catch them.</summary>
     public static TerminationSignals Catch()
     {
@@ -19,7 +24,7 @@ public sealed record TerminationSignals(CancellationToken Token, IReadOnlyList<o
             context.Cancel = true;
             told.Cancel();
         }
-        PosixSignal[] signals = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP];
+        PosixSignal[] signals = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP, PosixSignal.SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM];
         return new(told.Token, [.. signals.Select(signal => PosixSignalRegistration.Create(signal, OnSignal))]);
     }
 }

@@ -2,6 +2,8 @@ using System.CommandLine;
 using System.Globalization;
 using Famfs.Client;
 using Famfs.CommandLine;
+using Famfs.Core;
+using Famfs.Core.Log;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -15,10 +17,28 @@ if (args is [KernelProbe.Option, .. string[] probed])
 TerminationSignals signals = TerminationSignals.Catch();
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
+Option<bool> replaceDead = new("--replace-dead") { Description = "take away a mount there first whose daemon is gone, if nobody uses it" };
 Option<string[]> devices = new("--device", "-d")
 {
     Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
+};
+Option<FileSystemName?> fileSystem = new("--file-system")
+{
+    Description = "label or uuid of the file system that is meant, where --device finds several",
+    HelpName = "LABEL|UUID",
+    CustomParser = result =>
+    {
+        try
+        {
+            return FileSystemName.Parse(result.Tokens[0].Value);
+        }
+        catch (FamfsException error)
+        {
+            result.AddError($"--file-system: {error.Message}");
+            return null;
+        }
+    },
 };
 Option<string[]> masters = new("--master", "-m") { Description = "address of a master: http://HOST:PORT, https://HOST:PORT or unix:/PATH (repeat; default: the last one the log names, else the socket of a master of this host)" };
 Option<string?> caFile = new("--ca-file") { Description = "PEM file of the authorities that an https master's certificate must come from (default: those of this host)" };
@@ -38,10 +58,15 @@ Option<string> dialect = new("--dialect")
 };
 Option<string?> pushIoctl = new("--push-ioctl") { Description = "number of the ioctl by which a kernel of dialect D takes devices, decimal or 0x…; without it D is not tried" };
 
-RootCommand root = new("Serves a famfs file system to this host's kernel.")
-{
-    mountPoint, devices, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl,
-};
+RootCommand root = new("Serves a famfs file system to this host's kernel.");
+ProgramConfiguration configuration = new("famfsd", root,
+[
+    new(mountPoint), new(devices), new(fileSystem), new(masters), new(caFile), new(certificateFile), new(keyFile), new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true),
+    new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl),
+]);
+root.Add(mountPoint);
+foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, replaceDead, configuration.InstanceOption, configuration.DirectoryOption])
+    root.Add(option);
 dialect.Validators.Add(result =>
 {
     string name = result.GetValueOrDefault<string>();
@@ -89,7 +114,10 @@ root.SetAction((parsed, cancel) =>
     {
         Formats = KnownFormats.All,
         Devices = parsed.GetRequiredValue(devices),
+        FileSystem = parsed.GetValue(fileSystem),
         MountPoint = MountEntry.PlaceOf(parsed.GetRequiredValue(mountPoint)),
+        ReplaceDead = parsed.GetValue(replaceDead),
+        Service = ServiceNotifier.OfProcess(),
         Masters = parsed.GetValue(masters) ?? [],
         CaFile = parsed.GetValue(caFile),
         CertificateFile = parsed.GetValue(certificateFile),
@@ -107,6 +135,22 @@ root.SetAction((parsed, cancel) =>
     }, cancel);
 });
 
+if (args is [GeneratedText.Word, .. string[] kind])
+    return GeneratedText.Write(kind, root, "famfsd", section: 8, version: typeof(Daemon).Assembly.GetName().Version!.ToString(3), Console.Out);
+if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
+{
+    using Stream output = Console.OpenStandardOutput();
+    return configuration.Explain(where, Environment.GetEnvironmentVariable, output);
+}
+try
+{
+    args = configuration.Complete(args, Environment.GetEnvironmentVariable);
+}
+catch (ConfigurationException error)
+{
+    Console.Error.WriteLine($"famfsd: {error.Message}");
+    return 1;
+}
 ParseResult line = CommandLineWords.Parse(root, args);
 if (CommandLineFault.Find(line, args) is { } fault)
 {
@@ -114,7 +158,7 @@ if (CommandLineFault.Find(line, args) is { } fault)
     return 1;
 }
 // Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
 GC.KeepAlive(signals);
 return exit;
 

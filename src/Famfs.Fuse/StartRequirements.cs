@@ -6,13 +6,12 @@ namespace Famfs.Fuse;
 /// <summary>What must be there before the program's own code runs.</summary>
 internal static class StartRequirements
 {
-    /// <summary>Files that it may need to have open before it serves anybody (chosen).</summary>
+    // Chosen, above what it has before it serves anybody.
     private const int OpenFiles = 256;
+    private const int Threads = 16;
+    private const long DataBytes = 512L << 20;
 
     [ModuleInitializer]
-    internal static void Require()
-    {
-        ProcessFiles.Require("famfsd");
-        OpenFileLimit.Require("famfsd", OpenFiles);
-    }
+    internal static void Require() =>
+        StartConditions.Require(new("famfsd", OpenFiles, Threads, DataBytes, LogsToOutput: true), typeof(StartRequirements).Assembly);
 }

@@ -1,3 +1,4 @@
+using Famfs.CommandLine;
 using Famfs.Core;
 using Famfs.Core.Log;
 
@@ -9,8 +10,14 @@ internal sealed record MasterOptions
     /// <summary>Where the devices are on this host (<see cref="DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
+    /// <summary>The file system that is meant; null: the only one there.</summary>
+    public FileSystemName? FileSystem { get; init; }
+
     /// <summary>Where else callers may add devices from, beside <see cref="Devices"/>.</summary>
     public IReadOnlyList<string> AllowedDevices { get; init; } = [];
+
+    /// <summary>Who started this process, and is told how it fares.</summary>
+    public required ServiceNotifier Service { get; init; }
 
     /// <summary>Where it listens: "http://host:port", "https://host:port" or "unix:/path".</summary>
     public required IReadOnlyList<string> Listen { get; init; }

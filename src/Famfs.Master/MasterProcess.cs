@@ -45,7 +45,7 @@ internal static class MasterProcess
             List<Action<KestrelServerOptions>> endpoints = ListenAddresses.Parse(options);
             string recorded = ListenAddresses.RequireRecorded(options);
             HashSet<Guid> acceptLoss = ParseMounts(options.AcceptLoss);
-            DeviceSearch devices = new(options.Devices, options.Formats, clock);
+            DeviceSearch devices = new(options.Devices, options.Formats, clock, options.FileSystem);
             using DevicePool pool = devices.Open();
             MasterRole role = new(new AtOnce());
             Recovery.Result recovered = await role.BecomeActiveAsync(
@@ -138,6 +138,7 @@ internal static class MasterProcess
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
+        builder.Services.AddHostedService(_ => new ServiceWatch(options.Service, engine, clock));
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
@@ -176,6 +177,7 @@ internal static class MasterProcess
                 app.Lifetime.StopApplication();
             }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         // Streams last as long as their hosts; the server would wait for them.
+        app.Lifetime.ApplicationStopping.Register(options.Service.Stopping);
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         try
         {
@@ -211,6 +213,7 @@ internal static class MasterProcess
         string open = string.Join(", ", ListenAddresses.FindOpen(options));
         if (open.Length > 0)
             MasterLog.OpenAddress(log, open);
+        options.Service.Ready($"term {engine.Term.Value}, listening on {string.Join(", ", options.Listen)}");
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);
         await stopping.ConfigureAwait(false);

@@ -5,6 +5,7 @@ using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Famfs2;
 using Famfs.Master;
+using Famfs.Master.Rpc;
 
 // Before anything is done: what ends by a signal before this line has done nothing.
 TerminationSignals signals = TerminationSignals.Catch();
@@ -16,6 +17,23 @@ Option<string[]> devices = new("--device", "-d")
     Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
     Required = true,
     AllowMultipleArgumentsPerToken = true,
+};
+Option<FileSystemName?> fileSystem = new("--file-system")
+{
+    Description = "label or uuid of the file system that is meant, where --device finds several",
+    HelpName = "LABEL|UUID",
+    CustomParser = result =>
+    {
+        try
+        {
+            return FileSystemName.Parse(result.Tokens[0].Value);
+        }
+        catch (FamfsException error)
+        {
+            result.AddError($"--file-system: {error.Message}");
+            return null;
+        }
+    },
 };
 Option<string[]> allowDevice = new("--allow-device")
 {
@@ -35,15 +53,27 @@ Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSys
 Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
 Option<string[]> acceptLoss = new("--accept-loss") { Description = "uuid of a mount that has replayed records which are lost: start without them, for good (repeat)", HelpName = "MOUNT" };
 
-RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.")
+RootCommand root = new("The metadata master of a famfs file system: owns allocation and the log in its memory.");
+// Not what is for one start only: --take-over and --accept-loss.
+ProgramConfiguration configuration = new("famfs-master", root,
+[
+    new(devices), new(fileSystem), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
+    new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid),
+]);
+foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
+    root.Add(option);
+listen.Validators.Add(result =>
 {
-    devices, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss,
-};
+    if (result.Tokens.Select(t => ListenAddresses.FindFault(t.Value)).FirstOrDefault(f => f is not null) is { } fault)
+        result.AddError(fault);
+});
 root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
     Formats = formats,
     Devices = parsed.GetRequiredValue(devices),
+    FileSystem = parsed.GetValue(fileSystem),
     AllowedDevices = parsed.GetValue(allowDevice) ?? [],
+    Service = ServiceNotifier.OfProcess(),
     Listen = parsed.GetValue(listen) ?? [],
     CertificateFile = parsed.GetValue(certificateFile),
     KeyFile = parsed.GetValue(keyFile),
@@ -55,6 +85,22 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
+if (args is [GeneratedText.Word, .. string[] kind])
+    return GeneratedText.Write(kind, root, "famfs-master", section: 8, version: typeof(MasterOptions).Assembly.GetName().Version!.ToString(3), Console.Out);
+if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
+{
+    using Stream output = Console.OpenStandardOutput();
+    return configuration.Explain(where, Environment.GetEnvironmentVariable, output);
+}
+try
+{
+    args = configuration.Complete(args, Environment.GetEnvironmentVariable);
+}
+catch (ConfigurationException error)
+{
+    Console.Error.WriteLine($"famfs-master: {error.Message}");
+    return 1;
+}
 ParseResult line = CommandLineWords.Parse(root, args);
 if (CommandLineFault.Find(line, args) is { } fault)
 {
@@ -62,6 +108,6 @@ if (CommandLineFault.Find(line, args) is { } fault)
     return 1;
 }
 // Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, signals.Token);
+int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
 GC.KeepAlive(signals);
 return exit;

@@ -12,7 +12,7 @@ public sealed partial class DependencyTests
     {
         ["Famfs.Core"] = [],
         ["Famfs.Famfs2"] = ["Famfs.Core"],
-        ["Famfs.CommandLine"] = [],
+        ["Famfs.CommandLine"] = ["Famfs.Core"],
         ["Famfs.Master"] = ["Famfs.CommandLine", "Famfs.Core", "Famfs.Famfs2"],
         ["Famfs.Client"] = ["Famfs.Core", "Famfs.Famfs2"],
         ["Famfs.Cli"] = ["Famfs.Client", "Famfs.CommandLine", "Famfs.Core"],

@@ -4,6 +4,7 @@ using Famfs.CommandLine;
 using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
+using Famfs.Core.Log;
 
 namespace Famfs.Cli.Verbs;
 
@@ -27,8 +28,9 @@ internal static class MountCommand
             if (result.GetValueOrDefault<string?>() is { } name && !known.Contains(name, StringComparer.OrdinalIgnoreCase))
                 result.AddError($"--dialect {name}: must be {string.Join(", ", known)}");
         });
+        Option<string?> fileSystem = new("--file-system") { Description = "Label or uuid of the file system that is meant, where several are found", HelpName = "LABEL|UUID" };
         Option<bool> noWait = new("--no-wait") { Description = "Return when the mount answers, not when files can be opened" };
-        Command command = new(Name, "Mount a file system") { places, context.Options.MountOptions, foreground, log, state, dialect, noWait };
+        Command command = new(Name, "Mount a file system") { places, context.Options.MountOptions, foreground, log, state, dialect, fileSystem, noWait };
         command.SetAction(async (parsed, cancel) =>
         {
             string[] given = parsed.GetValue(places)!;
@@ -36,6 +38,7 @@ internal static class MountCommand
             MountOptions options = new()
             {
                 Devices = given[..^1],
+                FileSystem = parsed.GetValue(fileSystem) is { } name ? FileSystemName.Parse(name) : null,
                 MountPoint = given[^1],
                 Masters = context.MastersOf(parsed),
                 CaFile = ca,
@@ -43,7 +46,7 @@ internal static class MountCommand
                 KeyFile = key,
                 Dialect = parsed.GetValue(dialect),
                 HostState = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable)),
-                DaemonArguments = [.. DaemonOptionsOf(parsed.GetValue(context.Options.MountOptions)), .. context.PassThrough],
+                DaemonArguments = [.. ConfigurationOf(context, parsed), .. DaemonOptionsOf(parsed.GetValue(context.Options.MountOptions)), .. context.PassThrough],
                 LogPath = parsed.GetValue(log),
                 Timeout = context.TimeoutOf(parsed),
                 ProgramDirectory = context.Environment.ProgramDirectory,
@@ -84,6 +87,9 @@ internal static class MountCommand
         });
         return command;
     }
+
+    private static IEnumerable<string> ConfigurationOf(CliContext context, ParseResult parsed) =>
+        parsed.GetValue(context.Configuration.DirectoryOption) is { } directory ? ["--config-dir", Path.GetFullPath(directory)] : [];
 
     private static IEnumerable<string> DaemonOptionsOf(string[]? options)
     {

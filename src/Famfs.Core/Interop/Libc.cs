@@ -186,6 +186,9 @@ public static unsafe partial class Libc
     public static partial nint read(int fd, byte* buffer, nuint count);
 
     [LibraryImport(Library, SetLastError = true)]
+    public static partial nint write(int fd, byte* buffer, nuint count);
+
+    [LibraryImport(Library, SetLastError = true)]
     public static partial nint pread(int fd, byte* buffer, nuint count, long offset);
 
     [LibraryImport(Library, SetLastError = true)]

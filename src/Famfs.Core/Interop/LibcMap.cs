@@ -1,5 +1,8 @@
 using System.Runtime.InteropServices;
 
+// Names of C types are lower case.
+#pragma warning disable CS8981
+
 namespace Famfs.Core.Interop;
 
 /// <summary>Calls of the C library that the client side needs besides <see cref="Libc"/>: extended attributes,
@@ -12,13 +15,23 @@ internal static unsafe partial class LibcMap
     public const int MNT_FORCE = 1;
     public const int MNT_DETACH = 2;
     public const int UMOUNT_NOFOLLOW = 8;
+    public const int MS_RDONLY = 1;
+    public const int MS_NOSUID = 2;
+    public const int MS_NODEV = 4;
+    public const int MS_NOEXEC = 8;
+    public const int MS_REMOUNT = 32;
+
+    // signal.h
+    public const int SIGTERM = 15;
 
     // errno values that only these calls give
     public const int E2BIG = 7;
+    public const int EPIPE = 32;
     public const int ERANGE = 34;
     public const int ENODATA = 61;
     public const int ENOTCONN = 107;
     public const int ESTALE = 116;
+    public const int EDQUOT = 122;
 
     // limits.h, linux/limits.h
     public const int PATH_MAX = 4096;
@@ -31,6 +44,28 @@ internal static unsafe partial class LibcMap
     public const int O_WRONLY = 1;
     public const int O_CREAT = 0x40;
     public const int O_APPEND = 0x400;
+    public const int F_GETFD = 1;
+    public const int FD_CLOEXEC = 1;
+
+    // signal.h, poll.h
+    public const int SIGPIPE = 13;
+    public const int SIGXFSZ = 25;
+    public const nint SIG_IGN = 1;
+    public const short POLLOUT = 4;
+
+    /// <summary>struct pollfd.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct pollfd
+    {
+        /// <summary>fd.</summary>
+        public int Descriptor;
+
+        /// <summary>events.</summary>
+        public short Events;
+
+        /// <summary>revents.</summary>
+        public short Returned;
+    }
 
     /// <summary>Room for posix_spawnattr_t (336 bytes in glibc and musl) and posix_spawn_file_actions_t (80),
     /// whose insides are the library's own. Chosen with slack.</summary>
@@ -58,6 +93,12 @@ internal static unsafe partial class LibcMap
     public static partial int umount2(string target, int flags);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int mount(string source, string target, string? type, nuint flags, string? data);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int kill(int pid, int signal);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial byte* realpath(string path, byte* resolved);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
@@ -82,6 +123,9 @@ internal static unsafe partial class LibcMap
     public static partial int posix_spawn_file_actions_addopen(byte* actions, int fd, string path, int flags, uint mode);
 
     [LibraryImport(Library)]
+    public static partial int posix_spawn_file_actions_adddup2(byte* actions, int fd, int newfd);
+
+    [LibraryImport(Library)]
     public static partial int posix_spawn_file_actions_destroy(byte* actions);
 
     [LibraryImport(Library)]
@@ -92,4 +136,16 @@ internal static unsafe partial class LibcMap
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int waitpid(int pid, int* status, int options);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int dup2(int fd, int newfd);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int poll(pollfd* wishes, nuint count, int milliseconds);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial nint signal(int number, nint handler);
+
+    [LibraryImport(Library)]
+    public static partial void _exit(int status);
 }

@@ -9,6 +9,7 @@ namespace Famfs.Core.Interop;
 /// this one, and detached from its terminal and session.</summary>
 public static unsafe class ProgramStart
 {
+    private const int DescriptorOfOutput = 1;
     private const int DescriptorOfError = 2;
 
     /// <summary>Becomes another program: same process id, descriptors and terminal. Returns only by throwing.</summary>
@@ -22,9 +23,9 @@ public static unsafe class ProgramStart
         throw PathErrors.Of(path, Errno.Last);
     }
 
-    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="logPath"/>,
-    /// its input empty.</summary>
-    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, string logPath)
+    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="log"/>, its input empty. Errors as of
+    /// <see cref="PathErrors.Of"/>, of the program.</summary>
+    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, AppendedFile log)
     {
         byte* attributes = stackalloc byte[LibcMap.SpawnObjectBytes];
         byte* actions = stackalloc byte[LibcMap.SpawnObjectBytes];
@@ -35,8 +36,8 @@ public static unsafe class ProgramStart
             // A zeroed signal mask: the daemon must get SIGTERM whatever this thread blocks.
             Require(path, LibcMap.posix_spawnattr_setflags(attributes, LibcMap.POSIX_SPAWN_SETSID | LibcMap.POSIX_SPAWN_SETSIGMASK));
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 1, logPath, LibcMap.O_WRONLY | LibcMap.O_CREAT | LibcMap.O_APPEND, 0b110_100_000));
-            Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, DescriptorOfError, logPath, LibcMap.O_WRONLY | LibcMap.O_APPEND, 0));
+            Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfOutput));
+            Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfError));
             using StringVector vector = new([path, .. arguments]);
             using StringVector environment = new([.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")]);
             int pid;
@@ -94,6 +95,9 @@ public sealed class DetachedProgram
     /// <summary>Its process id.</summary>
     public int ProcessId { get; }
 
+    /// <summary>Tells it to end, in order.</summary>
+    public void Terminate() => _ = LibcMap.kill(ProcessId, LibcMap.SIGTERM);
+
     /// <summary>The exit code when it has ended (128 + number of the signal that killed it), null while it runs.</summary>
     public unsafe int? ReadExitCode()
     {
@@ -123,6 +127,11 @@ public static class MountCalls
     /// user has. Returns 0 or the error number.</summary>
     public static int Unmount(string mountPoint, bool lazily) =>
         LibcMap.umount2(mountPoint, LibcMap.UMOUNT_NOFOLLOW | (lazily ? LibcMap.MNT_DETACH : 0)) == 0 ? 0 : Errno.Last;
+
+    /// <summary>Makes a famfs mount and its file system read-only, or writable. The kernel keeps what a remount does not name of times, and forgets
+    /// the rest, so that is named. Returns 0 or the error number: EBUSY while files are open for writing.</summary>
+    public static int Remount(string mountPoint, bool readOnly, bool forbidsPrograms) =>
+        LibcMap.mount("none", mountPoint, null, (nuint)(LibcMap.MS_REMOUNT | LibcMap.MS_NOSUID | LibcMap.MS_NODEV | (readOnly ? LibcMap.MS_RDONLY : 0) | (forbidsPrograms ? LibcMap.MS_NOEXEC : 0)), null) == 0 ? 0 : Errno.Last;
 
     /// <summary>Processes that work in, have open or have mapped something below a mount point, as far as this process may look. The
     /// mount itself is not asked, nor any other: links are read and not followed.</summary>

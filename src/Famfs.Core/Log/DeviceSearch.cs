@@ -15,7 +15,11 @@ namespace Famfs.Core.Log;
 /// A device that the log names and that the pool lacks is looked for in all places again, by its uuid: it
 /// may have been added, plugged in or bound to its driver later. Owner: one thread at a time.
 /// </summary>
-public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats formats, TimeProvider clock)
+/// <param name="places">Where to look.</param>
+/// <param name="formats">What to recognise.</param>
+/// <param name="clock">For the pauses between looks.</param>
+/// <param name="wanted">The file system that is meant; null: the only one.</param>
+public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats formats, TimeProvider clock, FileSystemName? wanted = null)
 {
     /// <summary>Takes in what it can of <paramref name="wanted"/> out of <paramref name="paths"/>, in another way than by mapping devices.
     /// Adds to <paramref name="causes"/>, by the device's uuid, why one that is wanted stays away.</summary>
@@ -41,8 +45,23 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
 
     /// <summary>Opens the pool of the one file system whose device 0 is in the places. Errors: as
     /// <see cref="DaxDevice.Open(string, bool, bool?)"/> for the paths; DEVICE_MISSING without a device 0;
-    /// WRONG_FILESYSTEM for paths of another file system or several first devices.</summary>
+    /// WRONG_FILESYSTEM for paths of another file system than is wanted, or several first devices.</summary>
     public DevicePool Open(bool readOnly = false)
+    {
+        DevicePool pool = OpenAny(readOnly);
+        try
+        {
+            wanted?.Require(pool, places[0]);
+            return pool;
+        }
+        catch
+        {
+            pool.Dispose();
+            throw;
+        }
+    }
+
+    private DevicePool OpenAny(bool readOnly)
     {
         List<DaxDevice> opened = [];
         try
@@ -231,7 +250,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
         HashSet<string> here = [.. opened.Select(d => d.MemoryIdentity)];
         List<DeviceClaim> given = [.. opened.Select(d => formats.Recognize(d) ?? throw formats.Default.Explain(d))];
         List<DeviceClaim> found = [.. Read(places.Where(IsSearched).SelectMany(Expand), here)];
-        IReadOnlyList<DeviceClaim> chosen = MediaFormats.Choose(given, found);
+        IReadOnlyList<DeviceClaim> chosen = MediaFormats.Choose(given, found, wanted);
         // Those that are left out because each is a copy of another; whoever needs one is told.
         Guid? own = chosen.Concat(given).FirstOrDefault()?.FileSystem;
         foreach (IGrouping<Guid, DeviceClaim> copies in found.Except(chosen).Where(f => f.FileSystem == own && given.All(g => g.Device != f.Device)).GroupBy(f => f.Device))
@@ -244,7 +263,7 @@ public sealed class DeviceSearch(IReadOnlyList<string> places, MediaFormats form
             string? unmatched = opened.Count == 0 ? places.FirstOrDefault(p => IsPattern(p) && !Expand(p).Any()) : null;
             if (unmatched is not null)
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{unmatched}: nothing is there that matches") { Path = unmatched };
-            throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", places)}: none is the first device (index 0) of a file system") { Path = places[0] };
+            throw new FamfsException(ErrorReason.DeviceMissing, $"{string.Join(", ", places)}: none is the first device (index 0) of a file system{(wanted is null ? "" : $" that is called {wanted}")}") { Path = places[0] };
         }
         opened.AddRange(chosen.Select(c => DaxDevice.Open(c.Path, readOnly)));
     }

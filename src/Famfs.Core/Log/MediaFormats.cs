@@ -47,33 +47,33 @@ public sealed class MediaFormats
 
     /// <summary>Of open devices those of one file system: the first <paramref name="required"/>, and what
     /// <see cref="Choose"/> finds among the others.</summary>
-    public IReadOnlyList<DaxDevice> SelectOwn(IReadOnlyList<DaxDevice> devices, int required)
+    public IReadOnlyList<DaxDevice> SelectOwn(IReadOnlyList<DaxDevice> devices, int required, FileSystemName? wanted = null)
     {
         List<DeviceClaim?> claims = [.. devices.Select(Recognize)];
-        HashSet<DeviceClaim> chosen = [.. Choose([.. claims.Take(required).OfType<DeviceClaim>()], [.. claims.Skip(required).OfType<DeviceClaim>()])];
+        HashSet<DeviceClaim> chosen = [.. Choose([.. claims.Take(required).OfType<DeviceClaim>()], [.. claims.Skip(required).OfType<DeviceClaim>()], wanted)];
         return [.. devices.Where((_, i) => i < required || (claims[i] is { } claim && chosen.Contains(claim)))];
     }
 
     /// <summary>
     /// Chooses the devices of one file system: of the one that those <paramref name="given"/> belong to, or else of the only
-    /// one of which a first device is <paramref name="found"/>. What is found of another file system is ignored, and so is
-    /// what the first device does not name.
+    /// one of which a first device is <paramref name="found"/>, or that is <paramref name="wanted"/>. What is found of another file
+    /// system is ignored, and so is what the first device does not name.
     /// </summary>
     /// <returns>Those of <paramref name="found"/> that belong to it. Without a sound log that of all that may belong: opening
     /// them says what is wrong with it. Empty when there is none.</returns>
     /// <exception cref="FamfsException">WRONG_FILESYSTEM when several first devices are found and none is given.</exception>
-    public static IReadOnlyList<DeviceClaim> Choose(IReadOnlyList<DeviceClaim> given, IReadOnlyList<DeviceClaim> found)
+    public static IReadOnlyList<DeviceClaim> Choose(IReadOnlyList<DeviceClaim> given, IReadOnlyList<DeviceClaim> found, FileSystemName? wanted = null)
     {
         HashSet<DeviceClaim> first = FindFirst([.. given, .. found]);
         first.RemoveWhere(c => !c.HasLog);
         DeviceClaim? primary = given.FirstOrDefault(first.Contains);
         if (primary is null)
         {
-            List<DeviceClaim> candidates = [.. found.Where(f => f.IsWhole && first.Contains(f) && given.All(g => g.FileSystem == f.FileSystem))];
+            List<DeviceClaim> candidates = [.. found.Where(f => f.IsWhole && first.Contains(f) && given.All(g => g.FileSystem == f.FileSystem) && wanted?.IsOf(f.FileSystem, f.Identity?.Label) != false)];
             if (candidates.Count > 1)
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{candidates[1].Path}: both it and {candidates[0].Path} are first devices of a file system; name the one that is meant") { Path = candidates[1].Path };
             if (candidates.Count == 0)
-                return [.. found.Where(f => f.Identity is null && (given.Count == 0 || f.FileSystem == given[0].FileSystem))];
+                return [.. found.Where(f => f.Identity is null && (given.Count == 0 || f.FileSystem == given[0].FileSystem) && wanted?.IsOf(f.FileSystem, null) != false)];
             primary = candidates[0];
         }
         List<DeviceClaim> own = [.. found.Where(f => f == primary || (f.IsWhole && f.FileSystem == primary.FileSystem && f.Format == primary.Format && primary.Names(f)))];

@@ -64,15 +64,18 @@ internal sealed class Daemon
         ILogger log = logging.CreateLogger("Famfs.Fuse");
         try
         {
+            if (options.ReplaceDead)
+                await Mounting.RequireNoDeadMountAsync(options.MountPoint, cancel).ConfigureAwait(false);
             // Over a live one, two daemons would serve one place; over a dead one, its holders would be hidden. It is not asked
             // which it is: one that hangs would take this process with it.
             if (FamfsMount.FindAll().Any(m => m.MountPoint == options.MountPoint))
                 throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: a famfs is mounted there; when its daemon is gone, `famfs umount` takes it away") { Path = options.MountPoint };
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
+            MountPlace.RequireHidesNothing(options.MountPoint, options.Devices, options.Masters, options.StateDirectory, options.CaFile, options.CertificateFile, options.KeyFile);
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
-            using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.ForcedDialect, options.PushIoctl, log);
+            using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.FileSystem, options.ForcedDialect, options.PushIoctl, log);
             using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);
             if (ReadLog(replica, log) is not null && replica.DamageIsFinal)
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
@@ -128,6 +131,7 @@ internal sealed class Daemon
             Task following = _link.RunAsync(
                 new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
             asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, cancel)).ConfigureAwait(false) != mount.Completion;
+            _options.Service.Stopping();
             await _link.ReportLastAsync(LastReport).ConfigureAwait(false);
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);

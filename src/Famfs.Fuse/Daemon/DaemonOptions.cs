@@ -1,3 +1,4 @@
+using Famfs.CommandLine;
 using Famfs.Core;
 using Famfs.Core.Log;
 using Famfs.Fuse.Dialects;
@@ -11,11 +12,20 @@ internal sealed record DaemonOptions
     /// <summary>Where the devices are on this host (<see cref="Core.Log.DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
+    /// <summary>The file system that is meant; null: the only one there.</summary>
+    public FileSystemName? FileSystem { get; init; }
+
     /// <summary>The formats that can be mounted.</summary>
     public required MediaFormats Formats { get; init; }
 
     /// <summary>Where to mount: an existing directory.</summary>
     public required string MountPoint { get; init; }
+
+    /// <summary>A mount whose daemon is gone is taken away from there first, if nobody uses it.</summary>
+    public bool ReplaceDead { get; init; }
+
+    /// <summary>Who started this process, and is told how it fares.</summary>
+    public required ServiceNotifier Service { get; init; }
 
     /// <summary>Addresses of masters; empty: only the memory is followed, until the log names a master.</summary>
     public IReadOnlyList<string> Masters { get; init; } = [];

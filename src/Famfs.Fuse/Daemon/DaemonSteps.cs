@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Diagnostics;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
@@ -20,11 +21,17 @@ internal sealed class DaemonSteps(
     /// <summary>Name of the step that may be due at once.</summary>
     public const string LineStep = "keep the line in the host table";
 
+    // Chosen: a master that is there registers a host in milliseconds.
+    private static readonly TimeSpan ReadyPatience = TimeSpan.FromSeconds(10);
     // What a master takes of one message (docs/protocol.md).
     private const int MaxMissing = 256;
 
     private bool _isReadOnly = options.ReadOnly;
     private bool _saidReadOnly;
+    private readonly long _began = Stopwatch.GetTimestamp();
+    private bool _saidReady;
+    private (bool, string?) _toldStatus;
+    private long _toldAlive;
     private bool _saidTooManyWritten;
     private LogPosition _acknowledged; // last one of which the line was written
     private (int Count, int Missing)? _reported; // devices of the log, and those that are not here, as last reported
@@ -41,6 +48,7 @@ internal sealed class DaemonSteps(
         new("report files that were written", ReportWritten),
         new("report older mounts that have ended", ReportEnded),
         new("say what failed", () => SayFaults(faults)),
+        new("tell the service manager", TellService),
     ];
 
     /// <summary>Lets go of what this process has of its own mount.</summary>
@@ -174,6 +182,28 @@ internal sealed class DaemonSteps(
         return StepOutcome.Done;
     }
 
+    // From this thread, because a mount is as good as its upkeep: without that it shows old names, and its line stands still.
+    private StepOutcome TellService()
+    {
+        bool isOpen = registration.IsOpen;
+        string? problem = registration.Problem;
+        // Who waits for this service wants to open files; a master that is not reached is not waited for long.
+        if (!_saidReady && (isOpen || problem is not null || Stopwatch.GetElapsedTime(_began) > ReadyPatience))
+        {
+            options.Service.Ready(StatusOf(isOpen, problem));
+            _saidReady = true;
+        }
+        else if (_saidReady && (isOpen, problem) != _toldStatus)
+            options.Service.Status(StatusOf(isOpen, problem));
+        _toldStatus = (isOpen, problem);
+        if (options.Service.WatchdogInterval is { } interval && (_toldAlive == 0 || Stopwatch.GetElapsedTime(_toldAlive) >= interval))
+        {
+            options.Service.Alive();
+            _toldAlive = Stopwatch.GetTimestamp();
+        }
+        return StepOutcome.Done;
+    }
+
     private StepOutcome ReportWritten()
     {
         link.ReportWritten();
@@ -184,6 +214,10 @@ internal sealed class DaemonSteps(
         }
         return StepOutcome.Done;
     }
+
+    private string StatusOf(bool isOpen, string? problem) => isOpen
+        ? $"{options.MountPoint}: mounted"
+        : $"{options.MountPoint}: names are served, files cannot be opened: {problem ?? "no master has registered this host yet"}";
 
     private static StepOutcome SayFaults(FaultReport faults)
     {

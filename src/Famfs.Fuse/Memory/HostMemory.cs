@@ -29,11 +29,11 @@ internal abstract class HostMemory : IDeviceResolver, IDisposable
 
     /// <summary>Finds out which way it is. Errors: BAD_REQUEST when only some devices are bound for the kernel's famfs, or when
     /// they are bound for another dialect than <paramref name="forced"/>.</summary>
-    public static HostMemory Choose(IReadOnlyList<string> places, MediaFormats formats, Dialect? forced, uint? pushIoctl, ILogger log)
+    public static HostMemory Choose(IReadOnlyList<string> places, MediaFormats formats, FileSystemName? wanted, Dialect? forced, uint? pushIoctl, ILogger log)
     {
-        DeviceSearch devices = new(places, formats, TimeProvider.System);
+        DeviceSearch devices = new(places, formats, TimeProvider.System, wanted);
         IReadOnlyList<string> held = FindHeldByKernel(places, devices, forced);
-        return held.Count == 0 ? new MappedMemory(devices) : new KernelHeldMemory(places, formats, devices, held, forced, pushIoctl, log);
+        return held.Count == 0 ? new MappedMemory(devices) : new KernelHeldMemory(places, formats, wanted, devices, held, forced, pushIoctl, log);
     }
 
     /// <summary>The devices as they are reached before there is a mount. Errors as of <see cref="DeviceSearch.Open"/>.</summary>

@@ -61,12 +61,12 @@ internal sealed class KernelHeldDevices : IDeviceResolver, IOpenGate, ICapacity,
 
     /// <summary>The pool of the file system that the required devices belong to, or the only one of which a first device is
     /// here; other devices are ignored. Its devices stay this object's. Errors as of <see cref="MediaFormats.Open"/>.</summary>
-    public DevicePool OpenPool(MediaFormats formats)
+    public DevicePool OpenPool(MediaFormats formats, FileSystemName? wanted)
     {
-        if (_required == _devices.Count)
-            return formats.Open(_devices);
-        IReadOnlyList<DaxDevice> own = formats.SelectOwn(_devices, _required);
-        return own.Count > 0 ? formats.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
+        IReadOnlyList<DaxDevice> own = _required == _devices.Count ? _devices : formats.SelectOwn(_devices, _required, wanted);
+        DevicePool pool = own.Count > 0 ? formats.Open(own) : throw new FamfsException(ErrorReason.DeviceMissing, $"none of the devices bound to {DaxBinding.FsDev} is the first device of a file system{(_causes.Count == 0 ? "" : $" ({string.Join("; ", _causes)})")}");
+        wanted?.Require(pool, own[0].Path);
+        return pool;
     }
 
     /// <summary>What the one device that was opened says it is; null when it was not taken or does not say.</summary>

@@ -17,7 +17,7 @@ namespace Famfs.Fuse.Memory;
 /// in the end, when the mount is gone and its line has to say so, through a private one again.
 /// </summary>
 internal sealed class KernelHeldMemory(
-    IReadOnlyList<string> places, MediaFormats formats, DeviceSearch devices, IReadOnlyList<string> held, Dialect? forced, uint? pushIoctl, ILogger log) : HostMemory, IDevicePieces
+    IReadOnlyList<string> places, MediaFormats formats, FileSystemName? wanted, DeviceSearch devices, IReadOnlyList<string> held, Dialect? forced, uint? pushIoctl, ILogger log) : HostMemory, IDevicePieces
 {
     private readonly Dictionary<string, DeviceIdentity> _givenLate = []; // by path; whoever calls Look
     private IReadOnlyList<string> _held = held; // from TryLetGo on those of this file system, its first device first
@@ -35,7 +35,7 @@ internal sealed class KernelHeldMemory(
     public override DevicePool Open()
     {
         _before = KernelHeldDevices.Open(_held, devices.Required.Count, forced, pushIoctl);
-        return _before.OpenPool(formats);
+        return _before.OpenPool(formats, wanted);
     }
 
     /// <inheritdoc/>
@@ -99,7 +99,7 @@ internal sealed class KernelHeldMemory(
     public override void UseAfterwards(DevicePool pool, Action<DevicePool> use)
     {
         using KernelHeldDevices after = KernelHeldDevices.Open(_held, 1, forced, pushIoctl);
-        use(after.OpenPool(formats));
+        use(after.OpenPool(formats, wanted));
     }
 
     /// <summary>None: the kernel reads and writes by itself, and a worker that touched a file of its own mount would wait for

@@ -66,16 +66,23 @@ public sealed class FuseMount : IDisposable
     /// <para>Throws <see cref="IOException"/> (HResult is the error number) when /dev/fuse cannot be opened or the
     /// mount fails, <see cref="NotSupportedException"/> when the kernel is too old or does not speak the dialect that was
     /// asked for, <see cref="Core.FamfsException"/> when it does not take a device; nothing stays mounted then.</para>
+    /// <para>Not at the root: no path leads to a mount there, so it could be found and taken away by nobody.</para>
     /// </summary>
     public static FuseMount Start(FuseMountOptions options, OperationDependencies dependencies)
     {
         options = options with { MountPoint = Path.GetFullPath(options.MountPoint) }; // unmounted by that name, from wherever
+        if (options.MountPoint == "/")
+            throw new IOException("/: is the root of this host; mount on a directory below it", (int)Errno.EINVAL);
+        (uint Major, uint Minor)? covered = FuseChannel.TryGetDevice(options.MountPoint, out uint oldMajor, out uint oldMinor) ? (oldMajor, oldMinor) : null;
         FuseChannel channel = FuseChannel.Open();
         using var connecting = new Connecting(new DeviceConnection(channel, options.PushIoctl), options.MountPoint);
         MountPoint.Mount(options, channel.Descriptor, options.RequireMaxPages() * InitNegotiation.PageBytes);
-        connecting.Mounted = true;
         if (!FuseChannel.TryGetDevice(options.MountPoint, out uint major, out uint minor))
             throw new IOException($"{options.MountPoint} is gone", (int)Errno.ENOENT);
+        // FUSE has a number of no device, and one of its own. What else is there is not ours to take away.
+        if (major != 0 || (major, minor) == covered)
+            throw new IOException($"{options.MountPoint}: does not lead to what was mounted there; has somebody unmounted it, or mounted over it?", (int)Errno.EINVAL);
+        connecting.Mounted = true;
         FuseSession session = FuseSession.Start(options, connecting.Connection, dependencies);
         connecting.Succeeded = true;
         if (options.Cache.Mode == CacheMode.CloseToOpen && session.Negotiated.Dialect.Fmaps is null)

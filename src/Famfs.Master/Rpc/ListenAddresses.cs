@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -127,37 +128,53 @@ internal static class ListenAddresses
         return tls;
     }
 
-    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls, bool makesDirectory)
+    /// <summary>What is wrong with the text of one --listen; null when nothing is.</summary>
+    public static string? FindFault(string address)
     {
         if (address.StartsWith(UnixPrefix, StringComparison.Ordinal))
         {
             string path = address[UnixPrefix.Length..];
-            if (!Path.IsPathRooted(path) || System.Text.Encoding.UTF8.GetByteCount(path) > MaxSocketPathBytes)
-                throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long") { Limit = MaxSocketPathBytes };
+            return Path.IsPathRooted(path) && System.Text.Encoding.UTF8.GetByteCount(path) <= MaxSocketPathBytes
+                ? null
+                : $"--listen {address}: the path must be absolute and at most {MaxSocketPathBytes} bytes long";
+        }
+        return TryParse(address, out _, out _)
+            ? null
+            : $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH; localhost and * are good for IP";
+    }
+
+    private static bool TryParse(string address, [NotNullWhen(true)] out Uri? uri, out bool anywhere)
+    {
+        // A star is no host that the parser of addresses knows.
+        anywhere = address.Contains("://*", StringComparison.Ordinal);
+        return Uri.TryCreate(address.Replace("://*", "://localhost", StringComparison.Ordinal), UriKind.Absolute, out uri) && uri.Scheme is "http" or "https"
+            && (uri.Host == "localhost" || IPAddress.TryParse(uri.Host.Trim('[', ']'), out _)) && SaysPort(address);
+    }
+
+    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls, bool makesDirectory)
+    {
+        if (FindFault(address) is { } fault)
+            throw new FamfsException(ErrorReason.BadRequest, fault);
+        if (!TryParse(address, out Uri? uri, out bool anywhere))
+        {
+            string path = address[UnixPrefix.Length..];
             if (!makesDirectory && !Directory.Exists(Path.GetDirectoryName(path)))
                 throw new FamfsException(ErrorReason.NotFound, $"--listen {address}: there is no directory {Path.GetDirectoryName(path)}");
             // Said before anything is done; what comes to be there meanwhile is looked at again.
             RequireSocketOrNothing(address, path);
             return kestrel => kestrel.ListenUnixSocket(path, listen => listen.Identify());
         }
-        // A star is no host that the parser of addresses knows.
-        bool anywhere = address.Contains("://*", StringComparison.Ordinal);
-        if (Uri.TryCreate(address.Replace("://*", "://localhost", StringComparison.Ordinal), UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && SaysPort(address))
+        Action<ListenOptions> configure = listen =>
         {
-            Action<ListenOptions> configure = listen =>
-            {
-                if (uri.Scheme == "https")
-                    listen.UseHttps(tls!);
-                listen.Identify();
-            };
-            if (anywhere)
-                return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
-            if (IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip))
-                return kestrel => kestrel.Listen(ip, uri.Port, configure);
-            if (uri.Host == "localhost")
-                return kestrel => kestrel.ListenLocalhost(uri.Port, configure);
-        }
-        throw new FamfsException(ErrorReason.BadRequest, $"--listen {address}: must be http://IP:PORT, https://IP:PORT or unix:/PATH; localhost and * are good for IP");
+            if (uri.Scheme == "https")
+                listen.UseHttps(tls!);
+            listen.Identify();
+        };
+        if (anywhere)
+            return kestrel => kestrel.ListenAnyIP(uri.Port, configure);
+        return IPAddress.TryParse(uri.Host.Trim('[', ']'), out IPAddress? ip)
+            ? kestrel => kestrel.Listen(ip, uri.Port, configure)
+            : kestrel => kestrel.ListenLocalhost(uri.Port, configure);
     }
 
     /// <summary>Whether the address has a port. One that has none would mean that of web servers.</summary>

@@ -15,6 +15,7 @@ public sealed class DeviceSearchTests : IDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-search-").FullName;
     private readonly StoppedClock _clock = new();
     private readonly Guid _fileSystem = Guid.NewGuid();
+    private string _label = "";
 
     public DeviceSearchTests()
     {
@@ -262,6 +263,43 @@ public sealed class DeviceSearchTests : IDisposable
         Assert.Equal(ErrorReason.Exists, Assert.Throws<FamfsException>(() => search.Attach(pool, known, PathOf("dax2"))).Reason);
     }
 
+    [Fact]
+    public void A_name_chooses_among_several_file_systems()
+    {
+        Guid other = Guid.NewGuid();
+        _label = "models";
+        Make(other, "other0", "other1");
+        foreach (string name in (string[])["models", "LABEL=models", other.ToString(), "UUID=" + other])
+        {
+            using DevicePool pool = Named(name, "").Open();
+            Assert.Equal(other, pool.Primary.FileSystem);
+            Assert.Equal([new(0), new(1)], pool.Present);
+        }
+        using (DevicePool pool = Named(_fileSystem.ToString(), "").Open())
+            Assert.Equal(_fileSystem, pool.Primary.FileSystem);
+        using (DevicePool pool = Named("models", "other0", "").Open())
+            Assert.Equal([new(0), new(1)], pool.Present);
+        FamfsException none = Assert.Throws<FamfsException>(() => Named("nothing", "").Open().Dispose());
+        Assert.Equal(ErrorReason.DeviceMissing, none.Reason);
+        Assert.Contains("that is called nothing", none.Message, StringComparison.Ordinal);
+        // What is named by its path is that file system or refused.
+        FamfsException wrong = Assert.Throws<FamfsException>(() => Named("models", "dax0", "").Open().Dispose());
+        Assert.Equal(ErrorReason.WrongFilesystem, wrong.Reason);
+        Assert.Contains($"is of file system {_fileSystem}, not models", wrong.Message, StringComparison.Ordinal);
+        // Two with one label are as many as two without.
+        Make(Guid.NewGuid(), "third0");
+        Assert.Equal(ErrorReason.WrongFilesystem, Assert.Throws<FamfsException>(() => Named("models", "").Open().Dispose()).Reason);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("LABEL=")]
+    [InlineData("UUID=models")]
+    public void What_names_no_file_system_is_refused(string name) =>
+        Assert.Equal(ErrorReason.BadRequest, Assert.Throws<FamfsException>(() => FileSystemName.Parse(name)).Reason);
+
+    private DeviceSearch Named(string name, params string[] places) => new([.. places.Select(PathOf)], TestFormats.All, _clock, FileSystemName.Parse(name));
+
     private DeviceSearch Search(params string[] places) => new([.. places.Select(PathOf)], TestFormats.All, _clock);
 
     private ErrorReason Refused(params string[] places) => Assert.Throws<FamfsException>(() => Search(places).Open().Dispose()).Reason;
@@ -293,7 +331,7 @@ public sealed class DeviceSearchTests : IDisposable
             MakeBlank(name);
             devices.Add(DaxDevice.Open(PathOf(name)));
         }
-        NativeFormatter.Format(devices, new() { Host = Guid.NewGuid(), Clock = TimeProvider.System, FileSystem = fileSystem, MaxHosts = 1 });
+        NativeFormatter.Format(devices, new() { Host = Guid.NewGuid(), Clock = TimeProvider.System, FileSystem = fileSystem, MaxHosts = 1, Label = _label });
         devices.ForEach(d => d.Dispose());
     }
 
