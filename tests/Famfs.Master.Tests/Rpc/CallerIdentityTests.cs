@@ -166,7 +166,7 @@ public sealed class CallerIdentityTests : IDisposable
         return Options("https://127.0.0.1:0") with { CertificateFile = certificate, KeyFile = key, ClientCaFile = clientCertificates ? authority : null };
     }
 
-    private static MasterOptions Options(string listen) => new() { Devices = [], Listen = [listen], Formats = TestFormats.All, SystemUuidFile = "" };
+    private static MasterOptions Options(string listen) => new() { Devices = [], Listen = [listen], Formats = TestFormats.All, SystemUuidFile = "", Service = new(_ => null, 0) };
 
     /// <summary>A server with a master's endpoints that answers who calls.</summary>
     private static async Task<WebApplication> ServeAsync(MasterOptions options)

@@ -162,7 +162,7 @@ public sealed class ConnectionGateTests : IDisposable
 
     private async Task<WebApplication> ServeAsync(bool unix, RequestDelegate? answer = null)
     {
-        MasterOptions options = new() { Devices = [], Listen = [unix ? $"unix:{_directory}/s" : "http://127.0.0.1:0"], Formats = TestFormats.All, SystemUuidFile = "" };
+        MasterOptions options = new() { Devices = [], Listen = [unix ? $"unix:{_directory}/s" : "http://127.0.0.1:0"], Formats = TestFormats.All, SystemUuidFile = "", Service = new(_ => null, 0) };
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders();
         builder.Services.AddSingleton(_gate).AddSingleton(new CallBudget(connections: Limit)).AddSingleton(_buffers);

@@ -90,7 +90,7 @@ public sealed class ListenAddressesTests : IDisposable
     [InlineData("http://*:7733")]
     public void An_address_with_a_port_is_taken(string address) => Assert.Single(ListenAddresses.Parse(Options(address)));
 
-    private static MasterOptions Options(string listen) => new() { Devices = [], Listen = [listen], Formats = TestFormats.All, SystemUuidFile = "" };
+    private static MasterOptions Options(string listen) => new() { Devices = [], Listen = [listen], Formats = TestFormats.All, SystemUuidFile = "", Service = new(_ => null, 0) };
 
     /// <summary>As a master that was killed leaves it: bound, and nobody behind it.</summary>
     private static void LeaveSocket(string path)
