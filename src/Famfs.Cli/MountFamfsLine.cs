@@ -14,7 +14,7 @@ internal sealed class MountFamfsLine
     private static readonly string[] s_dropped =
     [
         "defaults", "auto", "noauto", "nofail", "_netdev", "user", "users", "owner", "group", "nouser", "nousers", "noowner", "nogroup",
-        "exec", "async", "relatime", "noatime", "nodiratime", "nosuid", "nodev",
+        "async", "relatime", "noatime", "nodiratime", "nosuid", "nodev",
     ];
 
     private static readonly string[] s_droppedBeginnings = ["x-", "X-", "comment=", "helper=", "uhelper="];

@@ -40,7 +40,7 @@ public sealed class MountFamfsLineTests
     [InlineData("a b -o", "-o: its value is missing")]
     [InlineData("a b -o master", "-o master: its value is missing")]
     [InlineData("a b -o master=", "-o master: its value is missing")]
-    [InlineData("a b -o suid", "-o suid: unknown mount option; known are ro, rw, cache=direct")]
+    [InlineData("a b -o suid", "-o suid: unknown mount option; known are ro, rw, noexec, exec, cache=direct")]
     [InlineData("a b -o cache=all", "-o cache=all: unknown mount option")]
     [InlineData("a b -N 7", "-N 7: mounting in another name space")]
     [InlineData("a b -t ext4", "-t ext4: is not famfs")]
