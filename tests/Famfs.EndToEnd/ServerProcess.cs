@@ -8,6 +8,10 @@ namespace Famfs.EndToEnd;
 /// <summary>A process that this test started, with all it has said. Killed at the end if it still runs.</summary>
 internal sealed class ServerProcess : IDisposable
 {
+    // A program that starts with a signal ignored leaves it ignored, as nohup(1) and a shell's & want it. Whoever tells a program of
+    // a test to end by one does not want that, however the test itself was started.
+    private const string HeedSignals = "--default-signal=HUP,INT,QUIT";
+
     private readonly Process _process;
     private readonly Lock _gate = new();
     private readonly StringBuilder _output = new();
@@ -18,7 +22,7 @@ internal sealed class ServerProcess : IDisposable
         _name = Path.GetFileName(program);
         _process = new()
         {
-            StartInfo = new(program, arguments) { RedirectStandardInput = redirectInput, RedirectStandardOutput = true, RedirectStandardError = true },
+            StartInfo = new("env", [HeedSignals, "--", program, .. arguments]) { RedirectStandardInput = redirectInput, RedirectStandardOutput = true, RedirectStandardError = true },
         };
         foreach ((string name, string value) in environment ?? [])
             _process.StartInfo.Environment[name] = value;
