@@ -211,6 +211,7 @@ internal sealed class CpCommand
                 ModeSet = true,
                 Uid = file.Uid,
                 Gid = file.Gid,
+                OwnerIsCaller = ProcessOwner.Is(file.Uid, file.Gid),
                 Layout = layout,
                 // Somebody else may make the same one meanwhile; then content decides.
                 IfExists = IfExists.OpenIfSame,
@@ -236,6 +237,7 @@ internal sealed class CpCommand
             ModeSet = true,
             Uid = uid,
             Gid = gid,
+            OwnerIsCaller = ProcessOwner.Is(uid, gid),
             // One that the mount does not show yet is fine.
             Parents = true,
         }, timeout, cancel).ConfigureAwait(false)).Position;

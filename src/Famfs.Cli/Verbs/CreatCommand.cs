@@ -33,14 +33,16 @@ internal static class CreatCommand
             CliTarget target = await context.ResolveAsync(parsed, parsed.GetValue(path)!, cancel).ConfigureAwait(false);
             string? local = parsed.GetValue(randomize) ? target.RequireWritablePath("--randomize") : null;
             long bytes = parsed.GetValue(size)!.Value;
+            (uint owner, uint group) = (parsed.GetValue(uid) ?? ProcessOwner.Uid, parsed.GetValue(gid) ?? ProcessOwner.Gid);
             CreateFileReply reply = await target.Client.CreateFileAsync(new CreateFileRequest
             {
                 Path = target.Path,
                 SizeBytes = (ulong)bytes,
                 Mode = parsed.GetValue(mode) ?? 0,
                 ModeSet = parsed.GetValue(mode) is not null,
-                Uid = parsed.GetValue(uid) ?? ProcessOwner.Uid,
-                Gid = parsed.GetValue(gid) ?? ProcessOwner.Gid,
+                Uid = owner,
+                Gid = group,
+                OwnerIsCaller = ProcessOwner.Is(owner, group),
                 Layout = layout.Read(parsed),
                 IfExists = parsed.GetValue(ifSame) ? IfExists.OpenIfSame : IfExists.Fail,
                 Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),

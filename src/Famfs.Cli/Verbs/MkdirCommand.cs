@@ -25,13 +25,15 @@ internal static class MkdirCommand
             ExitCode code = await context.ForEachAsync(given, async path =>
             {
                 CliTarget target = await context.ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
+                (uint owner, uint group) = (parsed.GetValue(uid) ?? ProcessOwner.Uid, parsed.GetValue(gid) ?? ProcessOwner.Gid);
                 MakeDirectoryReply reply = await target.Client.MakeDirectoryAsync(new MakeDirectoryRequest
                 {
                     Path = target.Path,
                     Mode = parsed.GetValue(mode) ?? 0,
                     ModeSet = parsed.GetValue(mode) is not null,
-                    Uid = parsed.GetValue(uid) ?? ProcessOwner.Uid,
-                    Gid = parsed.GetValue(gid) ?? ProcessOwner.Gid,
+                    Uid = owner,
+                    Gid = group,
+                    OwnerIsCaller = ProcessOwner.Is(owner, group),
                     Parents = parsed.GetValue(parents),
                     Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),
                 }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);

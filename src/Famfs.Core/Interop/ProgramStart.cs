@@ -197,6 +197,9 @@ public static class ProcessOwner
     /// <summary>Effective group id.</summary>
     public static uint Gid => LibcMap.getegid();
 
+    /// <summary>Whether these are the process's own.</summary>
+    public static bool Is(uint uid, uint gid) => uid == Uid && gid == Gid;
+
     /// <summary>The groups that this process is in beside it; none where they cannot be read.</summary>
     public static IReadOnlyList<uint> Groups
     {

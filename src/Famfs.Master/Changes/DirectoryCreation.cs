@@ -72,7 +72,7 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
         {
             InodeNumber inode = context.NextInode;
             bool last = i == components.Count - 1;
-            Ownership wish = new(last ? mode : mode | ParentMode, request.Uid, request.Gid);
+            Ownership wish = Permissions.Wish(user, last ? mode : mode | ParentMode, request.Uid, request.Gid, request.OwnerIsCaller);
             Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, at, wish, isDirectory: true, request.Path);
             DirectoryMade record = new()
             {

@@ -189,7 +189,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
         }
         if (user is not null)
             Permissions.Require(user, parent, Access.Write, FileQueries.PathUpTo(_components, _components.Count - 1));
-        Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, parent, new(_mode, _request.Uid, _request.Gid), isDirectory: false, _request.Path);
+        Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, parent, Permissions.Wish(user, _mode, _request.Uid, _request.Gid, _request.OwnerIsCaller), isDirectory: false, _request.Path);
         return context.HasRoom(1, EstimateRecord(_components[^1].Length), out verdict) ? (parent.Inode, owner) : null;
     }
 

@@ -30,6 +30,11 @@ internal static class Permissions
     /// <summary>Whether <paramref name="user"/> may learn what is in a file, and where.</summary>
     public static bool MayRead(Credentials? user, in InodeAttributes inode) => user is null || user.May(inode, Access.Read);
 
+    /// <summary>What is asked for an inode that is made. A process in a user namespace of its own names its user by another number than
+    /// the kernel tells here.</summary>
+    public static Ownership Wish(Credentials? user, uint mode, uint uid, uint gid, bool ownerIsCaller) =>
+        ownerIsCaller && user is not null ? new(mode, user.Uid, user.Gid) : new(mode, uid, gid);
+
     /// <summary>Attributes of an inode that is made in <paramref name="parent"/>. In a set-gid directory it gets that one's group,
     /// whoever makes it, and a directory the bit, too. Throws for an owner or a group that the user could not give it.</summary>
     public static Ownership OfNew(Credentials? user, bool mayGiveSetId, in InodeAttributes parent, in Ownership wish, bool isDirectory, string path)

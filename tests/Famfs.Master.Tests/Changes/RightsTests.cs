@@ -35,6 +35,27 @@ public sealed class RightsTests
     }
 
     [Fact]
+    public void Who_asks_for_itself_is_the_user_that_the_kernel_told_whatever_number_it_has_elsewhere()
+    {
+        using Deciding on = NewDeciding();
+        on.Context.Caller = s_user;
+        on.Decide(new FileCreation(new() { Path = "tmp/f", SizeBytes = 1, Mode = 0x1A4, ModeSet = true, OwnerIsCaller = true }));
+        Assert.Equal((0x1A4u, 1001u, 2001u), Read(on, "tmp/f"));
+        on.Decide(new DirectoryCreation(new() { Path = "tmp/d/e", Parents = true, OwnerIsCaller = true }));
+        Assert.Equal((1001u, 2001u), (Read(on, "tmp/d").Uid, Read(on, "tmp/d/e").Gid));
+        // It is no way to become another one.
+        Assert.Equal("dir: user 1001 may not make anything in it", on.Refuse(new FileCreation(new() { Path = "dir/f", SizeBytes = 1, OwnerIsCaller = true })).Message);
+        // Root and whoever is not known mean what they say.
+        foreach (Caller caller in (Caller[])[s_root, s_certificate, Caller.Unknown])
+        {
+            on.Context.Caller = caller;
+            string name = $"tmp/{caller.Kind}";
+            on.Decide(new FileCreation(new() { Path = name, SizeBytes = 1, Uid = 7, Gid = 8, OwnerIsCaller = true }));
+            Assert.Equal((7u, 8u), (Read(on, name).Uid, Read(on, name).Gid));
+        }
+    }
+
+    [Fact]
     public void A_bulk_message_is_judged_file_by_file()
     {
         using Deciding on = NewDeciding();

@@ -136,7 +136,8 @@ public sealed class ConnectionGateTests : IDisposable
             for (int i = 0; i < 7; i++)
                 Post();
             await WaitAsync(() => posts.Count(post => post.IsCompleted) >= 5);
-            Assert.InRange(_buffers.Held, 0, BufferBytes);
+            // Others may just be asking for a block.
+            await WaitAsync(() => _buffers.Held <= BufferBytes);
             Assert.Equal("served", await AskAsync(server, unix));
         }
         finally

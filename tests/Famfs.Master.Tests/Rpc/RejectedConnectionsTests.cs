@@ -27,6 +27,8 @@ public sealed class RejectedConnectionsTests
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.Limits.MaxConcurrentConnections = 1;
+            // The one that is let in says no more than that it is there.
+            kestrel.Limits.KeepAliveTimeout = TimeSpan.FromHours(1);
             kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2);
         });
         await using WebApplication server = builder.Build();
@@ -34,6 +36,9 @@ public sealed class RejectedConnectionsTests
         IPEndPoint place = new(IPAddress.Loopback, new Uri(Assert.Single(server.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses)).Port);
 
         using Socket first = await ConnectAsync(place);
+        // Its preface with empty settings (RFC 9113, 3.4). With the answer it has been counted.
+        await first.SendAsync((byte[])[.. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, 0, 0, 0, 4, 0, 0, 0, 0, 0], TestContext.Current.CancellationToken);
+        Assert.Equal(1, await first.ReceiveAsync(new byte[1], TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromMinutes(2)));
         for (int i = 0; i < 5; i++)
             await RequireRejectedAsync(place);
         string said = Assert.Single(log.Said);
