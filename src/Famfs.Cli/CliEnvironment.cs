@@ -28,6 +28,9 @@ public sealed record CliEnvironment
     /// <summary>Asks mounts (<see cref="MountQuestions"/>).</summary>
     internal Func<IReadOnlyList<string>, CancellationToken, Task<byte[]>> AskMount { get; init; } = MountQuestions.AskHereAsync;
 
+    /// <summary>Ends the processes that asked.</summary>
+    internal Action EndAsking { get; init; } = () => { };
+
     /// <summary>Starts a verb that touches content in another process; null: it is run in this one.</summary>
     internal Func<IReadOnlyList<string>, ApartProcess>? StartApart { get; init; }
 
@@ -59,15 +62,20 @@ public sealed record CliEnvironment
     }
 
     /// <summary>That of the running process.</summary>
-    public static CliEnvironment OfProcess() => new()
+    public static CliEnvironment OfProcess()
     {
-        Formats = KnownFormats.All,
-        Out = Console.Out,
-        Error = Console.Error,
-        Variable = Environment.GetEnvironmentVariable,
-        IsTerminal = !Console.IsOutputRedirected,
-        AskMount = MountQuestions.AskElsewhereAsync,
-        StartApart = ApartProcess.Start,
-        IsErrorTerminal = !Console.IsErrorRedirected,
-    };
+        MountAskers askers = new();
+        return new()
+        {
+            Formats = KnownFormats.All,
+            Out = Console.Out,
+            Error = Console.Error,
+            Variable = Environment.GetEnvironmentVariable,
+            IsTerminal = !Console.IsOutputRedirected,
+            AskMount = askers.AskAsync,
+            EndAsking = askers.End,
+            StartApart = ApartProcess.Start,
+            IsErrorTerminal = !Console.IsErrorRedirected,
+        };
+    }
 }

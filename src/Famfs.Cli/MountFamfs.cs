@@ -154,6 +154,8 @@ internal static class MountFamfs
                 environment.Out.WriteLine($"{Name}: found {found}; nothing is mounted (-f)");
             return Success;
         }
+        if (MountOptionWords.FindRemark(line.MountWords) is { } remark)
+            environment.Error.WriteLine($"{Name}: {remark}");
         StartedMount started = await Mounting.StartAsync(options, cancel).ConfigureAwait(false);
         if (started.TookDeadAway)
             environment.Error.WriteLine($"{Name}: {started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted");

@@ -10,14 +10,8 @@ namespace Famfs.Cli;
 /// </summary>
 internal sealed class MountFamfsLine
 {
-    // What holds for every famfs mount, and what is for whoever reads fstab. mount(8) keeps most of them to itself.
-    private static readonly string[] s_dropped =
-    [
-        "defaults", "auto", "noauto", "nofail", "_netdev", "user", "users", "owner", "group", "nouser", "nousers", "noowner", "nogroup",
-        "async", "relatime", "noatime", "nodiratime", "nosuid", "nodev",
-    ];
-
-    private static readonly string[] s_droppedBeginnings = ["x-", "X-", "comment=", "helper=", "uhelper="];
+    // What is for mount(8) and umount(8) alone.
+    private static readonly string[] s_droppedBeginnings = ["helper=", "uhelper="];
 
     // What the kernel's table shows of a FUSE mount, which mount(8) hands over for a remount.
     private static readonly string[] s_ofTable = ["default_permissions", "user_id", "group_id", "max_read", "rootmode", "blksize"];
@@ -138,7 +132,7 @@ internal sealed class MountFamfsLine
     {
         int at = word.IndexOf('=', StringComparison.Ordinal);
         string key = at < 0 ? word : word[..at];
-        if (word.Length == 0 || s_dropped.Contains(word, StringComparer.Ordinal) || s_droppedBeginnings.Any(b => word.StartsWith(b, StringComparison.Ordinal)))
+        if (word.Length == 0 || s_droppedBeginnings.Any(b => word.StartsWith(b, StringComparison.Ordinal)))
             return null;
         if (word is "ro" or "rw")
             IsReadOnly = word == "ro";
@@ -153,7 +147,7 @@ internal sealed class MountFamfsLine
             _values.Add((key, word[(at + 1)..]));
         }
         else if (MountOptionWords.FindFault([word]) is null)
-            _mountWords.AddRange(MountOptionWords.Split([word]));
+            _mountWords.AddRange(MountOptionWords.Split([word]).Where(MountOptionWords.IsForDaemon));
         else if (!IsSloppy)
             return $"-o {word.ReplaceLineEndings(" ")}: unknown mount option; known are {MountOptionWords.Known}, remount, no-wait, {string.Join(", ", s_valued.Select(v => v + "="))}";
         return null;

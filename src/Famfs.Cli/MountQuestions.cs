@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text;
 using Famfs.Client;
 using Famfs.Core;
@@ -16,7 +15,7 @@ namespace Famfs.Cli;
 /// <summary>
 /// Questions to mounts. A daemon that is stopped answers none, and who waits for one that it has read cannot even be killed, because
 /// the kernel holds him (docs/decisions/0048). So the process that the user started never asks: another one of the same
-/// program does, which is left behind when it does not answer.
+/// program does (<see cref="MountAskers"/>), which is left behind when it does not answer.
 /// <code>
 /// find PATH MOUNT-TABLE     the mount that the path is on (MountAnswer)
 /// stat PATH                 GetFileReply          list PATH RECURSIVE    ListDirectoryReply
@@ -33,41 +32,6 @@ internal static class MountQuestions
     /// <summary>Asks in this process, which hangs when the mount does.</summary>
     public static Task<byte[]> AskHereAsync(IReadOnlyList<string> question, CancellationToken cancel) => Task.Run(() => Answer(question), cancel);
 
-    /// <summary>Asks in another process. Cancelled, that one is killed, as far as it can be, and left behind.</summary>
-    public static async Task<byte[]> AskElsewhereAsync(IReadOnlyList<string> question, CancellationToken cancel)
-    {
-        string program = Environment.ProcessPath ?? throw new FamfsException(ErrorReason.Unspecified, "the path of this program is not known; is /proc mounted?");
-        // Streams of its own: whoever waits for the end of ours must not wait for it.
-        using Process other = new() { StartInfo = new(program, [Verb, .. question]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true } };
-        other.Start();
-        other.StandardInput.Close();
-        using MemoryStream answer = new();
-        try
-        {
-            await other.StandardOutput.BaseStream.CopyToAsync(answer, cancel).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException)
-        {
-            try
-            {
-                other.Kill();
-            }
-            catch (InvalidOperationException)
-            {
-                // It has ended.
-            }
-            throw;
-        }
-        return answer.Length > 0 ? answer.ToArray() : throw new FamfsException(ErrorReason.Unspecified, $"{program} {Verb} ended without an answer");
-    }
-
-    /// <summary>The other process: answers one question on <paramref name="output"/>.</summary>
-    public static int Run(IReadOnlyList<string> question, Stream output)
-    {
-        output.Write(Answer(question));
-        return 0;
-    }
-
     /// <summary>What follows the first byte; throws the error that the answer is.</summary>
     public static MemoryStream Open(byte[] answer)
     {
@@ -79,7 +43,8 @@ internal static class MountQuestions
         throw new FamfsException((ErrorReason)reason, message) { Path = path };
     }
 
-    private static byte[] Answer(IReadOnlyList<string> question)
+    /// <summary>Answers one question, in this process.</summary>
+    public static byte[] Answer(IReadOnlyList<string> question)
     {
         using MemoryStream answer = new();
         try

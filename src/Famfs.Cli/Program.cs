@@ -2,10 +2,11 @@ using Famfs.Cli;
 using Famfs.CommandLine;
 
 // Before anything else: this process does nothing but ask, and is left behind when it gets no answer.
-if (args is [MountQuestions.Verb, .. string[] question])
+if (args is [MountQuestions.Verb])
 {
+    using Stream input = Console.OpenStandardInput();
     using Stream output = Console.OpenStandardOutput();
-    return MountQuestions.Run(question, output);
+    return MountAskers.Serve(input, output);
 }
 
 if (MountFamfs.IsCalled(MountFamfs.ReadOwnName()))

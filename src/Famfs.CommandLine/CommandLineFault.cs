@@ -130,6 +130,7 @@ public static class CommandLineFault
         HashSet<Token> sure = new(parsed.Tokens.SkipWhile(t => t.Type != TokenType.DoubleDash), ReferenceEqualityComparer.Instance);
         IEnumerable<Token> words = parsed.CommandResult.Children.SelectMany(child => child switch
         {
+            ArgumentResult { Argument: ITakesDashes taking } argument => argument.Tokens.Where(t => !taking.Takes(t.Value)),
             ArgumentResult argument => argument.Tokens,
             OptionResult { Option.AllowMultipleArgumentsPerToken: true } option => option.Tokens,
             _ => [],
@@ -162,4 +163,11 @@ public static class CommandLineFault
         command.Parent is CommandResult above ? $"{PathOf(above)} {command.Command.Name}" : command.Command.Name;
 
     private static string OneLine(string text) => text.ReplaceLineEndings(" ").Trim();
+}
+
+/// <summary>An argument of which some values begin with a dash, and are no options then.</summary>
+public interface ITakesDashes
+{
+    /// <summary>Whether the word is one of its values.</summary>
+    bool Takes(string word);
 }

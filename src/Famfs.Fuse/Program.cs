@@ -132,6 +132,7 @@ root.SetAction((parsed, cancel) =>
         AllowOther = !MountOptionWords.IsSet(words, "no-allow-other", "allow-other"),
         NoTimes = MountOptionWords.IsSet(words, "notime"),
         NoExec = MountOptionWords.IsNoExec(words),
+        Remark = MountOptionWords.FindRemark(words),
     }, cancel);
 });
 

@@ -31,7 +31,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("mkfs --lable x", "--lable: unknown option; see famfs mkfs --help")]
     [InlineData("mkfs --max-hosts many x", "--max-hosts: 'many' is not a whole number")]
     [InlineData("mkfs --format famfs x", "--format: 'famfs' is not native or famfs-2")]
-    [InlineData("mount -o suid /x /y", "-o suid: unknown mount option; known are ro, rw, noexec, exec, cache=direct")]
+    [InlineData("mount -o quota /x /y", "-o quota: unknown mount option; known are ro, rw, noexec, exec, cache=direct")]
     [InlineData("cp -rq a b", "-rq: unknown option -q; see famfs cp --help")]
     [InlineData("cp -rq q b", "-rq: unknown option -q")]
     [InlineData("ls -ltr a", "-ltr: unknown option -t; see famfs ls --help")]
@@ -54,7 +54,7 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("creat a --size 1 --master unix:/12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567", "has at most 107 bytes")]
     [InlineData("ls --master ,", "--master: is empty")]
     [InlineData("sync a b", "`famfs cp -rT`")]
-    [InlineData("mount -o ro,sync /x /y", "-o sync: unknown mount option")]
+    [InlineData("mount -o ro,syncc /x /y", "-o syncc: unknown mount option")]
     [InlineData("fsck /x", "fsck: no verb of famfs; `famfs check`")]
     [InlineData("logplay -n /x", "logplay: no verb of famfs; ")]
     [InlineData("--master unix:/x info a", "info: no verb of famfs; `famfs stat`")]
@@ -273,7 +273,7 @@ public sealed class FamfsCommandTests : IDisposable
             ($"{option} fsck /x", "bad_request", ExitCode.Usage, "famfs check"),
             ($"ls --nonsense {option}", "bad_request", ExitCode.Usage, "--nonsense"),
             ($"mount /dev/null /nowhere/mountpoint {option}", "not_found", ExitCode.NotFound, "/nowhere/mountpoint"),
-            ($"mount -o suid /dev/null /nowhere/mountpoint {option}", "bad_request", ExitCode.Usage, "suid"),
+            ($"mount -o quota /dev/null /nowhere/mountpoint {option}", "bad_request", ExitCode.Usage, "quota"),
         ])
         {
             (ExitCode code, string output, string error) = await RunAsync(line);
@@ -646,6 +646,32 @@ public sealed class FamfsCommandTests : IDisposable
         Assert.Equal(8, (int)code);
         using JsonDocument document = JsonDocument.Parse(error);
         Assert.Equal(8, document.RootElement.GetProperty("error").GetProperty("exit_code").GetInt32());
+    }
+
+    [Theory]
+    [InlineData("-rwx", 0)]
+    [InlineData("-x,go-r", 384)]
+    [InlineData("g=u", 436)]
+    public async Task Chmod_takes_a_mode_that_begins_with_a_dash(string mode, uint expected)
+    {
+        SetAttributesRequest? seen = null;
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (request, context) =>
+            {
+                if (request is not SetAttributesRequest set)
+                    return AnswerAsync(request, context);
+                seen = set;
+                return Task.FromResult<IMessage>(new MutationReply { Position = new() { FileSystemUuid = s_uuid.ToByteString(), Generation = 1, Sequence = 9, Term = 64 } });
+            },
+        });
+
+        (ExitCode code, _, string error) = await RunAsync($"chmod {mode} a --master {master.Address}");
+
+        // What is there is 0644, and what the umask of this process has cannot be taken by a change that names nobody.
+        Assert.True(code == ExitCode.Ok, error);
+        Assert.Equal(expected, seen!.Mode & ~(mode == "-rwx" ? 420 & Core.Interop.ProcessOwner.Umask : 0));
+        Assert.Contains("-q: unknown option", (await RunAsync($"chmod 644 a -q --master {master.Address}")).Error, StringComparison.Ordinal);
     }
 
     [Theory]

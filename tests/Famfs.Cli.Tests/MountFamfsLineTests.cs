@@ -1,3 +1,5 @@
+using Famfs.CommandLine;
+
 namespace Famfs.Cli.Tests;
 
 public sealed class MountFamfsLineTests
@@ -40,7 +42,7 @@ public sealed class MountFamfsLineTests
     [InlineData("a b -o", "-o: its value is missing")]
     [InlineData("a b -o master", "-o master: its value is missing")]
     [InlineData("a b -o master=", "-o master: its value is missing")]
-    [InlineData("a b -o suid", "-o suid: unknown mount option; known are ro, rw, noexec, exec, cache=direct")]
+    [InlineData("a b -o quota", "-o quota: unknown mount option; known are ro, rw, noexec, exec, cache=direct")]
     [InlineData("a b -o cache=all", "-o cache=all: unknown mount option")]
     [InlineData("a b -N 7", "-N 7: mounting in another name space")]
     [InlineData("a b -t ext4", "-t ext4: is not famfs")]
@@ -58,9 +60,35 @@ public sealed class MountFamfsLineTests
     [Fact]
     public void Sloppy_drops_what_is_not_known()
     {
-        MountFamfsLine line = Parse("a b -s -o suid,cache=all,locks=refuse");
+        MountFamfsLine line = Parse("a b -s -o quota,cache=all,locks=refuse");
         Assert.Equal(["locks=refuse"], line.MountWords);
     }
+
+    [Fact]
+    public void Words_of_mount_that_change_nothing_are_taken_and_the_daemon_hears_what_matters()
+    {
+        MountFamfsLine line = Parse("a b -o defaults,relatime,lazytime,atime,sync,nousers,X-mount.mkdir,x-a,comment=c,helper=h,user,exec,suid,ro");
+        Assert.Equal(["user", "exec", "suid", "ro"], line.MountWords);
+    }
+
+    [Theory]
+    [InlineData("noexec", true)]
+    [InlineData("user", true)]
+    [InlineData("user,exec", false)]
+    [InlineData("exec,users", true)]
+    [InlineData("defaults,ro", false)]
+    public void Of_exec_and_noexec_the_last_counts_and_a_line_for_users_is_noexec(string words, bool expected) =>
+        Assert.Equal(expected, MountOptionWords.IsNoExec([.. MountOptionWords.Split([words])]));
+
+    [Theory]
+    [InlineData("suid", "-o suid: has no effect, a mount of famfs is nosuid")]
+    [InlineData("user,suid,dev", "-o suid: has no effect, a mount of famfs is nosuid")]
+    [InlineData("dev", "-o dev: has no effect, a mount of famfs is nodev")]
+    [InlineData("suid,nosuid", null)]
+    [InlineData("suid,dev,user", null)]
+    [InlineData("defaults,relatime", null)]
+    public void Who_wants_set_id_bits_or_device_files_is_told(string words, string? remark) =>
+        Assert.Equal(remark, MountOptionWords.FindRemark([.. MountOptionWords.Split([words])]));
 
     [Theory]
     [InlineData("/sbin/mount.famfs", true)]

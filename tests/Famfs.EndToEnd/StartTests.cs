@@ -135,6 +135,12 @@ public sealed class StartTests
         Cluster.Await("a mount", () => File.ReadAllText("/proc/self/mounts").Contains($" {place} fuse.famfs ", StringComparison.Ordinal));
         cluster.Famfs("creat", "--timeout", "3m", "--size", "4K", "--randomize", Path.Combine(place, "f"));
         cluster.Famfs("verify", Path.Combine(place, "f"));
+        // What a copy says is its result: that it is lost is an error, also where another process does the work. The copy is there.
+        string source = Path.Combine(cluster.NewDirectory("source"), "g");
+        File.WriteAllText(source, "content");
+        using (ServerProcess copy = Shell($"exec famfs cp --timeout 3m {source} {place}/g >/dev/full"))
+            Assert.Equal((1, "famfs: standard output: No space left on device (errno 28)\n"), (copy.AwaitExit(), copy.Output));
+        Assert.Equal("content", File.ReadAllText(Path.Combine(place, "g")));
         daemon.Signal("TERM");
         Assert.Equal(0, daemon.AwaitExit());
     }

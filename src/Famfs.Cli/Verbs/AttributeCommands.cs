@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Famfs.CommandLine;
 using Famfs.Core;
 using Famfs.Core.Interop;
 using Famfs.V1;
@@ -12,13 +13,14 @@ internal static class AttributeCommands
 {
     public static Command BuildChmod(CliContext context)
     {
-        Argument<string> mode = new("MODE") { Description = "Octal, or changes like u+x,go-w" };
+        Argument<string> mode = new ModeArgument { Description = "Octal, or changes like u+x,go-w or g=u" };
         Attributes shared = new("Change permission bits", "chmod", mode);
         return shared.Build(context, parsed =>
         {
             if (!ModeText.TryParse(parsed.GetValue(mode)!, out ModeText? text))
                 throw CliOptions.Usage($"MODE: '{parsed.GetValue(mode)}' is neither octal, at most 7777, nor changes like u+x,go-w");
-            return file => new SetAttributesRequest { Mode = text.Apply(file.Mode, file.Kind == FileKind.Directory) };
+            uint umask = ProcessOwner.Umask;
+            return file => new SetAttributesRequest { Mode = text.Apply(file.Mode, file.Kind == FileKind.Directory, umask) };
         });
     }
 
@@ -64,6 +66,13 @@ internal static class AttributeCommands
                 return request;
             };
         });
+    }
+
+    /// <summary>A mode may begin with a dash: <c>-rwx</c>.</summary>
+    private sealed class ModeArgument() : Argument<string>("MODE"), ITakesDashes
+    {
+        /// <inheritdoc/>
+        public bool Takes(string word) => ModeText.TryParse(word, out _);
     }
 
     private static (uint? Uid, uint? Gid) ParseOwner(string text)

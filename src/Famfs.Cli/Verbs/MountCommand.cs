@@ -53,10 +53,18 @@ internal static class MountCommand
                 SearchPath = context.Environment.Variable("PATH"),
                 MountTablePath = context.Environment.MountTablePath,
                 NoWait = parsed.GetValue(noWait),
-                AskMount = async (place, end) => (await context.AskMountAsync(place, CliContext.AnswerTime, end).ConfigureAwait(false)).Mount,
+                AskMount = async (place, end) =>
+                {
+                    FamfsMount? found = (await context.AskMountAsync(place, CliContext.AnswerTime, end).ConfigureAwait(false)).Mount;
+                    // In the foreground this process becomes the daemon, which waits for no children.
+                    context.Environment.EndAsking();
+                    return found;
+                },
                 DaxBinding = context.Environment.DaxBinding,
                 Clock = context.Environment.Clock,
             };
+            if (MountOptionWords.FindRemark([.. MountOptionWords.Split(parsed.GetValue(context.Options.MountOptions))]) is { } remark)
+                context.Remark(remark);
             if (parsed.GetValue(foreground))
                 await Mounting.BecomeAsync(options, cancel).ConfigureAwait(false);
             StartedMount started = await Mounting.StartAsync(options, cancel).ConfigureAwait(false);

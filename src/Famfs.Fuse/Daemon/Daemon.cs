@@ -192,6 +192,8 @@ internal sealed class Daemon
     private void SayMounted(FuseMount mount)
     {
         DaemonLog.Mounted(_log, _replica.Pool.Primary.FileSystem, _options.MountPoint, _mountId, mount.Negotiated.Dialect.Name, _replica.Position.ToString());
+        if (_options.Remark is { } remark)
+            DaemonLog.Remark(_log, remark);
         if (_options.RefuseLocks)
             DaemonLog.LocksRefused(_log);
         else

@@ -8,6 +8,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Information, Message = "mounted file system {FileSystem} at {MountPoint} (mount {Mount}, dialect {Dialect}, position {Position})")]
     public static partial void Mounted(ILogger logger, Guid fileSystem, string mountPoint, Guid mount, string dialect, string position);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Remark}")]
+    public static partial void Remark(ILogger logger, string remark);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "locks of files (flock, fcntl) exclude programs of this host only, not those of others; with -o locks=refuse they fail")]
     public static partial void LocksAreLocal(ILogger logger);
 

@@ -71,4 +71,7 @@ internal sealed record DaemonOptions
 
     /// <summary>No program of it is executed.</summary>
     public bool NoExec { get; init; }
+
+    /// <summary>What somebody may expect of its options and does not get, for the log; null: nothing.</summary>
+    public string? Remark { get; init; }
 }

@@ -216,6 +216,17 @@ public sealed class CheckCommandTests : IDisposable
         Assert.False(File.ReadAllBytes(_device).AsSpan().ContainsAnyExcept((byte)0));
     }
 
+    [Fact]
+    public async Task Without_memory_it_could_not_check_and_says_so_in_one_line()
+    {
+        await RequireAsync(0, "mkfs", "--format", "famfs-2", "--system-uuid-file", _system, _device);
+        using StringWriter error = new();
+        using FullMemory output = new();
+        ExitCode code = await FamfsCommand.RunAsync(["check", _device], new() { Formats = TestFormats.All, Out = output, Error = error, Variable = _ => null }, TestContext.Current.CancellationToken);
+        Assert.Equal(8, (int)code);
+        Assert.Equal($"famfs: {new OutOfMemoryException().Message}\n", error.ToString());
+    }
+
     private async Task<string> RequireAsync(int code, params string[] arguments)
     {
         using StringWriter output = new();
@@ -238,5 +249,15 @@ public sealed class CheckCommandTests : IDisposable
         using FileStream file = File.OpenWrite(_device);
         file.Position = Famfs2Layout.LogOffset;
         file.Write(header);
+    }
+
+    /// <summary>There is no memory for what is written.</summary>
+    private sealed class FullMemory : StringWriter
+    {
+        public override void Write(char value) => throw new OutOfMemoryException();
+
+        public override void Write(string? value) => throw new OutOfMemoryException();
+
+        public override void WriteLine(string? value) => throw new OutOfMemoryException();
     }
 }
