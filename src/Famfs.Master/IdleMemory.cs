@@ -12,7 +12,7 @@ internal sealed class IdleMemory(TimeProvider clock) : BackgroundService
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
 
     /// <summary>Allocated since the last time: below this nothing is worth it (chosen).</summary>
-    private const long WorthBytes = 32L << 20;
+    private const long WorthBytes = 16L << 20;
 
     /// <summary>Allocated in an interval: above this the process is busy (chosen: more than watching and a few callers take).</summary>
     private const long BusyBytes = 4L << 20;
