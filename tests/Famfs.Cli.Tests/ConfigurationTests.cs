@@ -172,7 +172,7 @@ public sealed class ConfigurationTests : IDisposable
     public async Task Famfs_takes_the_master_of_a_file_as_that_of_the_environment()
     {
         Write("a.conf", "[famfs]\nmaster = unix:/of/file\n");
-        (ExitCode code, _, string error) = await RunAsync("status --timeout 1ms");
+        (ExitCode code, _, string error) = await RunAsync("status --timeout 2");
         Assert.Equal(ExitCode.MasterUnreachable, code);
         Assert.Contains("/of/file", error, StringComparison.Ordinal);
         // A path on no mount is from the root of that master's file system, and nothing is different with a file that has a fault.

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Reflection;
@@ -19,6 +20,10 @@ internal sealed class Cluster : IDisposable
 {
     /// <summary>Longest wait for anything (chosen: far above what a loaded machine takes).</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
+    private const string PortRange = "/proc/sys/net/ipv4/ip_local_port_range";
+
+    private static readonly HashSet<int> s_ports = []; // guards itself
 
     private readonly string _root = Directory.CreateTempSubdirectory("famfs-e2e-").FullName;
     private readonly List<ServerProcess> _processes = [];
@@ -207,11 +212,37 @@ internal sealed class Cluster : IDisposable
         return path;
     }
 
+    /// <summary>A port that stays free for this test while its master is down: below those that the system gives to whoever connects, and
+    /// given to no other test of this process.</summary>
     private static int FreePort()
     {
-        using TcpListener listener = new(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
+        const int Lowest = 10_000;
+        int end = File.Exists(PortRange) ? int.Parse(File.ReadAllText(PortRange).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)[0], CultureInfo.InvariantCulture) : 32_768;
+        if (end <= Lowest + 1000)
+            return ((IPEndPoint)Bind(0)!).Port;
+        while (true)
+        {
+            int port = Random.Shared.Next(Lowest, end);
+            lock (s_ports)
+            {
+                if (s_ports.Add(port) && Bind(port) is not null)
+                    return port;
+            }
+        }
+    }
+
+    private static EndPoint? Bind(int port)
+    {
+        try
+        {
+            using TcpListener listener = new(IPAddress.Loopback, port);
+            listener.Start();
+            return listener.LocalEndpoint;
+        }
+        catch (SocketException)
+        {
+            return null;
+        }
     }
 
     /// <summary>The devices, as each program takes them.</summary>
