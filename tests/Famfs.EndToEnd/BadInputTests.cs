@@ -267,6 +267,9 @@ public sealed class BadInputTests
         process.Signal("KILL");
         process.AwaitExit();
         Refused(cluster, new(4, "a mount of its file system is alive", "mkfs", "--force", "--host-state", cluster.StateOf("a"), cluster.Devices[0]));
+        string export = Path.Combine(cluster.NewDirectory("export"), "log");
+        cluster.Famfs(["log", "export", export, .. cluster.Devices]);
+        Refused(cluster, new(4, "a mount of its file system is alive", ["log", "import", "--force", export, "--host-state", cluster.StateOf("a"), .. cluster.Devices]));
         Assert.Empty(cluster.Check().Findings);
     }
 

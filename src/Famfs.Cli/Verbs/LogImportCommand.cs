@@ -34,6 +34,12 @@ internal static class LogImportCommand
                 using ReplayState replayed = Replay(path);
                 HostIdentity host = HostIdentity.Load(directory, new());
                 using MaintenanceLock held = await MaintenanceLock.HoldAsync(opened, context.Environment.Formats, new(parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false);
+                // As for mkfs, whatever --force says: a mount that goes on would store its line into what has that place now.
+                foreach (DaxDevice device in opened)
+                {
+                    foreach (MediaFormat old in context.Environment.Formats.All)
+                        await old.RequireIdleAsync(device, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false);
+                }
                 LogImport.Result result = LogImport.Run(opened, replayed, new() { Host = host.Host, Clock = context.Environment.Clock, Force = parsed.GetValue(force) });
                 if (context.IsJson(parsed))
                 {
