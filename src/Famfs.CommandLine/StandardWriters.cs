@@ -30,29 +30,10 @@ public static class StandardWriters
 /// <summary>Writes what can be written. What is lost is counted and said when something can be written again.</summary>
 /// <param name="inner">Where it goes.</param>
 /// <param name="sayLost">The words, of how many writes were lost and the last one's cause.</param>
-internal sealed class LossyStream(Stream inner, Func<long, string, string> sayLost) : Stream
+internal sealed class LossyStream(Stream inner, Func<long, string, string> sayLost) : UnbufferedWriter
 {
     private long _lost;
     private string _cause = "";
-
-    /// <inheritdoc/>
-    public override bool CanRead => false;
-
-    /// <inheritdoc/>
-    public override bool CanSeek => false;
-
-    /// <inheritdoc/>
-    public override bool CanWrite => true;
-
-    /// <inheritdoc/>
-    public override long Length => throw new NotSupportedException();
-
-    /// <inheritdoc/>
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
 
     /// <inheritdoc/>
     public override void Write(ReadOnlySpan<byte> buffer)
@@ -70,22 +51,4 @@ internal sealed class LossyStream(Stream inner, Func<long, string, string> sayLo
             _cause = error.Message;
         }
     }
-
-    /// <inheritdoc/>
-    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-    /// <inheritdoc/>
-    public override void Flush()
-    {
-        // Nothing is held back.
-    }
-
-    /// <inheritdoc/>
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    /// <inheritdoc/>
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    /// <inheritdoc/>
-    public override void SetLength(long value) => throw new NotSupportedException();
 }

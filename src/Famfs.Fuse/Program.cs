@@ -136,32 +136,7 @@ root.SetAction((parsed, cancel) =>
     }, cancel);
 });
 
-if (args is [GeneratedText.Word, .. string[] kind])
-    return GeneratedText.Write(kind, root, "famfsd", section: 8, version: typeof(Daemon).Assembly.GetName().Version!.ToString(3), Console.Out);
-if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
-{
-    using Stream output = Console.OpenStandardOutput();
-    return configuration.Explain(where, Environment.GetEnvironmentVariable, output);
-}
-try
-{
-    args = configuration.Complete(args, Environment.GetEnvironmentVariable);
-}
-catch (ConfigurationException error)
-{
-    Console.Error.WriteLine($"famfsd: {error.Message}");
-    return 1;
-}
-ParseResult line = CommandLineWords.Parse(root, args);
-if (CommandLineFault.Find(line, args) is { } fault)
-{
-    Console.Error.WriteLine($"famfsd: {fault}");
-    return 1;
-}
-// Told to stop, it takes the mount away and says so in the host table, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
-GC.KeepAlive(signals);
-return exit;
+return await ServerProgram.RunAsync("famfsd", root, configuration, args, typeof(Daemon).Assembly, signals);
 
 static bool TryParseNumber(string text, out uint number) => text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
     ? uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number)

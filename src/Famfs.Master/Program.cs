@@ -85,29 +85,4 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
-if (args is [GeneratedText.Word, .. string[] kind])
-    return GeneratedText.Write(kind, root, "famfs-master", section: 8, version: typeof(MasterOptions).Assembly.GetName().Version!.ToString(3), Console.Out);
-if (args is [ProgramConfiguration.ExplainWord, .. string[] where])
-{
-    using Stream output = Console.OpenStandardOutput();
-    return configuration.Explain(where, Environment.GetEnvironmentVariable, output);
-}
-try
-{
-    args = configuration.Complete(args, Environment.GetEnvironmentVariable);
-}
-catch (ConfigurationException error)
-{
-    Console.Error.WriteLine($"famfs-master: {error.Message}");
-    return 1;
-}
-ParseResult line = CommandLineWords.Parse(root, args);
-if (CommandLineFault.Find(line, args) is { } fault)
-{
-    Console.Error.WriteLine($"famfs-master: {fault}");
-    return 1;
-}
-// Told to stop, it settles what it has decided and ends its term, however long the machine makes that take.
-int exit = await line.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null, EnableDefaultExceptionHandler = false }, signals.Token);
-GC.KeepAlive(signals);
-return exit;
+return await ServerProgram.RunAsync("famfs-master", root, configuration, args, typeof(MasterOptions).Assembly, signals);

@@ -72,7 +72,7 @@ public static unsafe class StandardDescriptors
 
 /// <summary>Standard output or error. It asks nothing about a terminal and starts no thread, so that it works where little else does.
 /// <para>A reader that is gone is no error. Others are <see cref="IOException"/>, with the stream's name.</para></summary>
-public sealed unsafe class StandardStream : Stream
+public sealed unsafe class StandardStream : UnbufferedWriter
 {
     private readonly int _descriptor;
     private readonly string _name;
@@ -84,25 +84,6 @@ public sealed unsafe class StandardStream : Stream
 
     /// <summary>Standard error.</summary>
     public static StandardStream OpenError() => new(2, "standard error");
-
-    /// <inheritdoc/>
-    public override bool CanRead => false;
-
-    /// <inheritdoc/>
-    public override bool CanSeek => false;
-
-    /// <inheritdoc/>
-    public override bool CanWrite => true;
-
-    /// <inheritdoc/>
-    public override long Length => throw new NotSupportedException();
-
-    /// <inheritdoc/>
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
 
     /// <inheritdoc/>
     public override void Write(ReadOnlySpan<byte> buffer)
@@ -119,24 +100,6 @@ public sealed unsafe class StandardStream : Stream
             }
         }
     }
-
-    /// <inheritdoc/>
-    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-    /// <inheritdoc/>
-    public override void Flush()
-    {
-        // Nothing is held back.
-    }
-
-    /// <inheritdoc/>
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    /// <inheritdoc/>
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    /// <inheritdoc/>
-    public override void SetLength(long value) => throw new NotSupportedException();
 
     private bool MayGoOn(int errno)
     {
