@@ -7,6 +7,9 @@ namespace Famfs.EndToEnd;
 /// <summary>A log that is damaged while it is followed.</summary>
 public sealed class DamageTests : IDisposable
 {
+    /// <summary>An address where nobody listens.</summary>
+    private const string Nobody = "http://127.0.0.1:9";
+
     private readonly string _systems = Directory.CreateTempSubdirectory("famfs-systems-").FullName;
 
     public void Dispose() => Directory.Delete(_systems, recursive: true);
@@ -18,7 +21,8 @@ public sealed class DamageTests : IDisposable
     {
         string system = Path.Combine(_systems, "system_uuid");
         using Cluster cluster = native ? Cluster.Create(256L << 20) : Cluster.Create(256L << 20, "--format", "famfs-2", "--system-uuid-file", system);
-        string master = cluster.StartMaster("a", native ? [] : ["--system-uuid-file", system]).Address;
+        // The log names an address where nobody listens, so the memory is followed, where the damage is.
+        string master = cluster.StartMaster("a", native ? ["--advertise", Nobody] : ["--system-uuid-file", system]).Address;
         if (native)
         {
             // Once known to a master, a host can mount without one.
@@ -27,8 +31,7 @@ public sealed class DamageTests : IDisposable
             first.AwaitExit();
         }
         cluster.Famfs("--master", master, "creat", "--size", "4K", "good");
-        // Nobody listens there, so the memory is followed.
-        (ServerProcess daemon, string mount) = cluster.MountWhen(native ? "registered in the host table" : "mounted file system", "b", "http://127.0.0.1:9");
+        (ServerProcess daemon, string mount) = cluster.MountWhen(native ? "registered in the host table" : "mounted file system", "b", Nobody);
         using FileStream open = OpenForWriting(Path.Combine(mount, "good"));
         open.Write("before"u8);
         open.Flush();
