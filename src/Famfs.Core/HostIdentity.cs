@@ -42,6 +42,9 @@ public sealed record HostIdentity(Guid Host, Guid Boot, byte[] MachineDigest, st
 
     private const string FileName = "host-id";
 
+    /// <summary>The locks of this host, next to its identity; none for an identity that was not loaded.</summary>
+    public HostLocks Locks { get; init; } = HostLocks.None;
+
     /// <summary>Reads the identity, making it at the first use. <paramref name="adopt"/>: a host id bound to
     /// another machine is taken over and bound to this one (its old machine must be gone). Errors:
     /// HOST_CONFLICT for a copied id, MEDIA_CORRUPT for a damaged file, READ_ONLY where it cannot be kept.</summary>
@@ -65,7 +68,7 @@ public sealed record HostIdentity(Guid Host, Guid Boot, byte[] MachineDigest, st
                 throw new FamfsException(ErrorReason.HostConflict, $"{path}: this host id was made on another machine; remove the file for a new one, or use --adopt when that machine is gone for good") { Path = path };
             if (!bound || (boundHardware is null && hardware is not null))
                 Replace(path, Format(host, machine, hardware));
-            return new(host, boot, machine, sources.HostName);
+            return new(host, boot, machine, sources.HostName) { Locks = HostLocks.In(stateDirectory) };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

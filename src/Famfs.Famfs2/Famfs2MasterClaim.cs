@@ -26,7 +26,7 @@ internal sealed class Famfs2MasterClaim : MasterClaim
     public static Famfs2MasterClaim Take(DevicePool pool, ClaimRequest request)
     {
         Guid system = FindSystem(pool, request.SystemUuidFile, request.TakeOver);
-        if (!pool.PrimaryDevice.TryLockByte(LockByte, out IDisposable? held))
+        if (!DeviceLock.TryTake(pool.PrimaryDevice, request.Host.Locks, pool.Primary.FileSystem, LockByte, out IDisposable? held))
             throw new FamfsException(ErrorReason.NotMaster, $"{pool.PrimaryDevice.Path}: a master of this host is running (byte {LockByte} is locked)");
         try
         {

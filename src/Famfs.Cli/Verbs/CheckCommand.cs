@@ -96,7 +96,7 @@ internal static class CheckCommand
             string backupPath = backup ?? $"famfs-repair-{context.Environment.Clock.GetUtcNow().ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture)}.json";
             IReadOnlyList<Repair> repairs = [];
             CheckResult after;
-            using (await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(systemUuidFile, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false))
+            using (await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(systemUuidFile, s_watch, context.Environment.Clock, HostLocks.OfTool(stateDirectory)), cancel).ConfigureAwait(false))
             {
                 // What was seen before the place was held may have been a master's doing.
                 after = result = FileSystemCheck.Run(devices, context.Environment.Formats, context.Environment.Clock);

@@ -27,19 +27,22 @@ internal static class LogImportCommand
             string path = parsed.GetValue(source)!;
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
             List<DaxDevice> opened = [];
+            List<IDisposable> mounts = [];
             try
             {
                 foreach (string device in parsed.GetValue(devices)!)
                     opened.Add(MappedDaxDevice.Open(device));
                 using ReplayState replayed = Replay(path);
                 HostIdentity host = HostIdentity.Load(directory, new());
-                using MaintenanceLock held = await MaintenanceLock.HoldAsync(opened, context.Environment.Formats, new(parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false);
+                using MaintenanceLock held = await MaintenanceLock.HoldAsync(opened, context.Environment.Formats, new(parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock, HostLocks.OfTool(directory)), cancel).ConfigureAwait(false);
                 // As for mkfs, whatever --force says: a mount that goes on would store its line into what has that place now.
                 foreach (DaxDevice device in opened)
                 {
                     foreach (MediaFormat old in context.Environment.Formats.All)
                         await old.RequireIdleAsync(device, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false);
                 }
+                // Those below are held already.
+                DeviceLock.TakeAll(opened, context.Environment.Formats, HostLocks.OfTool(directory), Term.SlotCount, mounts);
                 LogImport.Result result = LogImport.Run(opened, replayed, new() { Host = host.Host, Clock = context.Environment.Clock, Force = parsed.GetValue(force) });
                 if (context.IsJson(parsed))
                 {
@@ -77,6 +80,8 @@ internal static class LogImportCommand
             }
             finally
             {
+                foreach (IDisposable mount in mounts)
+                    mount.Dispose();
                 foreach (DaxDevice device in opened)
                     device.Dispose();
             }

@@ -29,7 +29,7 @@ internal static class MigrateCommand
             {
                 foreach (string path in parsed.GetValue(places)!)
                     devices.Add(MappedDaxDevice.Open(path));
-                using MaintenanceLock held = await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock), cancel).ConfigureAwait(false);
+                using MaintenanceLock held = await MaintenanceLock.HoldAsync(devices, context.Environment.Formats, new(parsed.GetValue(systemUuid)!, s_watch, context.Environment.Clock, HostLocks.OfTool(directory)), cancel).ConfigureAwait(false);
                 MigrationResult result = format.Migration!.Run(devices, () => HostIdentity.Load(directory, new()).Host, context.Environment.Clock);
                 if (context.IsJson(parsed))
                 {

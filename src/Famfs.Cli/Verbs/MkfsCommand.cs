@@ -64,6 +64,7 @@ internal static class MkfsCommand
                     foreach (MediaFormat old in formats.All)
                         await old.RequireIdleAsync(device, s_watch, context.Environment.Clock, cancel).ConfigureAwait(false);
                 }
+                DeviceLock.TakeAll(opened, formats, HostLocks.OfTool(directory), 0, held);
                 MediaFormat made = formats.All.First(f => f.Name == parsed.GetValue(format));
                 foreach ((MkfsChoices choice, Option option) in choices)
                 {

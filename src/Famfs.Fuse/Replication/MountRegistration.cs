@@ -19,7 +19,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
 
-    private MountLineTable _table = new(replica.Pool);
+    private MountLineTable _table = new(replica.Pool, host.Locks);
     private MountLine? _line;
     private int _entry = -1;
 
@@ -142,7 +142,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         _open = false;
         if (_line is not null)
         {
-            _table = new(pool);
+            _table = new(pool, host.Locks);
             Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
         }
         ReleaseLock();

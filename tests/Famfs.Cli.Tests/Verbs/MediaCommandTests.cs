@@ -71,6 +71,22 @@ public sealed class MediaCommandTests : IDisposable
         Assert.Equal("""{"evidence":"clean_unmount"}""", RecordJson.Format(new V1.HostGone { Evidence = V1.GoneEvidence.CleanUnmount }));
     }
 
+    /// <summary>A mount in a container, say, whose lock on its own node of the device is not seen here.</summary>
+    [Fact]
+    public async Task Mkfs_writes_over_no_file_system_that_a_lock_of_this_host_says_is_in_use()
+    {
+        string native = Path.Combine(_directory, "native");
+        File.WriteAllBytes(native, new byte[Units * Famfs2Image.Unit]);
+        using JsonDocument made = JsonDocument.Parse(await RequireAsync(0, "mkfs", "--host-state", _directory, "--json", native));
+        Core.HostLocks locks = Core.HostLocks.In(_directory);
+        Assert.True(locks.TryLock(made.RootElement.GetProperty("file_system_uuid").GetGuid(), Core.Term.SlotCount + 7, 1, out IDisposable? held));
+        byte[] before = await File.ReadAllBytesAsync(native, TestContext.Current.CancellationToken);
+        await RequireAsync(4, "mkfs", "--force", "--host-state", _directory, native);
+        Assert.Equal(before, await File.ReadAllBytesAsync(native, TestContext.Current.CancellationToken));
+        held.Dispose();
+        await RequireAsync(0, "mkfs", "--force", "--host-state", _directory, native);
+    }
+
     [Fact]
     public async Task Several_devices_of_famfs_2_are_warned_of()
     {

@@ -321,7 +321,7 @@ public sealed class LogTests
         DaxDevice device = bench.OpenPool("b").PrimaryDevice;
         ulong beats = 0;
         CancellationToken cancel = TestContext.Current.CancellationToken;
-        Task<MaintenanceLock> Hold(Action step) => MaintenanceLock.HoldAsync([device], TestFormats.All, new("no such file", TimeSpan.FromSeconds(3), new SteppingClock(step)), cancel);
+        Task<MaintenanceLock> Hold(Action step) => MaintenanceLock.HoldAsync([device], TestFormats.All, new("no such file", TimeSpan.FromSeconds(3), new SteppingClock(step), HostLocks.None), cancel);
 
         FamfsException living = await Assert.ThrowsAsync<FamfsException>(() => Hold(() => master.Writer.Tick(++beats)));
         Assert.Equal((ErrorReason.Exists, "the master of slot 0 is running"), (living.Reason, living.Message[(living.Message.IndexOf(':', StringComparison.Ordinal) + 2)..]));

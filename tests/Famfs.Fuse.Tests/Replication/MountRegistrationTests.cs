@@ -77,6 +77,22 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal([living], registration.EndOlder([living]));
     }
 
+    /// <summary>The daemon in a container has a node of the device of its own, which here is a copy of it.</summary>
+    [Fact]
+    public void Two_mounts_of_a_host_take_different_entries_also_when_no_lock_on_the_device_is_between_them()
+    {
+        using Replica replica = Replicate();
+        File.Copy(DevicePath, DevicePath + " by another node");
+        using Replica another = new(TestFormats.All.Open([DaxDevice.Open(DevicePath + " by another node")]), _host.Host, default, TimeProvider.System);
+        Assert.Null(another.Bootstrap());
+        HostIdentity host = _host with { Locks = HostLocks.In(Path.Combine(_directory, "state")) };
+        foreach ((Replica of, int entry) in new[] { (replica, 0), (another, 1) })
+        {
+            new MountRegistration(of, host, Guid.NewGuid()) { GrantedSlot = 0 }.Advance();
+            Assert.Equal(entry, Assert.Single(new MountLineTable(of.Pool).ReadBlock(0)).Index);
+        }
+    }
+
     [Fact]
     public void A_mount_that_the_log_calls_gone_opens_nothing_and_writes_no_line_any_more()
     {

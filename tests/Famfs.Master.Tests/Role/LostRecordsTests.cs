@@ -66,6 +66,29 @@ public sealed class LostRecordsTests : IDisposable
             Assert.Equal(GoneEvidence.LossAccepted, again.State.FindGone(_host.Host, mount, default)!.Value.Evidence);
     }
 
+    /// <summary>A container has a node of the device of its own, which here is a copy of it: no lock on one is seen on the other (SAFETY S29).</summary>
+    [Fact]
+    public async Task A_second_master_of_a_host_is_refused_also_when_no_lock_on_the_device_is_between_them()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        File.Copy(path, path + " by another node");
+        HostIdentity host = _host with { Locks = HostLocks.In(Path.Combine(_directory, "state")) };
+        Task<Recovery.Result> Start(string at) => Recovery.RunAsync(
+            TestFormats.All.Open([DaxDevice.Open(at)]), host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+
+        await using (RunningMaster first = new(await Start(path)))
+        {
+            FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => Start(path + " by another node"));
+            Assert.Equal(ErrorReason.NotMaster, error.Reason);
+            Assert.Contains("a master of this host is running (slot 0 is locked)", error.Message, StringComparison.Ordinal);
+        }
+        await using RunningMaster second = new(await Start(path + " by another node"));
+    }
+
     private Task<Recovery.Result> StartAsync(string path, params Guid[] acceptLoss) => Recovery.RunAsync(
         TestFormats.All.Open([DaxDevice.Open(path)]), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken, new HashSet<Guid>(acceptLoss));
 }

@@ -8,7 +8,9 @@ namespace Famfs.Core.Log.Native;
 /// The host table on device 0 (SAFETY S11): reads every entry, writes the own one. In a format without one it has no entries.
 /// Not thread safe.
 /// </summary>
-public sealed class MountLineTable(DevicePool pool)
+/// <param name="pool">The devices.</param>
+/// <param name="locks">The locks of this host, for those who take entries; none for readers.</param>
+public sealed class MountLineTable(DevicePool pool, HostLocks? locks = null)
 {
     private const int ReadChunkBytes = 256 * 1024;
 
@@ -39,7 +41,8 @@ public sealed class MountLineTable(DevicePool pool)
     /// <summary>Takes an entry among the processes of this host, for as long as <paramref name="held"/> lives: two
     /// mounts of one host that start at the same time must not find the same entry free. False while another
     /// has it.</summary>
-    public bool TryLock(int entry, [NotNullWhen(true)] out IDisposable? held) => _device.TryLockByte(Term.SlotCount + entry, out held);
+    public bool TryLock(int entry, [NotNullWhen(true)] out IDisposable? held) =>
+        DeviceLock.TryTake(_device, locks ?? HostLocks.None, _fileSystem, Term.SlotCount + entry, out held);
 
     /// <summary>Writes a mount's own line: stored, written back, fenced, before it returns.</summary>
     public void Write(int entry, MountLine line)

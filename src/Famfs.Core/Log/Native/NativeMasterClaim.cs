@@ -36,7 +36,7 @@ internal sealed class NativeMasterClaim : MasterClaim
         if (NativeFormat.SuperblockOf(pool).ReadOnly)
             throw new FamfsException(ErrorReason.ReadOnly, $"{pool.PrimaryDevice.Path}: has features that this version can only read");
         (int slot, TermStarted? last, bool ended) = FindSlot(pool, request);
-        if (!pool.PrimaryDevice.TryLockByte(slot, out IDisposable? slotLock))
+        if (!DeviceLock.TryTake(pool.PrimaryDevice, request.Host.Locks, pool.Primary.FileSystem, slot, out IDisposable? slotLock))
             throw new FamfsException(ErrorReason.NotMaster, $"{pool.PrimaryDevice.Path}: a master of this host is running (slot {slot} is locked)");
         try
         {
