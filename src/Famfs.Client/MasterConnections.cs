@@ -196,7 +196,8 @@ internal sealed class MasterConnections : IDisposable
         if (_channels.TryGetValue(address, out (GrpcChannel Channel, MasterEndpoint Endpoint) known))
             return known.Endpoint;
         bool unix = address.StartsWith(MasterSocket.Prefix, StringComparison.Ordinal);
-        if (address.StartsWith(Uri.UriSchemeHttps, StringComparison.OrdinalIgnoreCase))
+        bool encrypted = address.StartsWith(Uri.UriSchemeHttps, StringComparison.OrdinalIgnoreCase);
+        if (encrypted)
             TlsLibrary.Require();
         SocketsHttpHandler handler = new()
         {
@@ -211,12 +212,15 @@ internal sealed class MasterConnections : IDisposable
             UseCookies = false,
             AllowAutoRedirect = false,
             InitialHttp2StreamWindowSize = 1 << 20,
-            SslOptions = _options.Tls.CreateOptions(),
         };
-        // One way to connect for both kinds of address. With a callback the channel does no connecting of its own, whose errors
-        // would hide the cause.
+        // One way to connect for all kinds of address. With a callback the channel does no connecting of its own, whose errors
+        // would hide the cause, and each connection has the certificates that the files hold by then.
         EndPoint? socketFile = unix ? new UnixDomainSocketEndPoint(FamfsClientOptions.SocketPathOf(address)) : null;
-        handler.ConnectCallback = (context, cancel) => ConnectAsync(socketFile ?? context.DnsEndPoint, cancel);
+        handler.ConnectCallback = async (context, cancel) =>
+        {
+            Stream plain = await ConnectAsync(socketFile ?? context.DnsEndPoint, cancel).ConfigureAwait(false);
+            return encrypted ? await _options.Tls.EncryptAsync(plain, context.DnsEndPoint.Host, cancel).ConfigureAwait(false) : plain;
+        };
         GrpcChannel channel = GrpcChannel.ForAddress(unix ? "http://localhost" : address, new GrpcChannelOptions
         {
             HttpHandler = handler,

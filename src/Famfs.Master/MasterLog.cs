@@ -12,6 +12,12 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "whoever reaches {Addresses} may change the file system: callers there are not known; use a unix socket, or https with --client-ca-file")]
     public static partial void OpenAddress(ILogger logger, string addresses);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "changed certificate files are used from now on")]
+    public static partial void CertificatesRenewed(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "changed certificate files are not used, the former ones stay in use: {Cause}")]
+    public static partial void CertificatesKept(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "term {Term} follows one of slot {Slot}{Address}, which ended in order")]
     public static partial void Follows(ILogger logger, ulong term, uint slot, string address);
 

@@ -90,8 +90,12 @@ internal sealed class Cluster : IDisposable
     public (ServerProcess Process, string Address) LaunchSecureMaster(string host, params string[] more)
     {
         string address = $"https://127.0.0.1:{FreePort()}";
-        return (Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]), address);
+        return (LaunchSecureMasterAt(host, address, more), address);
     }
+
+    /// <summary>Starts a master as <paramref name="host"/> at an https address that is given.</summary>
+    public ServerProcess LaunchSecureMasterAt(string host, string address, params string[] more) =>
+        Launch("Famfs.Master", "famfs-master", ["--host-state", StateOf(host), .. DeviceArguments(), "--listen", address, .. more]);
 
     /// <summary>Starts a master as <paramref name="host"/> on an address that is given, and waits until it serves.</summary>
     public ServerProcess StartMasterAt(string host, string address, params string[] more)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using Famfs.Client;
 using Xunit;
@@ -53,6 +54,64 @@ public sealed class TlsTests
         Refused(cluster, 6, "no master", "status", "--timeout", "10", "--master", master, "--ca-file", ours.File);
         Refused(cluster, 6, "no master", "status", "--timeout", "10", "--master", master, "--ca-file", ours.File, "--certificate-file", stranger, "--key-file", strangerKey);
         cluster.Mount("a", master, "--ca-file", ours.File, "--certificate-file", caller, "--key-file", callerKey).Process.Await("subscribed");
+    }
+
+    /// <summary>Master and daemon have their files through a link, which is moved, as Kubernetes does with the files of a Secret.</summary>
+    [Fact]
+    public void Certificates_that_are_replaced_are_used_without_a_restart_and_bad_ones_are_not()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        string live = cluster.NewDirectory("live");
+        string current = Path.Combine(live, "..data");
+        void Use(string directory)
+        {
+            File.CreateSymbolicLink(current + ".new", directory);
+            // At once, which File.Move does not do with a link to a directory.
+            using Process move = Process.Start("mv", ["-fT", current + ".new", current]);
+            move.WaitForExit();
+            Assert.Equal(0, move.ExitCode);
+        }
+        (Authority Authority, string Directory) Make(string name)
+        {
+            Authority authority = new(cluster.NewDirectory(name));
+            authority.Issue("master", IPAddress.Loopback);
+            authority.Issue("caller", null);
+            return (authority, Path.GetDirectoryName(authority.File)!);
+        }
+        (Authority first, string firstPlace) = Make("first");
+        (Authority second, string secondPlace) = Make("second");
+        string bad = cluster.NewDirectory("bad");
+        foreach (string file in Directory.EnumerateFiles(secondPlace))
+            File.Copy(file, Path.Combine(bad, Path.GetFileName(file)));
+        File.Copy(Path.Combine(firstPlace, "master.key"), Path.Combine(bad, "master.key"), overwrite: true);
+        Use(firstPlace);
+        string Live(string name) => Path.Combine(current, name);
+        string[] masterFiles = ["--certificate-file", Live("master.pem"), "--key-file", Live("master.key"), "--client-ca-file", Live("ca.pem")];
+        (ServerProcess process, string master) = cluster.LaunchSecureMaster("a", masterFiles);
+        process.Await("listening on https://");
+        (ServerProcess daemon, string a) = cluster.Mount("a", master, "--ca-file", Live("ca.pem"), "--certificate-file", Live("caller.pem"), "--key-file", Live("caller.key"));
+        daemon.Await("subscribed to the master at");
+        string[] By(Authority authority, string place) => ["status", "--timeout", "20", "--master", master, "--ca-file", authority.File, "--certificate-file", Path.Combine(place, "caller.pem"), "--key-file", Path.Combine(place, "caller.key")];
+
+        cluster.Famfs(By(first, firstPlace));
+        Use(secondPlace);
+        cluster.Famfs(By(second, secondPlace));
+        process.Await("changed certificate files are used from now on");
+        Refused(cluster, 6, "trusted", By(first, firstPlace));
+        Use(bad);
+        for (int i = 0; i < 2; i++)
+            cluster.Famfs(By(second, secondPlace));
+        process.Await($"changed certificate files are not used, the former ones stay in use: {Live("master.key")}: is not the unencrypted private key of {Live("master.pem")}");
+        Assert.Equal(2, process.Output.Split("are not used, the former ones").Length);
+        Use(secondPlace);
+
+        // The daemon's next connection is to a master that its first certificate and authority are nothing to.
+        process.Signal("TERM");
+        Assert.Equal(0, process.AwaitExit());
+        ServerProcess again = cluster.LaunchSecureMasterAt("a", master, masterFiles);
+        again.Await("listening on https://");
+        again.Await("has subscribed from");
+        Cluster.Await("the mount's master", () => FamfsMount.Require(a, out _).ReadMasterAddress() == master);
     }
 
     [Fact]

@@ -73,7 +73,7 @@ internal sealed class Daemon
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             MountPlace.RequireHidesNothing(options.MountPoint, options.Devices, options.Masters, options.StateDirectory, options.CaFile, options.CertificateFile, options.KeyFile);
-            ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
+            ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile, cause => DaemonLog.CertificatesKept(log, cause));
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.FileSystem, options.ForcedDialect, options.PushIoctl, log);
             using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);

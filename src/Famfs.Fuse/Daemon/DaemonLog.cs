@@ -80,6 +80,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Error, Message = "{Count} notifications were refused by the kernel, which may show old names or attributes; the last: {Cause}")]
     public static partial void RefusedNotifications(ILogger logger, long count, string cause);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "changed certificate files are not used, the former ones stay in use: {Cause}")]
+    public static partial void CertificatesKept(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);
 }

@@ -1,14 +1,11 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using Famfs.Core;
 using Famfs.Core.Interop;
 using Famfs.V1;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 
 namespace Famfs.Master.Rpc;
@@ -18,9 +15,6 @@ internal static class ListenAddresses
 {
     private const string UnixPrefix = MasterSocket.Prefix;
     private const int MaxSocketPathBytes = MasterSocket.MaxPathBytes;
-
-    /// <summary>Purpose that a caller's certificate must have, if it names any (RFC 5280, 4.2.1.12).</summary>
-    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
 
     /// <summary>What each --listen means to the server. Throws INVALID_ARGUMENT for one that means nothing, and for TLS that is not
     /// complete.</summary>
@@ -32,7 +26,7 @@ internal static class ListenAddresses
             throw new FamfsException(ErrorReason.BadRequest, "--listen https://… needs --certificate-file and --key-file");
         if (named && !secure)
             throw new FamfsException(ErrorReason.BadRequest, "--certificate-file, --key-file and --client-ca-file need a --listen https://…; nothing else is protected by them");
-        HttpsConnectionAdapterOptions? tls = secure ? CreateTls(options) : null;
+        ServerTls? tls = secure ? new(options.CertificateFile!, options.KeyFile!, options.ClientCaFile) : null;
         return [.. options.Listen.Select(a => ParseEndpoint(a, tls, options.MakesSocketDirectory))];
     }
 
@@ -105,29 +99,6 @@ internal static class ListenAddresses
             throw new FamfsException(ErrorReason.Exists, $"--listen {address}: {path} is there and is no socket; it stays as it is") { Path = path };
     }
 
-    private static HttpsConnectionAdapterOptions CreateTls(MasterOptions options)
-    {
-        HttpsConnectionAdapterOptions tls = new()
-        {
-            ServerCertificate = PemFiles.LoadCertificate(options.CertificateFile!, options.KeyFile!, out X509Certificate2Collection chain),
-            ServerCertificateChain = chain,
-        };
-        if (options.ClientCaFile is not null)
-        {
-            X509ChainPolicy policy = PemFiles.TrustOnly(PemFiles.LoadAuthorities(options.ClientCaFile));
-            policy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
-            tls.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
-            tls.ClientCertificateValidation = (certificate, sent, _) =>
-            {
-                X509ChainPolicy own = policy.Clone();
-                own.ExtraStore.AddRange(sent?.ChainPolicy.ExtraStore ?? []);
-                using X509Chain judged = new() { ChainPolicy = own };
-                return judged.Build(certificate);
-            };
-        }
-        return tls;
-    }
-
     /// <summary>What is wrong with the text of one --listen; null when nothing is.</summary>
     public static string? FindFault(string address)
     {
@@ -151,7 +122,7 @@ internal static class ListenAddresses
             && (uri.Host == "localhost" || IPAddress.TryParse(uri.Host.Trim('[', ']'), out _)) && SaysPort(address);
     }
 
-    private static Action<KestrelServerOptions> ParseEndpoint(string address, HttpsConnectionAdapterOptions? tls, bool makesDirectory)
+    private static Action<KestrelServerOptions> ParseEndpoint(string address, ServerTls? tls, bool makesDirectory)
     {
         if (FindFault(address) is { } fault)
             throw new FamfsException(ErrorReason.BadRequest, fault);
@@ -167,7 +138,7 @@ internal static class ListenAddresses
         Action<ListenOptions> configure = listen =>
         {
             if (uri.Scheme == "https")
-                listen.UseHttps(tls!);
+                tls!.Protect(listen);
             listen.Identify();
         };
         if (anywhere)
