@@ -91,6 +91,7 @@ public static class FamfsCommand
         root.Add(UmountCommand.Build(context));
         root.Add(DaxModeCommand.Build(context));
         root.Add(DoctorCommand.Build(context));
+        root.Add(HealthCommand.Build(context));
         root.Add(ConfigCommand.Build(context));
         root.Add(MasterCommand.Build(context));
         root.Add(MasterSlotCommand.Build(context));

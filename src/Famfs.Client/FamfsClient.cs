@@ -4,6 +4,7 @@ using Famfs.Core.Format;
 using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
+using Grpc.Health.V1;
 
 namespace Famfs.Client;
 
@@ -82,6 +83,17 @@ public sealed class FamfsClient : IDisposable
     /// <inheritdoc cref="CreateFilesAsync(IAsyncEnumerable{CreateFileRequest}, CreateFilesOptions?, CancellationToken)"/>
     public IAsyncEnumerable<CreateFileResult> CreateFilesAsync(IEnumerable<CreateFileRequest> files, CreateFilesOptions? options = null, CancellationToken cancel = default) =>
         CreateFilesAsync(files.ToAsyncEnumerable(), options, cancel);
+
+    /// <summary>Whether the master serves, as it says by grpc.health.v1. False: it is there and its engine does not answer, or it is
+    /// ending. Errors: as any call.</summary>
+    public Task<bool> IsServingAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        _retries.RunAsync(
+            static async (endpoint, _, options) =>
+            {
+                using AsyncUnaryCall<HealthCheckResponse> running = endpoint.Health.CheckAsync(new() { Service = Master.Descriptor.FullName }, options);
+                return (await running.ResponseAsync.ConfigureAwait(false)).Status == HealthCheckResponse.Types.ServingStatus.Serving;
+            },
+            0, timeout, cancel);
 
     /// <summary>Gives a staged file its name.</summary>
     public Task<MutationReply> PublishFileAsync(PublishFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>

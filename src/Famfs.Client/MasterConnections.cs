@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using Famfs.Core;
 using Famfs.Core.Interop;
 using Famfs.V1;
+using Grpc.Health.V1;
 using Grpc.Net.Client;
 
 namespace Famfs.Client;
@@ -10,8 +11,9 @@ namespace Famfs.Client;
 /// <summary>One address with its channel.</summary>
 /// <param name="Address">Where.</param>
 /// <param name="Master">Calls there.</param>
+/// <param name="Health">Asks there whether it serves.</param>
 /// <param name="IsGiven">The caller named it; who is found otherwise has to say which file system it serves.</param>
-internal sealed record MasterEndpoint(string Address, Master.MasterClient Master, bool IsGiven)
+internal sealed record MasterEndpoint(string Address, Master.MasterClient Master, Health.HealthClient Health, bool IsGiven)
 {
     // Set once, by whichever call asked first; asking twice does no harm.
     private volatile bool _served;
@@ -227,7 +229,7 @@ internal sealed class MasterConnections : IDisposable
             DisposeHttpClient = true,
             MaxReceiveMessageSize = _options.MaxReceiveBytes,
         });
-        MasterEndpoint endpoint = new(address, new Master.MasterClient(channel), _options.FileSystem is null || (_options.TrustAddresses && _options.Addresses.Contains(address)));
+        MasterEndpoint endpoint = new(address, new Master.MasterClient(channel), new Health.HealthClient(channel), _options.FileSystem is null || (_options.TrustAddresses && _options.Addresses.Contains(address)));
         _channels.Add(address, (channel, endpoint));
         return endpoint;
     }

@@ -14,6 +14,7 @@ using Famfs.Master.State;
 using Famfs.V1;
 using Grpc.AspNetCore.Server;
 using Grpc.AspNetCore.Server.Model;
+using Grpc.Health.V1;
 using Grpc.HealthCheck;
 using Grpc.Reflection;
 using Microsoft.AspNetCore.Connections;
@@ -62,6 +63,13 @@ internal static class MasterProcess
         {
             return 0;
         }
+    }
+
+    /// <summary>What is told to whoever asks by grpc.health.v1, about this server as a whole and about its one service.</summary>
+    private static void SetServing(HealthServiceImpl health, bool serves)
+    {
+        foreach (string service in (string[])["", V1.Master.Descriptor.FullName])
+            health.SetStatus(service, serves ? HealthCheckResponse.Types.ServingStatus.Serving : HealthCheckResponse.Types.ServingStatus.NotServing);
     }
 
     private static HashSet<Guid> ParseMounts(IReadOnlyList<string> texts)
@@ -129,16 +137,18 @@ internal static class MasterProcess
         builder.Services.AddSingleton<CallBudget>().AddSingleton<BufferLimit>().AddSingleton<CallGate>().AddSingleton<PatientWriter>().AddSingleton(new ConnectionGate(clock));
         builder.Services.AddHostedService(_ => new IdleMemory(clock)).AddHostedService<RejectedConnections>();
         // Reflection finds descriptors by the type of a service, which here is not that of the generated code.
-        Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Grpc.Health.V1.Health.Descriptor];
+        Google.Protobuf.Reflection.ServiceDescriptor[] described = [V1.Master.Descriptor, Health.Descriptor];
         builder.Services.AddSingleton(new ReflectionServiceImpl(described)).AddSingleton(new ReflectionV1ServiceImpl(described));
         builder.Services.AddGrpcReflection();
         builder.Services.AddSingleton<MalformedMessages>().AddSingleton<UnexpectedErrors>().AddSingleton<Refusals>().AddSingleton<MasterMethods>()
             .AddSingleton<IServiceMethodProvider<MasterMethods>>(services => services.GetRequiredService<MasterMethods>());
+        bool stopping = false;
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
             .AddSingleton(mounts).AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
-        builder.Services.AddHostedService(_ => new ServiceWatch(options.Service, engine, clock));
+        builder.Services.AddHostedService(_ => new ServiceWatch(
+            options.Service, () => engine.QueryAsync(Caller.Master, state => state.Position), serves => SetServing(health, serves && !stopping), clock));
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
 
         await using WebApplication app = builder.Build();
@@ -165,19 +175,24 @@ internal static class MasterProcess
         });
         int exit = 0;
         // A deposed or broken engine takes the process with it: the memory is the truth, this is only its writer.
-        Task stopping = engine.Completion.ContinueWith(
-            ended =>
+        Task ended = engine.Completion.ContinueWith(
+            end =>
             {
-                role.End(ended.Exception?.InnerException);
-                if (ended.IsFaulted)
+                role.End(end.Exception?.InnerException);
+                if (end.IsFaulted)
                 {
                     exit = Failed;
-                    MasterLog.Ends(log, ended.Exception!.InnerException!.Message);
+                    MasterLog.Ends(log, end.Exception!.InnerException!.Message);
                 }
                 app.Lifetime.StopApplication();
             }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         // Streams last as long as their hosts; the server would wait for them.
-        app.Lifetime.ApplicationStopping.Register(options.Service.Stopping);
+        app.Lifetime.ApplicationStopping.Register(() =>
+        {
+            Volatile.Write(ref stopping, true);
+            SetServing(health, false);
+            options.Service.Stopping();
+        });
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         try
         {
@@ -196,13 +211,12 @@ internal static class MasterProcess
         {
             // Nobody was served: the term ends in order, and the next start need not watch for it.
             await engine.DisposeAsync().ConfigureAwait(false);
-            await stopping.ConfigureAwait(false);
+            await ended.ConfigureAwait(false);
             if (error is SocketException)
                 throw new IOException($"--listen {string.Join(", ", options.Listen)}: {error.Message}", error);
             throw;
         }
-        health.SetStatus("", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
-        health.SetStatus("famfs.v1.Master", Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
+        SetServing(health, true);
         // A master at a unix socket alone has no address for others.
         string where = before is { Address.Length: > 0 } ? $" at {before.Address}" : "";
         if (before is not null && orderly)
@@ -216,7 +230,7 @@ internal static class MasterProcess
         options.Service.Ready($"term {engine.Term.Value}, listening on {string.Join(", ", options.Listen)}");
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);
-        await stopping.ConfigureAwait(false);
+        await ended.ConfigureAwait(false);
         if (exit == 0)
             MasterLog.Ended(log, engine.Term.Value);
         return exit;
