@@ -33,13 +33,20 @@ internal sealed class CliConfiguration
         _configuration = new(Program, new Command(Program), _keys);
     }
 
+    /// <summary>All that the files say, also of the other programs, as read for this run; empty before.</summary>
+    public IReadOnlyList<Setting> Settings { get; private set; } = [];
+
     /// <summary>Names the directory of the files.</summary>
     public Option<string?> DirectoryOption => _configuration.DirectoryOption;
 
     /// <summary>What the files say, by environment variable. Throws <see cref="ConfigurationException"/>.</summary>
-    public IReadOnlyDictionary<string, string> Read(string? directory, Func<string, string?> variable) =>
-        _configuration.Find(_configuration.Read(directory, variable), "", variable)
+    public IReadOnlyDictionary<string, string> Read(string? directory, Func<string, string?> variable)
+    {
+        Configuration files = _configuration.Read(directory, variable);
+        Settings = files.Settings;
+        return _configuration.Find(files, "", variable)
             .Where(h => h.Setting is not null).ToDictionary(h => _keys.First(k => k.Name == h.Key).Variable!, h => h.Value!);
+    }
 
     /// <summary>Reads the files and checks what is for <c>famfs</c>. Throws <see cref="ConfigurationException"/>.</summary>
     public Configuration ReadFiles(ParseResult parsed, Func<string, string?> variable) => _configuration.Read(parsed.GetValue(DirectoryOption), variable);

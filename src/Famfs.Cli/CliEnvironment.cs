@@ -40,6 +40,9 @@ public sealed record CliEnvironment
     /// <summary>Where processes can be looked at.</summary>
     public string ProcPath { get; init; } = "/proc";
 
+    /// <summary>Where running services leave what others may look for.</summary>
+    public string RunPath { get; init; } = "/run";
+
     /// <summary>The drivers of dax devices.</summary>
     public Famfs.Core.Dax.DaxBinding DaxBinding { get; init; } = new();
 

@@ -18,6 +18,9 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
     /// <summary>Programs on it cannot be run.</summary>
     public bool ForbidsPrograms { get; init; }
 
+    /// <summary>What is mounted on it appears in other mount name spaces, too (mount_namespaces(7)).</summary>
+    public bool IsShared { get; init; }
+
     /// <summary>The table as this process sees it.</summary>
     public const string TablePath = "/proc/self/mountinfo";
 
@@ -33,9 +36,28 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
             string[] fields = line.Split(' ');
             int separator = Array.IndexOf(fields, "-");
             if (separator >= 6 && fields.Length > separator + 1)
-                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")) { ForbidsPrograms = fields[5].Split(',').Contains("noexec") });
+                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")) 
+                {
+                    ForbidsPrograms = fields[5].Split(',').Contains("noexec"),
+                    IsShared = fields[6..separator].Any(f => f.StartsWith("shared:", StringComparison.Ordinal)),
+                });
         }
         return entries;
+    }
+
+    /// <summary>The mount that a path is on, by its name alone: nothing is asked, and a link is not followed.</summary>
+    public static MountEntry? Covering(string path, string tablePath = TablePath)
+    {
+        MountEntry? best = null;
+        foreach (MountEntry entry in ReadTable(tablePath))
+        {
+            bool covers = entry.MountPoint == "/" || path == entry.MountPoint
+                || (path.StartsWith(entry.MountPoint, StringComparison.Ordinal) && path[entry.MountPoint.Length] == '/');
+            // Of two mounts at one place the later is what is seen.
+            if (covers && (best is null || entry.MountPoint.Length >= best.MountPoint.Length))
+                best = entry;
+        }
+        return best;
     }
 
     /// <summary>The one name of a place to mount on: absolute, without links, <c>.</c>, <c>..</c> or a slash at the end. A mount
@@ -82,6 +104,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// user.famfs.damage    why it is read-only, if damage is why
 /// user.famfs.devices   lines "index uuid path"
 /// user.famfs.missing-devices  lines "index uuid": devices of the pool that this host lacks
+/// user.famfs.version   of its daemon
 /// </code>
 /// </summary>
 public sealed class FamfsMount
@@ -92,7 +115,7 @@ public sealed class FamfsMount
     /// <summary>Dialect of a kernel without famfs.</summary>
     public const string StockDialect = "stock";
 
-    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices"];
+    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices", "version"];
 
     /// <summary>Registered: files can be opened.</summary>
     public const string Registered = "registered";
@@ -201,6 +224,9 @@ public sealed class FamfsMount
     /// <summary>What the daemon speaks with this kernel; <see cref="StockDialect"/> when it does not say.</summary>
     public string ReadDialect() => ReadAttribute("user.famfs.dialect") is { Length: > 0 } dialect ? dialect : StockDialect;
 
+    /// <summary>Version of the daemon; null when it does not say.</summary>
+    public string? ReadVersion() => ReadAttribute("user.famfs.version") is { Length: > 0 } version ? version : null;
+
     /// <summary>Why the daemon follows the log no further and lets nobody write, or null.</summary>
     public string? ReadDamage() => ReadAttribute("user.famfs.damage") is { Length: > 0 } damage ? damage : null;
 
@@ -271,19 +297,8 @@ public sealed class FamfsMount
         return new(mountPoint, root, readOnly, said, message.Length == 0 ? null : new((ErrorReason)reason, message) { Path = mountPoint });
     }
 
-    private static FamfsMount? Covering(string path, string tablePath)
-    {
-        MountEntry? best = null;
-        foreach (MountEntry entry in MountEntry.ReadTable(tablePath))
-        {
-            bool covers = entry.MountPoint == "/" || path == entry.MountPoint
-                || (path.StartsWith(entry.MountPoint, StringComparison.Ordinal) && path[entry.MountPoint.Length] == '/');
-            // Of two mounts at one place the later is what is seen.
-            if (covers && (best is null || entry.MountPoint.Length >= best.MountPoint.Length))
-                best = entry;
-        }
-        return best is { FileSystemType: FileSystemType } ? new(best) : null;
-    }
+    private static FamfsMount? Covering(string path, string tablePath) =>
+        MountEntry.Covering(path, tablePath) is { FileSystemType: FileSystemType } entry ? new(entry) : null;
 
     /// <summary>Resolves links in the part of the path that exists; what is to be made keeps its name.</summary>
     private static string ResolveExisting(string path)

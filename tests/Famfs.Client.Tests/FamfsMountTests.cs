@@ -50,7 +50,7 @@ public sealed class FamfsMountTests : IDisposable
         string table = WriteTable("40 1 0:50 / /mnt/a\\040b\\134c rw,nosuid shared:5 master:2 - fuse.famfs famfs rw\ngarbage\n\n");
 
         MountEntry entry = Assert.Single(MountEntry.ReadTable(table));
-        Assert.Equal(new MountEntry("0:50", "/", "/mnt/a b\\c", "fuse.famfs", ReadOnly: false), entry);
+        Assert.Equal(new MountEntry("0:50", "/", "/mnt/a b\\c", "fuse.famfs", ReadOnly: false) { IsShared = true }, entry);
     }
 
     [Theory]

@@ -44,8 +44,6 @@ internal static class DoctorCommand
         return command;
     }
 
-    private sealed record Complaint(string What, string Fix);
-
     private sealed record DeviceReport(string Path, long LengthBytes, string Driver, string Mode, string Cause);
 
     private sealed class Report
@@ -58,6 +56,7 @@ internal static class DoctorCommand
         public Dictionary<string, bool> Capabilities { get; } = [];
         public Dictionary<string, bool> Drivers { get; } = [];
         public string Flush { get; set; } = "";
+        public string Manager { get; set; } = "";
         public List<DeviceReport> Devices { get; } = [];
         public string? Mount { get; set; }
         public string? MountDialect { get; set; }
@@ -79,6 +78,9 @@ internal static class DoctorCommand
         report.Flush = s_flushes.FirstOrDefault(processor.Contains) ?? "";
 
         IReadOnlyList<FamfsMount> mounts = await context.AskMountsAsync(cancel).ConfigureAwait(false);
+        DoctorServices services = new(context, report.Missing, report.Notes);
+        report.Manager = services.Manager;
+        await services.ExamineAsync(mounts, mayMount: report.Capabilities["CAP_SYS_ADMIN"], cancel).ConfigureAwait(false);
         IReadOnlyList<string> devices = FindDevices(context, given, await FindMountAsync(context, given, mounts, cancel).ConfigureAwait(false), report);
         List<(string Path, string Name)> dax = [];
         foreach (string device in devices)
@@ -321,6 +323,8 @@ internal static class DoctorCommand
             o.WriteLine($"dialect       {report.Dialect}{(report.Dialect == StockName ? "" : report.Dialect == PulledName ? " (the kernel has famfs; one of D, which takes devices by --push-ioctl, looks the same)" : " (the kernel has famfs)")}");
         o.WriteLine($"capabilities  {string.Join(", ", report.Capabilities.Select(c => $"{c.Key} {(c.Value ? "yes" : "no")}"))}");
         o.WriteLine($"dax drivers   {string.Join(", ", report.Drivers.Select(d => $"{d.Key} {(d.Value ? "yes" : "no")}"))}");
+        o.WriteLine($"services      {report.Manager switch { DoctorServices.Kubernetes => "in a pod of Kubernetes", DoctorServices.Systemd => "systemd", _ => "no manager that is known" }}");
+        o.WriteLine($"version       {VersionCommand.Own}");
         o.WriteLine($"write-back    {(report.Flush.Length == 0 ? "none" : report.Flush)}");
         if (report.Mount is not null)
             o.WriteLine($"mount         {report.Mount}, dialect {report.MountDialect}");
@@ -347,6 +351,8 @@ internal static class DoctorCommand
         WriteFlags("capabilities", report.Capabilities.ToDictionary(c => c.Key.ToLowerInvariant(), c => c.Value));
         WriteFlags("drivers", report.Drivers);
         json.WriteString("write_back", report.Flush);
+        json.WriteString("services", report.Manager);
+        json.WriteString("version", VersionCommand.Own);
         if (report.Mount is not null)
         {
             json.WriteString("mount_point", report.Mount);

@@ -8,23 +8,25 @@ internal static class VersionCommand
 {
     public const string Name = "version";
 
+    /// <summary>The version of this program.</summary>
+    public static string Own { get; } = typeof(VersionCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
+
     public static Command Build(CliContext context)
     {
         Command command = new(Name, "Print the version");
         command.SetAction(parsed =>
         {
-            string version = typeof(VersionCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
             if (context.IsJson(parsed))
             {
                 context.WriteJson(json =>
                 {
                     json.WriteStartObject();
-                    json.WriteString("version", version);
+                    json.WriteString("version", Own);
                     json.WriteEndObject();
                 });
             }
             else
-                context.Out.WriteLine(version);
+                context.Out.WriteLine(Own);
             return (int)ExitCode.Ok;
         });
         return command;

@@ -1,3 +1,4 @@
+using System.Reflection;
 using System.Text.Unicode;
 using Famfs.Client;
 using Famfs.Core;
@@ -12,6 +13,8 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>The root's attributes that describe the mount. Called on workers: no allocation, no lock.</summary>
 internal sealed class MountDescription(Replica replica, MountRegistration registration, MasterLink link, Guid mount) : IMountDescription
 {
+    private readonly string _version = typeof(MountDescription).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
+
     // Set once, when the kernel has been agreed with; a worker may run before.
     private volatile FuseMount? _mount;
 
@@ -48,6 +51,8 @@ internal sealed class MountDescription(Replica replica, MountRegistration regist
                 return TryWriteDevices(destination, out bytes);
             case MountAttribute.MissingDevices:
                 return TryWriteMissing(destination, out bytes) && bytes > 0;
+            case MountAttribute.Version:
+                return Utf8.TryWrite(destination, $"{_version}", out bytes);
             default:
                 return false;
         }

@@ -10,7 +10,7 @@ namespace Famfs.Fuse.Operations;
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
 //   user.famfs.file-damage   why reads and writes of it answer EIO; absent while nothing is known   files
 //   user.famfs.uuid, .mount, .position, .master, .log-master, .registration, .dialect, .devices, .requests, .failures, .damage,
-//   .missing-devices   of the mount, where known
+//   .missing-devices, .version   of the mount, where known
 // Those of the mount are listed at the root and given everywhere: where a directory or a file is bound to another place, the root
 // may be out of sight.
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
@@ -181,6 +181,7 @@ public sealed partial class FuseOperations
         MountAttribute.Failures => "failures"u8,
         MountAttribute.Damage => "damage"u8,
         MountAttribute.MissingDevices => "missing-devices"u8,
+        MountAttribute.Version => "version"u8,
         _ => "devices"u8,
     };
 

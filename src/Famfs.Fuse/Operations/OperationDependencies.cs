@@ -100,6 +100,9 @@ public enum MountAttribute
     /// <summary><c>user.famfs.missing-devices</c>: a line "index uuid" for each device of the pool that this host lacks; absent
     /// while it has all. What is on them answers EIO.</summary>
     MissingDevices,
+
+    /// <summary><c>user.famfs.version</c>: of the daemon.</summary>
+    Version,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>

@@ -264,6 +264,7 @@ public sealed class DaxCommandTests : IDisposable
             Variable = _ => null,
             MountTablePath = Path.Combine(_directory, "mounts"),
             ProcPath = Path.Combine(_directory, "proc"),
+            RunPath = Path.Combine(_directory, "run"),
             DaxBinding = _bus.Binding,
             ProgramDirectory = _directory,
         };
