@@ -14,7 +14,13 @@ public sealed record HostIdentitySources
 
     /// <summary>An id of the hardware; readable by root, absent on some machines.</summary>
     public string HardwareIdPath { get; init; } = "/sys/class/dmi/id/product_uuid";
-    public string HostName { get; init; } = Environment.MachineName;
+
+    /// <summary>For people: what <see cref="NameVariable"/> says, because the name of a container is none of its host, else the name of
+    /// this machine.</summary>
+    public string HostName { get; init; } = Environment.GetEnvironmentVariable(NameVariable) is { Length: > 0 } given ? given : Environment.MachineName;
+
+    /// <summary>Environment variable that names this host.</summary>
+    public const string NameVariable = "FAMFS_HOST_NAME";
 }
 
 /// <summary>

@@ -18,6 +18,7 @@ TerminationSignals signals = TerminationSignals.Catch();
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<bool> replaceDead = new("--replace-dead") { Description = "take away a mount there first whose daemon is gone, if nobody uses it" };
+Option<bool> makeMountPoint = new("--make-mountpoint") { Description = "make the mount point first if it is not there, with the directories above it" };
 Option<string[]> devices = new("--device", "-d")
 {
     Description = "a device of the file system on this host, or a pattern like '/dev/dax*' or a directory to look for its devices in, also later (repeat; one must be its first device)",
@@ -65,7 +66,7 @@ ProgramConfiguration configuration = new("famfsd", root,
     new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl),
 ]);
 root.Add(mountPoint);
-foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, replaceDead, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, replaceDead, makeMountPoint, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 dialect.Validators.Add(result =>
 {
@@ -117,6 +118,7 @@ root.SetAction((parsed, cancel) =>
         FileSystem = parsed.GetValue(fileSystem),
         MountPoint = MountEntry.PlaceOf(parsed.GetRequiredValue(mountPoint)),
         ReplaceDead = parsed.GetValue(replaceDead),
+        MakeMountPoint = parsed.GetValue(makeMountPoint),
         Service = ServiceNotifier.OfProcess(),
         Masters = parsed.GetValue(masters) ?? [],
         CaFile = parsed.GetValue(caFile),

@@ -11,7 +11,7 @@ public sealed class ServiceTests
     public void Programs_start_from_files_and_tell_when_they_serve_live_and_end()
     {
         using Cluster cluster = Cluster.Create(64L << 20, "--label", "a-label", "--host-state", "STATE");
-        string directory = cluster.NewDirectory("conf"), mount = cluster.NewDirectory("mount"), socket = Path.Combine(cluster.NewDirectory("run"), "master.sock");
+        string directory = cluster.NewDirectory("conf"), mount = Path.Combine(cluster.NewDirectory("mounts"), "made", "pool"), socket = Path.Combine(cluster.NewDirectory("run"), "master.sock");
         File.WriteAllText(Path.Combine(directory, "a.conf"), $"""
             host-state = {cluster.StateOf("a")}
             [famfs-master]
@@ -27,14 +27,20 @@ public sealed class ServiceTests
 
             """);
         using NotifySocket manager = new(cluster.NewDirectory("notify"));
-        Dictionary<string, string> environment = new() { ["FAMFS_CONFIG_DIR"] = directory, ["NOTIFY_SOCKET"] = manager.Path, ["WATCHDOG_USEC"] = "1000000" };
+        Dictionary<string, string> environment = new() { ["FAMFS_CONFIG_DIR"] = directory, ["NOTIFY_SOCKET"] = manager.Path, ["WATCHDOG_USEC"] = "1000000", ["FAMFS_HOST_NAME"] = "a-node" };
 
         ServerProcess master = cluster.Launch("Famfs.Master", "famfs-master", [], environment);
         Assert.Contains("listening on unix:" + socket, manager.Await("READY=1"), StringComparison.Ordinal);
         manager.Await("WATCHDOG=1");
-        ServerProcess daemon = cluster.Launch("Famfs.Fuse", "famfsd", ["--replace-dead", "--instance", "pool"], environment);
+        ServerProcess absent = cluster.Launch("Famfs.Fuse", "famfsd", ["--instance", "pool"], environment);
+        Assert.Equal(1, absent.AwaitExit());
+        Assert.Contains($"{mount}: is not a directory", absent.Output, StringComparison.Ordinal);
+        ServerProcess daemon = cluster.Launch("Famfs.Fuse", "famfsd", ["--replace-dead", "--make-mountpoint", "--instance", "pool"], environment);
         Assert.Contains($"{mount}: mounted", manager.Await("READY=1"), StringComparison.Ordinal);
         Assert.Contains($" {mount} fuse.famfs ro,", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+
+        // In a container, this machine's name is none.
+        Assert.Contains("a-node", cluster.Famfs("hosts", "--master", "unix:" + socket), StringComparison.Ordinal);
 
         // A daemon that ends without order is followed by one that takes its mount's place.
         daemon.Signal("KILL");

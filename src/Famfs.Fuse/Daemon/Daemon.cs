@@ -70,6 +70,8 @@ internal sealed class Daemon
             // which it is: one that hangs would take this process with it.
             if (FamfsMount.FindAll().Any(m => m.MountPoint == options.MountPoint))
                 throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: a famfs is mounted there; when its daemon is gone, `famfs umount` takes it away") { Path = options.MountPoint };
+            if (options.MakeMountPoint)
+                Directory.CreateDirectory(options.MountPoint);
             if (!Directory.Exists(options.MountPoint))
                 throw new FamfsException(ErrorReason.NotFound, $"{options.MountPoint}: is not a directory") { Path = options.MountPoint };
             MountPlace.RequireHidesNothing(options.MountPoint, options.Devices, options.Masters, options.StateDirectory, options.CaFile, options.CertificateFile, options.KeyFile);

@@ -21,6 +21,9 @@ internal sealed record DaemonOptions
     /// <summary>Where to mount: an existing directory.</summary>
     public required string MountPoint { get; init; }
 
+    /// <summary>The mount point is made if it is not there.</summary>
+    public bool MakeMountPoint { get; init; }
+
     /// <summary>A mount whose daemon is gone is taken away from there first, if nobody uses it.</summary>
     public bool ReplaceDead { get; init; }
 
