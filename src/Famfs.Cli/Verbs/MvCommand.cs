@@ -9,8 +9,7 @@ internal static class MvCommand
 {
     public static Command Build(CliContext context)
     {
-        // Two arguments of which the first takes several are not parsed apart.
-        Argument<string[]> paths = new("PATH") { Description = "What is renamed, then its new name, or a directory to move it into", Arity = new(2, 100_000) };
+        Argument<string[]> paths = new("OLD… NEW") { Description = "Files and directories, then the new name of a single one, or a directory to move them into", Arity = new ArgumentArity(2, 100_000) };
         Option<bool> keep = new("--no-clobber", "-n") { Description = "A new name that is taken is an error; without this it is replaced" };
         Option<bool> whole = new("--no-target-directory", "-T") { Description = "The last path is the new name, also when a directory has it" };
         Option<WaitChoice> wait = CliOptions.Wait();
@@ -19,8 +18,7 @@ internal static class MvCommand
         {
             string[] given = parsed.GetValue(paths)!;
             string[] old = given[..^1];
-            CliTarget target = await FindTargetAsync(context, parsed, given[^1], parsed.GetValue(whole), cancel).ConfigureAwait(false);
-            bool isDirectory = target.Shown.Length == 0;
+            (CliTarget target, bool isDirectory) = await FindTargetAsync(context, parsed, given[^1], parsed.GetValue(whole), cancel).ConfigureAwait(false);
             if (old.Length > 1 && !isDirectory)
                 throw CliOptions.Usage($"{given[^1]}: is no directory, and {old.Length} paths are to be moved{(parsed.GetValue(whole) ? " to one name" : " into it")}");
             MutationReply? last = null;
@@ -45,8 +43,8 @@ internal static class MvCommand
         return command;
     }
 
-    /// <summary>What the last path means: a directory to move into, then nothing is shown of it, or a name.</summary>
-    private static async Task<CliTarget> FindTargetAsync(CliContext context, ParseResult parsed, string path, bool whole, CancellationToken cancel)
+    /// <summary>What the last path means: a directory to move into, or a name.</summary>
+    private static async Task<(CliTarget Target, bool IsDirectory)> FindTargetAsync(CliContext context, ParseResult parsed, string path, bool whole, CancellationToken cancel)
     {
         if (!whole)
         {
@@ -55,13 +53,13 @@ internal static class MvCommand
             {
                 GetFileReply reply = await found.Client.GetFileAsync(new GetFileRequest { Path = found.Path }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
                 if (reply.File.Kind == FileKind.Directory)
-                    return found with { Shown = "" };
+                    return (found, true);
             }
             catch (FamfsException e) when (e.Reason is ErrorReason.NotFound or ErrorReason.NotADirectory)
             {
                 // It is a new name, or the master will say what is wrong with it.
             }
         }
-        return await context.ResolveNameAsync(parsed, path, cancel).ConfigureAwait(false);
+        return (await context.ResolveNameAsync(parsed, path, cancel).ConfigureAwait(false), false);
     }
 }

@@ -15,6 +15,8 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
     // A record without its names takes less.
     private const int RecordBytes = 160;
 
+    private const string NotEmptyText = "is a directory and not empty";
+
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
@@ -42,21 +44,19 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
                 throw FileQueries.PathError(ErrorReason.NotFound, request.OldPath, from, from.Count - 1, "does not exist");
             replaces = scope.TryLookup(newParent.Inode, to[^1], out replaced);
             if (replaces && !request.Replace)
-                throw FileQueries.PathError(ErrorReason.Exists, request.NewPath, to, to.Count - 1, "exists");
+                throw Refused(ErrorReason.Exists, to, "exists");
             if (moved.Kind == InodeKind.Directory && IsInside(scope, newParent.Inode, moved.Inode))
                 throw Bad($"{Show(request.OldPath)}: cannot become a part of itself, {Show(request.NewPath)}");
             // What it would replace is above it.
             if (replaces && replaced.Kind == InodeKind.Directory && IsInside(scope, oldParent.Inode, replaced.Inode))
-                throw FileQueries.PathError(ErrorReason.NotEmpty, request.NewPath, to, to.Count - 1, "is a directory and not empty");
+                throw Refused(ErrorReason.NotEmpty, to, NotEmptyText);
         }
         if (replaces && replaced.Inode == moved.Inode)
         {
             Reply = new() { Position = context.Position.ToMessage() };
             return Verdict.Done;
         }
-        RequireRights(user, from, to, oldParent, newParent, moved, replaces ? replaced : null);
-        if (replaces)
-            RequireReplaceable(to, moved, replaced);
+        Judge(user, from, to, oldParent, newParent, moved, replaces ? replaced : null);
         if (!context.HasRoom(1, RecordBytes + from[^1].Length + to[^1].Length, out Verdict verdict))
             return verdict;
         Renamed record = new()
@@ -76,31 +76,32 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
         return Verdict.Done;
     }
 
-    private void RequireRights(Credentials? user, List<byte[]> from, List<byte[]> to, in InodeAttributes oldParent, in InodeAttributes newParent, in InodeAttributes moved, InodeAttributes? replaced)
+    /// <summary>Rights, and what may replace what, in the kernel's order: who may not do it learns nothing else.</summary>
+    private void Judge(Credentials? user, List<byte[]> from, List<byte[]> to, in InodeAttributes oldParent, in InodeAttributes newParent, in InodeAttributes moved, InodeAttributes? replaced)
     {
-        if (user is null)
-            return;
+        bool isDirectory = moved.Kind == InodeKind.Directory;
         string target = FileQueries.PathUpTo(to, to.Count - 1);
         Permissions.RequireRemoval(user, oldParent, moved, FileQueries.PathUpTo(from, from.Count - 1), request.OldPath);
         if (replaced is { } old)
+        {
             Permissions.RequireRemoval(user, newParent, old, target, request.NewPath);
+            if (isDirectory && old.Kind != InodeKind.Directory)
+                throw Refused(ErrorReason.NotADirectory, to, "is not a directory, which a directory could replace");
+            if (!isDirectory && old.Kind == InodeKind.Directory)
+                throw Refused(ErrorReason.IsADirectory, to, "is a directory, which only a directory can replace");
+        }
         else
+        {
             Permissions.Require(user, newParent, Access.Write | Access.Search, target);
+        }
         // Its entry ".." changes.
-        if (moved.Kind == InodeKind.Directory && oldParent.Inode != newParent.Inode)
+        if (isDirectory && oldParent.Inode != newParent.Inode)
             Permissions.Require(user, moved, Access.Write, request.OldPath);
+        if (replaced is { Kind: InodeKind.Directory, SizeBytes: > 0 })
+            throw Refused(ErrorReason.NotEmpty, to, NotEmptyText);
     }
 
-    private void RequireReplaceable(List<byte[]> to, in InodeAttributes moved, in InodeAttributes replaced)
-    {
-        bool isDirectory = replaced.Kind == InodeKind.Directory;
-        if (moved.Kind == InodeKind.Directory && !isDirectory)
-            throw FileQueries.PathError(ErrorReason.NotADirectory, request.NewPath, to, to.Count - 1, "is not a directory, which a directory could replace");
-        if (moved.Kind != InodeKind.Directory && isDirectory)
-            throw FileQueries.PathError(ErrorReason.IsADirectory, request.NewPath, to, to.Count - 1, "is a directory, which only a directory can replace");
-        if (isDirectory && replaced.SizeBytes > 0)
-            throw FileQueries.PathError(ErrorReason.NotEmpty, request.NewPath, to, to.Count - 1, "is a directory and not empty");
-    }
+    private FamfsException Refused(ErrorReason reason, List<byte[]> to, string why) => FileQueries.PathError(reason, request.NewPath, to, to.Count - 1, why);
 
     /// <summary>Whether <paramref name="inode"/> is <paramref name="directory"/> or below it.</summary>
     private static bool IsInside(in TreeScope scope, InodeNumber inode, InodeNumber directory)
