@@ -69,7 +69,7 @@ public sealed class RemovalTests
         MutationReply first = on.Decide(new Removal(remove));
         Make(on, "f");
         Assert.Equal(first.Position, on.Decide(new Removal(remove)).Position);
-        Assert.NotNull(FileQueries.Find(on.Context.Reader, "f", 0).Inode.ToString());
+        Assert.Equal(InodeStatus.Published, FileQueries.Find(on.Context.Reader, "f", 0).Status);
         Assert.Equal(ErrorReason.BadRequest, on.Refuse(new Removal(new() { Path = "g", RequestId = remove.RequestId })).Reason);
         RenameRequest rename = new() { OldPath = "g", NewPath = "h", RequestId = Id(on) };
         first = on.Decide(new Renaming(rename));
