@@ -37,7 +37,7 @@ internal static class SubtreeRights
             {
                 if (++seen > MaxInodes)
                     throw new FamfsException(ErrorReason.NotPermitted, $"{FileSystemPath.Show(path)}: has more than {MaxInodes} inodes to judge the rights of user {user.Uid} by; remove parts of it first") { Path = FileSystemPath.Show(path), Limit = MaxInodes };
-                if (asksEach)
+                if (asksEach && entries.Attributes.Uid != user.Uid)
                     Permissions.RequireRemoval(user, directory, entries.Attributes, Show(scope, directory.Inode), FileQueries.PathOf(scope, entries.Attributes.Inode));
                 if (entries.Attributes.Kind == InodeKind.Directory)
                     waiting.Push(entries.Attributes);
