@@ -165,7 +165,7 @@ public sealed class RemovalTests(ITestOutputHelper output)
             Assert.NotNull(result.Reply);
         await client.BarrierAsync(new(), cancel: TestContext.Current.CancellationToken);
         // Half of it is known to one kernel.
-        Assert.Equal(Files / 20, Directory.EnumerateFiles($"{b}/tree/7").Count(f => new FileInfo(f).Length == 1));
+        Assert.Equal(Files / 20, Directory.EnumerateFiles($"{b}/tree/7").Count(f => new System.IO.FileInfo(f).Length == 1));
         GetStatusReply before = await client.GetStatusAsync(cancel: TestContext.Current.CancellationToken);
 
         long start = Stopwatch.GetTimestamp();

@@ -130,7 +130,7 @@ public sealed class InodeTreeRemovalTests : IDisposable
         Volatile.Write(ref kept, 3);
         bool ended = false;
         Exception? failure = null;
-        Thread[] readers = [.. Enumerable.Range(0, 2).Select(_ => new Thread(() =>
+        Thread[] readers = [.. Enumerable.Range(0, 2).Select(index => new Thread(() =>
         {
             try
             {
