@@ -205,7 +205,7 @@ public sealed class RemovalTests(ITestOutputHelper output)
         cluster.Famfs("rm", "--wait", "all", $"{a}/f");
         DriveInfo after = new(a);
         Assert.Equal((total, free + (32 << 20), available), (after.TotalSize, after.TotalFreeSpace, after.AvailableFreeSpace));
-        Assert.Contains("32 MiB of USED are pending: of files that were removed, and not free yet", cluster.Famfs("df", a), StringComparison.Ordinal);
+        Assert.Contains("32.0M of USED are pending: of files that were removed, and not free yet", cluster.Famfs("df", a), StringComparison.Ordinal);
         Assert.Contains($"\"pending_reclaim_bytes\": {32 << 20}", cluster.Famfs("df", "--json", a), StringComparison.Ordinal);
         (int exit, string text) = cluster.TryFamfs("creat", "--size", "90MiB", $"{a}/g");
         Assert.Equal(5, exit);

@@ -22,7 +22,8 @@ public sealed class RemovalTests
         (long free, long used) = (on.State.Allocator.FreeBytes, on.State.Replay.UsedBytes);
         on.Begin();
         MutationReply removed = on.Decide(new Removal(new() { Path = "f" }));
-        Assert.Equal(([RecordType.Deleted], on.Context.Position.Sequence.Value), (on.Types(), removed.Position.Sequence));
+        Assert.Equal([RecordType.Deleted], on.Types());
+        Assert.Equal(on.Context.Position.Sequence.Value, removed.Position.Sequence);
         Assert.Equal((free, used, MediaLayout.UnitBytes), (on.State.Allocator.FreeBytes, on.State.Replay.UsedBytes, on.State.Replay.PendingReclaimBytes));
         foreach (Func<InodeAttributes> find in (Func<InodeAttributes>[])[() => FileQueries.Find(on.Context.Reader, "f", 0), () => FileQueries.Find(on.Context.Reader, null, inode)])
             Assert.Equal(ErrorReason.NotFound, Assert.Throws<FamfsException>(() => find()).Reason);
