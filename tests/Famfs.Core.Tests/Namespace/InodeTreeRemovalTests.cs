@@ -122,12 +122,13 @@ public sealed class InodeTreeRemovalTests : IDisposable
     public void Readers_beside_the_writer_find_nothing_below_a_removed_directory_and_lose_nothing_that_was_moved_out()
     {
         const int Rounds = 3000;
+
+        // Deep, so that a reader that goes up is on its way while the writer moves and removes.
+        const int Depth = 60;
         long removedBefore = 10; // directories below this number are removed
-        ulong kept = 0; // a directory that is in the tree all the time, in one place or another
         MakeDirectory(2, 1, "stays");
-        MakeDirectory(3, 2, "moves");
+        MakeDirectory(3, 2, "moves"); // in the tree all the time, in one place or another
         MakeFile(4, 3, "f");
-        Volatile.Write(ref kept, 3);
         bool ended = false;
         Exception? failure = null;
         Thread[] readers = [.. Enumerable.Range(0, 2).Select(index => new Thread(() =>
@@ -139,16 +140,19 @@ public sealed class InodeTreeRemovalTests : IDisposable
                 {
                     using TreeScope scope = reader.Enter();
                     ulong before = (ulong)Volatile.Read(ref removedBefore);
-                    // Three inodes a round: the directory, one below it, a file below that.
-                    for (ulong top = before - 3; top >= 10 && top + 9 >= before; top -= 3)
+                    if (before > 10)
                     {
-                        Assert.False(scope.TryLookup(new(top + 1), "f"u8, out _), $"f below {top}");
-                        Assert.False(scope.TryLookup(new(top), "e"u8, out _), $"e below {top}");
-                        if (scope.TryGet(new(top + 2), out InodeAttributes file))
+                        // Of the last one: its deepest directory, and the file there.
+                        Assert.False(scope.TryLookup(new(before - 2), "f"u8, out _));
+                        Assert.False(scope.TryLookup(new(before - Depth - 1), "e"u8, out _));
+                        if (scope.TryGet(new(before - 1), out InodeAttributes file))
                             Assert.Equal((InodeStatus.Deleted, 0u), (file.Status, file.LinkCount));
                     }
-                    Assert.True(scope.TryLookup(new(Volatile.Read(ref kept)), "f"u8, out InodeAttributes found));
-                    Assert.Equal(InodeStatus.Published, found.Status);
+                    for (int i = 0; i < 20; i++)
+                    {
+                        Assert.True(scope.TryLookup(new(3), "f"u8, out InodeAttributes found));
+                        Assert.Equal(InodeStatus.Published, found.Status);
+                    }
                 }
             }
             catch (Exception error)
@@ -160,26 +164,23 @@ public sealed class InodeTreeRemovalTests : IDisposable
             reader.Start();
         Random random = new(3);
         ulong at = 10;
-        for (int round = 0; round < Rounds && Volatile.Read(ref failure) is null; round++, at += 3)
+        for (int round = 0; round < Rounds && Volatile.Read(ref failure) is null; round++, at += Depth + 1)
         {
             MakeDirectory(at, 1, $"d{at}");
-            MakeDirectory(at + 1, at, "e");
-            MakeFile(at + 2, at + 1, "f");
-            // Into the directory and out again: who followed it up must not take its former place for the present one.
-            if (random.Next(2) == 0)
+            for (ulong i = 1; i < Depth; i++)
+                MakeDirectory(at + i, at + i - 1, "e");
+            MakeFile(at + Depth, at + Depth - 1, "f");
+            // Into it and out again: who goes up from there must not take its former place for the present one.
+            for (int i = 0; i < 20; i++)
             {
-                _tree.Rename(new(3), new(at + 1), "moves"u8, default, 5);
+                _tree.Rename(new(3), new(at + Depth - 1), "moves"u8, default, 5);
                 _tree.Rename(new(3), new(2), "moves"u8, default, 5);
             }
             _tree.Remove(new(at), 6);
-            Volatile.Write(ref removedBefore, (long)at + 3);
-            if (random.Next(2) == 0)
-            {
-                _tree.Rename(new(3), InodeNumber.Root, "moves"u8, default, 5);
-                _tree.Rename(new(3), new(2), "moves"u8, default, 5);
-            }
-            for (int steps = random.Next(4); steps > 0; steps--)
-                _tree.TakeApart(1, null);
+            Volatile.Write(ref removedBefore, (long)at + Depth + 1);
+            // One is left, so that readers go up all the time.
+            while (_tree.RemovedDirectoryCount > 1)
+                _tree.TakeApart(random.Next(1, Depth), null);
         }
         Volatile.Write(ref ended, true);
         foreach (Thread reader in readers)
