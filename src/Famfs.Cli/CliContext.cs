@@ -301,6 +301,26 @@ internal sealed class CliContext(CliEnvironment environment)
         throw new FamfsException(ErrorReason.BadRequest, $"{path}: not on a famfs mount; for a path from the root say --master {known} or set {GlobalOptions.MasterVariable}") { Path = path };
     }
 
+    /// <summary>As <see cref="ResolveAsync"/>, of a name and not of what it leads to: a link at the end of the path is what is meant. Throws
+    /// BAD_PATH for a path that ends in no name.</summary>
+    public async Task<CliTarget> ResolveNameAsync(ParseResult parsed, string path, CancellationToken cancel)
+    {
+        string trimmed = path.TrimEnd('/');
+        string name = trimmed[(trimmed.LastIndexOf('/') + 1)..];
+        if (name is "" or "." or "..")
+            throw new FamfsException(ErrorReason.BadPath, $"{path}: does not end in the name of a file or directory") { Path = path };
+        if (GivenMasters(parsed) is { Length: > 0 })
+            return await ResolveAsync(parsed, path, cancel).ConfigureAwait(false);
+        string directory = trimmed[..^name.Length];
+        CliTarget parent = await ResolveAsync(parsed, directory.Length == 0 ? "." : directory, cancel).ConfigureAwait(false);
+        return parent with
+        {
+            Path = parent.Path.Length == 0 ? name : $"{parent.Path}/{name}",
+            Shown = path,
+            LocalPath = parent.LocalPath is { } local ? Path.Combine(local, name) : null,
+        };
+    }
+
     /// <summary>The file system when no path need be given: --master, the path's, the mount that the caller stands in, the
     /// environment's, or the only mount there is.</summary>
     public async Task<CliTarget> ResolveFileSystemAsync(ParseResult parsed, string? path, CancellationToken cancel, bool reading = false)

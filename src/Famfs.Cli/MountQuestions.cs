@@ -66,7 +66,12 @@ internal static class MountQuestions
                     break;
                 case ["space", string path]:
                     DriveInfo drive = new(path);
-                    new GetStatusReply { CapacityBytes = (ulong)drive.TotalSize, FreeBytes = (ulong)drive.TotalFreeSpace }.WriteTo(answer);
+                    new GetStatusReply
+                    {
+                        CapacityBytes = (ulong)drive.TotalSize,
+                        FreeBytes = (ulong)drive.AvailableFreeSpace,
+                        PendingReclaimBytes = (ulong)Math.Max(0, drive.TotalFreeSpace - drive.AvailableFreeSpace),
+                    }.WriteTo(answer);
                     break;
                 case ["hosts", string mountPoint]:
                     using (DevicePool pool = OpenMemory(mountPoint))

@@ -103,13 +103,17 @@ public sealed class FamfsClient : IDisposable
     public Task<MakeDirectoryReply> MakeDirectoryAsync(MakeDirectoryRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
         ChangeAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
-    /// <summary>Removes a name, with all below it when recursive.</summary>
+    /// <summary>Removes a file, a symbolic link or an empty directory; recursive: a directory with all below it, at once. Who has a file
+    /// open keeps it. Throws NOT_FOUND, NOT_EMPTY, NOT_PERMITTED; that with a limit where a directory has too much below it to find out in
+    /// one go whether an ordinary user may remove it all, who then removes parts of it first.</summary>
     public Task<MutationReply> RemoveAsync(RemoveRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        ChangeAsync(static (m, r, o) => m.RemoveAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.RemoveAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
-    /// <summary>Gives a file or directory another name.</summary>
+    /// <summary>Gives a file or directory another name, by the rules of rename(2); one that is taken only with
+    /// <see cref="RenameRequest.Replace"/>. Throws NOT_FOUND, EXISTS, NOT_A_DIRECTORY, IS_A_DIRECTORY, NOT_EMPTY, NOT_PERMITTED, and
+    /// BAD_PATH for a directory that would be below itself.</summary>
     public Task<MutationReply> RenameAsync(RenameRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
-        ChangeAsync(static (m, r, o) => m.RenameAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
+        ChangeAsync(static (m, r, o) => m.RenameAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Changes mode, owner, times or extended attributes.</summary>
     public Task<MutationReply> SetAttributesAsync(SetAttributesRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>

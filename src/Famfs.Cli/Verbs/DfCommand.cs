@@ -39,6 +39,9 @@ internal static class DfCommand
                 [d.Index.ToString(CultureInfo.InvariantCulture), .. Space(d.LengthBytes, d.FreeBytes, d.LargestFreeBytes), d.Path.Length == 0 ? $"{d.Name} (missing at the master)" : d.Path])];
             rows.Add(["all", .. Space(status.CapacityBytes, status.FreeBytes, status.LargestFreeBytes), JsonShapes.Uuid(status.FileSystemUuid)]);
             context.WriteTable(["DEVICE", "SIZE", "USED", "FREE", "LARGEST", "USE%", "PATH"], rows, 1, 2, 3, 4, 5);
+            // A device's part of it is not known.
+            if (status.PendingReclaimBytes > 0)
+                context.Out.WriteLine($"{QuantityText.FormatSize(status.PendingReclaimBytes)} of USED are pending: of files that were removed, and not free yet");
             return (int)ExitCode.Ok;
         });
         return command;

@@ -35,8 +35,9 @@ public unsafe ref struct DirectoryEntries
         _cookie = afterCookie;
         if (record == null)
             return;
+        bool looksUp = tree.HasRemovedDirectories;
         InodeVersion.Read(record, out InodeSnapshot snapshot);
-        if (snapshot.Kind != InodeKind.Directory)
+        if (snapshot.Kind != InodeKind.Directory || (looksUp && tree.IsRemoved(InodeKind.Directory, snapshot.Parent)))
             return;
         _block = (DirectoryBlock*)snapshot.MapWord;
         _lastCookie = Volatile.Read(ref _block->LastCookie);

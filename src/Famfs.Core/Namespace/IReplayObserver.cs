@@ -11,6 +11,9 @@ public interface IReplayObserver
     /// <summary>A name appeared, vanished or means another inode now.</summary>
     void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name);
 
+    /// <summary>A name is gone with what it meant: a file is deleted now, anything else is no inode any more.</summary>
+    void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name) => EntryChanged(parent, name);
+
     /// <summary>Attributes of an inode changed; a directory's contents too.</summary>
     void InodeChanged(InodeNumber inode);
 
@@ -19,7 +22,8 @@ public interface IReplayObserver
     {
     }
 
-    /// <summary>A file lost its name and became deleted; its extents are held until released.</summary>
+    /// <summary>A file lost its name and became deleted; its extents are held until released. Or a directory or a symbolic link lost its
+    /// name, and is gone.</summary>
     void FileDeleted(InodeNumber inode);
 
     /// <summary>Ranges of the devices came into use.</summary>

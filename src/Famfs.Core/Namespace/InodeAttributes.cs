@@ -22,7 +22,8 @@ public enum InodeStatus : byte
     /// <summary>Being filled by its owning mount; has no name.</summary>
     Staged = 2,
 
-    /// <summary>Nameless, its extents still held by whoever had it.</summary>
+    /// <summary>Nameless, its extents still held by whoever had it. Also what lies below a removed directory and is not taken
+    /// apart yet.</summary>
     Deleted = 3,
 
     /// <summary>Released by every holder, being zeroed.</summary>
@@ -45,7 +46,7 @@ public struct InodeAttributes
     /// <summary>File: bytes. Symlink: bytes of the target. Directory: number of entries.</summary>
     public ulong SizeBytes;
 
-    /// <summary>Directory: 2 + subdirectories. Else 1, or 0 once deleted.</summary>
+    /// <summary>Directory: 2 + subdirectories. Else 1. 0 once deleted or below a directory that is.</summary>
     public uint LinkCount;
     public long AccessTimeNs;
     public long ModifyTimeNs;

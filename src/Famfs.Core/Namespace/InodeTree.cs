@@ -16,7 +16,7 @@ namespace Famfs.Core.Namespace;
 /// <para>Errors: a change that contradicts the tree (parent unknown, name taken, inode in use, bad name, number
 /// or extent) throws MEDIA_CORRUPT and changes nothing.</para>
 /// </summary>
-public sealed unsafe class InodeTree : IDisposable
+public sealed unsafe partial class InodeTree : IDisposable
 {
     /// <summary>Longest name in bytes.</summary>
     public const int MaxNameBytes = 255;
@@ -52,10 +52,6 @@ public sealed unsafe class InodeTree : IDisposable
     private long _inodes;
     private ulong _root;
 
-    // Writer thread: both ends of the list of deleted files, which uses the words that link siblings.
-    private ulong _firstDeleted;
-    private ulong _lastDeleted;
-    private long _deleted;
     private bool _disposed;
 
     /// <summary>Makes an empty tree. <paramref name="hashKey"/>: random and secret, so that nobody can choose
@@ -78,9 +74,6 @@ public sealed unsafe class InodeTree : IDisposable
 
     /// <summary>Inodes of every kind and status.</summary>
     public long InodeCount => Volatile.Read(ref _inodes);
-
-    /// <summary>Files that have lost their name and are not reclaimed.</summary>
-    public long DeletedCount => Volatile.Read(ref _deleted);
 
     /// <summary>Bytes taken from the operating system: regions of 1 MiB, tables, large blocks. What is not yet
     /// touched of them is not resident.</summary>
@@ -230,6 +223,7 @@ public sealed unsafe class InodeTree : IDisposable
         InodeRecord* record = Require(inode);
         if (record->NameWord == 0)
             throw Corrupt($"inode {inode} is renamed but has no name");
+        RequireInTree(inode);
         InodeRecord* directory = RequireDirectory(newParent);
         RequireName(newName);
         ulong oldParent = ParentOf(record);
@@ -331,111 +325,6 @@ public sealed unsafe class InodeTree : IDisposable
         return true;
     }
 
-    /// <summary>Writer: takes the inode out of the namespace; a directory takes its subtree. Files (also staged
-    /// and system ones) become <see cref="InodeStatus.Deleted"/>, nameless, their map kept;
-    /// <paramref name="deletedFile"/> is told each, and must not change the tree. Directories and symbolic
-    /// links vanish. Costs the same for every inode taken, whatever the shape of the tree.</summary>
-    public void Delete(InodeNumber inode, long timeNs, Action<InodeNumber>? deletedFile)
-    {
-        InodeRecord* record = Require(inode);
-        if (inode.Value == _root)
-            throw Corrupt("the root directory is deleted");
-        if (StatusOf(record) is InodeStatus.Deleted or InodeStatus.Zeroing)
-            throw Corrupt($"inode {inode} is deleted twice");
-
-        ulong parent = ParentOf(record);
-        InodeKind kind = KindOf(record);
-        if (parent != 0)
-        {
-            InodeRecord* directory = Find(parent);
-            Names.Remove(Names.RequirePlace(HashOfInode(inode.Value), inode.Value));
-            Unlink(record, directory);
-            Changed(directory, -1, kind == InodeKind.Directory ? -1 : 0, timeNs);
-        }
-
-        if (kind != InodeKind.Directory)
-        {
-            RemoveNameless(record, inode.Value, kind, timeNs, deletedFile);
-            return;
-        }
-
-        // Depth first along the tree itself, always the first child: no stack, whatever the depth. The way
-        // back is kept in the directories' blocks, because a directory's record no longer says it once the
-        // directory is out of the namespace.
-        BlockOf(record)->Reserved = 0;
-        ulong current = inode.Value;
-        while (true)
-        {
-            InodeRecord* directory = Find(current);
-            DirectoryBlock* block = BlockOf(directory);
-            ulong first = block->First;
-            if (first == 0)
-            {
-                ulong back = block->Reserved;
-                Vanish(directory, current);
-                Count(ref _directories, -1);
-                if (back == 0)
-                    return;
-                current = back;
-                continue;
-            }
-
-            InodeRecord* child = Find(first);
-            InodeKind childKind = KindOf(child);
-            Names.Remove(Names.RequirePlace(HashOfInode(first), first));
-            Unlink(child, directory);
-            if (childKind == InodeKind.Directory)
-            {
-                BlockOf(child)->Reserved = current;
-                Detach(child);
-                current = first;
-            }
-            else
-            {
-                RemoveNameless(child, first, childKind, timeNs, deletedFile);
-            }
-        }
-    }
-
-    /// <summary>Writer: a deleted file is released by every holder and is being zeroed.</summary>
-    public void StartZeroing(InodeNumber inode)
-    {
-        InodeRecord* record = Require(inode);
-        if (StatusOf(record) != InodeStatus.Deleted)
-            throw Corrupt($"inode {inode} is zeroed but was not deleted");
-        SetStatus(record, InodeStatus.Zeroing);
-    }
-
-    /// <summary>Writer: a zeroed file is gone.</summary>
-    public void Reclaim(InodeNumber inode)
-    {
-        InodeRecord* record = Require(inode);
-        if (StatusOf(record) != InodeStatus.Zeroing)
-            throw Corrupt($"inode {inode} is reclaimed but was not zeroed");
-        ulong next = record->NextWord >> InodeWords.LowBits;
-        ulong previous = record->PreviousWord >> InodeWords.LowBits;
-        if (previous == 0)
-            _firstDeleted = next;
-        else
-            SetNext(Find(previous), next);
-        if (next == 0)
-            _lastDeleted = previous;
-        else
-            SetPrevious(Find(next), previous);
-        Count(ref _deleted, -1);
-        Vanish(record, inode.Value);
-    }
-
-    /// <summary>Writer: every file that is deleted or being zeroed, the one deleted first comes first. The tree may be changed
-    /// after the walk, not during it.</summary>
-    public IEnumerable<InodeNumber> EnumerateDeleted()
-    {
-        for (ulong inode = _firstDeleted; inode != 0; inode = NextOf(inode))
-            yield return new(inode);
-    }
-
-    private ulong NextOf(ulong inode) => Find(inode)->NextWord >> InodeWords.LowBits;
-
     private static void SetNext(InodeRecord* record, ulong next) => Volatile.Write(ref record->NextWord, InodeWords.Word(next, record->NextWord));
 
     private static void SetPrevious(InodeRecord* record, ulong previous) => record->PreviousWord = InodeWords.Word(previous, FlagsOf(record));
@@ -518,6 +407,7 @@ public sealed unsafe class InodeTree : IDisposable
         InodeRecord* record = Require(inode);
         if (KindOf(record) != InodeKind.Directory)
             throw Corrupt($"inode {inode} is not a directory");
+        RequireInTree(inode);
         return record;
     }
 
@@ -706,6 +596,8 @@ public sealed unsafe class InodeTree : IDisposable
         bool relink = oldDirectory != directory;
         if (relink && oldDirectory != null)
             Unlink(record, oldDirectory);
+        if (relink && isDirectory)
+            BeginMoveOfDirectory();
 
         // Publishing a staged file ends its mount's ownership.
         Extras extras = ReadExtras(record);
@@ -730,6 +622,8 @@ public sealed unsafe class InodeTree : IDisposable
         SetFlags(record, InodeWords.Flags(InodeWords.KindOf(flags), InodeStatus.Published, InodeWords.ModeOf(flags), InodeWords.ShapeOf(flags)));
         Apply(record, change, extras);
         InodeVersion.End(record);
+        if (relink && isDirectory)
+            EndMoveOfDirectory();
         Retire(change);
 
         if (existing != null)
@@ -752,7 +646,7 @@ public sealed unsafe class InodeTree : IDisposable
             }
             else
             {
-                RemoveNameless(existing, replaced, kind, timeNs, null);
+                RemoveNameless(existing, replaced, kind);
                 Changed(directory, -1, 0, timeNs);
             }
         }
@@ -767,55 +661,6 @@ public sealed unsafe class InodeTree : IDisposable
         // Last, because a table that shrinks voids every place.
         if (oldPlace >= 0)
             Names.Remove(oldPlace);
-    }
-
-    /// <summary>A file that has lost its name stays as a deleted one, a symbolic link goes.</summary>
-    private void RemoveNameless(InodeRecord* record, ulong inode, InodeKind kind, long timeNs, Action<InodeNumber>? deletedFile)
-    {
-        if (kind == InodeKind.Symlink)
-        {
-            Vanish(record, inode);
-            return;
-        }
-
-        if (record->NameWord != 0)
-            Count(ref _files, -1);
-        Extras extras = ReadExtras(record);
-        extras.ChangeTimeNs = timeNs;
-        extras.OwnerMount = Guid.Empty;
-        ExtensionChange change = Prepare(record, extras);
-        ulong name = record->NameWord;
-        uint flags = FlagsOf(record);
-        InodeVersion.Begin(record);
-        record->NameWord = 0;
-        record->ParentWord = 0;
-        record->NextWord = 0;
-        record->PreviousWord = InodeWords.Word(_lastDeleted, InodeWords.Flags(kind, InodeStatus.Deleted, InodeWords.ModeOf(flags), InodeWords.ShapeOf(flags)));
-        Apply(record, change, extras);
-        InodeVersion.End(record);
-        if (_lastDeleted == 0)
-            _firstDeleted = inode;
-        else
-            SetNext(Find(_lastDeleted), inode);
-        _lastDeleted = inode;
-        Count(ref _deleted, 1);
-        Retire(change);
-        if (name != 0)
-            RetireBytes(name);
-        deletedFile?.Invoke(new InodeNumber(inode));
-    }
-
-    /// <summary>A directory of a subtree that goes has lost its name, but not yet its children.</summary>
-    private void Detach(InodeRecord* record)
-    {
-        ulong name = record->NameWord;
-        InodeVersion.Begin(record);
-        record->NameWord = 0;
-        record->ParentWord = 0;
-        record->NextWord = 0;
-        record->PreviousWord = FlagsOf(record);
-        InodeVersion.End(record);
-        RetireBytes(name);
     }
 
     /// <summary>The inode is gone. It is in no list and under no name.</summary>

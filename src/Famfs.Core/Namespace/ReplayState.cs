@@ -32,6 +32,7 @@ public sealed class ReplayState : IDisposable
     private readonly TreeReader _reader;
     private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
     private readonly List<MapExtent> _excluded = [];
+    private readonly SubtreeEntryRemoved _onRemoved;
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -48,6 +49,7 @@ public sealed class ReplayState : IDisposable
         Tree = new InodeTree(hashKey);
         _reader = Tree.RegisterReader();
         _observer = observer;
+        _onRemoved = OnRemoved;
     }
 
     /// <summary>The namespace.</summary>
@@ -150,8 +152,20 @@ public sealed class ReplayState : IDisposable
     /// <summary>Bytes of extents in use, the file system's own included. Any thread.</summary>
     public long UsedBytes => Volatile.Read(ref _usedBytes);
 
-    /// <summary>Bytes of deleted files that are not reclaimed. Any thread.</summary>
+    /// <summary>Bytes of deleted files that are not reclaimed. What lies below a removed directory counts when it is taken apart. Any
+    /// thread.</summary>
     public long PendingReclaimBytes => Volatile.Read(ref _pendingReclaimBytes);
+
+    /// <summary>Removed directories are not taken apart when their record is applied: the owner does it, by <see cref="TakeApart"/>,
+    /// before the next look at anything that counts. Owner's thread.</summary>
+    public bool LeavesSubtrees { get; set; }
+
+    /// <summary>There is something for <see cref="TakeApart"/> to do. Any thread.</summary>
+    public bool HasSubtrees => Tree.RemovedDirectoryCount != 0;
+
+    /// <summary>Takes up to <paramref name="most"/> inodes of removed directories apart; gives how many. What comes of it does not
+    /// depend on when it is done. Owner's thread. After a shortage of this process, which passes as it is, the state is torn.</summary>
+    public int TakeApart(int most) => Tree.TakeApart(most, _onRemoved);
 
     /// <summary>Applies frames whose checksums have been verified. Gives the number applied.</summary>
     public int ApplyFrames(ReadOnlySpan<byte> frames)
@@ -418,6 +432,7 @@ public sealed class ReplayState : IDisposable
 
     private void ApplyRenamed(Renamed r, in RecordFrame frame)
     {
+        RequireName(Inode(r.Inode), new(r.OldParent), r.OldName.Span, frame);
         Tree.Rename(Inode(r.Inode), Inode(r.NewParent), r.NewName.Span, new(r.ReplacedInode), r.TimeNs);
         Replaced(new(r.ReplacedInode));
         OnLinked(Inode(r.OldParent), r.OldName.Span);
@@ -467,9 +482,27 @@ public sealed class ReplayState : IDisposable
     private void ApplyDeleted(Deleted r, in RecordFrame frame)
     {
         InodeNumber inode = Inode(r.Inode);
-        Tree.Delete(inode, r.TimeNs, Replaced);
-        OnLinked(Inode(r.Parent), r.Name.Span);
+        InodeNumber parent = new(r.Parent);
+        RequireName(inode, parent, r.Name.Span, frame);
+        Tree.Remove(inode, r.TimeNs);
+        Replaced(inode);
+        if (parent != InodeNumber.None)
+        {
+            _observer?.EntryRemoved(parent, inode, r.Name.Span);
+            _observer?.InodeChanged(parent);
+        }
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
+        if (!LeavesSubtrees)
+            TakeApart(int.MaxValue);
+    }
+
+    /// <summary>A record that takes a name away names it, and it is what the tree has; both empty for what has none.</summary>
+    private void RequireName(InodeNumber inode, InodeNumber parent, ReadOnlySpan<byte> name, in RecordFrame frame)
+    {
+        using TreeScope scope = _reader.Enter();
+        bool has = scope.TryGetName(inode, out InodeNumber hasParent, out ReadOnlySpan<byte> hasName);
+        if (has ? hasParent != parent || !hasName.SequenceEqual(name) : parent != InodeNumber.None || name.Length != 0)
+            throw Contradiction($"record {frame.Sequence} ({frame.Type}): inode {inode} does not have that name in directory {parent}", null);
     }
 
     private void ApplyZeroingStarted(InodeNumber inode, Term term)
@@ -495,6 +528,12 @@ public sealed class ReplayState : IDisposable
         policy.MergeFrom(r);
         _tables = _tables with { Policy = policy };
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void OnRemoved(InodeNumber parent, InodeNumber inode, InodeKind kind, ReadOnlySpan<byte> name)
+    {
+        _observer?.EntryRemoved(parent, inode, name);
+        Replaced(inode);
     }
 
     /// <summary>A file lost its name and now waits for its holders.</summary>

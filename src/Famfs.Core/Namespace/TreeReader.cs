@@ -262,36 +262,40 @@ internal static unsafe class InodeReading
     public static bool TryRead(InodeTree tree, InodeRecord* record, ulong inode, out InodeSnapshot snapshot, out InodeAttributes attributes)
     {
         Unsafe.SkipInit(out attributes);
+        bool looksUp = tree.HasRemovedDirectories;
         do
         {
             InodeVersion.Read(record, out snapshot);
             if (snapshot.Kind == InodeKind.None)
                 return false;
         }
-        while (!TryComplete(tree, record, inode, snapshot, out attributes));
+        while (!TryComplete(tree, record, inode, snapshot, looksUp, out attributes));
         return true;
     }
 
-    /// <summary>The same, if the inode is <paramref name="name"/> in <paramref name="parent"/> at that version.</summary>
+    /// <summary>The same, if the inode is <paramref name="name"/> in <paramref name="parent"/> at that version, and that is not
+    /// removed.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool TryRead(InodeTree tree, InodeRecord* record, ulong inode, ulong parent, ReadOnlySpan<byte> name, out InodeAttributes attributes)
     {
         Unsafe.SkipInit(out attributes);
         InodeSnapshot snapshot;
+        bool looksUp = tree.HasRemovedDirectories;
         do
         {
             InodeVersion.Read(record, out snapshot);
             if (snapshot.Parent != parent || !InodeWords.Bytes(snapshot.NameWord).SequenceEqual(name))
                 return false;
         }
-        while (!TryComplete(tree, record, inode, snapshot, out attributes));
-        return true;
+        while (!TryComplete(tree, record, inode, snapshot, looksUp, out attributes));
+        return !looksUp || attributes.Status == InodeStatus.Published;
     }
 
     /// <summary>Adds what is behind the record's pointers. They are followed only from a consistent copy: they
     /// then lead to blocks of the right kind, which the scope keeps; what is read there counts only if the
-    /// version is still the same.</summary>
-    private static bool TryComplete(InodeTree tree, InodeRecord* record, ulong inode, in InodeSnapshot snapshot, out InodeAttributes attributes)
+    /// version is still the same. <paramref name="looksUp"/>: a directory above it may be removed; then it is deleted for
+    /// everybody, although it was not taken apart yet.</summary>
+    private static bool TryComplete(InodeTree tree, InodeRecord* record, ulong inode, in InodeSnapshot snapshot, bool looksUp, out InodeAttributes attributes)
     {
         uint flags = snapshot.Flags;
         attributes.Inode = new InodeNumber(inode);
@@ -301,11 +305,14 @@ internal static unsafe class InodeReading
         attributes.Mode = InodeWords.ModeOf(flags);
         tree.Owners.Read(snapshot.Owner, out attributes.Uid, out attributes.Gid);
         attributes.SizeBytes = snapshot.Size;
+        bool isRemoved = looksUp && tree.IsRemoved(attributes.Kind, snapshot.Parent);
+        if (isRemoved)
+            attributes.Status = InodeStatus.Deleted;
         attributes.LinkCount = attributes.Status is InodeStatus.Deleted or InodeStatus.Zeroing ? 0u : 1u;
         attributes.AccessTimeNs = attributes.ModifyTimeNs = attributes.ChangeTimeNs = snapshot.TimeWord;
         if (attributes.Kind != InodeKind.Directory && snapshot.Shape == ExtensionShape.None)
-            return true;
-        if (attributes.Kind == InodeKind.Directory)
+            return !isRemoved || InodeVersion.StillAt(record, snapshot);
+        if (attributes.Kind == InodeKind.Directory && !isRemoved)
             attributes.LinkCount = (uint)(2 + ((DirectoryBlock*)snapshot.MapWord)->Subdirectories);
         if (snapshot.Shape != ExtensionShape.None)
         {

@@ -82,7 +82,8 @@ public sealed partial class FuseOperations
         return worker.Reply.Ok(new StatfsOut
         {
             Blocks = capacity.TotalBytes / BlockBytes,
-            FreeBlocks = capacity.FreeBytes / BlockBytes,
+            // As of blocks that only root may take: what nobody uses is more than what anybody can have.
+            FreeBlocks = (capacity.FreeBytes + capacity.PendingBytes) / BlockBytes,
             AvailableBlocks = capacity.FreeBytes / BlockBytes,
             Files = InodeNumber.Max,
             FreeFiles = InodeNumber.Max - inodes,

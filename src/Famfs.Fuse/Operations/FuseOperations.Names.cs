@@ -32,8 +32,11 @@ public sealed partial class FuseOperations
         {
             if (!scope.TryLookup(parent, name, out InodeAttributes child))
             {
-                if (!scope.TryGet(parent, out InodeAttributes holder) || holder.Status == InodeStatus.Deleted)
+                if (!scope.TryGet(parent, out InodeAttributes holder))
                     return Errno.ESTALE;
+                // A removed directory has no names, and will have none: nothing of it is to be cached.
+                if (holder.Status == InodeStatus.Deleted)
+                    return holder.Kind == InodeKind.Directory ? Errno.ENOENT : Errno.ESTALE;
                 if (holder.Kind != InodeKind.Directory)
                     return Errno.ENOTDIR;
                 return _cache.EntryValidSeconds == 0

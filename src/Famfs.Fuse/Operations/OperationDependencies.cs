@@ -48,7 +48,8 @@ public interface IWrittenFiles
 /// <summary>How full the pool is, for statfs.</summary>
 /// <param name="TotalBytes">Of all devices, as far as files can use it.</param>
 /// <param name="FreeBytes">Allocatable now.</param>
-public readonly record struct PoolCapacity(ulong TotalBytes, ulong FreeBytes);
+/// <param name="PendingBytes">Of removed files, and not allocatable.</param>
+public readonly record struct PoolCapacity(ulong TotalBytes, ulong FreeBytes, ulong PendingBytes = 0);
 
 /// <summary>Knows how full the pool is. Called on workers; does not block.</summary>
 public interface ICapacity

@@ -60,6 +60,8 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
 
     public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name) => _notifier?.EntryChanged(parent, name);
 
+    public void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name) => _notifier?.EntryDeleted(parent, inode, name);
+
     public void InodeChanged(InodeNumber inode)
     {
         if (_notifier is null)
@@ -76,7 +78,8 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     // What this mount's programs wrote came before.
     public void ModifyTimeSet(InodeNumber inode, LogSequence sequence) => _written?.Forget(inode);
 
-    public void FileDeleted(InodeNumber inode) => _notifier?.ContentChanged(inode);
+    // Its link count. What it holds stays, for whoever has it open; a name of it is told before.
+    public void FileDeleted(InodeNumber inode) => _notifier?.AttributesChanged(inode, InodeNumber.None);
 
     public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
     {

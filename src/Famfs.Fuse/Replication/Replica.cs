@@ -78,7 +78,8 @@ internal sealed class Replica : ICapacity, IDisposable
         get
         {
             long total = _state.CapacityBytes;
-            return new((ulong)total, (ulong)Math.Max(0, total - _state.UsedBytes));
+            long pending = _state.PendingReclaimBytes;
+            return new((ulong)total, (ulong)Math.Max(0, total - _state.UsedBytes), (ulong)Math.Max(0, pending));
         }
     }
 

@@ -102,8 +102,8 @@ internal sealed class ChangeContext : IDisposable
     /// <summary>Begins the turn of one operation, which ends when <see cref="Clock"/> shows <paramref name="end"/>.</summary>
     public void BeginTurn(long end) => (_filesLeft, _turnEnd) = (FilesPerTurn, end);
 
-    /// <summary>A change of many files has decided one: whether it must let others have their turn.</summary>
-    public bool EndsTurn() => --_filesLeft <= 0 || Clock.GetTimestamp() >= _turnEnd;
+    /// <summary>A change of many files has decided some: whether it must let others have their turn.</summary>
+    public bool EndsTurn(int files = 1) => (_filesLeft -= files) <= 0 || Clock.GetTimestamp() >= _turnEnd;
 
     /// <summary>Begins a batch. <paramref name="roomBytes"/>: bytes of frames that operations may append, without
     /// <see cref="ReservationMargin"/>; negative in a log that is nearly full.
@@ -139,6 +139,14 @@ internal sealed class ChangeContext : IDisposable
 
     /// <summary>Appends a record and applies it.</summary>
     public void Append(RecordType type, IMessage payload, FrameFlags flags = FrameFlags.None) => ApplyFrame(_batch.Add(type, payload, flags));
+
+    /// <summary>Takes up to <paramref name="most"/> inodes of removed directories apart.</summary>
+    public void TakeApart(int most)
+    {
+        IsWhole = false;
+        State.Replay.TakeApart(most);
+        IsWhole = true;
+    }
 
     /// <summary>Room for a payload; follow with <see cref="AppendReserved"/>.</summary>
     public Span<byte> ReservePayload(int maxBytes) => _batch.Reserve(maxBytes);

@@ -112,7 +112,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
         }
         catch (FamfsException error) when (error.Path.Length == 0)
         {
-            throw WithPath(error, error.Reason == ErrorReason.NoSpace ? avoidance.Explain(context.State.Replay.Devices.Length) : "");
+            throw WithPath(error, error.Reason == ErrorReason.NoSpace ? avoidance.Explain(context.State.Replay.Devices.Length) + ExplainPending(context) : "");
         }
     }
 
@@ -254,6 +254,13 @@ internal sealed class FileCreation : Change<CreateFileReply>
     {
         string shown = FileSystemPath.Show(_request.Path);
         return new(error.Reason, $"{shown}: {error.Message}{more}", error) { Path = shown, Limit = error.Limit };
+    }
+
+    /// <summary>Space that nobody uses and nobody can have yet.</summary>
+    private static string ExplainPending(ChangeContext context)
+    {
+        long pending = context.State.Replay.PendingReclaimBytes;
+        return pending == 0 ? "" : $"; {pending} bytes are pending, of files that were removed: they are not free yet";
     }
 
     private static int EstimateRecord(int nameBytes) => 256 + nameBytes + (AllocationRequest.KernelMaxExtents * 32);

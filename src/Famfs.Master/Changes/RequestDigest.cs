@@ -61,6 +61,22 @@ internal static class RequestDigest
         return Compute(content, 5);
     }
 
+    public static ulong Of(RemoveRequest request)
+    {
+        RemoveRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        content.Wait = null;
+        return Compute(content, 6);
+    }
+
+    public static ulong Of(RenameRequest request)
+    {
+        RenameRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        content.Wait = null;
+        return Compute(content, 7);
+    }
+
     public static ulong Of(SetPolicyRequest request)
     {
         SetPolicyRequest content = request.Clone();

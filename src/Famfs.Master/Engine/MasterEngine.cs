@@ -52,6 +52,9 @@ internal sealed class MasterEngine : IAsyncDisposable
     // Any thread: set once, read by all.
     private volatile Exception? _failure;
 
+    // Takes removed directories apart; null: there is none.
+    private ChangeOperation<bool>? _disassembly;
+
     private ulong _ticks;
 
     // The operation that begins the batch at hand: it is completed by the batch or, when that fails, by the end.
@@ -281,6 +284,19 @@ internal sealed class MasterEngine : IAsyncDisposable
             operation.Complete(null);
         _inFlight.Clear();
         _segments.Confirm();
+        TakeSubtreesApart();
+    }
+
+    /// <summary>What was removed with all below it is answered by now; the rest of the work takes turns with other callers'.</summary>
+    private void TakeSubtreesApart()
+    {
+        if (_disassembly is { Task.IsCompleted: true })
+            _disassembly = null;
+        if (_disassembly is not null || !_context.State.Replay.HasSubtrees)
+            return;
+        _disassembly = new(new SubtreeDisassembly(), Caller.Master);
+        // Where the queue is closed the engine ends, and the next start takes them apart.
+        _queue.TryReturn(_disassembly);
     }
 
     private void EndTerm()

@@ -18,11 +18,12 @@ internal static class FileQueries
         if (path is not null)
             return Walk(reader, path, user);
         using TreeScope scope = reader.Tree.Enter();
-        if (!scope.TryGet(new(inode), out InodeAttributes found) || found.Kind is not (InodeKind.File or InodeKind.Directory or InodeKind.Symlink))
+        if (!scope.TryGet(new(inode), out InodeAttributes found) || found.Kind is not (InodeKind.File or InodeKind.Directory or InodeKind.Symlink)
+            || found.Status != InodeStatus.Published)
             throw new FamfsException(ErrorReason.NotFound, $"inode {inode}: does not exist");
         // Its names are not told to whoever may not go there.
         InodeNumber at = found.Inode;
-        for (int depth = 0; user is not null && at != InodeNumber.Root && depth <= FileSystemPath.MaxPathBytes / 2; depth++)
+        while (user is not null && at != InodeNumber.Root)
         {
             if (!scope.TryGetName(at, out at, out _) || !scope.TryGet(at, out InodeAttributes directory))
                 throw new FamfsException(ErrorReason.NotPermitted, $"inode {inode}: user {user.Uid} may not use an inode without a name");

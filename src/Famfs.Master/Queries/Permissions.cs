@@ -105,6 +105,27 @@ internal static class Permissions
         Require(user, inode, Access.Write, path);
     }
 
+    /// <summary>Throws unless the user may take an inode's name out of a directory: it may write and search that, and where the directory is
+    /// sticky one of the two is its own.</summary>
+    public static void RequireRemoval(Credentials? user, in InodeAttributes directory, in InodeAttributes inode, string directoryPath, string path)
+    {
+        if (user is null)
+            return;
+        if (!MayRemoveFrom(user, directory))
+            throw RefusedRemoval(user, directoryPath);
+        if (IsStickyFor(user, directory) && user.Uid != inode.Uid)
+            throw Refused(path, $"user {user.Uid} may not remove or rename it in a sticky directory; user {inode.Uid} owns it");
+    }
+
+    /// <summary>Whether the user may take names out of a directory, as far as its mode says.</summary>
+    public static bool MayRemoveFrom(Credentials user, in InodeAttributes directory) => user.May(directory, Access.Write | Access.Search);
+
+    /// <summary>Whether the user may remove only what is its own from a directory.</summary>
+    public static bool IsStickyFor(Credentials user, in InodeAttributes directory) => (directory.Mode & Sticky) != 0 && user.Uid != directory.Uid;
+
+    /// <summary>The refusal of <see cref="MayRemoveFrom"/>.</summary>
+    public static FamfsException RefusedRemoval(Credentials user, string directoryPath) => Refused(directoryPath, $"user {user.Uid} may not remove anything from it");
+
     private static void RequireSetId(bool mayGive, uint mode, string path)
     {
         if (!mayGive && (mode & (SetUid | SetGid)) != 0)

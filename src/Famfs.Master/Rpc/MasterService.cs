@@ -307,17 +307,11 @@ internal sealed class MasterService(
 
     public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile", byNative: true);
 
-    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => throw NotServed("Remove", byNative: true);
+    public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => MutateAsync(new Removal(request), request.Wait, context);
 
-    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => throw NotServed("Rename", byNative: true);
+    public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => MutateAsync(new Renaming(request), request.Wait, context);
 
-    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => GuardAsync(async () =>
-    {
-        RequireWait(request.Wait);
-        MutationReply reply = await engine.RunAsync(new AttributeChange(request), CallerIdentity.Of(context)).ConfigureAwait(false);
-        reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
-        return reply;
-    });
+    public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => MutateAsync(new AttributeChange(request), request.Wait, context);
 
     public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
 
@@ -446,6 +440,14 @@ internal sealed class MasterService(
             throw StatusMap.ToRpc(error);
         }
     }
+
+    private Task<MutationReply> MutateAsync(Change<MutationReply> change, Wait? wait, ServerCallContext context, [CallerMemberName] string method = "") => GuardAsync(async () =>
+    {
+        RequireWait(wait);
+        MutationReply reply = await engine.RunAsync(change, CallerIdentity.Of(context)).ConfigureAwait(false);
+        reply.Waited = await WaitAsync(wait, reply.Position, context).ConfigureAwait(false);
+        return reply;
+    }, method);
 
     /// <summary>Before anything is changed: a wait that cannot be served is no reason to fail afterwards.</summary>
     private static void RequireWait(Wait? wait)

@@ -76,13 +76,14 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     /// <summary>Key of the name hash: random, so that nobody can choose names that collide.</summary>
     public static UInt128 RandomKey(Random random) => new((ulong)random.NextInt64(), (ulong)random.NextInt64());
 
-    /// <summary>From now on whoever appends a record has allocated what it takes.</summary>
+    /// <summary>From now on whoever appends a record has allocated what it takes, and removed directories are taken apart in turns.</summary>
     public void GoLive()
     {
         // Last: it may overlap what any other record takes.
         foreach (MapExtent extent in Replay.ExcludedExtents)
             Allocator.ReserveRest(extent);
         _live = true;
+        Replay.LeavesSubtrees = true;
     }
 
     /// <inheritdoc/>

@@ -2,6 +2,7 @@ using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.V1;
+using Google.Protobuf;
 using Xunit;
 
 namespace Famfs.Core.Tests.Format;
@@ -23,6 +24,7 @@ internal static class NativeSamples
     public static readonly Guid Host = new("a0b1c2d3-e4f5-4617-8293-a4b5c6d7e8f9");
     public static readonly Guid Master = new("c0ffee00-1234-4abc-9def-0123456789ab");
     public static readonly Term Term = new(3 * 64 + Slot);
+    private static readonly ByteString s_request = ByteString.CopyFrom(Convert.FromHexString("018bd5c0f8007abc9def0123456789ab"));
 
     public static readonly NativeSuperblock Primary = new()
     {
@@ -105,6 +107,31 @@ internal static class NativeSamples
         TimesNs = { 1_700_000_000_123_456_780, -1, 1 },
     };
 
+    /// <summary>Payload of a removal with an id.</summary>
+    public static readonly Deleted Removed = new()
+    {
+        TimeNs = 1_700_000_000_123_456_789,
+        RequestId = s_request,
+        RequestDigest = 0x1122334455667788,
+        Inode = 0x0102030405,
+        Parent = 17,
+        Name = ByteString.CopyFromUtf8("ä b"),
+    };
+
+    /// <summary>Payload of a renaming with an id, which replaces something.</summary>
+    public static readonly Renamed Moved = new()
+    {
+        TimeNs = 1_700_000_000_123_456_789,
+        RequestId = s_request,
+        RequestDigest = 0x1122334455667788,
+        Inode = 0x0102030405,
+        OldParent = 1,
+        OldName = ByteString.CopyFromUtf8("old"),
+        NewParent = 17,
+        NewName = ByteString.CopyFromUtf8("ä b"),
+        ReplacedInode = InodeNumber.Max,
+    };
+
     public static uint FrameSeed => Crc32C.Seed(FileSystem, Generation, OpenOne.Id);
 
     public static readonly NativeSample[] All =
@@ -119,7 +146,9 @@ internal static class NativeSamples
             b => SegmentHeader.TryParse(b, out SegmentHeader? header) ? header : null),
         new("host-line", 256, Line, () => Block(256, b => Line.Format(b, FileSystem, HostEntry)),
             b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
-        new("files-written", 104, Written, FormatWritten, ParseWritten),
+        new("files-written", 104, Written, () => FormatRecord(RecordType.FilesWritten, Written, FrameFlags.Skippable), b => ParseRecord(b, RecordType.FilesWritten, FilesWritten.Parser, FrameFlags.Skippable)),
+        new("deleted", 88, Removed, () => FormatRecord(RecordType.Deleted, Removed), b => ParseRecord(b, RecordType.Deleted, Deleted.Parser)),
+        new("renamed", 96, Moved, () => FormatRecord(RecordType.Renamed, Moved), b => ParseRecord(b, RecordType.Renamed, Renamed.Parser)),
         new("record-frame", 48, Convert.ToHexString(Payload), FormatFrame, ParseFrame),
     ];
 
@@ -173,16 +202,17 @@ internal static class NativeSamples
             ? Convert.ToHexString(frame.Payload)
             : null;
 
-    private static byte[] FormatWritten()
+    private static byte[] FormatRecord(RecordType type, IMessage record, FrameFlags flags = FrameFlags.None)
     {
         RecordBatch batch = new(4096);
         batch.Start(new(0x1122334454), Term, FrameSeed);
-        return batch.Add(RecordType.FilesWritten, Written, FrameFlags.Skippable).ToArray();
+        return batch.Add(type, record, flags).ToArray();
     }
 
-    private static FilesWritten? ParseWritten(byte[] bytes) =>
-        RecordFrame.Parse(bytes, FrameSeed, out RecordFrame frame) == FrameVerdict.Good && frame is { Type: RecordType.FilesWritten, Flags: FrameFlags.Skippable }
+    private static T? ParseRecord<T>(byte[] bytes, RecordType type, MessageParser<T> parser, FrameFlags flags = FrameFlags.None)
+        where T : class, IMessage<T> =>
+        RecordFrame.Parse(bytes, FrameSeed, out RecordFrame frame) == FrameVerdict.Good && frame.Type == type && frame.Flags == flags
         && frame.Sequence == new LogSequence(0x1122334455) && frame.Term == Term && frame.PaddedBytes == bytes.Length
-            ? FilesWritten.Parser.ParseFrom(frame.Payload)
+            ? parser.ParseFrom(frame.Payload)
             : null;
 }

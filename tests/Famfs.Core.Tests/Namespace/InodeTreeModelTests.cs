@@ -487,7 +487,6 @@ public sealed class InodeTreeModelTests
             node.Status = InodeStatus.Deleted;
             _model.Deleted.Add(node.Number);
             node.Owner = default;
-            node.Change = _time;
             return true;
         }
 

@@ -120,6 +120,9 @@ public sealed partial class KernelRightsTests
         2 => nameof(ErrorReason.NotFound),
         17 => nameof(ErrorReason.Exists),
         20 => nameof(ErrorReason.NotADirectory),
+        21 => nameof(ErrorReason.IsADirectory),
+        22 => nameof(ErrorReason.BadPath),
+        39 => nameof(ErrorReason.NotEmpty),
         _ => $"error {errno}",
     };
 
@@ -156,22 +159,25 @@ public sealed partial class KernelRightsTests
         SetAttribute,
         Look,
         Read,
+        Remove,
+        Rename,
     }
 
     /// <summary>One step: what is done on tmpfs, and what is decided.</summary>
-    private sealed record Step(Kind Kind, string Path, uint Mode, uint? Uid, uint? Gid)
+    private sealed record Step(Kind Kind, string Path, uint Mode, uint? Uid, uint? Gid, string To, bool Replace)
     {
         public static Step Draw(Random random, Caller user)
         {
             uint mode = Pick(random, s_modes) | (random.Next(3) == 0 ? (uint)random.Next(8) << 9 : 0);
             uint? uid = random.Next(3) == 0 ? Pick(random, s_users).Uid : random.Next(2) == 0 ? user.Uid : null;
             uint? gid = random.Next(2) == 0 ? Pick(random, (uint[])[0, 2001, 2002, 2003, 2004]) : null;
-            return new((Kind)random.Next(8), Pick(random, s_paths), mode, uid, uid is null ? gid ?? user.Gid : gid);
+            return new((Kind)random.Next(10), Pick(random, s_paths), mode, uid, uid is null ? gid ?? user.Gid : gid, Pick(random, s_paths), random.Next(3) > 0);
         }
 
         /// <summary>The error number, or 0.</summary>
         public int Do(string path)
         {
+            string to = $"{path[..^Path.Length]}{To}";
             int result = Kind switch
             {
                 Kind.MakeDirectory => mkdir(path, Mode & 0x3FF),
@@ -181,6 +187,8 @@ public sealed partial class KernelRightsTests
                 Kind.SetTimes => utimensat(-100, path, [5, 0, 7, 0], 0),
                 Kind.SetAttribute => setxattr(path, "user.kind", "x", 1, 0),
                 Kind.Read => CloseIfOpen(open(path, 0, 0)),
+                Kind.Remove => remove(path),
+                Kind.Rename => renameat2(-100, path, -100, to, Replace ? 0u : 1u), // RENAME_NOREPLACE
                 _ => CloseIfOpen(open(path, 0x200000, 0)), // O_PATH; access(2) would ask for the process's user
             };
             return result == 0 ? 0 : Marshal.GetLastPInvokeError();
@@ -213,6 +221,12 @@ public sealed partial class KernelRightsTests
                 case Kind.SetAttribute:
                     on.Decide(new AttributeChange(new() { Path = Path, Attributes = { new ExtendedAttribute { Name = ByteString.CopyFromUtf8("user.kind"), Value = ByteString.CopyFromUtf8("x") } } }));
                     break;
+                case Kind.Remove:
+                    on.Decide(new Removal(new() { Path = Path }));
+                    break;
+                case Kind.Rename:
+                    on.Decide(new Renaming(new() { OldPath = Path, NewPath = To, Replace = Replace }));
+                    break;
                 case Kind.Read:
                     Permissions.Require(user.User, FileQueries.Find(on.Context.Reader, Path, 0, user.User), Access.Read, Path);
                     break;
@@ -229,6 +243,8 @@ public sealed partial class KernelRightsTests
                 text.Append(' ').Append(Convert.ToString(Mode, 8));
             if (Kind == Kind.ChangeOwner)
                 text.Append($" {Uid}:{Gid}");
+            if (Kind == Kind.Rename)
+                text.Append($" to {To}{(Replace ? "" : ", which must be free")}");
             return text.ToString();
         }
 
@@ -266,6 +282,12 @@ public sealed partial class KernelRightsTests
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int open(string path, int flags, uint mode);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int remove(string path);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int renameat2(int oldDirectory, string oldPath, int newDirectory, string newPath, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int close(int fd);

@@ -47,6 +47,25 @@ public sealed class RequestDigestTests
     }));
 
     [Fact]
+    public void Digest_of_a_removal_is_golden() => Assert.Equal(0x86bb78ac9ac71206UL, RequestDigest.Of(new RemoveRequest
+    {
+        RequestId = Id,
+        Path = "a/ü/c",
+        Recursive = true,
+        Wait = new() { Kind = WaitKind.All },
+    }));
+
+    [Fact]
+    public void Digest_of_a_renaming_is_golden() => Assert.Equal(0x77519adeed34c206UL, RequestDigest.Of(new RenameRequest
+    {
+        RequestId = Id,
+        OldPath = "a/ü/c",
+        NewPath = "d",
+        Replace = true,
+        Wait = new() { Kind = WaitKind.All },
+    }));
+
+    [Fact]
     public void Digest_of_a_device_is_golden() => Assert.Equal(0xfd5e729e6de98733UL, RequestDigest.Of(new AddDeviceRequest
     {
         RequestId = Id,

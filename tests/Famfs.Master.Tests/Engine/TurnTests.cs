@@ -72,6 +72,60 @@ public sealed class TurnTests : IDisposable
         Assert.InRange(await other, 1, ChangeContext.FilesPerTurn);
     }
 
+    /// <summary>A removed directory of 20,000 links: the call is answered before they are taken apart, callers that come then are answered
+    /// meanwhile, and a master that starts in the middle of it has all of it done.</summary>
+    [Fact]
+    public async Task A_removal_with_all_below_is_answered_at_once_and_others_are_answered_while_it_is_taken_apart()
+    {
+        const int Links = 20_000;
+        using (DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]))
+        {
+            Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+            await using RunningMaster master = new(recovered, clock: new LookingClock());
+            await master.MakeDirectoryAsync("d");
+            ulong directory = (await master.DescribeAsync("d")).Inode;
+            for (int i = 0; i < Links; i += 500)
+            {
+                int first = i;
+                await master.DecideAsync(context =>
+                {
+                    for (int k = first; k < first + 500; k++)
+                        context.Append(RecordType.SymlinkMade, new SymlinkMade { Inode = context.NextInode.Value, Parent = directory, Name = Google.Protobuf.ByteString.CopyFromUtf8($"{k}"), Target = Google.Protobuf.ByteString.CopyFromUtf8("t") });
+                    return true;
+                });
+            }
+            long before = await master.QueryAsync(reader => reader.State.Replay.Tree.InodeCount);
+            // From the removal on there is always somebody who asks.
+            List<long> seen = [];
+            TaskCompletionSource end = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            void Ask() => _ = master.DecideAsync(context =>
+            {
+                seen.Add(context.State.Replay.Tree.InodeCount);
+                if (context.State.Replay.HasSubtrees)
+                    Ask();
+                else
+                    end.SetResult();
+                return true;
+            });
+            await master.DecideAsync(context =>
+            {
+                Ask();
+                return new Removal(new() { Path = "d", Recursive = true }).Decide(context);
+            });
+            await end.Task.WaitAsync(TimeSpan.FromMinutes(3), TestContext.Current.CancellationToken);
+            Assert.Equal(before, seen[0]);
+            Assert.All(seen.Zip(seen.Skip(1)), pair => Assert.InRange(pair.First - pair.Second, 0, ChangeContext.FilesPerTurn));
+            Assert.Equal(before - Links - 1, await master.QueryAsync(reader => reader.State.Replay.Tree.InodeCount));
+            await master.MakeDirectoryAsync("d");
+            await master.RunAsync(new Removal(new() { Path = "d", Recursive = true }));
+        }
+        using DevicePool again = TestFormats.All.Open([DaxDevice.Open(_path)]);
+        Recovery.Result after = await Recovery.RunAsync(again, _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+        Assert.False(after.State.Replay.HasSubtrees);
+        Assert.Equal(1, after.State.Replay.Tree.DirectoryCount);
+        await using RunningMaster next = new(after);
+    }
+
     /// <summary>A bulk change that sees how far another one is.</summary>
     private sealed class Looking(Func<int> look) : Change<int>
     {

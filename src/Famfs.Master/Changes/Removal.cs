@@ -1,0 +1,79 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+using Famfs.Master.Queries;
+using Famfs.Master.State;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>Removes a file, a symbolic link or an empty directory; when asked, a directory with all below it, by one record.
+/// Files keep their space.</summary>
+internal sealed class Removal(RemoveRequest request) : Change<MutationReply>
+{
+    // A record without its name takes less.
+    private const int RecordBytes = 128;
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        {
+            if (trace.Type != RecordType.Deleted)
+                throw RequestDigest.OtherKind(trace);
+            Reply = new() { Position = Positions.ToMessage(trace, context.Position) };
+            return Verdict.Done;
+        }
+        context.State.Format.Require("removal");
+        List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: false);
+        Credentials? user = context.Caller.User;
+        InodeAttributes parent = FileQueries.RequireParent(context.Reader, components, request.Path, user);
+        InodeAttributes found;
+        using (TreeScope scope = context.Reader.Tree.Enter())
+        {
+            if (!scope.TryLookup(parent.Inode, components[^1], out found))
+                throw FileQueries.PathError(ErrorReason.NotFound, request.Path, components, components.Count - 1, "does not exist");
+        }
+        Permissions.RequireRemoval(user, parent, found, FileQueries.PathUpTo(components, components.Count - 1), request.Path);
+        if (found.Kind == InodeKind.Directory && found.SizeBytes > 0)
+        {
+            if (!request.Recursive)
+                throw FileQueries.PathError(ErrorReason.NotEmpty, request.Path, components, components.Count - 1, "is a directory and not empty");
+            if (user is not null)
+                SubtreeRights.Require(context.Reader, user, found, request.Path);
+        }
+        if (!context.HasRoom(1, RecordBytes + components[^1].Length, out Verdict verdict))
+            return verdict;
+        Deleted record = new() { TimeNs = context.NowNs, Inode = found.Inode.Value, Parent = parent.Inode.Value, Name = ByteString.CopyFrom(components[^1]) };
+        if (id != Guid.Empty)
+            (record.RequestId, record.RequestDigest) = (request.RequestId, digest);
+        context.Append(RecordType.Deleted, record);
+        Reply = new() { Position = context.Position.ToMessage() };
+        return Verdict.Done;
+    }
+}
+
+/// <summary>Takes removed directories apart, some inodes a turn, until there is none. The master's own.</summary>
+internal sealed class SubtreeDisassembly : Change<bool>
+{
+    /// <summary>Most inodes between two looks at the clock (chosen: far below a millisecond).</summary>
+    private const int Step = 100;
+
+    /// <summary>It takes the turns of one that makes many files.</summary>
+    public override int Files => ChangeContext.FilesPerTurn;
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        while (context.State.Replay.HasSubtrees)
+        {
+            context.TakeApart(Step);
+            if (context.EndsTurn(Step) && context.State.Replay.HasSubtrees)
+                return new(VerdictKind.NextTurn);
+        }
+        return Verdict.Done;
+    }
+}

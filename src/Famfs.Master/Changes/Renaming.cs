@@ -1,0 +1,120 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Namespace;
+using Famfs.Master.Queries;
+using Famfs.Master.State;
+using Famfs.V1;
+using Google.Protobuf;
+
+namespace Famfs.Master.Changes;
+
+/// <summary>Gives a file, a symbolic link or a directory another name, in the place of what has it when that is asked for: of a file
+/// nobody ever finds the name without one of the two. The rules are those of rename(2).</summary>
+internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
+{
+    // A record without its names takes less.
+    private const int RecordBytes = 160;
+
+    private const string NotEmptyText = "is a directory and not empty";
+
+    /// <inheritdoc/>
+    public override Verdict Decide(ChangeContext context)
+    {
+        Guid id = request.RequestId.ToGuid("request_id");
+        ulong digest = RequestDigest.Of(request);
+        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        {
+            if (trace.Type != RecordType.Renamed)
+                throw RequestDigest.OtherKind(trace);
+            Reply = new() { Position = Positions.ToMessage(trace, context.Position) };
+            return Verdict.Done;
+        }
+        context.State.Format.Require("renaming");
+        List<byte[]> from = FileSystemPath.Parse(request.OldPath, allowRoot: false);
+        List<byte[]> to = FileSystemPath.Parse(request.NewPath, allowRoot: false);
+        Credentials? user = context.Caller.User;
+        InodeAttributes oldParent = FileQueries.RequireParent(context.Reader, from, request.OldPath, user);
+        InodeAttributes newParent = FileQueries.RequireParent(context.Reader, to, request.NewPath, user);
+        InodeAttributes moved;
+        InodeAttributes replaced;
+        bool replaces;
+        using (TreeScope scope = context.Reader.Tree.Enter())
+        {
+            if (!scope.TryLookup(oldParent.Inode, from[^1], out moved))
+                throw FileQueries.PathError(ErrorReason.NotFound, request.OldPath, from, from.Count - 1, "does not exist");
+            replaces = scope.TryLookup(newParent.Inode, to[^1], out replaced);
+            if (replaces && !request.Replace)
+                throw Refused(ErrorReason.Exists, to, "exists");
+            if (moved.Kind == InodeKind.Directory && IsInside(scope, newParent.Inode, moved.Inode))
+                throw Bad($"{Show(request.OldPath)}: cannot become a part of itself, {Show(request.NewPath)}");
+            // What it would replace is above it.
+            if (replaces && replaced.Kind == InodeKind.Directory && IsInside(scope, oldParent.Inode, replaced.Inode))
+                throw Refused(ErrorReason.NotEmpty, to, NotEmptyText);
+        }
+        if (replaces && replaced.Inode == moved.Inode)
+        {
+            Reply = new() { Position = context.Position.ToMessage() };
+            return Verdict.Done;
+        }
+        Judge(user, from, to, oldParent, newParent, moved, replaces ? replaced : null);
+        if (!context.HasRoom(1, RecordBytes + from[^1].Length + to[^1].Length, out Verdict verdict))
+            return verdict;
+        Renamed record = new()
+        {
+            TimeNs = context.NowNs,
+            Inode = moved.Inode.Value,
+            OldParent = oldParent.Inode.Value,
+            OldName = ByteString.CopyFrom(from[^1]),
+            NewParent = newParent.Inode.Value,
+            NewName = ByteString.CopyFrom(to[^1]),
+            ReplacedInode = replaces ? replaced.Inode.Value : 0,
+        };
+        if (id != Guid.Empty)
+            (record.RequestId, record.RequestDigest) = (request.RequestId, digest);
+        context.Append(RecordType.Renamed, record);
+        Reply = new() { Position = context.Position.ToMessage() };
+        return Verdict.Done;
+    }
+
+    /// <summary>Rights, and what may replace what, in the kernel's order: who may not do it learns nothing else.</summary>
+    private void Judge(Credentials? user, List<byte[]> from, List<byte[]> to, in InodeAttributes oldParent, in InodeAttributes newParent, in InodeAttributes moved, InodeAttributes? replaced)
+    {
+        bool isDirectory = moved.Kind == InodeKind.Directory;
+        string target = FileQueries.PathUpTo(to, to.Count - 1);
+        Permissions.RequireRemoval(user, oldParent, moved, FileQueries.PathUpTo(from, from.Count - 1), request.OldPath);
+        if (replaced is { } old)
+        {
+            Permissions.RequireRemoval(user, newParent, old, target, request.NewPath);
+            if (isDirectory && old.Kind != InodeKind.Directory)
+                throw Refused(ErrorReason.NotADirectory, to, "is not a directory, which a directory could replace");
+            if (!isDirectory && old.Kind == InodeKind.Directory)
+                throw Refused(ErrorReason.IsADirectory, to, "is a directory, which only a directory can replace");
+        }
+        else
+        {
+            Permissions.Require(user, newParent, Access.Write | Access.Search, target);
+        }
+        // Its entry ".." changes.
+        if (isDirectory && oldParent.Inode != newParent.Inode)
+            Permissions.Require(user, moved, Access.Write, request.OldPath);
+        if (replaced is { Kind: InodeKind.Directory, SizeBytes: > 0 })
+            throw Refused(ErrorReason.NotEmpty, to, NotEmptyText);
+    }
+
+    private FamfsException Refused(ErrorReason reason, List<byte[]> to, string why) => FileQueries.PathError(reason, request.NewPath, to, to.Count - 1, why);
+
+    /// <summary>Whether <paramref name="inode"/> is <paramref name="directory"/> or below it.</summary>
+    private static bool IsInside(in TreeScope scope, InodeNumber inode, InodeNumber directory)
+    {
+        while (inode != directory)
+        {
+            if (!scope.TryGetName(inode, out inode, out _))
+                return false;
+        }
+        return true;
+    }
+
+    private static string Show(string path) => FileSystemPath.Show(path);
+
+    private FamfsException Bad(string why) => new(ErrorReason.BadPath, why) { Path = Show(request.NewPath) };
+}
