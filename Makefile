@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native deb pack demo test test-native test-kernel test-kills test-packages test-abuse test-damage format clean
+.PHONY: all build publish native deb images pack demo test test-native test-kernel test-kills test-packages test-kubernetes test-abuse test-damage format clean
 
 all: build
 
@@ -23,6 +23,10 @@ native: ## the same as native programs in artifacts/native, which need no .NET o
 deb: native ## packages famfs, famfs-master and famfs-client in artifacts/deb
 	rm -rf artifacts/deb
 	deploy/debian/build $(NATIVE) artifacts/deb
+
+images: native ## the image localhost/famfs of the native programs, an OCI archive in artifacts/images; needs buildah
+	rm -rf artifacts/images
+	deploy/images/build $(NATIVE) artifacts/images
 
 pack: ## the client library and what it stands on as packages in artifacts/packages
 	for p in Core Famfs2 Client; do $(DOTNET) pack src/Famfs.$$p -c $(CONFIGURATION) -o artifacts/packages --nologo -v q || exit 1; done
@@ -44,6 +48,9 @@ test-kills: ## kills masters and daemons under load, KILLS times (200); ends lik
 
 test-packages: ## installs, upgrades and purges the packages of artifacts/native in a chroot; needs root and debootstrap; ends like test
 	tests/run-packages $(NATIVE)
+
+test-kubernetes: ## a cluster of two nodes on this machine (../shared/kubernetes) with artifacts/native: install, use, upgrade, drain, remove; ends like test
+	tests/run-kubernetes $(NATIVE)
 
 test-abuse: publish ## hostile callers against a master, for minutes: memory, times, connections; needs python3-grpcio
 	tests/run-abuse
