@@ -40,6 +40,9 @@ internal sealed class MountChange(MountChanges owner, MasterCall? call) : IMutat
         return this;
     }
 
+    /// <summary>Whether its program's kernel holds the lock of this directory meanwhile.</summary>
+    public bool Locks(InodeNumber directory) => _names.Exists(n => n.Parent == directory);
+
     /// <summary>Calls the master.</summary>
     public Task<(Position Position, ulong Made)> CallAsync(FamfsClient client, ByteString requestId, TimeSpan timeout) => call!(client, requestId, timeout);
 

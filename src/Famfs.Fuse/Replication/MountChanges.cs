@@ -181,6 +181,17 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             change.Complete(change.Made);
     }
 
+    /// <summary>Ends with the changes in a directory that programs wait for now; null: there is none. The notifier's thread.</summary>
+    public Task? PendingIn(InodeNumber directory)
+    {
+        if (_count == 0)
+            return null;
+        Task[] pending;
+        lock (_gate)
+            pending = [.. _own.Values.Where(c => c.Locks(directory)).Select(c => c.Ended)];
+        return pending.Length == 0 ? null : Task.WhenAll(pending);
+    }
+
     /// <summary>Nobody waits for it any more.</summary>
     public void Forget(MountChange change)
     {

@@ -31,6 +31,8 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     {
         _changes = changes;
         notifier.Notified += gate.Told;
+        if (changes is not null)
+            notifier.Locked = changes.PendingIn;
         _written = written;
         _notifier = notifier;
     }

@@ -80,6 +80,27 @@ public sealed class MountChangesTests : IAsyncDisposable
         Assert.Equal(before + 1, NamesTold());
     }
 
+    /// <summary>The kernel holds the directory's lock, and a thread that waits for it there cannot be ended.</summary>
+    [Fact]
+    public async Task Names_of_a_directory_are_told_when_the_changes_that_programs_wait_for_there_have_ended()
+    {
+        await StartAsync();
+        Make(1000);
+        int before = NamesTold();
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("x"));
+        (_, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        Delete(1000, ByteString.Empty);
+        LogSequence told = _notifier.NotifiedUpTo;
+        // Another one, which is answered at once, shows that time has passed.
+        _isReached = false;
+        ulong other = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("y"));
+        Assert.Equal(Errno.EHOSTDOWN, _rig.Kernel.Await(0, other).Errno);
+        Assert.Equal((told, before), (_notifier.NotifiedUpTo, CountNames()));
+        answer.SetException(FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Message = "no" }));
+        Assert.Equal(Errno.ENOENT, _rig.Kernel.Await(0, unique).Errno);
+        Assert.Equal(before + 1, NamesTold());
+    }
+
     [Fact]
     public async Task An_answer_that_comes_before_the_record_waits_for_it_and_a_record_without_an_id_will_do()
     {
@@ -195,6 +216,11 @@ public sealed class MountChangesTests : IAsyncDisposable
     private int NamesTold()
     {
         AwaitTold();
+        return CountNames();
+    }
+
+    private int CountNames()
+    {
         return _told.Replies.Count(m => m.AsSpan().IndexOf(Encoding.UTF8.GetBytes("d\0")) >= 0);
     }
 }
