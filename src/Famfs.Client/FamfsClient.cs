@@ -58,6 +58,9 @@ public sealed class FamfsClient : IDisposable
     /// <summary>A request id as the master wants it.</summary>
     public static ByteString NewRequestId(TimeProvider clock) => Guid.CreateVersion7(clock.GetUtcNow()).ToByteString();
 
+    /// <summary>A request id by the clock of the master, as far as this client knows how far that is from its own.</summary>
+    public ByteString NewRequestId() => NewId();
+
     /// <summary>The whole detail behind an error that a master gave (who lags behind a wait, say); null when
     /// the error is of another origin.</summary>
     public static ErrorDetail? DetailOf(FamfsException error)
@@ -102,6 +105,10 @@ public sealed class FamfsClient : IDisposable
     /// <summary>Makes a directory.</summary>
     public Task<MakeDirectoryReply> MakeDirectoryAsync(MakeDirectoryRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
         ChangeAsync(static (m, r, o) => m.MakeDirectoryAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
+
+    /// <summary>Makes a symbolic link.</summary>
+    public Task<MakeSymlinkReply> MakeSymlinkAsync(MakeSymlinkRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        ChangeAsync(static (m, r, o) => m.MakeSymlinkAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
 
     /// <summary>Removes a file, a symbolic link or an empty directory; recursive: a directory with all below it, at once. Who has a file
     /// open keeps it. Throws NOT_FOUND, NOT_EMPTY, NOT_PERMITTED; that with a limit where a directory has too much below it to find out in

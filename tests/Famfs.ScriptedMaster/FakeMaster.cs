@@ -93,6 +93,8 @@ public sealed class FakeMaster : IAsyncDisposable
 
         public override Task<MakeDirectoryReply> MakeDirectory(MakeDirectoryRequest request, ServerCallContext context) => AnswerAsync<MakeDirectoryReply>(request, context);
 
+        public override Task<MakeSymlinkReply> MakeSymlink(MakeSymlinkRequest request, ServerCallContext context) => AnswerAsync<MakeSymlinkReply>(request, context);
+
         public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => AnswerAsync<MutationReply>(request, context);
 
         public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => AnswerAsync<MutationReply>(request, context);

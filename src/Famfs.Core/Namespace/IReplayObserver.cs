@@ -8,6 +8,12 @@ public readonly record struct RequestTrace(Guid RequestId, ulong Digest, long Ti
 /// <summary>Is told what replay changes, after the change, on the replaying thread. Must not block.</summary>
 public interface IReplayObserver
 {
+    /// <summary>A record is about to be applied. <paramref name="requestId"/>: of the request that made it, 16 bytes; empty where it has
+    /// none. What it changes is told next, and <see cref="RequestSeen"/> last.</summary>
+    void RecordBegins(ReadOnlySpan<byte> requestId)
+    {
+    }
+
     /// <summary>A name appeared, vanished or means another inode now.</summary>
     void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name);
 

@@ -186,6 +186,7 @@ public sealed class ReplayState : IDisposable
         if (frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm)
             throw Contradiction($"record {frame.Sequence} of term {frame.Term} follows {Position}", null);
         _begun = false;
+        _observer?.RecordBegins(RecordHead.RequestIdOf(frame.Payload));
         try
         {
             Dispatch(frame);

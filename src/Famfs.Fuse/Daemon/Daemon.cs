@@ -36,6 +36,7 @@ internal sealed class Daemon
     private readonly MountRegistration _registration;
     private readonly MasterLink _link;
     private readonly WrittenFiles? _written;
+    private readonly MountChanges _changes;
     private readonly MountDescription _description;
     private readonly ILogger _log;
 
@@ -50,6 +51,7 @@ internal sealed class Daemon
         // A format without times has none to move.
         _written = options.NoTimes || !replica.Pool.Format.Limits.HasTimes ? null : new(TimeProvider.System);
         _link = new(replica, _registration, _written, log);
+        _changes = new(replica, () => _link.Client, TimeProvider.System, log);
         _description = new(replica, _registration, _link, _mountId);
     }
 
@@ -117,7 +119,7 @@ internal sealed class Daemon
         _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
-        _replica.Attach(mount.Notifier, _written);
+        _replica.Attach(mount.Notifier, _written, _changes);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
         _registration.LeaveReceipt = gone.LeaveReceipt;
         SayMounted(mount);
@@ -179,7 +181,7 @@ internal sealed class Daemon
             KernelDevices = _memory.KernelDevices,
             MayWrite = () => _replica.Damage is null,
             IsOfOtherHistory = () => _replica.IsOfOtherHistory,
-            Mutations = new NoMutations(), // ARCHITECTURE.md, "Built ahead"
+            Mutations = _changes,
             Meta = _replica.Files,
             Windows = _replica.Windows,
             Written = _written,

@@ -22,6 +22,9 @@ public static class Notification
     public static int Delete(Span<byte> buffer, ulong parent, ulong child, ReadOnlySpan<byte> name) =>
         Write(buffer, FuseConstants.FUSE_NOTIFY_DELETE, new NotifyDeleteOut { Parent = parent, Child = child, NameBytes = (uint)name.Length }, name, named: true);
 
+    /// <summary>The directory of a message that <see cref="InvalidateEntry"/> or <see cref="Delete"/> has made.</summary>
+    public static ulong ParentOf(ReadOnlySpan<byte> message) => MemoryMarshal.Read<ulong>(message[Unsafe.SizeOf<OutHeader>()..]);
+
     /// <summary>Every name, at its next use.</summary>
     public static int IncrementEpoch(Span<byte> buffer)
     {

@@ -64,6 +64,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     // Any thread: set by the stream.
     private volatile bool _connected;
     private volatile string _address = "";
+    private volatile FamfsClient? _client;
     private volatile string? _problem;
     private volatile bool _renewing;
     private volatile HashSet<ByteString> _told = [];
@@ -79,6 +80,9 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private readonly HashSet<string> _tried = []; // the stream's: addresses without success, until there is one
     private string _trying = ""; // the stream's
     private string _saidNotRecorded = ""; // the stream's
+
+    /// <summary>Calls the master that has the stream; null while none has it. Any thread.</summary>
+    public FamfsClient? Client => _connected ? _client : null;
 
     /// <summary>True while the stream brings the records, so that memory need not be polled.</summary>
     public bool Connected => _connected;
@@ -111,6 +115,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
                 await Task.Delay(s_lookAgain, options.Clock, cancel).ConfigureAwait(false);
             }
             using FamfsClient client = new(options with { FindMaster = find });
+            _client = client;
             _subscriber = new(client);
             replica.Gate.SendTo(this);
             await _subscriber.RunAsync(this, cancel).ConfigureAwait(false);
@@ -314,6 +319,12 @@ internal static partial class ReplicationLog
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "files cannot be opened: this host is not registered: {Cause}")]
     public static partial void NotRegistered(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "programs that change names or attributes get EHOSTDOWN: {Cause}")]
+    public static partial void NoChanges(ILogger logger, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "a change through the mount had no answer within its time, and was perhaps made: {Cause}")]
+    public static partial void PerhapsMade(ILogger logger, string cause);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "the master refuses this host: {Cause}")]
     public static partial void Refused(ILogger logger, string cause);

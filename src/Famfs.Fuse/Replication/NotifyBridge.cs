@@ -15,6 +15,9 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     private KernelNotifier? _notifier;
     private TreeReader? _reader; // set once, before the first record
     private WrittenFiles? _written;
+    private MountChanges? _changes;
+    private MountChange? _own; // what a program of this mount waits for, and the record at hand does
+    private readonly List<(MountChange Change, InodeNumber Made)> _done = []; // those that are applied and not answered
 
     /// <summary>Reads <paramref name="tree"/> for what a change alone does not say.</summary>
     public void Read(InodeTree tree) => _reader = tree.RegisterReader();
@@ -23,9 +26,13 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     /// told: a kernel that has just mounted knows nothing.</summary>
     /// <param name="notifier">Tells the kernel.</param>
     /// <param name="written">What is shown beside the log of files that were written; null: nothing is.</param>
-    public void Attach(KernelNotifier notifier, WrittenFiles? written)
+    /// <param name="changes">What programs of this mount have asked for; null: they ask for nothing.</param>
+    public void Attach(KernelNotifier notifier, WrittenFiles? written, MountChanges? changes)
     {
+        _changes = changes;
         notifier.Notified += gate.Told;
+        if (changes is not null)
+            notifier.Locked = changes.PendingIn;
         _written = written;
         _notifier = notifier;
     }
@@ -47,6 +54,14 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     /// <summary>Records up to <paramref name="position"/> are in the tree, and what they changed was said to this object.</summary>
     public void Applied(LogPosition position)
     {
+        foreach ((MountChange change, InodeNumber made) in _done)
+        {
+            // A program that does not wait any more has not told its kernel.
+            if (!change.Complete(made) && _notifier is { } notifier)
+                change.Tell(notifier);
+        }
+        _done.Clear();
+        _changes?.Applied(position.Sequence);
         gate.Applied(position, told: _notifier is null);
         _notifier?.Applied(position.Sequence);
     }
@@ -58,9 +73,20 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
         _notifier?.ContentChanged(file);
     }
 
-    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name) => _notifier?.EntryChanged(parent, name);
+    public void RecordBegins(ReadOnlySpan<byte> requestId) => _own = requestId.IsEmpty ? null : _changes?.Find(requestId);
 
-    public void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name) => _notifier?.EntryDeleted(parent, inode, name);
+    // The kernel holds the directory's lock until the program is answered, and then has the name right by itself (S21).
+    public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
+    {
+        if (_own is null)
+            _notifier?.EntryChanged(parent, name);
+    }
+
+    public void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
+    {
+        if (_own is null)
+            _notifier?.EntryDeleted(parent, inode, name);
+    }
 
     public void InodeChanged(InodeNumber inode)
     {
@@ -98,6 +124,9 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
 
     public void RequestSeen(in RequestTrace request)
     {
+        if (_own is { } own)
+            _done.Add((own, request.Inode));
+        _own = null;
     }
 
     public void Dispose() => _reader?.Dispose();

@@ -137,11 +137,12 @@ internal sealed class Replica : ICapacity, IDisposable
     }
 
     /// <summary>Everything applied from now on is told to <paramref name="notifier"/>, and to <paramref name="written"/> which times of
-    /// files it sets.</summary>
-    public void Attach(KernelNotifier notifier, WrittenFiles? written = null)
+    /// files it sets.
+    /// Programs that wait for <paramref name="changes"/> are answered when these are applied.</summary>
+    public void Attach(KernelNotifier notifier, WrittenFiles? written = null, MountChanges? changes = null)
     {
         lock (_applying)
-            _bridge.Attach(notifier, written);
+            _bridge.Attach(notifier, written, changes);
     }
 
     /// <summary>Shows written files as the log has them when it has them.</summary>

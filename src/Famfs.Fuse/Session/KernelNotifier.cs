@@ -78,6 +78,11 @@ public sealed class KernelNotifier : IDisposable
         _thread.Start();
     }
 
+    /// <summary>What must end before the kernel is told a name in a directory, or null: a change that a program waits for, whose lock of
+    /// the directory the notification would wait for inside the kernel, where nobody can end it. What begins later is not waited
+    /// for. Set before the first change; called on the notifying thread.</summary>
+    public Func<InodeNumber, Task?>? Locked { get; set; }
+
     /// <summary>Every change up to here is known to the kernel.</summary>
     public LogSequence NotifiedUpTo => new(Volatile.Read(ref _notified));
 
@@ -252,7 +257,7 @@ public sealed class KernelNotifier : IDisposable
                 if (coarse)
                     InvalidateEverything(message, reader);
                 else
-                    Send(message.AsSpan(0, bytes));
+                    SendName(message.AsSpan(0, bytes), new(Notification.ParentOf(message)));
             }
             foreach ((InodeNumber inode, InodeChange change) in inodes)
             {
@@ -271,8 +276,14 @@ public sealed class KernelNotifier : IDisposable
     private void Send(Span<byte> message, InodeNumber inode, InodeChange change)
     {
         if (change.Parent != InodeNumber.None)
-            Send(message[..Notification.InvalidateEntry(message, change.Parent.Value, "."u8)]);
+            SendName(message[..Notification.InvalidateEntry(message, change.Parent.Value, "."u8)], change.Parent);
         Send(message[..Notification.InvalidateInode(message, inode.Value, change.Content ? 0 : -1, 0)]);
+    }
+
+    private void SendName(ReadOnlySpan<byte> message, InodeNumber directory)
+    {
+        Locked?.Invoke(directory)?.Wait();
+        Send(message);
     }
 
     private void Send(ReadOnlySpan<byte> message)

@@ -48,19 +48,24 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
         int attributeBytes = RequireWishes();
         context.State.Format.Require("a change of attributes");
         Caller caller = context.Caller;
-        InodeAttributes found = FileQueries.Find(context.Reader, request.Path, 0, caller.User);
+        if (request.Inode != 0 && request.Path.Length > 0)
+            throw new FamfsException(ErrorReason.BadRequest, $"{Shown}: a path and an inode are given; give one of them");
+        InodeAttributes found = FileQueries.Find(context.Reader, request.Inode == 0 ? request.Path : null, request.Inode, caller.User);
         if (found.Kind == InodeKind.Symlink && request.HasMode)
             throw Bad("is a symbolic link, which has no mode of its own");
         Ownership owner = Permissions.OfChange(
-            caller.User, caller.MayGiveSetId, found, request.HasMode ? request.Mode : null, request.HasUid ? request.Uid : null, request.HasGid ? request.Gid : null, request.Path);
+            caller.User, caller.MayGiveSetId, found, request.HasMode ? request.Mode : null, request.HasUid ? request.Uid : null, request.HasGid ? request.Gid : null, Named);
         if (request.TimesNow)
-            Permissions.RequireTouch(caller.User, found, request.Path);
+            Permissions.RequireTouch(caller.User, found, Named);
         else if (request.HasAccessTimeNs || request.HasModifyTimeNs)
-            Permissions.RequireOwner(caller.User, found, "set its times", request.Path);
+            Permissions.RequireOwner(caller.User, found, "set its times", Named);
         if (request.Attributes.Count > 0)
-            Permissions.RequireAttributes(caller.User, found, request.Path);
+            Permissions.RequireAttributes(caller.User, found, Named);
         using (TreeScope scope = context.Reader.Tree.Enter())
+        {
+            RequireCondition(scope, found.Inode);
             RequireRoom(scope, found.Inode);
+        }
         if (!context.HasRoom(1, RecordBytes + attributeBytes, out Verdict verdict))
             return verdict;
         AttributesSet record = new() { TimeNs = context.NowNs, Inode = found.Inode.Value };
@@ -114,6 +119,20 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
             : throw Bad($"the attributes take {bytes} bytes, the limit of one call is {MaxCallBytes}", MaxCallBytes);
     }
 
+    private void RequireCondition(TreeScope scope, InodeNumber inode)
+    {
+        if (!Enum.IsDefined(request.Condition))
+            throw Bad($"condition {(int)request.Condition} is not one that this master knows");
+        foreach (ExtendedAttribute attribute in request.Attributes)
+        {
+            bool isThere = scope.TryGetExtendedAttribute(inode, attribute.Name.Span, out _);
+            if (request.Condition == AttributeCondition.IsNew && isThere)
+                throw new FamfsException(ErrorReason.Exists, $"{Shown}: attribute \"{FileSystemPath.Show(attribute.Name.ToStringUtf8())}\" exists") { Path = Shown };
+            if (request.Condition == AttributeCondition.IsThere && !isThere)
+                throw new FamfsException(ErrorReason.NotFound, $"{Shown}: attribute \"{FileSystemPath.Show(attribute.Name.ToStringUtf8())}\" does not exist") { Path = Shown };
+        }
+    }
+
     /// <summary>The limits of what one inode holds, after this change.</summary>
     private void RequireRoom(TreeScope scope, InodeNumber inode)
     {
@@ -142,10 +161,12 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
             throw TooMuch("names of attributes", names, MaxNamesBytes);
     }
 
+    private string Named => request.Inode != 0 ? Shown : request.Path;
+
     private FamfsException TooMuch(string what, long bytes, int limit) =>
         new(ErrorReason.NoSpace, $"{Shown}: would have {bytes} bytes of {what}, the limit is {limit}") { Path = Shown, Limit = (ulong)limit };
 
     private FamfsException Bad(string why, ulong limit = 0) => new(ErrorReason.BadRequest, $"{Shown}: {why}") { Path = Shown, Limit = limit };
 
-    private string Shown => request.Path.Length == 0 ? "/" : FileSystemPath.Show(request.Path);
+    private string Shown => request.Inode != 0 ? $"inode {request.Inode}" : request.Path.Length == 0 ? "/" : FileSystemPath.Show(request.Path);
 }

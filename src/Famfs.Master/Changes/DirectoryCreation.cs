@@ -33,8 +33,11 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
             Reply = Repeat(context, trace);
             return Verdict.Done;
         }
-        List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: request.Parents);
-        context.State.Format.RequirePath(components, request.Path);
+        if (request.At is not null && request.Parents)
+            throw new FamfsException(ErrorReason.BadRequest, "missing parents of a place cannot be made; give a path");
+        string path = FileQueries.Resolve(context.Reader, request.Path, request.At);
+        List<byte[]> components = FileSystemPath.Parse(path, allowRoot: request.Parents);
+        context.State.Format.RequirePath(components, path);
         uint mode = Mode.Require(request.Mode, request.ModeSet, DefaultMode);
         Credentials? user = context.Caller.User;
         InodeAttributes at;
@@ -48,22 +51,22 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
                 if (!scope.TryLookup(at.Inode, components[found], out InodeAttributes child))
                     break;
                 if (child.Kind != InodeKind.Directory && (found < components.Count - 1 || request.Parents))
-                    throw FileQueries.PathError(ErrorReason.NotADirectory, request.Path, components, found, "is not a directory");
+                    throw FileQueries.PathError(ErrorReason.NotADirectory, path, components, found, "is not a directory");
                 at = child;
                 found++;
             }
             if (found == components.Count)
             {
                 if (!request.Parents)
-                    throw new FamfsException(ErrorReason.Exists, $"{FileSystemPath.Show(request.Path)}: exists") { Path = FileSystemPath.Show(request.Path) };
-                Reply = Describe(context, scope, at.Inode);
+                    throw new FamfsException(ErrorReason.Exists, $"{FileSystemPath.Show(path)}: exists") { Path = FileSystemPath.Show(path) };
+                Reply = Describe(context, scope, at.Inode, path);
                 Reply.Existed = true;
                 return Verdict.Done;
             }
         }
         int missing = components.Count - found;
         if (missing > 1 && !request.Parents)
-            throw FileQueries.PathError(ErrorReason.NotFound, request.Path, components, found, "does not exist");
+            throw FileQueries.PathError(ErrorReason.NotFound, path, components, found, "does not exist");
         if (user is not null)
             Permissions.Require(user, at, Access.Write, FileQueries.PathUpTo(components, found));
         if (!context.HasRoom(missing, components.Skip(found).Sum(c => (long)RecordBytes + c.Length), out Verdict verdict))
@@ -73,7 +76,7 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
             InodeNumber inode = context.NextInode;
             bool last = i == components.Count - 1;
             Ownership wish = Permissions.Wish(user, last ? mode : mode | ParentMode, request.Uid, request.Gid, request.OwnerIsCaller);
-            Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, at, wish, isDirectory: true, request.Path);
+            Ownership owner = Permissions.OfNew(user, context.Caller.MayGiveSetId, at, wish, isDirectory: true, path);
             DirectoryMade record = new()
             {
                 TimeNs = context.NowNs,
@@ -95,14 +98,14 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
             made.TryGet(inode, out at);
         }
         using TreeScope after = context.Reader.Tree.Enter();
-        Reply = Describe(context, after, at.Inode);
+        Reply = Describe(context, after, at.Inode, path);
         return Verdict.Done;
     }
 
-    private MakeDirectoryReply Describe(ChangeContext context, TreeScope scope, InodeNumber inode)
+    private MakeDirectoryReply Describe(ChangeContext context, TreeScope scope, InodeNumber inode, string path)
     {
         scope.TryGet(inode, out InodeAttributes attributes);
-        return new() { Directory = FileQueries.Describe(scope, attributes, request.Path, false), Position = context.Position.ToMessage() };
+        return new() { Directory = FileQueries.Describe(scope, attributes, path, false), Position = context.Position.ToMessage() };
     }
 
     private MakeDirectoryReply Repeat(ChangeContext context, in RequestTrace trace)
@@ -112,7 +115,7 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
         MakeDirectoryReply reply = new() { Position = Positions.ToMessage(trace, context.Position) };
         using TreeScope scope = context.Reader.Tree.Enter();
         reply.Directory = scope.TryGet(trace.Inode, out InodeAttributes attributes)
-            ? FileQueries.Describe(scope, attributes, request.Path, false)
+            ? FileQueries.Describe(scope, attributes, FileQueries.PathOf(scope, trace.Inode), false)
             : new FileInfo { Inode = trace.Inode.Value, State = InodeState.Deleted };
         return reply;
     }

@@ -28,22 +28,29 @@ internal sealed class Removal(RemoveRequest request) : Change<MutationReply>
             return Verdict.Done;
         }
         context.State.Format.Require("removal");
-        List<byte[]> components = FileSystemPath.Parse(request.Path, allowRoot: false);
+        if (!Enum.IsDefined(request.Kind))
+            throw new FamfsException(ErrorReason.BadRequest, $"kind {(int)request.Kind} is not one that this master knows");
+        string path = FileQueries.Resolve(context.Reader, request.Path, request.At);
+        List<byte[]> components = FileSystemPath.Parse(path, allowRoot: false);
         Credentials? user = context.Caller.User;
-        InodeAttributes parent = FileQueries.RequireParent(context.Reader, components, request.Path, user);
+        InodeAttributes parent = FileQueries.RequireParent(context.Reader, components, path, user);
         InodeAttributes found;
         using (TreeScope scope = context.Reader.Tree.Enter())
         {
             if (!scope.TryLookup(parent.Inode, components[^1], out found))
-                throw FileQueries.PathError(ErrorReason.NotFound, request.Path, components, components.Count - 1, "does not exist");
+                throw FileQueries.PathError(ErrorReason.NotFound, path, components, components.Count - 1, "does not exist");
         }
-        Permissions.RequireRemoval(user, parent, found, FileQueries.PathUpTo(components, components.Count - 1), request.Path);
+        Permissions.RequireRemoval(user, parent, found, FileQueries.PathUpTo(components, components.Count - 1), path);
+        if (request.Kind == RemoveKind.File && found.Kind == InodeKind.Directory)
+            throw FileQueries.PathError(ErrorReason.IsADirectory, path, components, components.Count - 1, "is a directory");
+        if (request.Kind == RemoveKind.Directory && found.Kind != InodeKind.Directory)
+            throw FileQueries.PathError(ErrorReason.NotADirectory, path, components, components.Count - 1, "is not a directory");
         if (found.Kind == InodeKind.Directory && found.SizeBytes > 0)
         {
             if (!request.Recursive)
-                throw FileQueries.PathError(ErrorReason.NotEmpty, request.Path, components, components.Count - 1, "is a directory and not empty");
+                throw FileQueries.PathError(ErrorReason.NotEmpty, path, components, components.Count - 1, "is a directory and not empty");
             if (user is not null)
-                SubtreeRights.Require(context.Reader, user, found, request.Path);
+                SubtreeRights.Require(context.Reader, user, found, path);
         }
         if (!context.HasRoom(1, RecordBytes + components[^1].Length, out Verdict verdict))
             return verdict;

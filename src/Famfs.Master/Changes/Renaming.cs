@@ -17,6 +17,10 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
 
     private const string NotEmptyText = "is a directory and not empty";
 
+    // What is meant, by the names of the turn at hand.
+    private string _oldPath = "";
+    private string _newPath = "";
+
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
     {
@@ -30,23 +34,25 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
             return Verdict.Done;
         }
         context.State.Format.Require("renaming");
-        List<byte[]> from = FileSystemPath.Parse(request.OldPath, allowRoot: false);
-        List<byte[]> to = FileSystemPath.Parse(request.NewPath, allowRoot: false);
+        _oldPath = FileQueries.Resolve(context.Reader, request.OldPath, request.OldAt);
+        _newPath = FileQueries.Resolve(context.Reader, request.NewPath, request.NewAt);
+        List<byte[]> from = FileSystemPath.Parse(_oldPath, allowRoot: false);
+        List<byte[]> to = FileSystemPath.Parse(_newPath, allowRoot: false);
         Credentials? user = context.Caller.User;
-        InodeAttributes oldParent = FileQueries.RequireParent(context.Reader, from, request.OldPath, user);
-        InodeAttributes newParent = FileQueries.RequireParent(context.Reader, to, request.NewPath, user);
+        InodeAttributes oldParent = FileQueries.RequireParent(context.Reader, from, _oldPath, user);
+        InodeAttributes newParent = FileQueries.RequireParent(context.Reader, to, _newPath, user);
         InodeAttributes moved;
         InodeAttributes replaced;
         bool replaces;
         using (TreeScope scope = context.Reader.Tree.Enter())
         {
             if (!scope.TryLookup(oldParent.Inode, from[^1], out moved))
-                throw FileQueries.PathError(ErrorReason.NotFound, request.OldPath, from, from.Count - 1, "does not exist");
+                throw FileQueries.PathError(ErrorReason.NotFound, _oldPath, from, from.Count - 1, "does not exist");
             replaces = scope.TryLookup(newParent.Inode, to[^1], out replaced);
             if (replaces && !request.Replace)
                 throw Refused(ErrorReason.Exists, to, "exists");
             if (moved.Kind == InodeKind.Directory && IsInside(scope, newParent.Inode, moved.Inode))
-                throw Bad($"{Show(request.OldPath)}: cannot become a part of itself, {Show(request.NewPath)}");
+                throw Bad($"{Show(_oldPath)}: cannot become a part of itself, {Show(_newPath)}");
             // What it would replace is above it.
             if (replaces && replaced.Kind == InodeKind.Directory && IsInside(scope, oldParent.Inode, replaced.Inode))
                 throw Refused(ErrorReason.NotEmpty, to, NotEmptyText);
@@ -81,10 +87,10 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
     {
         bool isDirectory = moved.Kind == InodeKind.Directory;
         string target = FileQueries.PathUpTo(to, to.Count - 1);
-        Permissions.RequireRemoval(user, oldParent, moved, FileQueries.PathUpTo(from, from.Count - 1), request.OldPath);
+        Permissions.RequireRemoval(user, oldParent, moved, FileQueries.PathUpTo(from, from.Count - 1), _oldPath);
         if (replaced is { } old)
         {
-            Permissions.RequireRemoval(user, newParent, old, target, request.NewPath);
+            Permissions.RequireRemoval(user, newParent, old, target, _newPath);
             if (isDirectory && old.Kind != InodeKind.Directory)
                 throw Refused(ErrorReason.NotADirectory, to, "is not a directory, which a directory could replace");
             if (!isDirectory && old.Kind == InodeKind.Directory)
@@ -96,12 +102,12 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
         }
         // Its entry ".." changes.
         if (isDirectory && oldParent.Inode != newParent.Inode)
-            Permissions.Require(user, moved, Access.Write, request.OldPath);
+            Permissions.Require(user, moved, Access.Write, _oldPath);
         if (replaced is { Kind: InodeKind.Directory, SizeBytes: > 0 })
             throw Refused(ErrorReason.NotEmpty, to, NotEmptyText);
     }
 
-    private FamfsException Refused(ErrorReason reason, List<byte[]> to, string why) => FileQueries.PathError(reason, request.NewPath, to, to.Count - 1, why);
+    private FamfsException Refused(ErrorReason reason, List<byte[]> to, string why) => FileQueries.PathError(reason, _newPath, to, to.Count - 1, why);
 
     /// <summary>Whether <paramref name="inode"/> is <paramref name="directory"/> or below it.</summary>
     private static bool IsInside(in TreeScope scope, InodeNumber inode, InodeNumber directory)
@@ -116,5 +122,5 @@ internal sealed class Renaming(RenameRequest request) : Change<MutationReply>
 
     private static string Show(string path) => FileSystemPath.Show(path);
 
-    private FamfsException Bad(string why) => new(ErrorReason.BadPath, why) { Path = Show(request.NewPath) };
+    private FamfsException Bad(string why) => new(ErrorReason.BadPath, why) { Path = Show(_newPath) };
 }

@@ -61,6 +61,14 @@ internal static class RequestDigest
         return Compute(content, 5);
     }
 
+    public static ulong Of(MakeSymlinkRequest request)
+    {
+        MakeSymlinkRequest content = request.Clone();
+        content.RequestId = ByteString.Empty;
+        content.Wait = null;
+        return Compute(content, 8);
+    }
+
     public static ulong Of(RemoveRequest request)
     {
         RemoveRequest content = request.Clone();

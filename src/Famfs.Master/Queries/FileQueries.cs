@@ -32,6 +32,23 @@ internal static class FileQueries
         return found;
     }
 
+    /// <summary>The path that is meant: <paramref name="path"/>, or by the names of now that of <paramref name="place"/>. Throws NOT_FOUND
+    /// and BAD_PATH.</summary>
+    public static string Resolve(StateReader reader, string path, Place? place)
+    {
+        if (place is null)
+            return path;
+        if (path.Length > 0)
+            throw new FamfsException(ErrorReason.BadRequest, $"{FileSystemPath.Show(path)}: a path and a place are given; give one of them");
+        if (place.Name.Length == 0 || place.Name.Contains('/', StringComparison.Ordinal))
+            throw new FamfsException(ErrorReason.BadPath, $"\"{FileSystemPath.Show(place.Name)}\" is not the name of an entry") { Path = FileSystemPath.Show(place.Name) };
+        using TreeScope scope = reader.Tree.Enter();
+        if (place.Directory is 0 or > InodeNumber.Max || !scope.TryGet(new(place.Directory), out InodeAttributes found) || found.Kind != InodeKind.Directory || found.Status != InodeStatus.Published)
+            throw new FamfsException(ErrorReason.NotFound, $"directory {place.Directory}: does not exist");
+        string above = PathOf(scope, found.Inode);
+        return above.Length == 0 ? place.Name : $"{above}/{place.Name}";
+    }
+
     /// <summary>Describes an inode.</summary>
     public static FileInfo Describe(StateReader reader, in InodeAttributes attributes, string path, bool withMap)
     {
@@ -134,7 +151,7 @@ internal static class FileQueries
     public static string PathOf(TreeScope scope, InodeNumber inode)
     {
         List<string> parts = [];
-        while (inode != InodeNumber.Root && scope.TryGetName(inode, out InodeNumber parent, out ReadOnlySpan<byte> name) && parts.Count <= FileSystemPath.MaxPathBytes / 2)
+        while (inode != InodeNumber.Root && scope.TryGetName(inode, out InodeNumber parent, out ReadOnlySpan<byte> name))
         {
             parts.Add(Encoding.UTF8.GetString(name));
             inode = parent;

@@ -307,6 +307,14 @@ internal sealed class MasterService(
 
     public override Task<MutationReply> PublishFile(PublishFileRequest request, ServerCallContext context) => throw NotServed("PublishFile", byNative: true);
 
+    public override Task<MakeSymlinkReply> MakeSymlink(MakeSymlinkRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        RequireWait(request.Wait);
+        MakeSymlinkReply reply = await engine.RunAsync(new SymlinkCreation(request), CallerIdentity.Of(context)).ConfigureAwait(false);
+        reply.Waited = await WaitAsync(request.Wait, reply.Position, context).ConfigureAwait(false);
+        return reply;
+    });
+
     public override Task<MutationReply> Remove(RemoveRequest request, ServerCallContext context) => MutateAsync(new Removal(request), request.Wait, context);
 
     public override Task<MutationReply> Rename(RenameRequest request, ServerCallContext context) => MutateAsync(new Renaming(request), request.Wait, context);

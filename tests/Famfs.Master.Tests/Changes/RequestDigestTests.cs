@@ -56,6 +56,21 @@ public sealed class RequestDigestTests
     }));
 
     [Fact]
+    public void Digest_of_a_removal_at_a_place_is_golden() =>
+        Assert.Equal(0x96cff765d1f5181eUL, RequestDigest.Of(new RemoveRequest { At = new() { Directory = 17, Name = "n" }, Kind = RemoveKind.Directory }));
+
+    [Fact]
+    public void Digest_of_a_link_is_golden() => Assert.Equal(0xaf8aa609d84903cfUL, RequestDigest.Of(new MakeSymlinkRequest
+    {
+        RequestId = Id,
+        Path = "a/ü/c",
+        Target = "../t",
+        Uid = 1000,
+        Gid = 100,
+        Wait = new() { Kind = WaitKind.All },
+    }));
+
+    [Fact]
     public void Digest_of_a_renaming_is_golden() => Assert.Equal(0x77519adeed34c206UL, RequestDigest.Of(new RenameRequest
     {
         RequestId = Id,

@@ -1,0 +1,226 @@
+using System.Threading.Channels;
+using System.Text;
+using Famfs.Client;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Protocol;
+using Famfs.Fuse.Replication;
+using Famfs.Fuse.Session;
+using Famfs.Fuse.Tests.Kernel;
+using Famfs.ScriptedMaster;
+using Famfs.TestSupport;
+using Famfs.TestSupport.Log;
+using Famfs.V1;
+using Google.Protobuf;
+using Grpc.Core;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+using Errno = Famfs.Fuse.Protocol.Errno;
+
+namespace Famfs.Fuse.Tests.Replication;
+
+/// <summary>Changes through the mount: a kernel asks, a master is asked, its log is followed, and the test is all three.</summary>
+public sealed class MountChangesTests : IAsyncDisposable
+{
+    private const uint Unlink = 10;
+    private static readonly ByteString s_name = ByteString.CopyFromUtf8("d");
+
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-changes-").FullName;
+    private readonly Guid _host = Guid.NewGuid();
+    private readonly Channel<(RemoveRequest Request, TaskCompletionSource<MutationReply> Answer)> _asked = Channel.CreateUnbounded<(RemoveRequest, TaskCompletionSource<MutationReply>)>();
+    private readonly MemoryTransport _told = new();
+    private readonly KernelRig _rig = new(KernelGeneration.Stock);
+    private FakeMaster _master = null!;
+    private FamfsClient? _client;
+    private DevicePool _pool = null!;
+    private Replica _replica = null!;
+    private KernelNotifier _notifier = null!;
+    private TestMaster _log = null!;
+    private bool _isReached = true;
+
+    public async ValueTask DisposeAsync()
+    {
+        _rig.Dispose();
+        _client?.Dispose();
+        _notifier?.Dispose();
+        _replica?.Dispose();
+        _pool?.Dispose();
+        if (_master is not null)
+            await _master.DisposeAsync();
+        Directory.Delete(_directory, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_program_is_answered_when_its_record_is_applied_and_its_own_kernel_is_not_told_the_name()
+    {
+        await StartAsync();
+        Make(1000);
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (RemoveRequest request, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        Assert.Equal((1UL, "d", RemoveKind.File), (request.At.Directory, request.At.Name, request.Kind));
+        _rig.Kernel.RequireSilence();
+        int before = NamesTold();
+        Delete(1000, request.RequestId);
+        // The record came first.
+        Assert.Equal(Errno.None, _rig.Kernel.Await(0, unique).Errno);
+        AwaitTold();
+        Assert.Equal(before, NamesTold());
+        answer.SetResult(new() { Position = _replica.Position.ToMessage() });
+
+        // What another host removes is told.
+        Make(1001);
+        before = NamesTold();
+        Delete(1001, Guid.NewGuid().ToByteString());
+        AwaitTold();
+        Assert.Equal(before + 1, NamesTold());
+    }
+
+    /// <summary>The kernel holds the directory's lock, and a thread that waits for it there cannot be ended.</summary>
+    [Fact]
+    public async Task Names_of_a_directory_are_told_when_the_changes_that_programs_wait_for_there_have_ended()
+    {
+        await StartAsync();
+        Make(1000);
+        int before = NamesTold();
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("x"));
+        (_, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        Delete(1000, ByteString.Empty);
+        LogSequence told = _notifier.NotifiedUpTo;
+        // Another one, which is answered at once, shows that time has passed.
+        _isReached = false;
+        ulong other = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("y"));
+        Assert.Equal(Errno.EHOSTDOWN, _rig.Kernel.Await(0, other).Errno);
+        Assert.Equal((told, before), (_notifier.NotifiedUpTo, CountNames()));
+        answer.SetException(FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Message = "no" }));
+        Assert.Equal(Errno.ENOENT, _rig.Kernel.Await(0, unique).Errno);
+        Assert.Equal(before + 1, NamesTold());
+    }
+
+    [Fact]
+    public async Task An_answer_that_comes_before_the_record_waits_for_it_and_a_record_without_an_id_will_do()
+    {
+        await StartAsync();
+        Make(1000);
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (_, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        Position next = _replica.Position.ToMessage();
+        next.Sequence++;
+        answer.SetResult(new() { Position = next });
+        _rig.Kernel.RequireSilence();
+        Delete(1000, ByteString.Empty);
+        Assert.Equal(Errno.None, _rig.Kernel.Await(0, unique).Errno);
+    }
+
+    [Theory]
+    [InlineData(ErrorReason.NotFound, StatusCode.NotFound, Errno.ENOENT)]
+    [InlineData(ErrorReason.NotEmpty, StatusCode.FailedPrecondition, Errno.ENOTEMPTY)]
+    [InlineData(ErrorReason.IsADirectory, StatusCode.FailedPrecondition, Errno.EISDIR)]
+    [InlineData(ErrorReason.NotPermitted, StatusCode.PermissionDenied, Errno.EPERM)]
+    [InlineData(ErrorReason.NotSupportedByFormat, StatusCode.Unimplemented, Errno.EPERM)]
+    [InlineData(ErrorReason.LogFull, StatusCode.ResourceExhausted, Errno.ENOSPC)]
+    [InlineData(ErrorReason.MediaCorrupt, StatusCode.DataLoss, Errno.EIO)]
+    public async Task A_refusal_is_an_error_number(ErrorReason reason, StatusCode status, Errno errno)
+    {
+        await StartAsync();
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (_, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        answer.SetException(FakeMaster.Error(status, new() { Reason = reason, Message = "no" }));
+        Assert.Equal(errno, _rig.Kernel.Await(0, unique).Errno);
+    }
+
+    [Fact]
+    public async Task An_id_that_is_refused_for_its_time_is_replaced_once()
+    {
+        await StartAsync();
+        Make(1000);
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (RemoveRequest first, TaskCompletionSource<MutationReply> refusal) = await NextAsync();
+        refusal.SetException(FakeMaster.Error(StatusCode.InvalidArgument, new() { Reason = ErrorReason.BadRequest, Message = "from ahead", MasterTimeMs = 1_000_000_000_000 }));
+        (RemoveRequest second, _) = await NextAsync();
+        Assert.NotEqual(first.RequestId, second.RequestId);
+        // Its time is the master's.
+        Assert.Equal(1_000_000_000_000 >> 16, System.Buffers.Binary.BinaryPrimitives.ReadUInt32BigEndian(second.RequestId.Span));
+        Delete(1000, second.RequestId);
+        Assert.Equal(Errno.None, _rig.Kernel.Await(0, unique).Errno);
+    }
+
+    [Fact]
+    public async Task Without_a_master_it_is_refused_before_anything_is_asked()
+    {
+        await StartAsync();
+        _isReached = false;
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        Assert.Equal(Errno.EHOSTDOWN, _rig.Kernel.Await(0, unique).Errno);
+        unique = _rig.Kernel.Post(0, Unlink, 1, [0xFF, 0]);
+        Assert.Equal(Errno.EINVAL, _rig.Kernel.Await(0, unique).Errno);
+        Assert.Equal(0, _asked.Reader.Count);
+    }
+
+    private async Task StartAsync()
+    {
+        string path = Path.Combine(_directory, "0");
+        using (FileStream file = File.Create(path))
+            file.SetLength(64 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            NativeFormatter.Format([device], new() { Host = _host, Clock = TimeProvider.System });
+        _pool = TestFormats.All.Open([DaxDevice.Open(path)]);
+        _replica = new(TestFormats.All.Open([DaxDevice.Open(path)]), _host, default, TimeProvider.System);
+        Assert.Null(_replica.Bootstrap());
+        _log = TestMaster.Start(_pool, 0, _host);
+        _master = await FakeMaster.StartAsync(new()
+        {
+            Unary = async (request, _) =>
+            {
+                TaskCompletionSource<MutationReply> answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+                _asked.Writer.TryWrite(((RemoveRequest)request, answer));
+                return await answer.Task;
+            },
+        });
+        _client = new(new FamfsClientOptions { Addresses = [_master.Address] });
+        KernelPresence presence = new();
+        presence.Mark(InodeNumber.Root);
+        _notifier = new(_told, presence, _replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
+        MountChanges changes = new(_replica, () => _isReached ? _client : null, TimeProvider.System, NullLogger.Instance);
+        _replica.Attach(_notifier, null, changes);
+        _rig.System.Mutations = changes;
+        _rig.Start(wantsFmaps: false);
+    }
+
+    private async Task<(RemoveRequest Request, TaskCompletionSource<MutationReply> Answer)> NextAsync()
+    {
+        using CancellationTokenSource patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        patience.CancelAfter(TimeSpan.FromMinutes(2));
+        return await _asked.Reader.ReadAsync(patience.Token);
+    }
+
+    private void Make(ulong inode) => Publish(RecordType.DirectoryMade, new DirectoryMade { TimeNs = 1, Inode = inode, Parent = 1, Name = s_name });
+
+    private void Delete(ulong inode, ByteString id) => Publish(RecordType.Deleted, new Deleted { TimeNs = 2, RequestId = id, Inode = inode, Parent = 1, Name = s_name });
+
+    private void Publish(RecordType type, IMessage record)
+    {
+        _log.Publish(type, record);
+        while (_replica.PollMemory() == PollVerdict.Records)
+        {
+        }
+    }
+
+    private void AwaitTold() => Assert.True(SpinWait.SpinUntil(() => _notifier.NotifiedUpTo == _replica.Position.Sequence, TimeSpan.FromMinutes(2)));
+
+    /// <summary>Messages that have the name in them.</summary>
+    private int NamesTold()
+    {
+        AwaitTold();
+        return CountNames();
+    }
+
+    private int CountNames()
+    {
+        return _told.Replies.Count(m => m.AsSpan().IndexOf(Encoding.UTF8.GetBytes("d\0")) >= 0);
+    }
+}
