@@ -183,6 +183,11 @@ public sealed class FamfsClient : IDisposable
         return all;
     }
 
+    /// <summary>States that a mount or a host can touch the memory no more. Errors: NOT_FOUND, HOST_CONFLICT when it moves, NOT_PERMITTED.
+    /// Takes seconds.</summary>
+    public Task<EvictHostReply> EvictHostAsync(EvictHostRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        UnaryAsync(static (m, r, o) => m.EvictHostAsync(r, o), request, timeout, cancel);
+
     /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
     /// <see cref="DetailOf"/> then lists them.</summary>
     public Task<BarrierReply> BarrierAsync(BarrierRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>

@@ -66,6 +66,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "the host table was not looked at: {Cause}")]
     public static partial void WatchFails(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "space of removed files is not free yet: {Cause}")]
+    public static partial void ReclaimFails(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Gap}; `famfs policy --dialect-floor` keeps creators within reach of all")]
     public static partial void DialectGap(ILogger logger, string gap);
 

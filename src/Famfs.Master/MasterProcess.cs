@@ -89,7 +89,8 @@ internal static class MasterProcess
         SubscriptionHub hub = new(pool, recovered.Index, clock);
         MasterState state = recovered.State;
         hub.Recovered(state.Replay.Position, recovered.Writer.Tail);
-        MasterEngine engine = new(state, recovered.Writer, hub, new SpaceZeroing(pool), clock, Random.Shared);
+        SpaceZeroing zeroing = new(pool);
+        MasterEngine engine = new(state, recovered.Writer, hub, zeroing, clock, Random.Shared);
         MountLineTable table = new(pool);
         MountRegistry mounts = new(state, table, clock);
         MasterInfo info = new(recovered.Claim.Master, host, address, version, clock.GetTimestamp(), table.HostCapacity);
@@ -150,6 +151,7 @@ internal static class MasterProcess
         builder.Services.AddHostedService(_ => new ServiceWatch(
             options.Service, () => engine.QueryAsync(Caller.Master, state => state.Position), serves => SetServing(health, serves && !stopping), clock));
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        builder.Services.AddHostedService(services => new SpaceReclaimer(engine, state, mounts, zeroing, clock, services.GetRequiredService<ILogger<SpaceReclaimer>>()));
 
         await using WebApplication app = builder.Build();
         CallGate gate = app.Services.GetRequiredService<CallGate>();

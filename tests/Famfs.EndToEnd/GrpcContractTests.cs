@@ -106,9 +106,9 @@ public sealed class GrpcContractTests
         using Served served = new(transport);
         served.Master.Signal("KILL");
         served.Master.AwaitExit();
-        (int exit, string output) = served.TryFamfs("status", "--timeout", "1");
+        (int exit, string output) = served.TryFamfs("status", "--timeout", "5");
         Assert.Equal(6, exit);
-        Assert.Equal($"famfs: no master answers at {served.Address} within 1 s: Connection refused", output.TrimEnd());
+        Assert.Equal($"famfs: no master answers at {served.Address} within 5 s: Connection refused", output.TrimEnd());
     }
 
     [Fact]

@@ -93,15 +93,17 @@ public sealed class HazardTests
         master.Signal("TERM");
         master.AwaitExit();
         daemon.Signal("STOP"); // still in use: by the mount
-        foreach (string[] command in new[]
-        {
-            new[] { "mkfs", "--force", "--host-state", cluster.StateOf("a"), cluster.Devices[1] },
-            ["devices", "add", "--force", "--master", otherAddress, cluster.Devices[1]],
-        })
+        foreach ((string[] command, string cause) in (ReadOnlySpan<(string[], string)>)
+        [
+            // Its host's own state directory tells, and then the device.
+            (["mkfs", "--force", "--host-state", cluster.StateOf("a"), cluster.Devices[1]], "a master or a mount of its file system"),
+            (["mkfs", "--force", "--host-state", cluster.NewDirectory("elsewhere"), cluster.Devices[1]], "is in use by a master, a mount or a tool of this host"),
+            (["devices", "add", "--force", "--master", otherAddress, cluster.Devices[1]], "is in use by a master, a mount or a tool of this host"),
+        ])
         {
             (int exit, string output) = cluster.TryFamfs(command);
             Assert.Equal(4, exit);
-            Assert.Contains($"{cluster.Devices[1]}: is in use by a master, a mount or a tool of this host", output, StringComparison.Ordinal);
+            Assert.Contains($"{cluster.Devices[1]}: {cause}", output, StringComparison.Ordinal);
         }
         daemon.Signal("CONT");
         Assert.Empty(cluster.Check().Findings);

@@ -107,6 +107,8 @@ public sealed class FakeMaster : IAsyncDisposable
 
         public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) => AnswerAsync<SetPolicyReply>(request, context);
 
+        public override Task<EvictHostReply> EvictHost(EvictHostRequest request, ServerCallContext context) => AnswerAsync<EvictHostReply>(request, context);
+
         public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => AnswerAsync<CompactReply>(request, context);
 
         public override Task<GetFileReply> GetFile(GetFileRequest request, ServerCallContext context) => AnswerAsync<GetFileReply>(request, context);

@@ -30,6 +30,10 @@ internal static class DfCommand
                     json.WriteNumber("free_bytes", status.FreeBytes);
                     json.WriteNumber("largest_free_bytes", status.LargestFreeBytes);
                     json.WriteNumber("pending_reclaim_bytes", status.PendingReclaimBytes);
+                    json.WriteStartArray("reclaim_waits");
+                    foreach (string wait in status.ReclaimWaits)
+                        json.WriteStringValue(wait);
+                    json.WriteEndArray();
                     json.WriteDevices("devices", status.Devices);
                     json.WriteEndObject();
                 });
@@ -41,7 +45,11 @@ internal static class DfCommand
             context.WriteTable(["DEVICE", "SIZE", "USED", "FREE", "LARGEST", "USE%", "PATH"], rows, 1, 2, 3, 4, 5);
             // A device's part of it is not known.
             if (status.PendingReclaimBytes > 0)
+            {
                 context.Out.WriteLine($"{QuantityText.FormatSize(status.PendingReclaimBytes)} of USED are pending: of files that were removed, and not free yet");
+                foreach (string wait in status.ReclaimWaits)
+                    context.Out.WriteLine($"  waits for {LsCommand.Printable(wait)}");
+            }
             return (int)ExitCode.Ok;
         });
         return command;

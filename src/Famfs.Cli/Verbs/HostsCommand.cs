@@ -14,7 +14,7 @@ internal static class HostsCommand
     {
         Argument<string?> path = CliOptions.OptionalPath();
         Option<bool> all = new("--all", "-a") { Description = "Also mounts that ended in order" };
-        Command command = new("hosts", "Show the mounts of all hosts") { path, all };
+        Command command = new("hosts", "Show the mounts of all hosts") { path, all, BuildEvict(context) };
         command.SetAction(async (parsed, cancel) =>
         {
             CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel, reading: true).ConfigureAwait(false);
@@ -51,6 +51,59 @@ internal static class HostsCommand
             return (int)ExitCode.Ok;
         });
         return command;
+    }
+
+    private static Command BuildEvict(CliContext context)
+    {
+        Argument<string> who = new("HOST") { Description = "Id of a mount, or id or name of a host: all its mounts and masters" };
+        Argument<string?> path = CliOptions.OptionalPath();
+        Option<bool> fenced = new("--fenced") { Description = "States that it can touch the memory no more: it is off, or cut off. Space that it had is given to others" };
+        Option<string> detail = new("--detail") { Description = "How that is known, for the log", DefaultValueFactory = _ => "", HelpName = "TEXT" };
+        Command command = new("evict", "Declare a silent mount or host gone") { who, path, fenced, detail };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            if (!parsed.GetValue(fenced))
+            {
+                context.Refuse(ExitCode.Usage, ErrorReason.BadRequest, "hosts evict: needs --fenced: nobody else can know that the host touches the memory no more");
+                return (int)ExitCode.Usage;
+            }
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
+            ListHostsReply hosts = await target.Client.ListHostsAsync(context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            string named = parsed.GetValue(who)!;
+            EvictHostRequest request = Find(hosts, named);
+            (request.Evidence, request.Detail) = (GoneEvidence.Fenced, parsed.GetValue(detail));
+            EvictHostReply reply = await target.Client.EvictHostAsync(request, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            if (context.IsJson(parsed))
+            {
+                context.WriteJson(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteBoolean("recorded", reply.Recorded);
+                    json.WritePosition("position", reply.Position);
+                    json.WriteEndObject();
+                });
+            }
+            else
+            {
+                context.Out.WriteLine($"{LsCommand.Printable(named)}: {(reply.Recorded ? "is recorded as gone" : "was recorded as gone before")}");
+            }
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+
+    /// <summary>Whom a word means. Throws NOT_FOUND when nobody, BAD_REQUEST when several.</summary>
+    private static EvictHostRequest Find(ListHostsReply hosts, string named)
+    {
+        if (Guid.TryParse(named, out Guid id))
+            return hosts.Hosts.Any(h => h.MountId == id.ToByteString()) ? new() { MountId = id.ToByteString() } : new() { HostId = id.ToByteString() };
+        List<ByteString> of = [.. hosts.Hosts.Where(h => h.Name == named).Select(h => h.HostId).Distinct()];
+        return of.Count switch
+        {
+            0 => throw new Core.FamfsException(ErrorReason.NotFound, $"{LsCommand.Printable(named)}: no host has that name, and it is no id; `famfs hosts --all` shows them"),
+            1 => new() { HostId = of[0] },
+            _ => throw new Core.FamfsException(ErrorReason.BadRequest, $"{LsCommand.Printable(named)}: {of.Count} hosts have that name; use an id of `famfs hosts --json`"),
+        };
     }
 
     /// <summary>Who holds the mounts of this host whose daemon is gone: those that are at their place still. By mount id.</summary>

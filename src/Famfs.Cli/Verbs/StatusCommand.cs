@@ -71,6 +71,10 @@ internal static class StatusCommand
         json.WriteString("reclaim", JsonShapes.Word(status.Reclaim));
         json.WriteString("dialect_floor", status.DialectFloor);
         json.WriteDevices("devices", status.Devices);
+        json.WriteStartArray("reclaim_waits");
+        foreach (string wait in status.ReclaimWaits)
+            json.WriteStringValue(wait);
+        json.WriteEndArray();
         json.WriteStartArray("warnings");
         foreach (string warning in status.Warnings)
             json.WriteStringValue(warning);
@@ -97,6 +101,8 @@ internal static class StatusCommand
             output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
             output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
         }
+        foreach (string wait in status.PendingReclaimBytes > 0 ? status.ReclaimWaits : [])
+            output.WriteLine($"waits for    {LsCommand.Printable(wait)}");
         foreach (string warning in status.Warnings)
             output.WriteLine($"warning      {LsCommand.Printable(warning)}");
     }

@@ -1,6 +1,5 @@
 using Famfs.Core.Format;
 using Famfs.Core.Namespace;
-using Famfs.V1;
 
 namespace Famfs.Core.Check;
 
@@ -16,7 +15,7 @@ public static class HostHistory
     public static bool Contradicts(MountLine line, ReplayState state) =>
         line.ReplayedSequence.Value != 0 && line.Generation == state.Position.Generation
         && state.FindTerm(line.ReplayedSequence) != line.ReplayedTerm
-        && !(state.Gone.TryGetValue(line.Mount, out GoneRecord gone) && gone.Evidence == GoneEvidence.LossAccepted);
+        && !state.IsLossAccepted(line.Mount);
 
     /// <summary>One line for people: the mount, what it has, what the log has.</summary>
     public static string Explain(MountLine line, ReplayState state) =>

@@ -190,6 +190,9 @@ public sealed unsafe partial class InodeTree
         Vanish(record, inode.Value);
     }
 
+    /// <summary>Writer: the file that was deleted last and is not reclaimed; none: <see cref="InodeNumber.None"/>.</summary>
+    public InodeNumber LastDeleted => new(_lastDeleted);
+
     /// <summary>Writer: every file that is deleted or being zeroed, the one deleted first comes first. The tree may be changed
     /// after the walk, not during it.</summary>
     public IEnumerable<InodeNumber> EnumerateDeleted()

@@ -86,6 +86,27 @@ public sealed class ReplayState : IDisposable
     /// <summary>Space that is being zeroed, with the term that does it. Any thread.</summary>
     public ImmutableArray<Reservation> Reservations => _tables.Reservations;
 
+    /// <summary>Whether the log proves that the master of a term stores to what was reserved to it no more (SAFETY S8, S14): its term ended
+    /// in order, or a later one of its slot started, whose master has the lock that the process of this one held as long as it
+    /// lived, or all of its host is recorded as gone since. Any thread.</summary>
+    public bool IsProvedEnded(Term term)
+    {
+        Tables tables = _tables;
+        if (tables.EndsOfZeroing.ContainsKey(term))
+            return true;
+        LogSequence first = default;
+        foreach ((LogSequence began, Term other) in tables.TermStarts)
+        {
+            if (other.Slot == term.Slot && other > term)
+                return true;
+            if (other == term)
+                first = began;
+        }
+        return tables.MasterSlots.TryGetValue(term.Slot, out Guid host)
+            && tables.GoneHosts.TryGetValue(host, out (LogSequence Sequence, GoneRecord Record) all) && all.Sequence.Value > first.Value
+            && all.Record.Evidence is not GoneEvidence.LossAccepted;
+    }
+
     /// <summary>Term of the last <c>TermStarted</c>; none before the first. Any thread.</summary>
     public Term LastStartedTerm => _tables.LastStartedTerm;
 
@@ -105,6 +126,9 @@ public sealed class ReplayState : IDisposable
             return record;
         return tables.GoneHosts.TryGetValue(host, out (LogSequence Sequence, GoneRecord Record) all) && replayed.Value < all.Sequence.Value ? all.Record : null;
     }
+
+    /// <summary>An operator went on without records that the mount had. Any thread.</summary>
+    public bool IsLossAccepted(Guid mount) => _tables.LossAccepted.Contains(mount);
 
     /// <summary>The latest start of a term, and whether it has ended. Any thread.</summary>
     public TermStarted? LastTermStarted => _tables.LastTermStarted;
@@ -244,10 +268,10 @@ public sealed class ReplayState : IDisposable
                 ApplyMasterSlotGranted(Parse(MasterSlotGranted.Parser, frame), frame);
                 break;
             case RecordType.TermStarted:
-                _tables = _tables with { LastTermStarted = Parse(TermStarted.Parser, frame), LastStartedTerm = frame.Term };
+                ApplyTermStarted(Parse(TermStarted.Parser, frame), frame.Term);
                 break;
             case RecordType.TermEnded:
-                _tables = _tables with { TermHasEnded = true };
+                ApplyTermEnded(frame);
                 break;
             case RecordType.SegmentReserved:
                 ApplySegmentReserved(Parse(SegmentReserved.Parser, frame), frame);
@@ -409,9 +433,17 @@ public sealed class ReplayState : IDisposable
     private void ApplyHostGone(HostGone r, LogSequence sequence)
     {
         GoneRecord gone = new(r.HostId.ToGuid("host id"), r.MountId.ToGuid("mount id"), r.Evidence, r.Detail);
-        _tables = gone.Mount == Guid.Empty
-            ? _tables with { GoneHosts = _tables.GoneHosts.SetItem(gone.Host, (sequence, gone)) }
-            : _tables with { Gone = _tables.Gone.SetItem(gone.Mount, gone) };
+        if (gone.Mount == Guid.Empty)
+        {
+            _tables = _tables with { GoneHosts = _tables.GoneHosts.SetItem(gone.Host, (sequence, gone)) };
+            return;
+        }
+        bool accepts = gone.Evidence == GoneEvidence.LossAccepted;
+        // An operator who goes on without a mount's records says nothing about the mount.
+        if (!accepts || !_tables.Gone.ContainsKey(gone.Mount))
+            _tables = _tables with { Gone = _tables.Gone.SetItem(gone.Mount, gone) };
+        if (accepts)
+            _tables = _tables with { LossAccepted = _tables.LossAccepted.Add(gone.Mount) };
     }
 
     private void ApplySymlinkMade(SymlinkMade r, in RecordFrame frame)
@@ -506,11 +538,39 @@ public sealed class ReplayState : IDisposable
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): inode {inode} does not have that name in directory {parent}", null);
     }
 
+    private void ApplyTermStarted(TermStarted r, Term term)
+    {
+        ImmutableDictionary<Term, LogSequence> ends = _tables.EndsOfZeroing;
+        // An end that was adopted may have been stored by a master that went on.
+        if (r.AdoptedFrom != 0)
+            ends = ends.RemoveRange(ends.Where(e => e.Value.Value >= r.AdoptedFrom).Select(e => e.Key));
+        _tables = _tables with { LastTermStarted = r, LastStartedTerm = term, EndsOfZeroing = ends };
+    }
+
+    private void ApplyTermEnded(in RecordFrame frame)
+    {
+        _tables = _tables with { TermHasEnded = true };
+        Term term = frame.Term;
+        if (_tables.Reservations.Any(r => r.Term == term))
+            _tables = _tables with { EndsOfZeroing = _tables.EndsOfZeroing.SetItem(term, frame.Sequence) };
+    }
+
     private void ApplyZeroingStarted(InodeNumber inode, Term term)
     {
+        ImmutableArray<Reservation> reservations = _tables.Reservations;
+        for (int i = 0; i < reservations.Length; i++)
+        {
+            if (reservations[i].Inode != inode)
+                continue;
+            // A master takes over what an earlier one did not finish.
+            if (term <= reservations[i].Term)
+                throw Contradiction($"inode {inode} is zeroed twice by term {term}", null);
+            _tables = _tables with { Reservations = reservations.SetItem(i, reservations[i] with { Term = term }) };
+            return;
+        }
         Tree.StartZeroing(inode);
         int count = CopyExtents(inode, out _);
-        _tables = _tables with { Reservations = _tables.Reservations.Add(new(inode, term, [.. _extents.AsSpan(0, count)])) };
+        _tables = _tables with { Reservations = reservations.Add(new(inode, term, [.. _extents.AsSpan(0, count)])) };
     }
 
     private void ApplyExtentsReclaimed(InodeNumber inode)
@@ -642,11 +702,16 @@ public sealed class ReplayState : IDisposable
         public Term LastStartedTerm { get; init; }
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
 
+        public ImmutableHashSet<Guid> LossAccepted { get; init; } = [];
+
         /// <summary>Hosts of which every mount was gone, with the record that says so.</summary>
         public ImmutableDictionary<Guid, (LogSequence Sequence, GoneRecord Record)> GoneHosts { get; init; } = ImmutableDictionary<Guid, (LogSequence, GoneRecord)>.Empty;
         public ImmutableArray<(LogSequence First, Term Term)> TermStarts { get; init; } = [];
         public TermStarted? LastTermStarted { get; init; }
         public bool TermHasEnded { get; init; }
+
+        /// <summary>Terms that ended in order while they zeroed, with the record that says so.</summary>
+        public ImmutableDictionary<Term, LogSequence> EndsOfZeroing { get; init; } = ImmutableDictionary<Term, LogSequence>.Empty;
         public PolicySet Policy { get; init; } = new() { Reclaim = ReclaimPolicy.Confirmed };
     }
 }

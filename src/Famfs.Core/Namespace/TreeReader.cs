@@ -154,9 +154,13 @@ public readonly unsafe ref struct TreeScope : IDisposable
     }
 
     /// <summary>The map of a file or system inode.</summary>
-    public bool TryGetMap(InodeNumber inode, out MapView map)
+    public bool TryGetMap(InodeNumber inode, out MapView map) => TryGetMap(inode, out map, out _);
+
+    /// <summary>The map of a file or system inode, and whether it is deleted.</summary>
+    public bool TryGetMap(InodeNumber inode, out MapView map, out InodeStatus status)
     {
         map = default;
+        status = InodeStatus.None;
         InodeRecord* record = Find(inode);
         if (record == null)
             return false;
@@ -164,6 +168,7 @@ public readonly unsafe ref struct TreeScope : IDisposable
         if (snapshot.Kind is not (InodeKind.File or InodeKind.System))
             return false;
         map = new MapView(snapshot.Size, snapshot.MapWord);
+        status = snapshot.Status;
         return true;
     }
 

@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
@@ -83,6 +84,10 @@ internal sealed class Daemon
             using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);
             if (ReadLog(replica, log) is not null && replica.DamageIsFinal)
                 options = options with { ReadOnly = true }; // writing beside a log that is not whole is not good
+            if (replica.PurgeDeleted() is { } unpurged)
+                DaemonLog.Problem(log, unpurged);
+            if (memory.IsHeldByKernel)
+                replica.Reused.RefreshAll(replica.Pool); // files' memory is not reached afterwards
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
                 replica.SwitchPool(lasting);
             cancel.ThrowIfCancellationRequested();
@@ -119,7 +124,10 @@ internal sealed class Daemon
         _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
-        _replica.Attach(mount.Notifier, _written, _changes);
+        using HeldFiles held = new(_replica.Gate, mount.Notifier, mount.Presence, inode => _replica.TryPurge(inode, _memory.Resolve), inode => _memory.IsHeldByKernel && !_replica.TryPurge(inode, static _ => null));
+        _registration.Releases = held.Describe;
+        held.Released += () => _link.LineFirst.Set();
+        _replica.Attach(mount.Notifier, _written, held, _changes);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
         _registration.LeaveReceipt = gone.LeaveReceipt;
         SayMounted(mount);
@@ -153,7 +161,7 @@ internal sealed class Daemon
         faults.Say(last: true);
 
         // The line ends only on proof that this kernel has no superblock of ours any more.
-        if (gone.IsOwnGone(endedByKernel: mount.Completion.IsCompletedSuccessfully && !asked) && TryEndLine())
+        if (gone.IsOwnGone(endedByKernel: mount.Completion.IsCompletedSuccessfully && !asked) && TryEndLine(held))
             gone.Forget();
         DaemonLog.Unmounted(_log, _options.MountPoint);
         if (!mount.Completion.IsFaulted)
@@ -184,6 +192,7 @@ internal sealed class Daemon
             Mutations = _changes,
             Meta = _replica.Files,
             Windows = _replica.Windows,
+            Reused = _replica.Reused,
             Written = _written,
         };
         FuseMount? mount = null;
@@ -212,13 +221,22 @@ internal sealed class Daemon
 
     /// <summary>Says in the host table that this mount has ended. False when the memory cannot be reached: then a later daemon
     /// proves it (<see cref="GoneMounts"/>).</summary>
-    private bool TryEndLine()
+    private bool TryEndLine(HeldFiles held)
     {
         if (!_registration.HasLine)
             return true;
         try
         {
-            _memory.UseAfterwards(_replica.Pool, _registration.End);
+            held.Dispose();
+            _memory.UseAfterwards(_replica.Pool, pool =>
+            {
+                foreach (InodeNumber inode in held.List())
+                {
+                    // Where a device is not here, no line of it is.
+                    _ = _replica.TryPurge(inode, pool.Find);
+                }
+                _registration.End(pool);
+            });
             return true;
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)

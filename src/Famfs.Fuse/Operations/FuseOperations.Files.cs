@@ -29,6 +29,8 @@ public sealed partial class FuseOperations
                 return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
                 return refusal;
+            if (!own && !TryRefresh(request.NodeId, scope, worker))
+                return Errno.EIO;
         }
 
         // What the file system has for itself is opened before the gate is: the daemon writes this mount's line through
@@ -36,6 +38,20 @@ public sealed partial class FuseOperations
         return own || _gate.Admit(inode) == OpenVerdict.Open
             ? worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags })
             : Errno.EHOSTDOWN;
+    }
+
+    // What was another file's before may be in this host's caches.
+    private bool TryRefresh(ulong node, in TreeScope scope, WorkerState worker)
+    {
+        try
+        {
+            return _reused is null || !TryGetMap(node, scope, out MapView map) || _reused.TryRefresh(map, _devices);
+        }
+        catch (DeviceFaultException)
+        {
+            worker.Counters.Faults++;
+            return false;
+        }
     }
 
     // The reply's body is the device's memory itself: the kernel copies from the mapping to the reader's pages.

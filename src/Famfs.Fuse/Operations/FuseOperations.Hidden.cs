@@ -82,8 +82,9 @@ public sealed partial class FuseOperations
 
     private bool TryGetMap(ulong node, in TreeScope scope, out MapView map)
     {
+        // What is being zeroed is on its way to another file: nobody has it, or only one who was declared gone.
         if (node < MediaLayout.FirstPrivateNode)
-            return scope.TryGetMap(new InodeNumber(node), out map);
+            return scope.TryGetMap(new InodeNumber(node), out map, out InodeStatus status) && status != InodeStatus.Zeroing;
         foreach (HiddenDirectory holder in _hidden)
         {
             if (holder.TryGetPrivate(node, out MapExtent extent))

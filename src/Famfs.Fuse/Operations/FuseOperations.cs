@@ -71,6 +71,7 @@ public sealed partial class FuseOperations
     private readonly HiddenDirectory[] _hidden;
     private readonly IMutations _mutations;
     private readonly IWrittenFiles? _written;
+    private readonly ReusedSpace? _reused;
     private readonly DirectoryHandles _directories = new();
     private volatile RefusedFmap? _lastRefused;
 
@@ -95,6 +96,7 @@ public sealed partial class FuseOperations
             : 0);
         _directoryOpenFlags = cache.CacheListings ? FuseConstants.FOPEN_CACHE_DIR | FuseConstants.FOPEN_KEEP_CACHE : 0;
         _mutations = dependencies.Mutations;
+        _reused = dependencies.Reused;
         _written = negotiated.Dialect.Fmaps is null ? dependencies.Written : null;
         Requests = RequestsOf(negotiated.Dialect);
         Pending = new PendingReplies(_tree, WritePendingBody, Failures);

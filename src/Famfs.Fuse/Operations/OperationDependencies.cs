@@ -138,6 +138,9 @@ public sealed record OperationDependencies(
     /// <summary>When files were written; null: writing moves no times. Not asked where the kernel writes without this server.</summary>
     public IWrittenFiles? Written { get; init; }
 
+    /// <summary>What this host's caches may have of space from before; null: nothing.</summary>
+    public ReusedSpace? Reused { get; init; }
+
     /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
     public MetaFiles? Meta { get; init; }
 

@@ -41,6 +41,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// time.</summary>
     public Action LeaveReceipt { get; set; } = static () => { };
 
+    /// <summary>What this mount has released; null: nothing. Set before the first <see cref="Advance"/>.</summary>
+    public Func<ReleaseStatement>? Releases { get; set; }
+
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
@@ -104,7 +107,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             }
             _open = verdict is PollVerdict.UpToDate or PollVerdict.TailLost;
         }
-        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal)
+        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal || HasReleasedMore())
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
@@ -155,14 +158,19 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>A line was written, so one is to be ended.</summary>
     public bool HasLine => _line is not null;
 
+    private bool HasReleasedMore() => Releases?.Invoke() is { } now && (now.Watermark != _line!.ReleasedWatermark || !now.Exceptions.AsSpan().SequenceEqual(_line.Exceptions));
+
     private void Write(MountLine line)
     {
+        ReleaseStatement released = Releases?.Invoke() ?? new(default, []);
         LogPosition acknowledged = replica.Gate.Acknowledged;
         line = line with
         {
             ReplayedSequence = acknowledged.Sequence,
             ReplayedTerm = acknowledged.Term,
             Generation = acknowledged.Generation,
+            ReleasedWatermark = released.Watermark,
+            Exceptions = released.Exceptions,
             Dialect = DialectNumber,
             WrittenBootNs = Environment.TickCount64 * 1_000_000,
         };

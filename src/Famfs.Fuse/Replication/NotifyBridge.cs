@@ -1,5 +1,6 @@
 using Famfs.Core;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 
@@ -10,11 +11,13 @@ namespace Famfs.Fuse.Replication;
 /// thread that brings records, notify on the notifier's). Before there is a mount nobody has to be told anything.
 /// <para>Everything but what the notifier calls is called by whoever applies records, under <c>Replica._applying</c>.</para>
 /// </summary>
-internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
+internal sealed class NotifyBridge(AckGate gate, ReusedSpace reused) : IReplayObserver, IDisposable
 {
     private KernelNotifier? _notifier;
     private TreeReader? _reader; // set once, before the first record
     private WrittenFiles? _written;
+    private HeldFiles? _held;
+    private LogSequence _appliedUpTo;
     private MountChanges? _changes;
     private MountChange? _own; // what a program of this mount waits for, and the record at hand does
     private readonly List<(MountChange Change, InodeNumber Made)> _done = []; // those that are applied and not answered
@@ -26,14 +29,16 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     /// told: a kernel that has just mounted knows nothing.</summary>
     /// <param name="notifier">Tells the kernel.</param>
     /// <param name="written">What is shown beside the log of files that were written; null: nothing is.</param>
+    /// <param name="held">Deleted files that this host may still have; null: nobody asks.</param>
     /// <param name="changes">What programs of this mount have asked for; null: they ask for nothing.</param>
-    public void Attach(KernelNotifier notifier, WrittenFiles? written, MountChanges? changes)
+    public void Attach(KernelNotifier notifier, WrittenFiles? written, HeldFiles? held = null, MountChanges? changes = null)
     {
         _changes = changes;
         notifier.Notified += gate.Told;
         if (changes is not null)
             notifier.Locked = changes.PendingIn;
         _written = written;
+        _held = held;
         _notifier = notifier;
     }
 
@@ -54,6 +59,7 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     /// <summary>Records up to <paramref name="position"/> are in the tree, and what they changed was said to this object.</summary>
     public void Applied(LogPosition position)
     {
+        _appliedUpTo = position.Sequence;
         foreach ((MountChange change, InodeNumber made) in _done)
         {
             // A program that does not wait any more has not told its kernel.
@@ -105,15 +111,17 @@ internal sealed class NotifyBridge(AckGate gate) : IReplayObserver, IDisposable
     public void ModifyTimeSet(InodeNumber inode, LogSequence sequence) => _written?.Forget(inode);
 
     // Its link count. What it holds stays, for whoever has it open; a name of it is told before.
-    public void FileDeleted(InodeNumber inode) => _notifier?.AttributesChanged(inode, InodeNumber.None);
+    public void FileDeleted(InodeNumber inode)
+    {
+        _notifier?.AttributesChanged(inode, InodeNumber.None);
+        _held?.Deleted(inode, _appliedUpTo);
+    }
 
     public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
     {
     }
 
-    public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
-    {
-    }
+    public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents) => reused.Add(extents);
 
     public void DeviceAdded(DeviceAdded device)
     {

@@ -1,4 +1,6 @@
+using System.Collections.Immutable;
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
@@ -43,7 +45,8 @@ internal sealed class Replica : ICapacity, IDisposable
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         Gate = new(start);
-        _bridge = new(Gate);
+        Reused = new(device => device.Value < _state!.Devices.Length && _state.Devices[device.Value].Coherent);
+        _bridge = new(Gate, Reused);
         _state = new(start, hashKey, _bridge);
         _bridge.Read(_state.Tree);
         _reader = _around(pool.Format.OpenReader(pool, _clock));
@@ -56,6 +59,9 @@ internal sealed class Replica : ICapacity, IDisposable
 
     /// <summary>Up to where records were applied, told and may be acknowledged.</summary>
     public AckGate Gate { get; }
+
+    /// <summary>What this host's caches may have of space from before; any thread.</summary>
+    public ReusedSpace Reused { get; }
 
     /// <summary>What lies in <c>.meta</c>; any thread.</summary>
     public MetaFiles Files { get; }
@@ -123,6 +129,54 @@ internal sealed class Replica : ICapacity, IDisposable
         return _damage;
     }
 
+    /// <summary>Writes back and drops what this host's caches may have of a file's space where a device is not coherent (SAFETY S12).
+    /// False when that is not known: a device is not reached here. Errors: <see cref="DeviceFaultException"/> where memory faults,
+    /// OVERLOADED where nobody else can read the tree.</summary>
+    /// <param name="inode">The file.</param>
+    /// <param name="find">Gives a device; null: it is not reached.</param>
+    public bool TryPurge(InodeNumber inode, Func<DeviceIndex, DaxDevice?> find)
+    {
+        ImmutableArray<DeviceAdded> devices = _state.Devices;
+        if (devices.All(device => device.Coherent))
+            return true;
+        using TreeReader reader = Tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        if (!scope.TryGetMap(inode, out MapView map))
+            return true;
+        for (int i = 0; i < map.ExtentCount; i++)
+        {
+            MapExtent extent = map[i];
+            if (devices[extent.Device.Value].Coherent)
+                continue;
+            if (find(extent.Device) is not { } device)
+                return false;
+            device.WriteBack(extent.OffsetBytes, extent.LengthBytes);
+            device.Fence();
+            device.Invalidate(extent.OffsetBytes, extent.LengthBytes);
+        }
+        return true;
+    }
+
+    /// <summary>Purges every deleted file that is not reclaimed, as a former mount of this host may have left it. For a start. Gives
+    /// the cause where memory faults, the last one.</summary>
+    public string? PurgeDeleted()
+    {
+        string? cause = null;
+        foreach (InodeNumber inode in Tree.EnumerateDeleted())
+        {
+            try
+            {
+                // Where a device is not here, no line of it is.
+                _ = TryPurge(inode, Pool.Find);
+            }
+            catch (DeviceFaultException fault)
+            {
+                cause = $"removed file {inode}: its lines stay in this host's caches: {fault.Message}";
+            }
+        }
+        return cause;
+    }
+
     /// <summary>Goes on with the same devices reached in another way. The pool so far is given back to the caller.</summary>
     public DevicePool SwitchPool(DevicePool pool)
     {
@@ -137,12 +191,12 @@ internal sealed class Replica : ICapacity, IDisposable
     }
 
     /// <summary>Everything applied from now on is told to <paramref name="notifier"/>, and to <paramref name="written"/> which times of
-    /// files it sets.
-    /// Programs that wait for <paramref name="changes"/> are answered when these are applied.</summary>
-    public void Attach(KernelNotifier notifier, WrittenFiles? written = null, MountChanges? changes = null)
+    /// files it sets, and to <paramref name="held"/> which files are deleted. Programs that wait for <paramref name="changes"/> are
+    /// answered when these are applied.</summary>
+    public void Attach(KernelNotifier notifier, WrittenFiles? written = null, HeldFiles? held = null, MountChanges? changes = null)
     {
         lock (_applying)
-            _bridge.Attach(notifier, written, changes);
+            _bridge.Attach(notifier, written, held, changes);
     }
 
     /// <summary>Shows written files as the log has them when it has them.</summary>

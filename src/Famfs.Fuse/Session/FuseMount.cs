@@ -34,6 +34,9 @@ public sealed class FuseMount : IDisposable
     /// <summary>What was agreed on with the kernel.</summary>
     public Negotiated Negotiated => _session.Negotiated;
 
+    /// <summary>What the kernel may have.</summary>
+    public KernelPresence Presence => _session.Presence;
+
     /// <summary>Where replay says what it has changed.</summary>
     public KernelNotifier Notifier => _session.Notifier;
 

@@ -61,7 +61,7 @@ public sealed class FuseSession : IDisposable
     {
         _connection = connection;
         Negotiated = negotiated;
-        var presence = new KernelPresence();
+        KernelPresence presence = Presence = new();
         _operations = new FuseOperations(dependencies, presence, options.Cache, negotiated);
         Notifier = new KernelNotifier(connection.First, presence, dependencies.Tree, negotiated, options.NotificationLimitBytes);
     }
@@ -81,6 +81,9 @@ public sealed class FuseSession : IDisposable
 
     /// <summary>What was agreed on with the kernel.</summary>
     public Negotiated Negotiated { get; }
+
+    /// <summary>What the kernel may have.</summary>
+    public KernelPresence Presence { get; }
 
     /// <summary>Where replay says what it has changed.</summary>
     public KernelNotifier Notifier { get; }

@@ -20,6 +20,9 @@ internal sealed class FileCreation : Change<CreateFileReply>
 {
     private const uint DefaultMode = 0x1A4; // 0644
 
+    // Those that an error names of what pending space waits for (chosen).
+    private const int NamedWaits = 3;
+
     private CreateFileRequest _request = null!;
     private bool _omitMap;
     private Guid _id;
@@ -260,7 +263,11 @@ internal sealed class FileCreation : Change<CreateFileReply>
     private static string ExplainPending(ChangeContext context)
     {
         long pending = context.State.Replay.PendingReclaimBytes;
-        return pending == 0 ? "" : $"; {pending} bytes are pending, of files that were removed: they are not free yet";
+        if (pending == 0)
+            return "";
+        IReadOnlyList<string> waits = context.State.ReclaimWaits;
+        string more = waits.Count > NamedWaits ? $" and {waits.Count - NamedWaits} more" : "";
+        return $"; {pending} bytes are pending, of files that were removed: {(waits.Count == 0 ? "they are not free yet" : $"they wait for {string.Join("; ", waits.Take(NamedWaits))}{more}")}";
     }
 
     private static int EstimateRecord(int nameBytes) => 256 + nameBytes + (AllocationRequest.KernelMaxExtents * 32);

@@ -12,7 +12,9 @@ internal sealed class MountGone(MountEnd end) : Change<bool>
 {
     // A HostGone record takes less.
     private const int RecordBytes = 1024;
-    private const int MaxDetail = 200;
+
+    /// <summary>Most characters of a detail.</summary>
+    public const int MaxDetail = 200;
 
     /// <inheritdoc/>
     public override Verdict Decide(ChangeContext context)
@@ -27,8 +29,10 @@ internal sealed class MountGone(MountEnd end) : Change<bool>
     {
         recorded = false;
         // That a loss is accepted is another thing than being gone: it ends the comparing of a line.
+        // Nor does it prove that the mount is gone.
         if (!context.State.Format.HasHostTable
-            || (context.State.FindGone(end.Host, end.Mount, new(ulong.MaxValue)) is { } known && (end.Evidence != GoneEvidence.LossAccepted || known.Evidence == end.Evidence)))
+            || (context.State.FindGone(end.Host, end.Mount, new(ulong.MaxValue)) is { } known
+                && (end.Evidence == GoneEvidence.LossAccepted ? context.State.Replay.IsLossAccepted(end.Mount) : known.Evidence != GoneEvidence.LossAccepted)))
             return Verdict.Done;
         if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
             return verdict;

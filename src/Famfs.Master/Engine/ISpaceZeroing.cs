@@ -2,13 +2,14 @@ using Famfs.Master.Changes;
 
 namespace Famfs.Master.Engine;
 
-/// <summary>Where space is zeroed while the engine goes on. The engine's thread calls.</summary>
+/// <summary>Where space is zeroed while the engine goes on.</summary>
 internal interface ISpaceZeroing
 {
     /// <summary>Takes space; calls <paramref name="zeroed"/> on a thread of its own when it is zeroed, or could not be
-    /// (<see cref="NewSpace.Failure"/>). That call may wait.</summary>
+    /// (<see cref="NewSpace.Failure"/>). That call may wait. Throws NOT_MASTER after <see cref="Stop"/>. Any thread.</summary>
     void Start(NewSpace space, Action zeroed);
 
-    /// <summary>Ends, and waits for its threads; what is not zeroed soon has failed.</summary>
+    /// <summary>Ends, and waits for its threads; what is not zeroed soon has failed. When it returns nothing is stored any more. The
+    /// engine's thread.</summary>
     void Stop();
 }

@@ -132,7 +132,10 @@ internal sealed class DevicePresence(MasterState state, TimeProvider clock)
         return silent.Length == 0 ? $"{said}{more}" : $"{said}{(lacking.Length > 0 ? "," : "")} is not known to be at {silent}{more}";
     }
 
-    private string NameOf(MountView view)
+    private string NameOf(MountView view) => NameOf(state, view);
+
+    /// <summary>Host and mount point, for people.</summary>
+    public static string NameOf(MasterState state, MountView view)
     {
         string host = state.Replay.Hosts.TryGetValue(view.Host, out HostRecord? record) && record.Name.Length > 0 ? record.Name : view.Host.ToString();
         return view.MountPoint.Length > 0 ? $"{host} {view.MountPoint}" : $"{host} mount {view.Mount}";

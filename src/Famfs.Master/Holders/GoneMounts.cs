@@ -71,7 +71,7 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
         List<MountEnd> gone = [];
         foreach (MountLine line in lines)
         {
-            if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
+            if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is { Evidence: not GoneEvidence.LossAccepted } || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
                 continue;
             // The boot whose line moves is the one the host is in.
             bool bootedAnew = lines.Any(other => other.Host == line.Host && other.Boot != line.Boot && other.State == MountState.Live

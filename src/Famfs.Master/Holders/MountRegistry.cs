@@ -32,6 +32,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
 
     private const int MaxMountPoint = 128;
 
+    // A line moves every second.
+    private static readonly TimeSpan Watch = TimeSpan.FromSeconds(2);
+
     private readonly Lock _gate = new();
     private readonly Lock _scanning = new();
     private readonly Dictionary<Guid, MountView> _mounts = [];
@@ -305,11 +308,70 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     Version = view.Version,
                     MountPoint = view.MountPoint,
                     Address = view.Address,
-                    HeldInodes = view.HeldExceptions,
+                    HeldInodes = (ulong)view.Held.Count,
                     MissingDevices = view.Streams > 0 ? view.Devices?.Describe() : null,
                 });
             }
             return list;
+        }
+    }
+
+    /// <summary>Watches the mounts of a host that are to be declared gone, or one of them (SAFETY S28). Throws NOT_FOUND when there is
+    /// none, HOST_CONFLICT when one moves or has a stream.</summary>
+    /// <param name="host">The host; empty: whichever <paramref name="mount"/> is of.</param>
+    /// <param name="mount">The mount; empty: all of the host.</param>
+    /// <param name="cancel">Ends the watch.</param>
+    /// <returns>The host.</returns>
+    public async Task<Guid> RequireStillAsync(Guid host, Guid mount, CancellationToken cancel)
+    {
+        Scan();
+        Dictionary<Guid, (Guid Host, ulong Counter)> before = CountersOf(host, mount);
+        if (before.Count == 0 && (mount != Guid.Empty || !state.Replay.Hosts.ContainsKey(host)))
+            throw new FamfsException(ErrorReason.NotFound, mount != Guid.Empty ? $"mount {mount} is not in the host table{(host == Guid.Empty ? "" : $" as one of host {host}")}" : $"host {host} is not registered");
+        await Task.Delay(Watch, clock, cancel).ConfigureAwait(false);
+        Scan();
+        foreach ((Guid moved, (Guid of, ulong counter)) in CountersOf(host, mount))
+        {
+            host = of;
+            if (!before.TryGetValue(moved, out (Guid, ulong Counter) known) || known.Counter != counter || HasKnownStream(moved))
+                throw new FamfsException(ErrorReason.HostConflict, $"mount {moved} moves: it is alive; cut its host off from the memory first");
+        }
+        return host != Guid.Empty ? host : before.Values.First().Host; // it has ended meanwhile
+    }
+
+    // Lines of mounts that count.
+    private Dictionary<Guid, (Guid Host, ulong Counter)> CountersOf(Guid host, Guid mount)
+    {
+        lock (_gate)
+        {
+            return _mounts.Values.Where(v => v.InTable && (host == Guid.Empty || v.Host == host) && (mount == Guid.Empty || v.Mount == mount) && !v.Ended)
+                .ToDictionary(v => v.Mount, v => (v.Host, v.LineCounter));
+        }
+    }
+
+    private bool HasKnownStream(Guid mount)
+    {
+        lock (_gate)
+            return _mounts.TryGetValue(mount, out MountView? view) && view.KnownStreams > 0;
+    }
+
+    /// <summary>What mounts still have of the deleted files, as the lines said that were read last. Absence of a word is a hold
+    /// (SAFETY S12): every line in use counts that is not proved to be gone, and one that cannot be read has everything.</summary>
+    public Holds FindHolds(LogSequence newest)
+    {
+        lock (_gate)
+        {
+            Holds holds = new() { Released = _unreadable > 0 ? default : newest };
+            if (_unreadable > 0)
+                holds.Add(default, $"{_unreadable} unreadable {(_unreadable == 1 ? "line" : "lines")} of the host table (`famfs check` names them)");
+            foreach (MountView view in _mounts.Values)
+            {
+                // Who went on without its records has not proved that it is gone.
+                if (!view.InTable || view.Ended || Gone.Find(view) is { } evidence && evidence != GoneEvidence.LossAccepted)
+                    continue;
+                holds.Add(view.Released, view.Held, DevicePresence.NameOf(state, view), clock.GetElapsedTime(view.LastMovedTimestamp));
+            }
+            return holds;
         }
     }
 
@@ -367,7 +429,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         view.Boot = line.Boot;
         view.InTable = true;
         view.Ended = line.State == MountState.Ended;
-        view.HeldExceptions = (uint)line.Exceptions.Length;
+        // A line that is older than what is known here says nothing new.
+        if (view.LineCounter <= line.Counter)
+            (view.Released, view.Held) = (line.ReleasedWatermark, line.Exceptions);
         if (view.Dialect.Length == 0)
             view.Dialect = FmapLimits.NameOfDialect(line.Dialect);
         if (view.LineCounter != line.Counter)

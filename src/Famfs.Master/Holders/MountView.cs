@@ -56,6 +56,9 @@ internal sealed class MountView
     /// <summary>Since when it has had no stream; of use while <see cref="Streams"/> is 0.</summary>
     public long StreamlessTimestamp { get; set; }
 
-    /// <summary>Deleted files that its line says it still holds.</summary>
-    public uint HeldExceptions { get; set; }
+    /// <summary>Up to where its line says that it has released every deleted file, but for <see cref="Held"/>.</summary>
+    public LogSequence Released { get; set; }
+
+    /// <summary>Deleted files that its line says it still has.</summary>
+    public IReadOnlyList<InodeNumber> Held { get; set; } = [];
 }

@@ -9,9 +9,9 @@ using Famfs.V1;
 namespace Famfs.Master.Holders;
 
 /// <summary>
-/// Zeroes the space of new files in a format that promises zeros, on threads of its own: the engine's thread has a heartbeat to
-/// keep and others' requests to answer. Only when the zeros are fenced does the change go on that publishes a record naming the
-/// space.
+/// Zeroes space on threads of its own: the engine's thread has a heartbeat to keep and others' requests to answer. That of new
+/// files, in a format that promises zeros, is zeroed before a record names it; that of deleted ones before a record gives it back.
+/// Only when the zeros are fenced is it said that they are there.
 /// </summary>
 internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
 {
@@ -27,7 +27,7 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
     private readonly BlockingCollection<(NewSpace Space, Action Zeroed)> _waiting = [];
     private readonly List<Thread> _threads = [];
 
-    // Set by the engine's thread, read by the zeroing ones.
+    // Set under the lock of _threads, read by the zeroing ones.
     private volatile bool _stopping;
 
     /// <summary>Zeroes a whole device, which may take minutes. Ends early when cancelled.</summary>
@@ -44,20 +44,30 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
     /// <inheritdoc/>
     public void Start(NewSpace space, Action zeroed)
     {
-        while (_threads.Count < ThreadCount)
+        lock (_threads)
         {
-            Thread thread = new(Run) { Name = "zeroing", IsBackground = true };
-            _threads.Add(thread);
-            thread.Start();
+            if (_stopping)
+                throw new FamfsException(ErrorReason.NotMaster, "the master is stopping");
+            while (_threads.Count < ThreadCount)
+            {
+                Thread thread = new(Run) { Name = "zeroing", IsBackground = true };
+                _threads.Add(thread);
+                thread.Start();
+            }
+            _waiting.Add((space, zeroed));
         }
-        _waiting.Add((space, zeroed));
     }
 
     /// <inheritdoc/>
     public void Stop()
     {
-        _stopping = true;
-        _waiting.CompleteAdding();
+        lock (_threads)
+        {
+            if (_stopping)
+                return;
+            _stopping = true;
+            _waiting.CompleteAdding();
+        }
         foreach (Thread thread in _threads)
             thread.Join();
         _waiting.Dispose();

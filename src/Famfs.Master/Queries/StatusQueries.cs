@@ -31,6 +31,7 @@ internal static class StatusQueries
             DialectFloor = FmapLimits.NameOfFloor(state.Replay.Policy.DialectFloor),
         };
         reply.Devices.AddRange(DeviceQueries.List(state).Devices);
+        reply.ReclaimWaits.AddRange(state.ReclaimWaits);
         reply.Warnings.AddRange(state.Format.FindWarnings(reply.Devices.Count));
         return reply;
     }

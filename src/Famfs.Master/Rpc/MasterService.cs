@@ -205,6 +205,15 @@ internal sealed class MasterService(
         return reply;
     });
 
+    public override Task<EvictHostReply> EvictHost(EvictHostRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        Caller caller = CallerIdentity.Of(context);
+        HostEviction eviction = new(request, caller);
+        state.Format.Require("a host table");
+        eviction.SetHost(await mounts.RequireStillAsync(eviction.Host, eviction.Mount, context.CancellationToken).ConfigureAwait(false));
+        return await engine.RunAsync(eviction, caller).ConfigureAwait(false);
+    });
+
     public override Task<BarrierReply> Barrier(BarrierRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         if (request.MountIds.Count > CallLimits.BarrierMounts)

@@ -17,6 +17,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
 
     // Any thread: replaced whole by whoever looks at the mounts.
     private volatile DeviceAvoidance _avoidance = DeviceAvoidance.None;
+    private volatile IReadOnlyList<string> _reclaimWaits = [];
 
     public MasterState(DevicePool pool, TimeProvider clock, Random random)
     {
@@ -45,6 +46,13 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     {
         get => _avoidance;
         set => _avoidance = value;
+    }
+
+    /// <summary>Whom space of removed files waits for, each as a phrase. Any thread.</summary>
+    public IReadOnlyList<string> ReclaimWaits
+    {
+        get => _reclaimWaits;
+        set => _reclaimWaits = value;
     }
 
     /// <summary>Known request ids.</summary>

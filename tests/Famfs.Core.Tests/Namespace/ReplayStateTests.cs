@@ -53,6 +53,39 @@ public sealed class ReplayStateTests : IDisposable
     }
 
     [Fact]
+    public void The_end_of_a_term_that_zeroed_is_proof_unless_it_was_adopted()
+    {
+        MakeFile(101);
+        Apply(RecordType.Deleted, new Deleted { Inode = 101, Parent = MediaLayout.RootInode, Name = ByteString.CopyFromUtf8("f") });
+        Apply(RecordType.ZeroingStarted, new ZeroingStarted { Inode = 101 });
+        Term term = Assert.Single(_state.Reservations).Term;
+        Assert.False(_state.IsProvedEnded(term));
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Apply(RecordType.ZeroingStarted, new ZeroingStarted { Inode = 101 })).Reason);
+        Apply(RecordType.TermEnded, new TermEnded());
+        LogSequence end = _state.Position.Sequence;
+        Assert.True(_state.IsProvedEnded(term));
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 1, AdoptedFrom = end.Value }, new(129));
+        Assert.False(_state.IsProvedEnded(term));
+        // A later term of the same slot has the lock that its process had.
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 0 }, new(192));
+        Assert.True(_state.IsProvedEnded(term));
+        Apply(RecordType.ZeroingStarted, new ZeroingStarted { Inode = 101 }, new(192));
+        Assert.Equal(new Term(192), Assert.Single(_state.Reservations).Term);
+    }
+
+    [Fact]
+    public void Who_went_on_without_a_mounts_records_has_not_proved_that_it_is_gone()
+    {
+        Guid mount = Guid.NewGuid();
+        void Gone(GoneEvidence evidence) => Apply(RecordType.HostGone, new HostGone { HostId = s_host.ToByteString(), MountId = mount.ToByteString(), Evidence = evidence });
+        Gone(GoneEvidence.LossAccepted);
+        Assert.True(_state.IsLossAccepted(mount));
+        Gone(GoneEvidence.NewBoot);
+        Gone(GoneEvidence.LossAccepted);
+        Assert.Equal((true, GoneEvidence.NewBoot), (_state.IsLossAccepted(mount), _state.FindGone(s_host, mount, default)!.Value.Evidence));
+    }
+
+    [Fact]
     public void A_file_is_deleted_also_when_nobody_else_can_read_the_tree()
     {
         MakeFile(101);
@@ -196,9 +229,9 @@ public sealed class ReplayStateTests : IDisposable
         Apply(RecordType.FileCreated, record);
     }
 
-    private void Apply(RecordType type, IMessage record)
+    private void Apply(RecordType type, IMessage record, Term? term = null)
     {
-        _batch.Start(_state.Position.Sequence, new(64), 0);
+        _batch.Start(_state.Position.Sequence, term ?? new(64), 0);
         _batch.Add(type, record);
         _state.ApplyFrames(_batch.Frames);
     }

@@ -186,7 +186,7 @@ public sealed class MountChangesTests : IAsyncDisposable
         presence.Mark(InodeNumber.Root);
         _notifier = new(_told, presence, _replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
         MountChanges changes = new(_replica, () => _isReached ? _client : null, TimeProvider.System, NullLogger.Instance);
-        _replica.Attach(_notifier, null, changes);
+        _replica.Attach(_notifier, null, changes: changes);
         _rig.System.Mutations = changes;
         _rig.Start(wantsFmaps: false);
     }

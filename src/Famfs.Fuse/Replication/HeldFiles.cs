@@ -1,0 +1,203 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Session;
+
+namespace Famfs.Fuse.Replication;
+
+/// <summary>What a mount has released: every file deleted up to <paramref name="Watermark"/>, but for those it names.</summary>
+/// <param name="Watermark">A position that this mount has acknowledged.</param>
+/// <param name="Exceptions">At most <see cref="MountLine.MaxExceptions"/> files, the one deleted first comes first.</param>
+internal readonly record struct ReleaseStatement(LogSequence Watermark, InodeNumber[] Exceptions);
+
+/// <summary>
+/// Deleted files that this host may still have, and the positive statement of what it has released (SAFETY S12). A file is
+/// released when the kernel has answered that it has no such inode, and where the host's caches may have lines of it that others do
+/// not see, these are written back and dropped. What the kernel never heard of is released at once: from the record on
+/// nobody gets it.
+/// <para>Guard: <c>_gate</c>, held for a few instructions. The kernel is asked by a thread of its own.</para>
+/// </summary>
+internal sealed class HeldFiles : IDisposable
+{
+    /// <summary>Between two rounds of questions, first and at most (chosen: a program closes a file at any time, and a question
+    /// costs some microseconds).</summary>
+    private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(1);
+
+    private const int AskedAtOnce = 256;
+
+    private readonly AckGate _acknowledged;
+    private readonly KernelNotifier _notifier;
+    private readonly KernelPresence _presence;
+    private readonly Func<InodeNumber, bool> _purge;
+    private readonly Func<InodeNumber, bool> _mustHold;
+    private readonly Thread _thread;
+
+    private readonly object _gate = new(); // guards the block below
+    private readonly Dictionary<InodeNumber, LinkedListNode<Held>> _held = [];
+    private readonly LinkedList<Held> _order = []; // the one deleted first comes first
+    private bool _news;
+    private bool _stopping;
+
+    /// <summary>Begins with nothing held: a kernel that has just mounted has no inode.</summary>
+    /// <param name="acknowledged">How far this mount is.</param>
+    /// <param name="notifier">Asks the kernel.</param>
+    /// <param name="presence">What the kernel may have.</param>
+    /// <param name="purge">Writes back and drops a file's lines from this host's caches; false when it cannot: the file stays held.
+    /// Called by a thread of this object.</param>
+    /// <param name="mustHold">Whether a file stays held that the kernel never heard of: its space must not become another's while this
+    /// mount is there. Called by whoever applies records.</param>
+    public HeldFiles(AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold)
+    {
+        (_acknowledged, _notifier, _presence, _purge, _mustHold) = (acknowledged, notifier, presence, purge, mustHold);
+        _thread = new(Run) { IsBackground = true, Name = "releases" };
+        _thread.Start();
+    }
+
+    /// <summary>Called when a file was released. On this object's thread.</summary>
+    public event Action? Released;
+
+    /// <summary>Files that are held.</summary>
+    public int Count
+    {
+        get
+        {
+            lock (_gate)
+                return _held.Count;
+        }
+    }
+
+    /// <summary>A file has lost its name, and the tree says so. Whoever applies records.</summary>
+    /// <param name="inode">The file.</param>
+    /// <param name="after">A record before the one that deleted it.</param>
+    public void Deleted(InodeNumber inode, LogSequence after)
+    {
+        if (!_presence.MayHave(inode) && !_mustHold(inode))
+            return;
+        lock (_gate)
+        {
+            if (_held.ContainsKey(inode))
+                return;
+            _held.Add(inode, _order.AddLast(new Held(inode, after.Next)));
+            _news = true;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    /// <summary>What this mount has released, as of now. Any thread.</summary>
+    public ReleaseStatement Describe()
+    {
+        // In this order: what was deleted up to this position is in the list already.
+        LogSequence watermark = _acknowledged.Acknowledged.Sequence;
+        lock (_gate)
+        {
+            List<InodeNumber> exceptions = [];
+            foreach (Held held in _order)
+            {
+                if (held.DeletedAt.Value > watermark.Value)
+                    break;
+                if (exceptions.Count == MountLine.MaxExceptions)
+                {
+                    // Of those deleted at the same record some may be named already: they were deleted at or below it all the same.
+                    watermark = new(held.DeletedAt.Value - 1);
+                    exceptions.RemoveAll(inode => _held[inode].Value.DeletedAt.Value > watermark.Value);
+                    break;
+                }
+                exceptions.Add(held.Inode);
+            }
+            return new(watermark, [.. exceptions]);
+        }
+    }
+
+    /// <summary>Files that are held, the one deleted first comes first.</summary>
+    public IReadOnlyList<InodeNumber> List()
+    {
+        lock (_gate)
+            return [.. _order.Select(held => held.Inode)];
+    }
+
+    /// <summary>Ends its thread. More than once.</summary>
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            _stopping = true;
+            Monitor.Pulse(_gate);
+        }
+        _thread.Join();
+    }
+
+    private void Run()
+    {
+        TimeSpan pause = FirstPause;
+        List<InodeNumber> asked = [];
+        while (true)
+        {
+            lock (_gate)
+            {
+                while (!_stopping && _held.Count == 0)
+                    Monitor.Wait(_gate);
+                if (!_stopping && !_news)
+                    Monitor.Wait(_gate, pause);
+                if (_stopping)
+                    return;
+                pause = _news ? FirstPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, LongestPause.Ticks));
+                _news = false;
+            }
+            AskAll(asked);
+        }
+    }
+
+    private void AskAll(List<InodeNumber> asked)
+    {
+        LinkedListNode<Held>? next;
+        lock (_gate)
+            next = _order.First;
+        while (next is not null)
+        {
+            asked.Clear();
+            lock (_gate)
+            {
+                // Only this thread takes anything out.
+                for (; next is not null && asked.Count < AskedAtOnce && !_stopping; next = next.Next)
+                    asked.Add(next.Value.Inode);
+            }
+            if (asked.Count == 0)
+                return;
+            bool released = false;
+            LinkedListNode<Held>? following = next;
+            foreach (InodeNumber inode in asked)
+            {
+                if (_notifier.Release(inode) != InodePresence.Absent || !TryPurge(inode))
+                    continue;
+                lock (_gate)
+                {
+                    if (_held.Remove(inode, out LinkedListNode<Held>? node))
+                        _order.Remove(node);
+                }
+                released = true;
+            }
+            next = following;
+            if (released)
+                Released?.Invoke();
+        }
+    }
+
+    private bool TryPurge(InodeNumber inode)
+    {
+        try
+        {
+            return _purge(inode);
+        }
+        catch (Exception error) when (error is DeviceFaultException or FamfsException)
+        {
+            return false; // memory that faults may heal: it is asked again
+        }
+    }
+
+    /// <summary>A deleted file. <paramref name="DeletedAt"/>: at this record or a later one.</summary>
+    private readonly record struct Held(InodeNumber Inode, LogSequence DeletedAt);
+}

@@ -1,0 +1,189 @@
+using System.Runtime.Versioning;
+using Famfs.Client;
+using Famfs.Core.Check;
+using Famfs.Core.Log;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.EndToEnd;
+
+/// <summary>Space of removed files: given to others when every mount has let go, and not before (SAFETY S12, S14, S17).</summary>
+[SupportedOSPlatform("linux")]
+public sealed class ReuseTests
+{
+    private const long MiB = 1L << 20;
+
+    // A file that takes more than half of what is free: a second one has no place next to it.
+    private const string Size = "80MiB";
+
+    [Fact]
+    public void Space_of_a_removed_file_comes_back_as_zeros()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
+        string address = cluster.StartMaster("a").Address;
+        (string a, string b) = (cluster.Mount("a", address).Path, cluster.Mount("b", address).Path);
+        ulong free = Status(address).FreeBytes;
+        for (int round = 1; round <= 3; round++)
+        {
+            Create(cluster, $"{a}/f");
+            Assert.Equal(0, Count(b + "/f", x => x != 0));
+            Fill($"{b}/f", (byte)round);
+            Assert.Equal(80 * MiB, Count(a + "/f", x => x == round));
+            // By its removal, then by being replaced.
+            if (round == 2)
+            {
+                cluster.Famfs("creat", "--size", "1", $"{a}/g");
+                cluster.Famfs("mv", $"{a}/g", $"{a}/f");
+            }
+            cluster.Famfs("rm", "--wait", "all", $"{a}/f");
+            Cluster.Await("all space is free", () => Status(address) is { PendingReclaimBytes: 0 } status && status.FreeBytes == free);
+        }
+        Assert.DoesNotContain(cluster.Check().Findings, f => f.Severity == FindingSeverity.Error);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("STOP")]
+    public void Nothing_is_reused_while_another_host_has_it_open(string signal)
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
+        string address = cluster.StartMaster("a").Address;
+        string a = cluster.Mount("a", address).Path;
+        (ServerProcess daemon, string b) = cluster.Mount("b", address);
+        Create(cluster, $"{a}/f");
+        Fill($"{a}/f", 1);
+        using (FileStream open = File.OpenRead($"{b}/f"))
+        {
+            Assert.Equal(1, open.ReadByte());
+            if (signal.Length > 0)
+                daemon.Signal(signal);
+            cluster.Famfs("rm", $"{a}/f");
+            // Until the mount is silent, if it is to be.
+            string refusal = "";
+            Cluster.Await("the refusal names the mount", () => (refusal = Refusal(cluster, $"{a}/g")).Contains(b, StringComparison.Ordinal) && (signal.Length == 0 || refusal.Contains("silent for", StringComparison.Ordinal)));
+            Assert.Contains(signal.Length == 0 ? "has 1 file open" : "has not released them", refusal, StringComparison.Ordinal);
+            Assert.Contains($"{80 * MiB} bytes are pending", refusal, StringComparison.Ordinal);
+            if (signal.Length > 0)
+                daemon.Signal("CONT");
+            Cluster.Await("the name is gone there", () => !File.Exists($"{b}/f"));
+            Assert.Contains("has 1 file open", Refusal(cluster, $"{a}/g", until: "has 1 file open"), StringComparison.Ordinal);
+            Assert.Equal(1, open.ReadByte());
+            open.Position = (80 * MiB) - 1;
+            Assert.Equal(1, open.ReadByte());
+        }
+        Create(cluster, $"{a}/g");
+        Assert.Equal(0, Count($"{b}/g", x => x != 0));
+    }
+
+    [Fact]
+    public void A_killed_daemon_holds_what_it_had_until_it_is_proved_gone()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
+        string address = cluster.StartMaster("a").Address;
+        string a = cluster.Mount("a", address).Path;
+        (ServerProcess daemon, string b) = cluster.Mount("b", address);
+        Create(cluster, $"{a}/f");
+        using (File.OpenRead($"{b}/f"))
+        {
+            daemon.Signal("KILL");
+            daemon.AwaitExit();
+            cluster.Famfs("rm", $"{a}/f");
+            Assert.Contains("silent for", Refusal(cluster, $"{a}/g", until: "silent for"), StringComparison.Ordinal);
+        }
+        // The next mount of that host proves it.
+        cluster.TryFamfs("umount", b);
+        cluster.Mount("b", address);
+        Create(cluster, $"{a}/g");
+    }
+
+    [Fact]
+    public void An_operator_declares_a_silent_mount_gone_and_no_living_one()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
+        string socket = $"unix:{Path.Combine(cluster.NewDirectory("run"), "master.sock")}";
+        string address = cluster.StartMaster("a", "--listen", socket).Address;
+        string a = cluster.Mount("a", address).Path;
+        (ServerProcess daemon, string b) = cluster.Mount("b", address);
+        Create(cluster, $"{a}/f");
+        string mount = FamfsMount.FindAll().Single(m => m.MountPoint == b).RequireMountId().ToString();
+        using FileStream open = File.OpenRead($"{b}/f");
+        (int exit, string text) = cluster.TryFamfs("--master", socket, "hosts", "evict", mount);
+        Assert.Equal(2, exit);
+        Assert.Contains("needs --fenced", text, StringComparison.Ordinal);
+        (exit, text) = cluster.TryFamfs("--master", socket, "hosts", "evict", mount, "--fenced");
+        Assert.NotEqual(0, exit);
+        Assert.Contains("is alive", text, StringComparison.Ordinal);
+        // Nobody knows who is behind an open port.
+        (exit, text) = cluster.TryFamfs("--master", address, "hosts", "evict", mount, "--fenced");
+        Assert.NotEqual(0, exit);
+        Assert.Contains("needs root at the master's unix socket", text, StringComparison.Ordinal);
+        daemon.Signal("KILL");
+        daemon.AwaitExit();
+        cluster.Famfs("rm", $"{a}/f");
+        _ = Refusal(cluster, $"{a}/g", until: "silent for");
+        Cluster.Await("the mount is declared gone", () => cluster.TryFamfs("--master", socket, "hosts", "evict", mount, "--fenced", "--detail", "switched off").Exit == 0);
+        Create(cluster, $"{a}/g");
+        Assert.Contains("gone (fenced)", cluster.Famfs("hosts", "--all", a), StringComparison.Ordinal);
+        Assert.Contains("was recorded as gone before", cluster.Famfs("--master", socket, "hosts", "evict", mount, "--fenced"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_master_that_was_killed_while_space_was_on_its_way_leaves_it_to_the_next()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 1L << 30);
+        (ServerProcess master, string address) = cluster.StartMaster("a");
+        string a = cluster.Mount("a", address).Path;
+        ulong free = Status(address).FreeBytes;
+        for (int round = 0; round < 5; round++)
+        {
+            for (int i = 0; i < 20; i++)
+                cluster.Famfs("creat", "--size", "40MiB", $"{a}/{i}");
+            cluster.Famfs(["rm", .. Enumerable.Range(0, 20).Select(i => $"{a}/{i}")]);
+            master.Signal("KILL");
+            master.AwaitExit();
+            (master, address) = cluster.StartMaster("a");
+            Cluster.Await("all space is free", () => Status(address) is { PendingReclaimBytes: 0 } status && status.FreeBytes == free);
+        }
+        Assert.DoesNotContain(cluster.Check().Findings, f => f.Severity == FindingSeverity.Error);
+    }
+
+    private static void Create(Cluster cluster, string path)
+    {
+        string last = "";
+        Cluster.Await($"space for {path}", () =>
+        {
+            (int exit, last) = cluster.TryFamfs("creat", "--size", Size, "--wait", "all", path);
+            Assert.True(exit is 0 or 5, last);
+            return exit == 0;
+        });
+    }
+
+    private static string Refusal(Cluster cluster, string path, string until = "")
+    {
+        string text = "";
+        Cluster.Await($"a refusal with {until}", () =>
+        {
+            (int exit, text) = cluster.TryFamfs("creat", "--size", Size, path);
+            Assert.True(exit == 5, $"{exit}: {text}");
+            return text.Contains(until, StringComparison.Ordinal);
+        });
+        return text;
+    }
+
+    private static void Fill(string path, byte value)
+    {
+        using FileStream file = new(path, FileMode.Open, FileAccess.Write);
+        byte[] piece = new byte[MiB];
+        piece.AsSpan().Fill(value);
+        for (int i = 0; i < 80; i++)
+            file.Write(piece);
+    }
+
+    private static long Count(string path, Func<byte, bool> which) => File.ReadAllBytes(path).LongCount(which);
+
+    private static GetStatusReply Status(string address)
+    {
+        using FamfsClient client = Cluster.Connect(address);
+        return client.GetStatusAsync().GetAwaiter().GetResult();
+    }
+}
