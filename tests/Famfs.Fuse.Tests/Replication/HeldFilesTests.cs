@@ -43,8 +43,8 @@ public sealed class HeldFilesTests : IDisposable
         Delete(7, 5);
         Assert.Equal((5UL, 0), Describe());
         // Unless its space must not become another's here.
-        Delete(1000, 6);
         _unpurged.Add(new(1000));
+        Delete(1000, 6);
         Assert.Equal((6UL, 1), Describe());
     }
 
