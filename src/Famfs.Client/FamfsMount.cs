@@ -36,7 +36,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
             string[] fields = line.Split(' ');
             int separator = Array.IndexOf(fields, "-");
             if (separator >= 6 && fields.Length > separator + 1)
-                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro")) 
+                entries.Add(new(fields[2], Unescape(fields[3]), Unescape(fields[4]), fields[separator + 1], fields[5].Split(',').Contains("ro"))
                 {
                     ForbidsPrograms = fields[5].Split(',').Contains("noexec"),
                     IsShared = fields[6..separator].Any(f => f.StartsWith("shared:", StringComparison.Ordinal)),

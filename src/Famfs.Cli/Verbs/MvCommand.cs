@@ -26,7 +26,7 @@ internal static class MvCommand
             {
                 CliTarget source = await context.ResolveNameAsync(parsed, path, cancel).ConfigureAwait(false);
                 if (source.Mount?.MountPoint != target.Mount?.MountPoint)
-                    throw CliOptions.Usage($"{given[^1]}: is on another file system than {path}");
+                    throw CliOptions.Usage($"{given[^1]}: is not on the same mount as {path}");
                 string name = source.Path[(source.Path.LastIndexOf('/') + 1)..];
                 last = await target.Client.RenameAsync(new RenameRequest
                 {

@@ -9,7 +9,7 @@ using Google.Protobuf;
 namespace Famfs.Master.Changes;
 
 /// <summary>Removes a file, a symbolic link or an empty directory; when asked, a directory with all below it, by one record.
-/// Files keep their space.</summary>
+/// A file keeps its space until every mount has released it.</summary>
 internal sealed class Removal(RemoveRequest request) : Change<MutationReply>
 {
     // A record without its name takes less.
