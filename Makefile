@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native deb images pack demo test test-native test-kernel test-kills test-packages test-kubernetes test-abuse test-damage format clean
+.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-packages test-kubernetes test-abuse test-damage format clean
 
 all: build
 
@@ -34,10 +34,13 @@ pack: ## the client library and what it stands on as packages in artifacts/packa
 demo: publish ## the main job, end to end, on this machine
 	deploy/demo.sh $(OUT)
 
-test: ## builds and runs all tests; ends with "N passed, N failed, N skipped"
+test: ## builds and runs all tests, those of whole programs on native ones where they can be built; ends with "N passed, N failed, N skipped"
 	tests/run
 
-test-native: ## the tests of whole programs once more, on the native ones; ends like test
+test-managed: ## the tests of whole programs on the managed ones, all of them; ends like test
+	tests/run Famfs.EndToEnd
+
+test-native: ## the tests of whole programs on the native ones; ends like test
 	tests/run-native $(NATIVE)
 
 test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); ends like test; skipped where those are missing

@@ -5,6 +5,8 @@ using Famfs.V1;
 using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Health.V1;
+using Polly;
+using Polly.Retry;
 
 namespace Famfs.Client;
 
@@ -21,6 +23,9 @@ namespace Famfs.Client;
 /// </summary>
 public sealed class FamfsClient : IDisposable
 {
+    // Chosen: a master frees what nobody has in tens of milliseconds.
+    private static readonly TimeSpan s_spacePause = TimeSpan.FromMilliseconds(50);
+
     private readonly FamfsClientOptions _options;
     private readonly MasterConnections _connections;
     private readonly CallRetries _retries;
@@ -76,6 +81,30 @@ public sealed class FamfsClient : IDisposable
     /// <summary>Creates a file.</summary>
     public Task<CreateFileReply> CreateFileAsync(CreateFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
         ChangeAsync(static (m, r, o) => m.CreateFileAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel, Waits(request.Wait) ? static (r, ms) => r.Wait.TimeoutMs = ms : null);
+
+    /// <summary>The same. While the only space for it is still pending, of files that were removed, it is asked again until
+    /// <paramref name="timeout"/> is over; then NO_SPACE names whom the space waits for.</summary>
+    public async Task<CreateFileReply> CreateFileWaitingForSpaceAsync(CreateFileRequest request, TimeSpan? timeout = null, CancellationToken cancel = default)
+    {
+        TimeSpan limit = timeout ?? _options.Timeout;
+        long start = _options.Clock.GetTimestamp();
+        TimeSpan Left() => limit - _options.Clock.GetElapsedTime(start);
+        TimeSpan longest = limit / 10 < _options.MaxRetryDelay ? limit / 10 : _options.MaxRetryDelay;
+        ResiliencePipeline<CreateFileReply> pipeline = new ResiliencePipelineBuilder<CreateFileReply> { TimeProvider = _options.Clock }
+            .AddRetry(new RetryStrategyOptions<CreateFileReply>
+            {
+                MaxRetryAttempts = int.MaxValue,
+                Delay = s_spacePause,
+                MaxDelay = longest,
+                BackoffType = DelayBackoffType.Exponential,
+                UseJitter = true,
+                Randomizer = _options.Jitter,
+                // A call that has no time left would hide why.
+                ShouldHandle = args => ValueTask.FromResult(args.Outcome.Exception is FamfsException { Reason: ErrorReason.NoSpace, PendingBytes: > 0 } && Left() > 2 * longest),
+            })
+            .Build();
+        return await pipeline.ExecuteAsync(async token => await CreateFileAsync(request, Left(), token).ConfigureAwait(false), cancel).ConfigureAwait(false);
+    }
 
     /// <summary>Creates many files over one stream; results come in the order of the files, one bad request
     /// does not end it. A stream that breaks is made anew and what was not answered is sent again under the

@@ -32,7 +32,7 @@ public interface ISubscriptionHandler
     {
     }
 
-    /// <summary>The answer to <see cref="LogSubscriber.Report"/>.</summary>
+    /// <summary>The answer to <see cref="LogSubscriber.Report(Written)"/>.</summary>
     void OnWrittenAnswer(WrittenAnswer answer)
     {
     }
@@ -126,12 +126,23 @@ public sealed class LogSubscriber
     /// master or the network says; the next run then goes where the master is said to be.</summary>
     public Task<Goaway?> RunOnceAsync(ISubscriptionHandler handler, CancellationToken cancel) => RunOnceAsync(handler, new(), cancel);
 
-    /// <summary>Tells the master what this host has replayed and its kernel was told of, and which deleted
-    /// inodes it has newly released. What a missing stream cannot carry is in the next Hello.</summary>
-    public void Acknowledge(LogPosition position, ReadOnlySpan<InodeNumber> released = default)
+    /// <summary>Tells the master what this host has replayed and its kernel was told of. What a missing stream cannot carry is in the
+    /// next Hello.</summary>
+    public void Acknowledge(LogPosition position)
     {
         lock (_guard)
-            _acks?.Add(position, released);
+            _acks?.Add(position);
+    }
+
+    /// <summary>Says which deleted files this mount still has; false without a stream that could carry it. Only to a master whose
+    /// Welcome takes it. A statement that has not gone out is replaced by the next.</summary>
+    public bool Report(Released released)
+    {
+        lock (_guard)
+        {
+            _acks?.Add(released);
+            return _acks is not null;
+        }
     }
 
     /// <summary>Tells the master which devices this host lacks, with a position as <see cref="Acknowledge"/> takes it. What a missing
@@ -171,7 +182,7 @@ public sealed class LogSubscriber
     {
         MasterEndpoint endpoint = _client.Connections.Current;
         Acknowledgements acks = new(_clock, s_ackInterval);
-        // Before Hello is made: what is released from here on goes out behind it, if it is not in it.
+        // Before Hello is made: what is acknowledged from here on goes out behind it, if it is not in it.
         using CancellationTokenSource renewal = new();
         lock (_guard)
             (_acks, _renewal) = (acks, renewal);
@@ -307,11 +318,11 @@ public sealed class LogSubscriber
         // Guarded by _guard.
         private LogPosition _position;
         private LogSequence _received;
-        private List<ulong> _released = [];
         private bool _pending;
         private bool _registers;
         private MissingDevices? _devices;
         private Written? _written;
+        private Released? _released;
 
         public void Received(LogSequence sequence)
         {
@@ -319,14 +330,12 @@ public sealed class LogSubscriber
                 _received = sequence;
         }
 
-        public void Add(LogPosition position, ReadOnlySpan<InodeNumber> released)
+        public void Add(LogPosition position)
         {
             lock (_guard)
             {
                 if (position.Sequence.Value >= _position.Sequence.Value || position.Generation != _position.Generation)
                     _position = position;
-                foreach (InodeNumber inode in released)
-                    _released.Add(inode.Value);
                 _pending = true;
                 if (_wake.CurrentCount == 0)
                     _wake.Release();
@@ -337,7 +346,7 @@ public sealed class LogSubscriber
         {
             lock (_guard)
                 _devices = devices;
-            Add(position, []);
+            Add(position);
         }
 
         public void AddRegister()
@@ -360,6 +369,16 @@ public sealed class LogSubscriber
             }
         }
 
+        public void Add(Released released)
+        {
+            lock (_guard)
+            {
+                _released = released;
+                if (_wake.CurrentCount == 0)
+                    _wake.Release();
+            }
+        }
+
         public async Task SendAsync(IClientStreamWriter<SubscribeRequest> stream, CancellationToken cancel)
         {
             long sent = clock.GetTimestamp() - (long)(interval.TotalSeconds * clock.TimestampFrequency);
@@ -374,6 +393,8 @@ public sealed class LogSubscriber
                     await stream.WriteAsync(new() { Register = new() }, cancel).ConfigureAwait(false);
                 if (TakeWritten() is { } written)
                     await stream.WriteAsync(new() { Written = written }, cancel).ConfigureAwait(false);
+                if (TakeReleased() is { } released)
+                    await stream.WriteAsync(new() { Released = released }, cancel).ConfigureAwait(false);
                 if (Take() is { } ack)
                 {
                     await stream.WriteAsync(new() { Ack = ack }, cancel).ConfigureAwait(false);
@@ -420,6 +441,16 @@ public sealed class LogSubscriber
             }
         }
 
+        private Released? TakeReleased()
+        {
+            lock (_guard)
+            {
+                Released? released = _released;
+                _released = null;
+                return released;
+            }
+        }
+
         private Ack? Take()
         {
             lock (_guard)
@@ -427,8 +458,6 @@ public sealed class LogSubscriber
                 if (!_pending)
                     return null;
                 Ack ack = new() { Position = _position.ToMessage(), MissingDevices = _devices };
-                ack.ReleasedInodes.AddRange(_released);
-                _released = [];
                 _devices = null;
                 _pending = false;
                 return ack;

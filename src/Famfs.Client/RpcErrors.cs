@@ -87,6 +87,7 @@ internal static class RpcErrors
         Limit = detail.Limit,
         MasterAddress = detail.MasterAddress,
         MasterTimeMs = detail.MasterTimeMs,
+        PendingBytes = detail.PendingBytes,
         Lagging = detail.Lagging,
         LaggingCount = (int)Math.Min(detail.LaggingCount, int.MaxValue),
     };

@@ -36,6 +36,9 @@ public sealed class FamfsException : Exception
     /// <summary>For TIMEOUT of a wait: how many mounts have not acknowledged.</summary>
     public int LaggingCount { get; init; }
 
+    /// <summary>For NO_SPACE: bytes of removed files that are not free yet.</summary>
+    public ulong PendingBytes { get; init; }
+
     /// <summary>For a change refused for the time in its request id, of which nothing was done: the master's clock, milliseconds
     /// since 1970; else 0.</summary>
     public ulong MasterTimeMs { get; init; }

@@ -36,7 +36,7 @@ public sealed class LogSubscriberTests
         });
         using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
         LogSubscriber subscriber = new(client);
-        RecordingHandler handler = new() { OnBlock = position => subscriber.Acknowledge(position, [new(99)]) };
+        RecordingHandler handler = new() { OnBlock = position => subscriber.Acknowledge(position) };
 
         Goaway? goaway = await subscriber.RunOnceAsync(handler, Limit.Minute());
 
@@ -46,9 +46,47 @@ public sealed class LogSubscriberTests
         Assert.Equal(TimeSpan.FromMilliseconds(700), handler.Lease);
         Ack ack = await acked.Task.WaitAsync(s_long, Limit.Minute());
         Assert.Equal((3UL, 64UL), (ack.Position.Sequence, ack.Position.Term));
-        Assert.Equal([99UL], ack.ReleasedInodes);
         Assert.Equal(handler.Hello, hello);
         Assert.False(subscriber.Connected);
+    }
+
+    [Fact]
+    public async Task What_was_released_reaches_the_master_as_it_was_said_last()
+    {
+        TaskCompletionSource<Released> said = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, _) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await replies.WriteAsync(new() { Welcome = new() { TakesReleased = true } });
+                while (await requests.MoveNext(CancellationToken.None))
+                {
+                    if (requests.Current.Released is { } released && released.HeldInodes.Count == 2)
+                    {
+                        said.SetResult(released);
+                        await replies.WriteAsync(new() { Goaway = new() { Reason = "moving" } });
+                        return;
+                    }
+                }
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        LogSubscriber subscriber = new(client);
+        Assert.False(subscriber.Report(new Released()));
+        RecordingHandler handler = new()
+        {
+            Welcomed = () =>
+            {
+                Assert.True(subscriber.Report(new Released { HeldInodes = { 5 } }));
+                Assert.True(subscriber.Report(new Released { Watermark = new() { Sequence = 9 }, HeldInodes = { 5, 7 } }));
+            },
+        };
+
+        await subscriber.RunOnceAsync(handler, Limit.Minute());
+
+        Released taken = await said.Task.WaitAsync(s_long, Limit.Minute());
+        Assert.Equal((9UL, "5 7"), (taken.Watermark.Sequence, string.Join(' ', taken.HeldInodes)));
     }
 
     [Fact]
@@ -473,6 +511,7 @@ public sealed class LogSubscriberTests
         public TimeSpan Lease { get; private set; }
         public Hello? Hello { get; private set; }
         public Action<LogPosition>? OnBlock { get; init; }
+        public Action? Welcomed { get; init; }
 
         public Hello CreateHello() => Hello = new()
         {
@@ -480,7 +519,11 @@ public sealed class LogSubscriberTests
             Position = new() { FileSystemUuid = s_fileSystem.ToByteString(), Generation = _position.Generation, Sequence = _position.Sequence.Value, Term = _position.Term.Value },
         };
 
-        public void OnWelcome(Welcome welcome) => Welcome = welcome;
+        public void OnWelcome(Welcome welcome)
+        {
+            Welcome = welcome;
+            Welcomed?.Invoke();
+        }
 
         public void OnRecords(in LogBlock block, LogPosition position)
         {

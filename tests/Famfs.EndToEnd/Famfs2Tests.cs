@@ -9,6 +9,7 @@ namespace Famfs.EndToEnd;
 
 /// <summary>A famfs-2 file system with real masters, daemons and mounts.</summary>
 [System.Runtime.Versioning.SupportedOSPlatform("linux")]
+[Trait("Programs", "Both")]
 public sealed class Famfs2Tests : IDisposable
 {
     private const string Ready = "has no host table";

@@ -9,6 +9,7 @@ using Xunit;
 namespace Famfs.EndToEnd;
 
 /// <summary>The main job with real masters, daemons, mounts and faults.</summary>
+[Trait("Programs", "Both")]
 public sealed class MainJobTests
 {
     private const int FileBytes = 4096;

@@ -44,7 +44,7 @@ public sealed class ReuseTests
     [Theory]
     [InlineData("")]
     [InlineData("STOP")]
-    public void Nothing_is_reused_while_another_host_has_it_open(string signal)
+    public async Task Nothing_is_reused_while_another_host_has_it_open(string signal)
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
         string address = cluster.StartMaster("a").Address;
@@ -52,6 +52,7 @@ public sealed class ReuseTests
         (ServerProcess daemon, string b) = cluster.Mount("b", address);
         Create(cluster, $"{a}/f");
         Fill($"{a}/f", 1);
+        Task<(int Exit, string Text)> waiting;
         using (FileStream open = File.OpenRead($"{b}/f"))
         {
             Assert.Equal(1, open.ReadByte());
@@ -70,9 +71,51 @@ public sealed class ReuseTests
             Assert.Equal(1, open.ReadByte());
             open.Position = (80 * MiB) - 1;
             Assert.Equal(1, open.ReadByte());
+            (int exit, string text) = cluster.TryFamfs("--timeout", "3s", "creat", "--size", Size, "--wait-space", $"{a}/g");
+            Assert.Equal(5, exit);
+            Assert.Contains("has 1 file open", text, StringComparison.Ordinal);
+            waiting = Task.Run(() => cluster.TryFamfs("--timeout", "120s", "creat", "--size", Size, "--wait-space", "--wait", "all", $"{a}/g"));
         }
-        Create(cluster, $"{a}/g");
+        (int created, string said) = await waiting;
+        Assert.True(created == 0, said);
         Assert.Equal(0, Count($"{b}/g", x => x != 0));
+    }
+
+    [Fact]
+    public void Many_files_that_a_host_keeps_open_hold_up_only_their_own_space()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 256 * MiB);
+        string socket = $"unix:{Path.Combine(cluster.NewDirectory("run"), "master.sock")}";
+        string address = cluster.StartMaster("a", "--listen", socket).Address;
+        string a = cluster.Mount("a", address).Path;
+        string b = cluster.Mount("b", socket).Path;
+        string c = cluster.Mount("c", address).Path;
+        List<FileStream> open = [];
+        try
+        {
+            // More than a line can name. The mount is known to its master, and says so by its stream.
+            string[] names = [.. Enumerable.Range(0, 40).Select(i => $"{a}/{i}")];
+            CreateAll(address, a, names);
+            open.AddRange(names.Select(name => File.OpenRead($"{b}/{Path.GetFileName(name)}")));
+            cluster.Famfs(["rm", "--wait", "all", .. names]);
+            cluster.Famfs("creat", "--size", "20MiB", $"{a}/f");
+            cluster.Famfs("rm", $"{a}/f");
+            Cluster.Await("what nobody has is given back", () => Status(address).PendingReclaimBytes == 80 * MiB);
+            Assert.Contains("has 40 files open", cluster.Famfs("df", a), StringComparison.Ordinal);
+            open.ForEach(file => file.Dispose());
+            open.Clear();
+            Cluster.Await("all is given back", () => Status(address).PendingReclaimBytes == 0);
+            // A stranger's stream frees nothing: its line alone counts.
+            CreateAll(address, a, names);
+            open.AddRange(names.Select(name => File.OpenRead($"{c}/{Path.GetFileName(name)}")));
+            cluster.Famfs(["rm", "--wait", "all", .. names]);
+            Cluster.Await("the line names what it can", () => cluster.Famfs("df", a).Contains("has 16 files open", StringComparison.Ordinal));
+            Assert.Equal((ulong)(80 * MiB), Status(address).PendingReclaimBytes);
+        }
+        finally
+        {
+            open.ForEach(file => file.Dispose());
+        }
     }
 
     [Fact]
@@ -136,9 +179,9 @@ public sealed class ReuseTests
         ulong free = Status(address).FreeBytes;
         for (int round = 0; round < 5; round++)
         {
-            for (int i = 0; i < 20; i++)
-                cluster.Famfs("creat", "--size", "40MiB", $"{a}/{i}");
-            cluster.Famfs(["rm", .. Enumerable.Range(0, 20).Select(i => $"{a}/{i}")]);
+            string[] names = [.. Enumerable.Range(0, 20).Select(i => $"{a}/{i}")];
+            CreateAll(address, a, names, 40 * MiB);
+            cluster.Famfs(["rm", .. names]);
             master.Signal("KILL");
             master.AwaitExit();
             (master, address) = cluster.StartMaster("a");
@@ -156,6 +199,13 @@ public sealed class ReuseTests
             Assert.True(exit is 0 or 5, last);
             return exit == 0;
         });
+    }
+
+    private static void CreateAll(string address, string mountPoint, string[] paths, long bytes = 2 * MiB)
+    {
+        using FamfsClient client = Cluster.Connect(address);
+        foreach (string path in paths)
+            client.CreateFileAsync(new() { Path = path[(mountPoint.Length + 1)..], SizeBytes = (ulong)bytes, Wait = new() { Kind = WaitKind.All } }).GetAwaiter().GetResult();
     }
 
     private static string Refusal(Cluster cluster, string path, string until = "")

@@ -5,6 +5,7 @@ using Xunit;
 namespace Famfs.EndToEnd;
 
 /// <summary>Master and daemon as a service manager starts them: by configuration files alone, telling how they fare.</summary>
+[Trait("Programs", "Both")]
 public sealed class ServiceTests
 {
     [Fact]

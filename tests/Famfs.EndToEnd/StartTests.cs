@@ -3,6 +3,7 @@ using Xunit;
 namespace Famfs.EndToEnd;
 
 /// <summary>What a host may lack: a program works without it, or ends with one line that names it.</summary>
+[Trait("Programs", "Both")]
 public sealed class StartTests
 {
     // In a mount namespace of its own, in which the libraries of TLS cannot be loaded.

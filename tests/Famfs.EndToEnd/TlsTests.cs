@@ -6,6 +6,7 @@ using Xunit;
 namespace Famfs.EndToEnd;
 
 /// <summary>A master behind TLS, with and without certificates of its callers. The authorities are made here.</summary>
+[Trait("Programs", "Both")]
 public sealed class TlsTests
 {
     private const long DeviceBytes = 32L << 20;

@@ -22,8 +22,9 @@ internal static class CreatCommand
         Option<bool> ifSame = new("--if-same") { Description = "A file of the same size and layout that exists is fine" };
         Option<bool> randomize = new("--randomize") { Description = "Fill it through the mount with the content of --seed" };
         Option<ulong> seed = new("--seed") { Description = "Seed of the content", DefaultValueFactory = _ => 0 };
+        Option<bool> waitSpace = new("--wait-space") { Description = "Wait for space of removed files that is not free yet" };
         Option<WaitChoice> wait = CliOptions.Wait();
-        Command command = new("creat", "Create a file") { path, size, mode, uid, gid, ifSame, randomize, seed, wait };
+        Command command = new("creat", "Create a file") { path, size, mode, uid, gid, ifSame, randomize, seed, waitSpace, wait };
         layout.AddTo(command);
         command.SetAction((parsed, cancel) => parsed.GetValue(randomize) ? context.RunApartAsync(parsed, [parsed.GetValue(path)!], () => CreateAsync(parsed, cancel), cancel) : CreateAsync(parsed, cancel));
         return command;
@@ -34,7 +35,7 @@ internal static class CreatCommand
             string? local = parsed.GetValue(randomize) ? target.RequireWritablePath("--randomize") : null;
             long bytes = parsed.GetValue(size)!.Value;
             (uint owner, uint group) = (parsed.GetValue(uid) ?? ProcessOwner.Uid, parsed.GetValue(gid) ?? ProcessOwner.Gid);
-            CreateFileReply reply = await target.Client.CreateFileAsync(new CreateFileRequest
+            CreateFileRequest request = new()
             {
                 Path = target.Path,
                 SizeBytes = (ulong)bytes,
@@ -46,7 +47,10 @@ internal static class CreatCommand
                 Layout = layout.Read(parsed),
                 IfExists = parsed.GetValue(ifSame) ? IfExists.OpenIfSame : IfExists.Fail,
                 Wait = CliContext.WaitOf(target, parsed.GetValue(wait)),
-            }, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            };
+            CreateFileReply reply = await (parsed.GetValue(waitSpace)
+                ? target.Client.CreateFileWaitingForSpaceAsync(request, context.TimeoutOf(parsed), cancel)
+                : target.Client.CreateFileAsync(request, context.TimeoutOf(parsed), cancel)).ConfigureAwait(false);
             foreach (string warning in reply.Warnings)
                 context.Remark(LsCommand.Printable(warning));
             if (local is not null)

@@ -125,7 +125,8 @@ internal sealed class Daemon
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
         using HeldFiles held = new(_replica.Gate, mount.Notifier, mount.Presence, inode => _replica.TryPurge(inode, _memory.Resolve), inode => _memory.IsHeldByKernel && !_replica.TryPurge(inode, static _ => null));
-        _registration.Releases = held.Describe;
+        _registration.Releases = () => held.Describe();
+        _link.Held = held;
         held.Released += () => _link.LineFirst.Set();
         _replica.Attach(mount.Notifier, _written, held, _changes);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);

@@ -45,6 +45,7 @@ internal sealed class DaemonSteps(
         new("stop writing beside damage", () => StopWriting(mount)),
         new("follow the log in memory", FollowMemory),
         new(LineStep, KeepLine),
+        new("report what was released", ReportReleased),
         new("report files that were written", ReportWritten),
         new("report older mounts that have ended", ReportEnded),
         new("say what failed", () => SayFaults(faults)),
@@ -173,6 +174,12 @@ internal sealed class DaemonSteps(
         }
         if (!wasOpen && registration.IsOpen && registration.IsNeeded)
             DaemonLog.Registered(log);
+        return StepOutcome.Done;
+    }
+
+    private StepOutcome ReportReleased()
+    {
+        link.ReportReleased();
         return StepOutcome.Done;
     }
 

@@ -10,7 +10,7 @@ namespace Famfs.Fuse.Replication;
 
 /// <summary>What a mount has released: every file deleted up to <paramref name="Watermark"/>, but for those it names.</summary>
 /// <param name="Watermark">A position that this mount has acknowledged.</param>
-/// <param name="Exceptions">At most <see cref="MountLine.MaxExceptions"/> files, the one deleted first comes first.</param>
+/// <param name="Exceptions">The one deleted first comes first.</param>
 internal readonly record struct ReleaseStatement(LogSequence Watermark, InodeNumber[] Exceptions);
 
 /// <summary>
@@ -88,7 +88,8 @@ internal sealed class HeldFiles : IDisposable
     }
 
     /// <summary>What this mount has released, as of now. Any thread.</summary>
-    public ReleaseStatement Describe()
+    /// <param name="most">Files that can be named. When there are more, the watermark is before the first that is not.</param>
+    public ReleaseStatement Describe(int most = MountLine.MaxExceptions)
     {
         // In this order: what was deleted up to this position is in the list already.
         LogSequence watermark = _acknowledged.Acknowledged.Sequence;
@@ -99,7 +100,7 @@ internal sealed class HeldFiles : IDisposable
             {
                 if (held.DeletedAt.Value > watermark.Value)
                     break;
-                if (exceptions.Count == MountLine.MaxExceptions)
+                if (exceptions.Count == most)
                 {
                     // Of those deleted at the same record some may be named already: they were deleted at or below it all the same.
                     watermark = new(held.DeletedAt.Value - 1);

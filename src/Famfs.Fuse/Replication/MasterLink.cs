@@ -58,6 +58,13 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     // Chosen: how soon a master that did not record the times of written files is asked again.
     private static readonly TimeSpan s_reportAgain = TimeSpan.FromMinutes(1);
 
+    // Chosen: so often it is told how far the releases of many files are, and what each name adds to that.
+    private static readonly TimeSpan s_releases = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan s_releasesOfName = TimeSpan.FromMicroseconds(50);
+
+    // What a master takes of one message (docs/protocol.md).
+    private const int MostHeld = 4096;
+
     private Introduction _introduction = null!; // set before the stream starts
     private LogSubscriber? _subscriber; // set before the gate is told of this link
 
@@ -74,6 +81,10 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     private long _asked; // the upkeep thread's: when for a block; 0: not of this stream
     private volatile bool _takesWritten;
     private volatile bool _welcomed; // set by the stream, taken by the upkeep thread
+    private volatile bool _takesReleased;
+    private volatile bool _releasedAnew; // set by the stream, taken by the upkeep thread
+    private ReleaseStatement _saidReleased; // the upkeep thread's
+    private long _saidReleasedTimestamp; // the upkeep thread's; 0: nothing on this stream
     private MissingDevices? _devices; // set by the upkeep thread, or before there is a stream
     private bool _saidWithout; // the stream's
     private string _saidRefusal = ""; // the stream's
@@ -172,6 +183,31 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             _asked = Stopwatch.GetTimestamp();
     }
 
+    /// <summary>Deleted files that this mount has. Set before the stream starts.</summary>
+    public HeldFiles? Held { get; set; }
+
+    /// <summary>Tells the master what this mount has released, when it has more files than its line can name. Upkeep thread.</summary>
+    public void ReportReleased()
+    {
+        if (_releasedAnew)
+            (_releasedAnew, _saidReleasedTimestamp) = (false, 0);
+        if (!_connected || !_takesReleased || Held is not { } held || held.Count <= MountLine.MaxExceptions)
+        {
+            return;
+        }
+        if (_saidReleasedTimestamp != 0 && Stopwatch.GetElapsedTime(_saidReleasedTimestamp) < s_releases + (s_releasesOfName * _saidReleased.Exceptions.Length))
+            return;
+        ReleaseStatement now = held.Describe(MostHeld);
+        if ((_saidReleasedTimestamp != 0 && now.Watermark == _saidReleased.Watermark && now.Exceptions.AsSpan().SequenceEqual(_saidReleased.Exceptions))
+            || replica.State.FindTerm(now.Watermark) is not { } term)
+        {
+            return;
+        }
+        LogPosition watermark = replica.Position with { Sequence = now.Watermark, Term = term };
+        if (_subscriber!.Report(new Released { Watermark = watermark.ToMessage(), HeldInodes = { now.Exceptions.Select(inode => inode.Value) } }))
+            (_saidReleased, _saidReleasedTimestamp) = (now, Stopwatch.GetTimestamp());
+    }
+
     /// <summary>Tells the master when files were written, as far as it is due, and shows as the log has them those that it has recorded.
     /// <paramref name="all"/>: due or not. Any thread.</summary>
     public void ReportWritten(bool all = false)
@@ -261,6 +297,8 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         _address = _subscriber!.MasterAddress;
         _linesCount = welcome.LinesCount;
         _takesWritten = welcome.TakesWritten;
+        _takesReleased = welcome.TakesReleased;
+        _releasedAnew = true;
         _connected = true;
         _problem = null;
         _tried.Clear();

@@ -20,6 +20,7 @@ internal static class ErrorDetails
             Limit = famfs.Limit,
             MasterAddress = famfs.MasterAddress,
             MasterTimeMs = famfs.MasterTimeMs,
+            PendingBytes = famfs.PendingBytes,
         },
         DeviceFaultException => new() { Reason = ErrorReason.MediaCorrupt, Message = error.Message },
         _ => new() { Message = error.Message },

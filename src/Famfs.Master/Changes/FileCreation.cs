@@ -115,7 +115,7 @@ internal sealed class FileCreation : Change<CreateFileReply>
         }
         catch (FamfsException error) when (error.Path.Length == 0)
         {
-            throw WithPath(error, error.Reason == ErrorReason.NoSpace ? avoidance.Explain(context.State.Replay.Devices.Length) + ExplainPending(context) : "");
+            throw error.Reason == ErrorReason.NoSpace ? WithPath(error, avoidance.Explain(context.State.Replay.Devices.Length) + ExplainPending(context), context.State.Replay.PendingReclaimBytes) : WithPath(error);
         }
     }
 
@@ -253,10 +253,10 @@ internal sealed class FileCreation : Change<CreateFileReply>
     }
 
     /// <summary>The allocator knows of no names; whoever makes many files must be told for which it was too much.</summary>
-    private FamfsException WithPath(FamfsException error, string more = "")
+    private FamfsException WithPath(FamfsException error, string more = "", long pendingBytes = 0)
     {
         string shown = FileSystemPath.Show(_request.Path);
-        return new(error.Reason, $"{shown}: {error.Message}{more}", error) { Path = shown, Limit = error.Limit };
+        return new(error.Reason, $"{shown}: {error.Message}{more}", error) { Path = shown, Limit = error.Limit, PendingBytes = (ulong)pendingBytes };
     }
 
     /// <summary>Space that nobody uses and nobody can have yet.</summary>

@@ -30,6 +30,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     /// <summary>Most of them of one caller, so that nobody takes all (chosen: a quarter).</summary>
     public const int MaxWaitedOfCaller = MaxWaitedMounts / 4;
 
+    /// <summary>Most deleted files that streams of all mounts may name (chosen: 2 MiB). What is beyond counts when lines say it.</summary>
+    public const int MaxHeld = 1 << 18;
+
     private const int MaxMountPoint = 128;
 
     // A line moves every second.
@@ -150,6 +153,19 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             done = TakeDone();
         }
         Complete(done);
+    }
+
+    /// <summary>A known caller's stream says what its mount has released.</summary>
+    public void SaidReleased(Guid mount, Guid host, LogSequence watermark, IReadOnlyList<InodeNumber> held)
+    {
+        lock (_gate)
+        {
+            if (!_mounts.TryGetValue(mount, out MountView? view) || view.Host != host)
+                return;
+            ReleasedFiles said = new(watermark, held);
+            if (said.GoesFartherThan(view.Released) && held.Count + _mounts.Values.Sum(v => v == view ? 0 : v.StreamReleased?.Held.Count ?? 0) <= MaxHeld)
+                view.StreamReleased = said;
+        }
     }
 
     /// <summary>A caller that is not known says that a mount has moved: the lines of its host are looked at, which alone count. At
@@ -308,7 +324,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     Version = view.Version,
                     MountPoint = view.MountPoint,
                     Address = view.Address,
-                    HeldInodes = (ulong)view.Held.Count,
+                    HeldInodes = (ulong)view.Released.Held.Count,
                     MissingDevices = view.Streams > 0 ? view.Devices?.Describe() : null,
                 });
             }
@@ -355,7 +371,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             return _mounts.TryGetValue(mount, out MountView? view) && view.KnownStreams > 0;
     }
 
-    /// <summary>What mounts still have of the deleted files, as the lines said that were read last. Absence of a word is a hold
+    /// <summary>What mounts still have of the deleted files, as the lines said that were read last, and streams of known callers. Absence of a word is a hold
     /// (SAFETY S12): every line in use counts that is not proved to be gone, and one that cannot be read has everything.</summary>
     public Holds FindHolds(LogSequence newest)
     {
@@ -369,7 +385,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 // Who went on without its records has not proved that it is gone.
                 if (!view.InTable || view.Ended || Gone.Find(view) is { } evidence && evidence != GoneEvidence.LossAccepted)
                     continue;
-                holds.Add(view.Released, view.Held, DevicePresence.NameOf(state, view), clock.GetElapsedTime(view.LastMovedTimestamp));
+                holds.Add(view.Released.Watermark, view.Released.Held, DevicePresence.NameOf(state, view), clock.GetElapsedTime(view.LastMovedTimestamp));
             }
             return holds;
         }
@@ -431,7 +447,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         view.Ended = line.State == MountState.Ended;
         // A line that is older than what is known here says nothing new.
         if (view.LineCounter <= line.Counter)
-            (view.Released, view.Held) = (line.ReleasedWatermark, line.Exceptions);
+            view.LineReleased = new(line.ReleasedWatermark, line.Exceptions);
+        if (view.StreamReleased?.GoesFartherThan(view.LineReleased) == false)
+            view.StreamReleased = null;
         if (view.Dialect.Length == 0)
             view.Dialect = FmapLimits.NameOfDialect(line.Dialect);
         if (view.LineCounter != line.Counter)

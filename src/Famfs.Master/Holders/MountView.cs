@@ -2,6 +2,19 @@ using Famfs.Core;
 
 namespace Famfs.Master.Holders;
 
+/// <summary>What a mount has released: every file that was deleted up to <paramref name="Watermark"/>, but for those in
+/// <paramref name="Held"/>.</summary>
+internal sealed record ReleasedFiles(LogSequence Watermark, IReadOnlyList<InodeNumber> Held)
+{
+    /// <summary>Nothing.</summary>
+    public static ReleasedFiles None { get; } = new(default, []);
+
+    /// <summary>It says more than <paramref name="other"/> of the same mount. What was released once is never held again: so of two
+    /// with one watermark the shorter one came later.</summary>
+    public bool GoesFartherThan(ReleasedFiles other) =>
+        Watermark.Value > other.Watermark.Value || (Watermark == other.Watermark && Held.Count < other.Held.Count);
+}
+
 /// <summary>One mount as the master sees it.</summary>
 internal sealed class MountView
 {
@@ -56,9 +69,12 @@ internal sealed class MountView
     /// <summary>Since when it has had no stream; of use while <see cref="Streams"/> is 0.</summary>
     public long StreamlessTimestamp { get; set; }
 
-    /// <summary>Up to where its line says that it has released every deleted file, but for <see cref="Held"/>.</summary>
-    public LogSequence Released { get; set; }
+    /// <summary>What its line says that it has released.</summary>
+    public ReleasedFiles LineReleased { get; set; } = ReleasedFiles.None;
 
-    /// <summary>Deleted files that its line says it still has.</summary>
-    public IReadOnlyList<InodeNumber> Held { get; set; } = [];
+    /// <summary>What a stream has said, when that goes farther than the line.</summary>
+    public ReleasedFiles? StreamReleased { get; set; }
+
+    /// <summary>What it has released as far as is known. Both are true, and stay true.</summary>
+    public ReleasedFiles Released => StreamReleased ?? LineReleased;
 }

@@ -56,8 +56,8 @@ internal static class CallLimits
     /// for each file.</summary>
     public const int UnknownFields = 256;
 
-    /// <summary>Most inodes that a message of a mount may name as released.</summary>
-    public const int ReleasedInodes = 4096;
+    /// <summary>Most deleted files that a mount may name as held.</summary>
+    public const int HeldInodes = 4096;
 
     /// <summary>Most bytes of the metadata of a call.</summary>
     public const int HeaderBytes = 8 << 10;

@@ -235,8 +235,6 @@ internal sealed class MasterService(
         Caller caller = CallerIdentity.Of(context);
         caller.RequireAdministrator("following the log");
         Hello hello = requestStream.Current.Hello;
-        if (hello.ReleasedInodes.Count > CallLimits.ReleasedInodes)
-            throw new FamfsException(ErrorReason.BadRequest, $"released_inodes has {hello.ReleasedInodes.Count} inodes, the limit is {CallLimits.ReleasedInodes}") { Limit = CallLimits.ReleasedInodes };
         if (hello.OlderMounts.Count > CallLimits.OlderMounts)
             throw new FamfsException(ErrorReason.BadRequest, $"older_mounts has {hello.OlderMounts.Count} mounts, the limit is {CallLimits.OlderMounts}") { Limit = CallLimits.OlderMounts };
         // Without a host table there is nothing that could say it in a caller's place, and nothing that it would protect.
@@ -538,6 +536,7 @@ internal sealed class MasterService(
                 Address = info.Address,
                 LinesCount = !known,
                 TakesWritten = state.Format.HasTimes,
+                TakesReleased = known && state.Format.HasHostTable,
             },
         }, cancel).ConfigureAwait(false);
         return position with { Sequence = new(claim.Position.Sequence), Term = new(claim.Position.Term) };
@@ -575,6 +574,18 @@ internal sealed class MasterService(
         return new() { WrittenAnswer = answer };
     }
 
+    /// <summary>What a mount says that it has released. Of a caller that is not known only its line counts (SAFETY S28).</summary>
+    private void TakeReleased(MountClaim claim, Released released, bool known)
+    {
+        Position watermark = released.Watermark ?? new();
+        // What was not published cannot have been released; counting it would give away what is deleted later.
+        Positions.RequireInHistory(state.Replay, watermark, hub.Published);
+        if (released.HeldInodes.Count > CallLimits.HeldInodes)
+            throw new FamfsException(ErrorReason.BadRequest, $"held_inodes has {released.HeldInodes.Count} inodes, the limit is {CallLimits.HeldInodes}") { Limit = CallLimits.HeldInodes };
+        if (known)
+            mounts.SaidReleased(claim.Mount, claim.Host.Host, new(watermark.Sequence), [.. released.HeldInodes.Select(inode => new InodeNumber(inode))]);
+    }
+
     /// <summary>Counts acknowledgements until the caller's side of the stream is closed or <paramref name="ended"/>. What is wrong
     /// with one ends the subscription; a caller that closes its side has no more to say, and goes on listening.</summary>
     private async Task ReadAcksAsync(
@@ -601,8 +612,13 @@ internal sealed class MasterService(
                     await send(await RecordWrittenAsync(claim, written, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
                     continue;
                 }
+                if (requests.Current.MessageCase == SubscribeRequest.MessageOneofCase.Released && mount != Guid.Empty)
+                {
+                    TakeReleased(claim, requests.Current.Released, known);
+                    continue;
+                }
                 if (requests.Current.MessageCase != SubscribeRequest.MessageOneofCase.Ack)
-                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register and Written of a mount, may follow Hello");
+                    throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register, Written and Released of a mount, may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
                 Positions.RequireInHistory(state.Replay, position, hub.Published);

@@ -84,6 +84,11 @@ public sealed class HeldFilesTests : IDisposable
         Assert.Equal(MountLine.MaxExceptions, statement.Exceptions.Length);
         // The first that is not named was deleted after it.
         Assert.InRange(statement.Watermark.Value, 10UL * MountLine.MaxExceptions, (10UL * (MountLine.MaxExceptions + 1)) - 1);
+        // By another way more can be named.
+        ReleaseStatement longer = _held.Describe(MountLine.MaxExceptions + 2);
+        Assert.Equal((MountLine.MaxExceptions + 2, 190UL - 1), (longer.Exceptions.Length, longer.Watermark.Value));
+        longer = _held.Describe(1000);
+        Assert.Equal((MountLine.MaxExceptions + 3, 190UL), (longer.Exceptions.Length, longer.Watermark.Value));
         _kernel.Has[3] = _kernel.Has[5] = _kernel.Has[17] = false;
         Await(() => _held.Count == MountLine.MaxExceptions);
         Assert.Equal((190UL, MountLine.MaxExceptions), Describe());

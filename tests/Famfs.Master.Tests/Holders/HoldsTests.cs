@@ -94,6 +94,56 @@ public sealed class HoldsTests : IDisposable
     }
 
     [Fact]
+    public void A_stream_counts_where_it_goes_farther_than_the_line_and_neither_takes_anything_back()
+    {
+        MountLine line = NewLine() with { ReleasedWatermark = new(20), Exceptions = [new(5), new(6)] };
+        Write(0, line);
+        _ = Find();
+        Say(line, 50, 5, 6, 7);
+        Assert.Equal((50UL, "5 6 7"), Found());
+        // An earlier statement comes late, and the line lags.
+        Say(line, 30, 5, 6);
+        Write(0, line with { Counter = 2, ReleasedWatermark = new(40), Exceptions = [new(5)] });
+        Assert.Equal((50UL, "5 6 7"), Found());
+        // Of two with one watermark the one that names fewer came later.
+        Say(line, 50, 6);
+        Say(line, 50, 6, 7);
+        Assert.Equal((50UL, "6"), Found());
+        Write(0, line with { Counter = 3, ReleasedWatermark = new(50), Exceptions = [new(6)] });
+        Assert.Equal((50UL, "6"), Found());
+        Write(0, line with { Counter = 4, ReleasedWatermark = new(60), Exceptions = [new(6), new(70)] });
+        Assert.Equal((60UL, "6 70"), Found());
+    }
+
+    [Fact]
+    public void A_stream_of_another_host_or_of_a_mount_without_a_line_frees_nothing()
+    {
+        MountLine line = NewLine() with { ReleasedWatermark = new(20), Exceptions = [new(5)] };
+        Write(0, line);
+        _ = Find();
+        Say(line with { Host = Guid.NewGuid() }, 50);
+        Say(line with { Mount = Guid.NewGuid() }, 50);
+        Assert.Equal((20UL, "5"), Found());
+    }
+
+    [Fact]
+    public void Streams_may_name_so_many_files_in_all()
+    {
+        MountLine first = NewLine() with { ReleasedWatermark = new(20) };
+        MountLine second = NewLine() with { ReleasedWatermark = new(20) };
+        Write(0, first);
+        Write(1, second);
+        _ = Find();
+        ulong[] many = [.. Enumerable.Range(1, MountRegistry.MaxHeld).Select(i => (ulong)i)];
+        Say(first, 50, many);
+        Say(second, 50, 7);
+        Assert.Equal(20UL, Find().Released.Value);
+        Say(first, 51, many[1..]);
+        Say(second, 50, 7);
+        Assert.Equal(50UL, Find().Released.Value);
+    }
+
+    [Fact]
     public void Of_many_mounts_some_are_named()
     {
         for (int i = 0; i < 40; i++)
@@ -111,6 +161,14 @@ public sealed class HoldsTests : IDisposable
     {
         _mounts.Scan();
         return _mounts.FindHolds(s_newest);
+    }
+
+    private void Say(MountLine of, ulong watermark, params ulong[] held) => _mounts.SaidReleased(of.Mount, of.Host, new(watermark), [.. held.Select(inode => new InodeNumber(inode))]);
+
+    private (ulong Watermark, string Held) Found()
+    {
+        Holds holds = Find();
+        return (holds.Released.Value, string.Join(' ', holds.Held.Select(inode => inode.Value).Order()));
     }
 
     private MountLine NewLine() => new() { Counter = 1, State = MountState.Live, Host = _host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };

@@ -104,7 +104,7 @@ public sealed class MessageShapeTests
     [Fact]
     public void Every_message_of_the_interface_passes_whole_or_cut_or_in_pieces()
     {
-        Hello hello = new() { HostId = ByteString.CopyFrom(new byte[16]), Dialect = "stock", Position = new() { Sequence = 7 }, OlderMounts = { new OlderMount { Detail = "gone" } }, ReleasedInodes = { 1, 2, 3 } };
+        Hello hello = new() { HostId = ByteString.CopyFrom(new byte[16]), Dialect = "stock", Position = new() { Sequence = 7 }, OlderMounts = { new OlderMount { Detail = "gone" } }, MissingDevices = new() { Indices = { 1, 2, 3 } } };
         byte[] bytes = new SubscribeRequest { Hello = hello }.ToByteArray();
         MessageShape shape = MessageShape.Of(SubscribeRequest.Descriptor);
         for (int cut = 0; cut <= bytes.Length; cut++)
