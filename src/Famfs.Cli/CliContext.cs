@@ -111,8 +111,8 @@ internal sealed class CliContext(CliEnvironment environment)
     // Each place where the master may be once, and once more for one that restarts; then the mount answers. Chosen.
     private const int ReadingAttempts = 4;
 
-    /// <summary>What a mount gets to answer a verb that is not about it alone. Chosen: far above what one takes that can.</summary>
-    public static readonly TimeSpan AnswerTime = TimeSpan.FromSeconds(5);
+    // Chosen: far above what a mount takes that can answer.
+    private static readonly TimeSpan s_answerTime = TimeSpan.FromSeconds(5);
 
     private readonly Dictionary<string, FamfsClient> _clients = [];
 
@@ -258,6 +258,12 @@ internal sealed class CliContext(CliEnvironment environment)
     /// <summary>--timeout was given on the command line.</summary>
     public bool IsTimeoutGiven(ParseResult parsed) => parsed.GetResult(Options.Timeout) is { Implicit: false };
 
+    /// <summary>What a mount gets to answer a verb that is not about it alone: 5 s, or --timeout.</summary>
+    public TimeSpan AnswerTime { get; private set; } = s_answerTime;
+
+    /// <summary>Takes what a command line says of times, before its verb runs.</summary>
+    public void Take(ParseResult parsed) => AnswerTime = parsed.Errors.Count == 0 && IsTimeoutGiven(parsed) ? TimeoutOf(parsed) : s_answerTime;
+
     /// <summary>--master was given on the command line.</summary>
     public bool IsMasterGiven(ParseResult parsed) => GivenMasters(parsed).Length > 0;
 
@@ -387,7 +393,7 @@ internal sealed class CliContext(CliEnvironment environment)
         catch (OperationCanceledException)
         {
             other.EndInput();
-            if (await Task.WhenAny(ending, Task.Delay(AnswerTime, Environment.Clock, CancellationToken.None)).ConfigureAwait(false) == ending)
+            if (await Task.WhenAny(ending, Task.Delay(s_answerTime, Environment.Clock, CancellationToken.None)).ConfigureAwait(false) == ending)
                 return await ending.ConfigureAwait(false);
             other.Abandon();
             throw;
@@ -621,7 +627,7 @@ internal sealed class CliContext(CliEnvironment environment)
                 {
                     try
                     {
-                        _last = context.AskMountAsync(_last.MountPoint, AnswerTime, CancellationToken.None).GetAwaiter().GetResult().Mount ?? _last;
+                        _last = context.AskMountAsync(_last.MountPoint, s_answerTime, CancellationToken.None).GetAwaiter().GetResult().Mount ?? _last;
                     }
                     catch (FamfsException)
                     {

@@ -41,6 +41,7 @@ public static class FamfsCommand
             // A help text is had whatever the files are like.
             if (parsed.Action is not System.CommandLine.Help.HelpAction && parsed.Action?.ClearsParseErrors != true)
                 context.Configure(parsed.GetValue(context.Configuration.DirectoryOption));
+            context.Take(parsed);
             InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false, Output = environment.Out, Error = environment.Error };
             return (ExitCode)await parsed.InvokeAsync(invocation, cancel).ConfigureAwait(false);
         }

@@ -206,7 +206,7 @@ internal static class MountFamfs
             MountTablePath = environment.MountTablePath,
             NoWait = line.NoWait,
             EndsLateDaemon = true,
-            AskMount = async (place, end) => (await context.AskMountAsync(place, CliContext.AnswerTime, end).ConfigureAwait(false)).Mount,
+            AskMount = async (place, end) => (await context.AskMountAsync(place, context.AnswerTime, end).ConfigureAwait(false)).Mount,
             DaxBinding = environment.DaxBinding,
             Clock = environment.Clock,
         };
@@ -222,7 +222,7 @@ internal static class MountFamfs
     {
         CliEnvironment environment = context.Environment;
         string place = MountEntry.PlaceOf(line.Directory, environment.MountTablePath);
-        FamfsMount mount = (await context.AskMountAsync(place, CliContext.AnswerTime, cancel).ConfigureAwait(false)).Mount is { } found && found.MountPoint == place
+        FamfsMount mount = (await context.AskMountAsync(place, context.AnswerTime, cancel).ConfigureAwait(false)).Mount is { } found && found.MountPoint == place
             ? found
             : throw new FamfsException(ErrorReason.NotFound, $"{place}: no famfs is mounted there") { Path = place };
         // The daemon writes its line of the host table through such a mount.

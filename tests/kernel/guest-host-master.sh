@@ -26,10 +26,10 @@ check "and read" mtest read $M/late 0 8M 7
 attribute map $M/late >$S/map.late
 [[ $(cat $S/map.late) == *$'\n'"3 "* ]]; result "its map names the pool's index, which is not the kernel's" $? "$(tail -1 $S/map.late)"
 [[ $("$BIN/famfs" --timeout 10m hosts --master "$MASTER") == *" B "* ]]; result "the master knows the dialect of this host" $?
-doctor=$("$BIN/famfs" doctor 2>&1); missing=$(echo "$doctor" | grep MISSING)
+doctor=$("$BIN/famfs" --timeout 10m doctor 2>&1); missing=$(echo "$doctor" | grep MISSING)
 [[ $doctor == *"$late: is in use by the mount at $M"* && $missing == *"$M: lacks device 2 "* && $missing != *$'\n'* ]]; result "doctor says what a mount has, and misses only the device that is elsewhere" $? "$missing"
-check "devices of other file systems are nobody's meanwhile" "$BIN/famfs" dax-mode devdax "${small[@]}"
-check "and can be bound back" "$BIN/famfs" dax-mode famfs "${small[@]}"
+check "devices of other file systems are nobody's meanwhile" "$BIN/famfs" --timeout 10m dax-mode devdax "${small[@]}"
+check "and can be bound back" "$BIN/famfs" --timeout 10m dax-mode famfs "${small[@]}"
 check "unmount" umount $M
 wait $DAEMON
 touch $S/host-master.done

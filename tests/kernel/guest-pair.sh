@@ -59,7 +59,7 @@ else
     kill -9 $DAEMON; wait $DAEMON 2>/dev/null
     refused "a mount whose daemon was killed says so" "Transport endpoint is not connected" ls $M
     refused "and is no device" "daemon of this mount is gone" "$BIN/famfs-master" --device $M
-    check "it is unmounted" "$BIN/famfs" umount $M
+    check "it is unmounted" "$BIN/famfs" --timeout 10m umount $M
     start_daemon /run/log/daemon2 http://g0:7733 "${devices[@]}"; result "a daemon mounts again" $?
     check "and is registered again" await "registered in the host table" /run/log/daemon2 $DAEMON
     check "and the files are as they were" mtest mread $M/interleaved 0 24M 4

@@ -113,7 +113,7 @@ internal static class DoctorCommand
             return null;
         // One that does not answer is known by its name.
         return mounts.FirstOrDefault(m => m.MountPoint == MountEntry.PlaceOf(place, context.Environment.MountTablePath))
-            ?? (await context.AskMountAsync(place, CliContext.AnswerTime, cancel).ConfigureAwait(false)).Mount;
+            ?? (await context.AskMountAsync(place, context.AnswerTime, cancel).ConfigureAwait(false)).Mount;
     }
 
     private static IReadOnlyList<string> FindDevices(CliContext context, string[] given, FamfsMount? mount, Report report)

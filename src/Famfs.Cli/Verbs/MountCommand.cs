@@ -55,7 +55,7 @@ internal static class MountCommand
                 NoWait = parsed.GetValue(noWait),
                 AskMount = async (place, end) =>
                 {
-                    FamfsMount? found = (await context.AskMountAsync(place, CliContext.AnswerTime, end).ConfigureAwait(false)).Mount;
+                    FamfsMount? found = (await context.AskMountAsync(place, context.AnswerTime, end).ConfigureAwait(false)).Mount;
                     // In the foreground this process becomes the daemon, which waits for no children.
                     context.Environment.EndAsking();
                     return found;
