@@ -239,6 +239,26 @@ public sealed class OneDamagedLineTests
         LogBench.RequireSame(master.History, seen);
     }
 
+    /// <summary>A term that has published nothing yet: its tail hides no record, and the claimant after it is told nothing by it.</summary>
+    [Theory]
+    [InlineData(5, 0x80)] // an offset after the segment
+    [InlineData(6, 0x08)] // the counter of a later active copy
+    public void A_tail_that_no_master_stores_is_lost_also_where_it_hides_nothing(int byteAt, byte mask)
+    {
+        LogBench bench = new(accidentOneIn: 0);
+        bench.StartFirst();
+        TestMaster master = bench.StartMaster("a", 0);
+        LogReader reader = bench.NewReader("c");
+        LogHistory seen = new(bench.Superblock.FileSystem);
+        Assert.Equal(nameof(PollVerdict.UpToDate), DrainSettled(reader, seen));
+        LogBench.RequireSame(master.History, seen);
+        bench.Damage(LogBench.TailLine(0) + byteAt, mask);
+        Assert.Equal(nameof(PollVerdict.TailLost), DrainSettled(reader, seen));
+        Assert.Contains("is none that a master stores", reader.TailDamage, StringComparison.Ordinal);
+        master.Writer.Tick(1);
+        Assert.Equal(nameof(PollVerdict.UpToDate), DrainSettled(reader, seen));
+    }
+
     [Fact]
     public void A_writer_that_has_ended_stores_no_tail_at_a_tick()
     {
