@@ -47,6 +47,8 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public IWrittenFiles? Written { get; set; }
 
+    public ReusedSpace? Reused { get; set; }
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
@@ -54,6 +56,7 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
         Meta = _state is null ? null : new MetaFiles(_state, new(MediaLayout.MetaInode)),
         Windows = Windows,
         Written = Written,
+        Reused = Reused,
     };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;
