@@ -4,12 +4,14 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Famfs.Fuse.Replication;
 using Famfs.Fuse.Session;
 using Famfs.TestSupport;
+using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Xunit;
@@ -76,6 +78,65 @@ public sealed class ReplicaTests : IDisposable
             {
             }
             return replica.Position.Sequence.Value;
+        }
+    }
+
+    /// <summary>While a file is there somebody may have its lines, and when its space was given back to others too.</summary>
+    [Fact]
+    public void What_this_hosts_caches_have_of_a_removed_file_is_dropped()
+    {
+        const long Unit = MediaLayout.UnitBytes;
+        InodeNumber inode = new(1000);
+        MapExtent extent = new(default, 30 * Unit, Unit);
+        var host = Guid.NewGuid();
+        FakeSharedMemory memory = new(64 * Unit, seed: 1) { AccidentOneIn = 0 };
+        using (DaxDevice device = memory.Attach("master"))
+            NativeFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
+        using DevicePool pool = TestFormats.All.Open([memory.Attach("master")]);
+        using Replica replica = new(TestFormats.All.Open([memory.Attach("here")]), host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        var master = TestMaster.Start(pool, 0, host);
+        Google.Protobuf.ByteString name = Google.Protobuf.ByteString.CopyFromUtf8("f");
+        master.Publish(RecordType.FileCreated, new FileCreated { Inode = inode.Value, Parent = InodeNumber.Root.Value, Name = name, SizeBytes = 1, Map = new() { Extents = { new Extent { OffsetBytes = (ulong)extent.OffsetBytes, LengthBytes = (ulong)extent.LengthBytes } } } });
+        Drain(replica);
+        DaxDevice here = replica.Pool.Require(default);
+        here.Write(extent.OffsetBytes, [5]);
+        Assert.False(replica.TryPurge(inode, static _ => null));
+        Assert.Equal(0, InMemory());
+        Assert.True(replica.TryPurge(inode, replica.Pool.Find));
+        Assert.Equal(5, InMemory());
+        memory.WriteMemory(extent.OffsetBytes, [6]);
+        Assert.Equal(6, Here());
+
+        // A daemon that starts finds it deleted.
+        here.Write(extent.OffsetBytes, [7]);
+        master.Publish(RecordType.Deleted, new Deleted { Inode = inode.Value, Parent = InodeNumber.Root.Value, Name = name });
+        Drain(replica);
+        Assert.Equal(6, InMemory());
+        Assert.Null(replica.PurgeDeleted());
+        Assert.Equal(7, InMemory());
+
+        Assert.Equal(7, Here());
+        master.Publish(RecordType.ZeroingStarted, new ZeroingStarted { Inode = inode.Value });
+        master.Publish(RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = inode.Value });
+        Drain(replica);
+        memory.WriteMemory(extent.OffsetBytes, [8]);
+        Assert.Equal(7, Here());
+        Assert.True(replica.Reused.TryRefresh(new MapView(extent), new Devices(replica.Pool)));
+        Assert.Equal(8, Here());
+
+        byte InMemory()
+        {
+            byte[] one = new byte[1];
+            memory.ReadMemory(extent.OffsetBytes, one);
+            return one[0];
+        }
+
+        byte Here()
+        {
+            byte[] one = new byte[1];
+            here.Read(extent.OffsetBytes, one);
+            return one[0];
         }
     }
 
@@ -275,4 +336,9 @@ public sealed class ReplicaTests : IDisposable
     }
 
     private static void Await(Func<bool> condition) => Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(60)), "it does not happen");
+
+    private sealed class Devices(DevicePool pool) : IDeviceResolver
+    {
+        public DaxDevice? Resolve(DeviceIndex index) => pool.Find(index);
+    }
 }
