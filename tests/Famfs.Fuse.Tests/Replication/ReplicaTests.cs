@@ -4,6 +4,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Core.Interop;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Operations;
@@ -138,6 +139,32 @@ public sealed class ReplicaTests : IDisposable
             here.Read(extent.OffsetBytes, one);
             return one[0];
         }
+    }
+
+    /// <summary>The kernel may have it: the line names it from the record on that removed it.</summary>
+    [Fact]
+    public void A_file_that_is_removed_is_held_with_its_record()
+    {
+        var host = Guid.NewGuid();
+        using DevicePool pool = Format(host);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        KernelPresence presence = new();
+        presence.Mark(new(1000));
+        using KernelNotifier notifier = new(new Attentive(), presence, replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
+        using HeldFiles held = new(replica.Gate, notifier, presence, static _ => true, static _ => false);
+        replica.Attach(notifier, held: held);
+        var master = TestMaster.Start(pool, 0, host);
+        foreach (ulong inode in (ulong[])[1000, 1001])
+        {
+            Google.Protobuf.ByteString name = Google.Protobuf.ByteString.CopyFromUtf8($"{inode}");
+            master.Publish(RecordType.FileCreated, new FileCreated { Inode = inode, Parent = InodeNumber.Root.Value, Name = name, SizeBytes = 1, Map = new() { Extents = { new Extent { OffsetBytes = (20 + (inode - 1000)) * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } } } });
+            master.Publish(RecordType.Deleted, new Deleted { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
+            Drain(replica);
+        }
+        Await(() => replica.Gate.Acknowledged.Sequence == master.Writer.Position.Sequence);
+        ReleaseStatement released = held.Describe();
+        Assert.Equal((master.Writer.Position.Sequence, new InodeNumber(1000)), (released.Watermark, Assert.Single(released.Exceptions)));
     }
 
     [Theory]
@@ -340,5 +367,13 @@ public sealed class ReplicaTests : IDisposable
     private sealed class Devices(DevicePool pool) : IDeviceResolver
     {
         public DaxDevice? Resolve(DeviceIndex index) => pool.Find(index);
+    }
+
+    /// <summary>A kernel that has every inode.</summary>
+    private sealed class Attentive : IFuseTransport
+    {
+        public int Read(Span<byte> buffer) => throw new NotSupportedException();
+
+        public int Write(ReadOnlySpan<byte> head, ReadOnlySpan<MemoryPiece> pieces) => head.Length;
     }
 }

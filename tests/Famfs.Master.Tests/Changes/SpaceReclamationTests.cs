@@ -1,5 +1,6 @@
 using Famfs.Core;
 using Famfs.Core.Format;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.V1;
@@ -68,6 +69,29 @@ public sealed class SpaceReclamationTests
         on.Begin(roomBytes: 0);
         Assert.Equal([inode], on.Decide(new ZeroingStart(Mark(on), s_none)).Files.Select(f => f.Inode));
         Assert.True(on.Decide(new SpaceReturn([inode])));
+        Assert.Equal(0L, on.State.Replay.PendingReclaimBytes);
+    }
+
+    [Fact]
+    public void What_a_batch_has_no_room_for_comes_with_the_next_one_and_once()
+    {
+        using Deciding on = new();
+        InodeNumber first = Remove(on, "f");
+        InodeNumber second = Remove(on, "g");
+        long one = RecordBatch.FrameBytes(64) - MediaLayout.MaxRecordBytes; // of what is left alone otherwise
+        on.Begin(one);
+        ReservedFiles reserved = on.Decide(new ZeroingStart(Mark(on), s_none));
+        Assert.Equal((false, first), (reserved.IsWhole, Assert.Single(reserved.Files).Inode));
+        on.Begin(one);
+        reserved = on.Decide(new ZeroingStart(Mark(on), s_none));
+        Assert.Equal((true, second), (reserved.IsWhole, Assert.Single(reserved.Files).Inode));
+        SpaceReturn change = new([first, second]);
+        on.Begin(one);
+        Assert.Equal(VerdictKind.NextBatch, change.Decide(on.Context).Kind);
+        Assert.Equal([RecordType.ExtentsReclaimed], on.Types());
+        on.Begin(one);
+        Assert.Equal(VerdictKind.Done, change.Decide(on.Context).Kind);
+        Assert.Equal([RecordType.ExtentsReclaimed], on.Types());
         Assert.Equal(0L, on.State.Replay.PendingReclaimBytes);
     }
 
