@@ -10,7 +10,7 @@ namespace Famfs.Fuse.Operations;
 // here, the rest by the port, which knows the master.
 public sealed partial class FuseOperations
 {
-    // A size that stays is no change, so it is answered; any other is the port's business.
+    // A size that stays is no change, so it is answered; no other is taken.
     private FuseReply SetAttributes(in FuseRequest request, WorkerState worker)
     {
         ref readonly SetAttrIn wish = ref request.Fixed<SetAttrIn>();
@@ -18,12 +18,14 @@ public sealed partial class FuseOperations
         // With a size the kernel sends the times that truncate(2) implies.
         const uint Implied = FuseConstants.FATTR_FH | FuseConstants.FATTR_LOCKOWNER | FuseConstants.FATTR_KILL_SUIDGID
             | FuseConstants.FATTR_SIZE | FuseConstants.FATTR_MTIME | FuseConstants.FATTR_MTIME_NOW | FuseConstants.FATTR_CTIME;
-        if ((wish.Valid & FuseConstants.FATTR_SIZE) != 0 && (wish.Valid & ~Implied) == 0)
+        if ((wish.Valid & FuseConstants.FATTR_SIZE) != 0)
         {
             using TreeScope scope = worker.Reader.Enter();
             if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes))
                 return Errno.ESTALE;
-            if (attributes.Kind == InodeKind.File && wish.SizeBytes == attributes.SizeBytes)
+            if (attributes.Kind != InodeKind.File || wish.SizeBytes != attributes.SizeBytes)
+                return Errno.EPERM;
+            if ((wish.Valid & ~Implied) == 0)
                 return worker.Reply.Ok(AttrOf(attributes, scope));
         }
         return IsHidden(request.NodeId)

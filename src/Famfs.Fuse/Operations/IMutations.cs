@@ -34,7 +34,7 @@ public interface IMutations
     /// <summary>renameat2(2); <paramref name="flags"/> are RENAME_…, 0 for rename(2).</summary>
     MutationAnswer Rename(Caller caller, InodeNumber parent, ReadOnlySpan<byte> name, InodeNumber newParent, ReadOnlySpan<byte> newName, uint flags);
 
-    /// <summary>chmod(2), chown(2), utimensat(2), and a size that is not the file's.</summary>
+    /// <summary>chmod(2), chown(2) and utimensat(2). A size in <paramref name="wish"/> is the one that the file has.</summary>
     MutationAnswer SetAttributes(Caller caller, InodeNumber inode, in SetAttrIn wish);
 
     /// <summary>setxattr(2); <paramref name="flags"/> are XATTR_….</summary>

@@ -95,6 +95,8 @@ internal sealed class HeldFiles : IDisposable
         LogSequence watermark = _acknowledged.Acknowledged.Sequence;
         lock (_gate)
         {
+            if (_held.Count == 0)
+                return new(watermark, []);
             List<InodeNumber> exceptions = [];
             foreach (Held held in _order)
             {
@@ -169,7 +171,6 @@ internal sealed class HeldFiles : IDisposable
             if (asked.Count == 0)
                 return;
             bool released = false;
-            LinkedListNode<Held>? following = next;
             foreach (InodeNumber inode in asked)
             {
                 if (_notifier.Release(inode) != InodePresence.Absent || !TryPurge(inode))
@@ -181,7 +182,6 @@ internal sealed class HeldFiles : IDisposable
                 }
                 released = true;
             }
-            next = following;
             if (released)
                 Released?.Invoke();
         }

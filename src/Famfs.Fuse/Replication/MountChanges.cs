@@ -112,8 +112,6 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
     /// <inheritdoc/>
     public MutationAnswer SetAttributes(Caller caller, InodeNumber inode, in SetAttrIn wish)
     {
-        if ((wish.Valid & FuseConstants.FATTR_SIZE) != 0 && !IsSize(inode, wish.SizeBytes))
-            return Errno.EPERM;
         if (RefuseAny() is var refusal and not Errno.None)
             return refusal;
         SetAttributesRequest request = new() { Inode = inode.Value };
@@ -314,13 +312,6 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             ReplicationLog.NoChanges(log, "no master is reached");
         _saidNone = true;
         return Errno.EHOSTDOWN;
-    }
-
-    private bool IsSize(InodeNumber inode, ulong sizeBytes)
-    {
-        using TreeReader reader = replica.Tree.RegisterReader();
-        using TreeScope scope = reader.Enter();
-        return scope.TryGet(inode, out InodeAttributes found) && found.Kind == InodeKind.File && found.SizeBytes == sizeBytes;
     }
 
     private bool TrySetTimes(SetAttributesRequest request, in SetAttrIn wish)

@@ -38,11 +38,9 @@ internal sealed class AttributeChange(SetAttributesRequest request) : Change<Mut
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        if (context.TryFindMade(id, digest, RecordType.AttributesSet, out RequestTrace trace))
         {
-            if (trace.Type != RecordType.AttributesSet)
-                throw RequestDigest.OtherKind(trace);
-            Reply = new() { Position = Positions.ToMessage(trace, context.Position) };
+            Reply = new() { Position = context.PositionOf(trace) };
             return Verdict.Done;
         }
         int attributeBytes = RequireWishes();

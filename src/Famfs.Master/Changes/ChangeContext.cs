@@ -114,6 +114,18 @@ internal sealed class ChangeContext : IDisposable
         (_roomBytes, _roomRecords, _logBytes) = (roomBytes, roomRecords, logBytes);
     }
 
+    /// <summary>Finds the record of <paramref name="type"/> that an equal request of the caller has made. Throws BAD_REQUEST (another
+    /// request, or another kind of it, had the id; malformed id) or REQUEST_EXPIRED.</summary>
+    public bool TryFindMade(Guid id, ulong digest, RecordType type, out RequestTrace trace)
+    {
+        if (!State.TryFindRequest(id, digest, out trace))
+            return false;
+        return trace.Type == type ? true : throw new FamfsException(ErrorReason.BadRequest, $"request id {id} was used before by another kind of request");
+    }
+
+    /// <summary>The position of a record that a request has made.</summary>
+    public Position PositionOf(in RequestTrace trace) => Positions.ToMessage(trace, Position);
+
     /// <summary>Whether <paramref name="records"/> more records of <paramref name="payloadBytes"/> in all fit; if not,
     /// <paramref name="otherwise"/> is the change's verdict. Throws LOG_FULL when no batch will have them. Ask before any
     /// allocation.</summary>

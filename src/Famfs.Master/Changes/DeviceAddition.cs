@@ -79,10 +79,10 @@ internal sealed class DeviceAddition(AddDeviceRequest request, DaxDevice device)
     public static AddDeviceReply? FindEqual(ChangeContext context, AddDeviceRequest request, out ulong digest)
     {
         digest = RequestDigest.Of(request);
-        if (!context.State.TryFindRequest(request.RequestId.ToGuid("request_id"), digest, out RequestTrace trace))
+        if (!context.TryFindMade(request.RequestId.ToGuid("request_id"), digest, RecordType.DeviceAdded, out RequestTrace trace))
             return null;
         uint added = context.State.Replay.Devices.First(d => d.RequestId == request.RequestId).Index;
-        return new() { Device = DeviceQueries.Describe(context.State, added), Position = Positions.ToMessage(trace, context.Position) };
+        return new() { Device = DeviceQueries.Describe(context.State, added), Position = context.PositionOf(trace) };
     }
 
     /// <summary>Throws INVALID_ARGUMENT for a path that names no device, or a pool that takes no more.</summary>

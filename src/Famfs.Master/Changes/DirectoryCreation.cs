@@ -5,7 +5,6 @@ using Famfs.Master.Queries;
 using Famfs.Master.State;
 using Famfs.V1;
 using Google.Protobuf;
-using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master.Changes;
 
@@ -28,9 +27,9 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        if (context.TryFindMade(id, digest, RecordType.DirectoryMade, out RequestTrace trace))
         {
-            Reply = Repeat(context, trace);
+            Reply = new() { Position = context.PositionOf(trace), Directory = FileQueries.DescribeMade(context.Reader, trace.Inode) };
             return Verdict.Done;
         }
         if (request.At is not null && request.Parents)
@@ -106,17 +105,5 @@ internal sealed class DirectoryCreation(MakeDirectoryRequest request) : Change<M
     {
         scope.TryGet(inode, out InodeAttributes attributes);
         return new() { Directory = FileQueries.Describe(scope, attributes, path, false), Position = context.Position.ToMessage() };
-    }
-
-    private MakeDirectoryReply Repeat(ChangeContext context, in RequestTrace trace)
-    {
-        if (trace.Type != RecordType.DirectoryMade)
-            throw RequestDigest.OtherKind(trace);
-        MakeDirectoryReply reply = new() { Position = Positions.ToMessage(trace, context.Position) };
-        using TreeScope scope = context.Reader.Tree.Enter();
-        reply.Directory = scope.TryGet(trace.Inode, out InodeAttributes attributes)
-            ? FileQueries.Describe(scope, attributes, FileQueries.PathOf(scope, trace.Inode), false)
-            : new FileInfo { Inode = trace.Inode.Value, State = InodeState.Deleted };
-        return reply;
     }
 }

@@ -7,7 +7,6 @@ using Famfs.Master.Queries;
 using Famfs.Master.State;
 using Famfs.V1;
 using CollectionsMarshal = System.Runtime.InteropServices.CollectionsMarshal;
-using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master.Changes;
 
@@ -147,15 +146,9 @@ internal sealed class FileCreation : Change<CreateFileReply>
 
     private bool TryRepeat(ChangeContext context)
     {
-        if (!context.State.TryFindRequest(_id, _digest, out RequestTrace trace))
+        if (!context.TryFindMade(_id, _digest, RecordType.FileCreated, out RequestTrace trace))
             return false;
-        if (trace.Type != RecordType.FileCreated)
-            throw RequestDigest.OtherKind(trace);
-        Reply = new() { Position = Positions.ToMessage(trace, context.Position) };
-        using TreeScope scope = context.Reader.Tree.Enter();
-        Reply.File = scope.TryGet(trace.Inode, out InodeAttributes attributes)
-            ? FileQueries.Describe(scope, attributes, FileQueries.PathOf(scope, trace.Inode), !_omitMap)
-            : new FileInfo { Inode = trace.Inode.Value, State = InodeState.Deleted };
+        Reply = new() { Position = context.PositionOf(trace), File = FileQueries.DescribeMade(context.Reader, trace.Inode, !_omitMap) };
         return true;
     }
 

@@ -10,9 +10,6 @@ namespace Famfs.Master.Changes;
 /// </summary>
 internal sealed class HostEviction : Change<EvictHostReply>
 {
-    // A HostGone record takes less.
-    private const int RecordBytes = 1024;
-
     private readonly EvictHostRequest _request;
 
     /// <summary>Takes a request. Throws NOT_PERMITTED for a caller that may not, BAD_REQUEST for what nobody can mean.</summary>
@@ -45,20 +42,9 @@ internal sealed class HostEviction : Change<EvictHostReply>
     public override Verdict Decide(ChangeContext context)
     {
         context.State.Format.Require("a host table");
-        bool recorded;
-        if (Mount != Guid.Empty)
-        {
-            Verdict verdict = MountGone.Append(context, new(Host, Mount, _request.Evidence, _request.Detail), out recorded);
-            if (verdict.Kind != VerdictKind.Done)
-                return verdict;
-        }
-        else
-        {
-            if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
-                return verdict;
-            context.Append(RecordType.HostGone, new HostGone { TimeNs = context.NowNs, HostId = Host.ToByteString(), Evidence = _request.Evidence, Detail = _request.Detail });
-            recorded = true;
-        }
+        Verdict verdict = MountGone.Append(context, new(Host, Mount, _request.Evidence, _request.Detail), out bool recorded);
+        if (verdict.Kind != VerdictKind.Done)
+            return verdict;
         Reply = new() { Position = context.Position.ToMessage(), Recorded = recorded };
         return Verdict.Done;
     }

@@ -1,9 +1,10 @@
 using Famfs.Core.Format;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.Master.Changes;
 
-/// <summary>A mount that can touch memory no more, and how that is known.</summary>
+/// <summary>A mount that can touch memory no more, and how that is known. Of an empty mount: all that the host has by now.</summary>
 internal readonly record struct MountEnd(Guid Host, Guid Mount, GoneEvidence Evidence, string Detail);
 
 /// <summary>Records that a mount can touch memory no more. The evidence has been looked at. The reply says whether it was not
@@ -40,7 +41,7 @@ internal sealed class MountGone(MountEnd end) : Change<bool>
         {
             TimeNs = context.NowNs,
             HostId = end.Host.ToByteString(),
-            MountId = end.Mount.ToByteString(),
+            MountId = end.Mount == Guid.Empty ? ByteString.Empty : end.Mount.ToByteString(),
             Evidence = end.Evidence,
             Detail = end.Detail.Length > MaxDetail ? end.Detail[..MaxDetail] : end.Detail,
         });

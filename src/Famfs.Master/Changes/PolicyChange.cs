@@ -3,7 +3,6 @@ using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;
 using Famfs.Core.Namespace;
-using Famfs.Master.Queries;
 using Famfs.V1;
 
 namespace Famfs.Master.Changes;
@@ -18,13 +17,10 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
     public override Verdict Decide(ChangeContext context)
     {
         context.Caller.RequireAdministrator("changing a policy");
-        Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        if (context.TryFindMade(request.RequestId.ToGuid("request_id"), digest, RecordType.PolicySet, out RequestTrace trace))
         {
-            if (trace.Type != RecordType.PolicySet)
-                throw RequestDigest.OtherKind(trace);
-            Reply = new() { DialectFloor = FmapLimits.NameOfFloor(context.State.Replay.Policy.DialectFloor), Position = Positions.ToMessage(trace, context.Position) };
+            Reply = new() { DialectFloor = FmapLimits.NameOfFloor(context.State.Replay.Policy.DialectFloor), Position = context.PositionOf(trace) };
             return Verdict.Done;
         }
         if (!request.HasDialectFloor)

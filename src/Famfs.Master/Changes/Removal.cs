@@ -20,11 +20,9 @@ internal sealed class Removal(RemoveRequest request) : Change<MutationReply>
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        if (context.TryFindMade(id, digest, RecordType.Deleted, out RequestTrace trace))
         {
-            if (trace.Type != RecordType.Deleted)
-                throw RequestDigest.OtherKind(trace);
-            Reply = new() { Position = Positions.ToMessage(trace, context.Position) };
+            Reply = new() { Position = context.PositionOf(trace) };
             return Verdict.Done;
         }
         context.State.Format.Require("removal");

@@ -1,6 +1,4 @@
-using Famfs.Core;
 using Famfs.Core.Format;
-using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -15,6 +13,7 @@ internal static class RequestDigest
 {
     private const int StackBytes = 1024;
 
+    // Of many files: without a copy.
     public static ulong Of(CreateFileRequest request)
     {
         ByteString id = request.RequestId;
@@ -27,74 +26,29 @@ internal static class RequestDigest
         return digest;
     }
 
-    public static ulong Of(MakeDirectoryRequest request)
-    {
-        ByteString id = request.RequestId;
-        Wait? wait = request.Wait;
-        request.RequestId = ByteString.Empty;
-        request.Wait = null;
-        ulong digest = Compute(request, 2);
-        request.RequestId = id;
-        request.Wait = wait;
-        return digest;
-    }
+    public static ulong Of(MakeDirectoryRequest request) => OfContent(request, 2, static r => (r.RequestId, r.Wait) = (ByteString.Empty, null));
 
-    public static ulong Of(AddDeviceRequest request)
-    {
-        AddDeviceRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        return Compute(content, 3);
-    }
+    public static ulong Of(AddDeviceRequest request) => OfContent(request, 3, static r => r.RequestId = ByteString.Empty);
 
-    public static ulong Of(GrantMasterSlotRequest request)
-    {
-        GrantMasterSlotRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        return Compute(content, 4);
-    }
+    public static ulong Of(GrantMasterSlotRequest request) => OfContent(request, 4, static r => r.RequestId = ByteString.Empty);
 
-    public static ulong Of(SetAttributesRequest request)
-    {
-        SetAttributesRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        content.Wait = null;
-        return Compute(content, 5);
-    }
+    public static ulong Of(SetAttributesRequest request) => OfContent(request, 5, static r => (r.RequestId, r.Wait) = (ByteString.Empty, null));
 
-    public static ulong Of(MakeSymlinkRequest request)
-    {
-        MakeSymlinkRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        content.Wait = null;
-        return Compute(content, 8);
-    }
+    public static ulong Of(RemoveRequest request) => OfContent(request, 6, static r => (r.RequestId, r.Wait) = (ByteString.Empty, null));
 
-    public static ulong Of(RemoveRequest request)
-    {
-        RemoveRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        content.Wait = null;
-        return Compute(content, 6);
-    }
+    public static ulong Of(RenameRequest request) => OfContent(request, 7, static r => (r.RequestId, r.Wait) = (ByteString.Empty, null));
 
-    public static ulong Of(RenameRequest request)
-    {
-        RenameRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        content.Wait = null;
-        return Compute(content, 7);
-    }
+    public static ulong Of(MakeSymlinkRequest request) => OfContent(request, 8, static r => (r.RequestId, r.Wait) = (ByteString.Empty, null));
 
-    public static ulong Of(SetPolicyRequest request)
-    {
-        SetPolicyRequest content = request.Clone();
-        content.RequestId = ByteString.Empty;
-        return Compute(content, 16);
-    }
+    public static ulong Of(SetPolicyRequest request) => OfContent(request, 16, static r => r.RequestId = ByteString.Empty);
 
-    /// <summary>The refusal of an id that another kind of request has used.</summary>
-    public static FamfsException OtherKind(in RequestTrace trace) =>
-        new(ErrorReason.BadRequest, $"request id {trace.RequestId} was used before by another kind of request");
+    private static ulong OfContent<T>(T request, byte kind, Action<T> strip)
+        where T : IMessage<T>
+    {
+        T content = request.Clone();
+        strip(content);
+        return Compute(content, kind);
+    }
 
     private static ulong Compute(IMessage message, byte kind)
     {

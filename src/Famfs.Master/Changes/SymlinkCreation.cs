@@ -6,7 +6,6 @@ using Famfs.Master.Queries;
 using Famfs.Master.State;
 using Famfs.V1;
 using Google.Protobuf;
-using FileInfo = Famfs.V1.FileInfo;
 
 namespace Famfs.Master.Changes;
 
@@ -23,11 +22,9 @@ internal sealed class SymlinkCreation(MakeSymlinkRequest request) : Change<MakeS
     {
         Guid id = request.RequestId.ToGuid("request_id");
         ulong digest = RequestDigest.Of(request);
-        if (context.State.TryFindRequest(id, digest, out RequestTrace trace))
+        if (context.TryFindMade(id, digest, RecordType.SymlinkMade, out RequestTrace trace))
         {
-            if (trace.Type != RecordType.SymlinkMade)
-                throw RequestDigest.OtherKind(trace);
-            Reply = new() { Position = Positions.ToMessage(trace, context.Position), Link = Describe(context, trace.Inode) };
+            Reply = new() { Position = context.PositionOf(trace), Link = FileQueries.DescribeMade(context.Reader, trace.Inode) };
             return Verdict.Done;
         }
         context.State.Format.Require("symbolic links");
@@ -60,7 +57,7 @@ internal sealed class SymlinkCreation(MakeSymlinkRequest request) : Change<MakeS
         if (id != Guid.Empty)
             (record.RequestId, record.RequestDigest) = (request.RequestId, digest);
         context.Append(RecordType.SymlinkMade, record);
-        Reply = new() { Position = context.Position.ToMessage(), Link = Describe(context, inode) };
+        Reply = new() { Position = context.Position.ToMessage(), Link = FileQueries.DescribeMade(context.Reader, inode) };
         return Verdict.Done;
     }
 
@@ -70,13 +67,5 @@ internal sealed class SymlinkCreation(MakeSymlinkRequest request) : Change<MakeS
         if (bytes is 0 or > InodeTree.MaxSymlinkTargetBytes || request.Target.Contains('\0', StringComparison.Ordinal) || request.Target.Contains('\uFFFD', StringComparison.Ordinal))
             throw new FamfsException(ErrorReason.BadRequest, $"a target of {bytes} bytes: 1 to {InodeTree.MaxSymlinkTargetBytes} bytes of UTF-8 without NUL are taken") { Limit = InodeTree.MaxSymlinkTargetBytes };
         return ByteString.CopyFromUtf8(request.Target);
-    }
-
-    private static FileInfo Describe(ChangeContext context, InodeNumber inode)
-    {
-        using TreeScope scope = context.Reader.Tree.Enter();
-        return scope.TryGet(inode, out InodeAttributes attributes)
-            ? FileQueries.Describe(scope, attributes, FileQueries.PathOf(scope, inode), false)
-            : new FileInfo { Inode = inode.Value, State = InodeState.Deleted };
     }
 }

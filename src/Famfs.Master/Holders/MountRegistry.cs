@@ -341,34 +341,28 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     public async Task<Guid> RequireStillAsync(Guid host, Guid mount, CancellationToken cancel)
     {
         Scan();
-        Dictionary<Guid, (Guid Host, ulong Counter)> before = CountersOf(host, mount);
+        Dictionary<Guid, (Guid Host, ulong Counter, bool HasStream)> before = LookAt(host, mount);
         if (before.Count == 0 && (mount != Guid.Empty || !state.Replay.Hosts.ContainsKey(host)))
             throw new FamfsException(ErrorReason.NotFound, mount != Guid.Empty ? $"mount {mount} is not in the host table{(host == Guid.Empty ? "" : $" as one of host {host}")}" : $"host {host} is not registered");
         await Task.Delay(Watch, clock, cancel).ConfigureAwait(false);
         Scan();
-        foreach ((Guid moved, (Guid of, ulong counter)) in CountersOf(host, mount))
+        foreach ((Guid moved, (Guid of, ulong counter, bool hasStream)) in LookAt(host, mount))
         {
             host = of;
-            if (!before.TryGetValue(moved, out (Guid, ulong Counter) known) || known.Counter != counter || HasKnownStream(moved))
+            if (!before.TryGetValue(moved, out (Guid, ulong Counter, bool) known) || known.Counter != counter || hasStream)
                 throw new FamfsException(ErrorReason.HostConflict, $"mount {moved} moves: it is alive; cut its host off from the memory first");
         }
         return host != Guid.Empty ? host : before.Values.First().Host; // it has ended meanwhile
     }
 
-    // Lines of mounts that count.
-    private Dictionary<Guid, (Guid Host, ulong Counter)> CountersOf(Guid host, Guid mount)
+    // Lines of mounts that count, and whether a stream of a caller that is known says the same, at one moment.
+    private Dictionary<Guid, (Guid Host, ulong Counter, bool HasStream)> LookAt(Guid host, Guid mount)
     {
         lock (_gate)
         {
             return _mounts.Values.Where(v => v.InTable && (host == Guid.Empty || v.Host == host) && (mount == Guid.Empty || v.Mount == mount) && !v.Ended)
-                .ToDictionary(v => v.Mount, v => (v.Host, v.LineCounter));
+                .ToDictionary(v => v.Mount, v => (v.Host, v.LineCounter, v.KnownStreams > 0));
         }
-    }
-
-    private bool HasKnownStream(Guid mount)
-    {
-        lock (_gate)
-            return _mounts.TryGetValue(mount, out MountView? view) && view.KnownStreams > 0;
     }
 
     /// <summary>What mounts still have of the deleted files, as the lines said that were read last, and streams of known callers. Absence of a word is a hold

@@ -83,6 +83,15 @@ internal static class FileQueries
         return info;
     }
 
+    /// <summary>Describes an inode that a request has made, by the names that it has now; as deleted when it is gone.</summary>
+    public static FileInfo DescribeMade(StateReader reader, InodeNumber inode, bool withMap = false)
+    {
+        using TreeScope scope = reader.Tree.Enter();
+        return scope.TryGet(inode, out InodeAttributes attributes)
+            ? Describe(scope, attributes, PathOf(scope, inode), withMap)
+            : new FileInfo { Inode = inode.Value, State = InodeState.Deleted };
+    }
+
     /// <summary>Lists up to <paramref name="limit"/> entries of a directory after a cookie; gives where to go on. Maps go with what
     /// <paramref name="user"/> may read.</summary>
     public static (List<FileInfo> Entries, ulong Cookie, InodeNumber Hint) ListSome(StateReader reader, InodeNumber directory, ulong cookie, InodeNumber hint, int limit, bool withMaps, Credentials? user)

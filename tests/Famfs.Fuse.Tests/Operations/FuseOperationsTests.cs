@@ -129,6 +129,22 @@ public sealed class FuseOperationsTests : IDisposable
     }
 
     [Fact]
+    public void With_other_attributes_only_a_size_that_stays_comes_to_the_port()
+    {
+        InodeNumber file = _system.AddFile(Root, "a", 4096);
+        HeldMutations port = new() { OnBegin = change => change.Reply.Complete(file) };
+        _system.Mutations = port;
+        using RequestDriver driver = new(_system);
+        const uint Valid = FuseConstants.FATTR_SIZE | FuseConstants.FATTR_MODE;
+        Assert.Equal(Errno.EPERM, driver.Ask(FuseOpcode.FUSE_SETATTR, file, new SetAttrIn { Valid = Valid, SizeBytes = 4095, Mode = 0x1A4 }).Errno);
+        Assert.Equal(Errno.EPERM, driver.Ask(FuseOpcode.FUSE_SETATTR, Root, new SetAttrIn { Valid = Valid, Mode = 0x1A4 }).Errno);
+        Assert.Equal(Errno.ESTALE, driver.Ask(FuseOpcode.FUSE_SETATTR, new InodeNumber(999), new SetAttrIn { Valid = Valid, Mode = 0x1A4 }).Errno);
+        Assert.Equal(0, port.Waiting);
+        Assert.Equal(Errno.None, driver.Ask(FuseOpcode.FUSE_SETATTR, file, new SetAttrIn { Valid = Valid, SizeBytes = 4096, Mode = 0x1A4 }).Errno);
+        Assert.Equal("SETATTR 644", port.Take().What);
+    }
+
+    [Fact]
     public void Access_checks_owner_group_and_others()
     {
         InodeNumber file = _system.AddFile(Root, "a", 1, 0x1A0, 0, new MapExtent(default, 0, Unit)); // 0640, 0:0
