@@ -46,8 +46,8 @@ internal sealed class GoneMounts : IDisposable
         _hasLeft = true;
     }
 
-    /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone.</summary>
-    public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null;
+    /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone. Its entry may be another's.</summary>
+    public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || IsProvedGone(state, line.Host, line.Mount, line.ReplayedSequence);
 
     /// <summary>Takes away the receipts of older mounts of which the log says that they are gone: nobody has to prove it
     /// again.</summary>
@@ -55,7 +55,7 @@ internal sealed class GoneMounts : IDisposable
     {
         foreach (MountReceipt receipt in MountReceipt.ReadAll(_stateDirectory, _fileSystem))
         {
-            if (receipt.Mount != _own.Mount && state.FindGone(host, receipt.Mount, new(ulong.MaxValue)) is not null)
+            if (receipt.Mount != _own.Mount && IsProvedGone(state, host, receipt.Mount, new(ulong.MaxValue)))
                 receipt.Delete();
         }
     }
@@ -79,6 +79,10 @@ internal sealed class GoneMounts : IDisposable
         }
         return gone;
     }
+
+    // Who went on without a mount's records has not proved that it is gone: it may have files open for as long as its kernel has it.
+    private static bool IsProvedGone(ReplayState state, Guid host, Guid mount, LogSequence replayed) =>
+        state.FindGone(host, mount, replayed) is { Evidence: not GoneEvidence.LossAccepted };
 
     /// <summary>Takes away the receipts of older mounts that nothing is left to be said of.</summary>
     public void Forget(IReadOnlyCollection<Guid> over)

@@ -66,6 +66,27 @@ public sealed class GoneMountsTests : IDisposable
         Assert.True(GoneMounts.IsOver(line with { State = MountState.Ended }, state));
     }
 
+    /// <summary>Its kernel may have files open: nobody takes its entry in the host table, and a successor can still prove its end.</summary>
+    [Fact]
+    public void A_mount_whose_loss_was_accepted_keeps_its_line_and_its_receipt_until_it_is_proved_gone()
+    {
+        Guid mount = Guid.NewGuid();
+        MountReceipt.Of(_directory, _fileSystem, _host.Boot, mount, Living).Leave();
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), Living);
+        using ReplayState state = new(new(_fileSystem, 1, default, default), default);
+        MountLine line = new() { Counter = 1, Host = _host.Host, Boot = _host.Boot, Mount = mount, State = MountState.Live };
+        foreach (GoneEvidence evidence in (GoneEvidence[])[GoneEvidence.LossAccepted, GoneEvidence.SuperblockGone])
+        {
+            RecordBatch batch = new();
+            batch.Start(state.Position.Sequence, new(64), seed: 0);
+            batch.Add(RecordType.HostGone, new HostGone { HostId = _host.Host.ToByteString(), MountId = mount.ToByteString(), Evidence = evidence });
+            state.ApplyFrames(batch.Frames);
+            mounts.ForgetRecorded(state, _host.Host);
+            bool isProved = evidence != GoneEvidence.LossAccepted;
+            Assert.Equal((isProved, isProved ? 0 : 1), (GoneMounts.IsOver(line, state), mounts.FindOlder().Count));
+        }
+    }
+
     [Fact]
     public void Receipts_of_killed_mounts_go_when_the_log_has_them_and_a_hello_takes_no_more_than_a_master_does()
     {
