@@ -1,5 +1,7 @@
+using System.Numerics;
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 
@@ -8,16 +10,20 @@ namespace Famfs.Fuse.Operations;
 /// <summary>
 /// Space of devices that are not coherent which was given back and may belong to another file now: this host's caches may still
 /// have its lines as they were (SAFETY S18). They are dropped before the first OPEN there.
+/// <para>A bit for each unit, 64 KiB for a device of 1 TiB: what is given back a million times, and never opened here, costs no more.</para>
 /// <para>Guard: <c>_gate</c>, also while lines are dropped: who opens the same file waits for that. Any thread.</para>
 /// </summary>
 /// <param name="isCoherent">Whether a device of the log was declared coherent.</param>
 public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
 {
-    private readonly Lock _gate = new();
-    private readonly List<MapExtent> _ranges = []; // guarded by _gate; apart from each other
+    private const long UnitBytes = MediaLayout.UnitBytes;
+
+    private readonly Lock _gate = new(); // guards the block below
+    private readonly Dictionary<DeviceIndex, ulong[]> _units = [];
+    private long _marked; // bits that are set
     private volatile bool _any;
 
-    /// <summary>Space that was given back. Whoever applies records, before anybody is told of them.</summary>
+    /// <summary>Space that was given back, in whole units. Whoever applies records, before anybody is told of them.</summary>
     public void Add(ReadOnlySpan<MapExtent> extents)
     {
         lock (_gate)
@@ -26,10 +32,14 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
             {
                 if (isCoherent(extent.Device))
                     continue;
-                // It may have been given back before, and not been opened since.
-                Subtract(extent, static _ => true);
-                _ranges.Add(extent);
-                _any = true;
+                long end = EndOf(extent);
+                ulong[] words = _units.GetValueOrDefault(extent.Device, []);
+                if (words.Length * 64L < end)
+                {
+                    Array.Resize(ref words, (int)Math.Max((end + 63) / 64, words.Length * 2L));
+                    _units[extent.Device] = words;
+                }
+                Mark(words, extent.OffsetBytes / UnitBytes, end, isReused: true);
             }
         }
     }
@@ -44,10 +54,10 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
         {
             for (int i = 0; i < map.ExtentCount; i++)
             {
-                if (!Subtract(map[i], range => Drop(devices.Resolve(range.Device), range)))
+                MapExtent extent = map[i];
+                if (!TryDrop(extent.Device, extent.OffsetBytes / UnitBytes, EndOf(extent), devices.Resolve))
                     return false;
             }
-            _any = _ranges.Count > 0;
         }
         return true;
     }
@@ -57,35 +67,54 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
     {
         lock (_gate)
         {
-            _ranges.RemoveAll(range => Drop(pool.Find(range.Device), range));
-            _any = _ranges.Count > 0;
+            foreach (DeviceIndex device in _units.Keys)
+                TryDrop(device, 0, long.MaxValue, pool.Find);
         }
     }
 
-    private static bool Drop(DaxDevice? device, in MapExtent range)
-    {
-        device?.Invalidate(range.OffsetBytes, range.LengthBytes);
-        return device is not null;
-    }
+    private static long EndOf(MapExtent extent) => (extent.OffsetBytes + extent.LengthBytes) / UnitBytes;
 
-    // Takes what the extent covers out of the ranges, part by part, as long as `take` agrees.
-    private bool Subtract(MapExtent extent, Func<MapExtent, bool> take)
+    private bool TryDrop(DeviceIndex index, long first, long end, Func<DeviceIndex, DaxDevice?> find)
     {
-        for (int i = _ranges.Count - 1; i >= 0; i--)
+        if (!_units.TryGetValue(index, out ulong[]? words))
+            return true;
+        end = Math.Min(end, words.Length * 64L);
+        while ((first = Find(words, first, end, isReused: true)) < end)
         {
-            MapExtent range = _ranges[i];
-            long start = Math.Max(range.OffsetBytes, extent.OffsetBytes);
-            long end = Math.Min(range.OffsetBytes + range.LengthBytes, extent.OffsetBytes + extent.LengthBytes);
-            if (range.Device != extent.Device || start >= end)
-                continue;
-            if (!take(new(range.Device, start, end - start)))
+            if (find(index) is not { } device)
                 return false;
-            _ranges.RemoveAt(i);
-            if (range.OffsetBytes < start)
-                _ranges.Add(new(range.Device, range.OffsetBytes, start - range.OffsetBytes));
-            if (end < range.OffsetBytes + range.LengthBytes)
-                _ranges.Add(new(range.Device, end, range.OffsetBytes + range.LengthBytes - end));
+            long stop = Find(words, first, end, isReused: false);
+            device.Invalidate(first * UnitBytes, (stop - first) * UnitBytes);
+            Mark(words, first, stop, isReused: false);
+            first = stop;
         }
         return true;
+    }
+
+    /// <summary>The first unit of that kind, or the end.</summary>
+    private static long Find(ulong[] words, long at, long end, bool isReused)
+    {
+        while (at < end)
+        {
+            ulong rest = (isReused ? words[at / 64] : ~words[at / 64]) >> (int)(at % 64);
+            if (rest != 0)
+                return Math.Min(end, at + BitOperations.TrailingZeroCount(rest));
+            at += 64 - (at % 64);
+        }
+        return end;
+    }
+
+    private void Mark(ulong[] words, long first, long end, bool isReused)
+    {
+        for (long at = first; at < end; at += 64 - (at % 64))
+        {
+            int count = (int)Math.Min(end - at, 64 - (at % 64));
+            ulong mask = (ulong.MaxValue >> (64 - count)) << (int)(at % 64);
+            ref ulong word = ref words[at / 64];
+            ulong marked = isReused ? word | mask : word & ~mask;
+            _marked += BitOperations.PopCount(marked) - BitOperations.PopCount(word);
+            word = marked;
+        }
+        _any = _marked > 0;
     }
 }

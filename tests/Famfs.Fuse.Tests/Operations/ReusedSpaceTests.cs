@@ -88,8 +88,37 @@ public sealed class ReusedSpaceTests : IDisposable
         _reused.Add([Units(1, 2)]);
         _reused.Add([Units(2, 2)]);
         _dropped.Clear();
+        Assert.True(Open(3, 1));
         Assert.True(Open(0, 8));
-        Assert.Equal([1, 2], _dropped.Order());
+        Assert.Equal([3, 1], _dropped);
+    }
+
+    [Fact]
+    public void Runs_of_any_length_and_place_are_dropped_whole()
+    {
+        Random random = new(1);
+        for (int round = 0; round < 200; round++)
+        {
+            HashSet<long> expected = [];
+            HashSet<long> dropped = [];
+            ReusedSpace reused = new(_ => false);
+            for (int i = 0; i < 5; i++)
+            {
+                (long first, long count) = (random.Next(300), 1 + random.Next(150));
+                reused.Add([Units(first, count)]);
+                expected.UnionWith(Enumerable.Range((int)first, (int)count).Select(unit => (long)unit));
+            }
+            using Recorder recorder = new(dropped);
+            for (int i = 0; i < 4; i++)
+            {
+                (long first, long count) = (random.Next(300), 1 + random.Next(150));
+                dropped.Clear();
+                Assert.True(reused.TryRefresh(new MapView(Units(first, count)), recorder));
+                HashSet<long> due = [.. expected.Where(unit => unit >= first && unit < first + count)];
+                Assert.Equal(due.Order(), dropped.Order());
+                expected.ExceptWith(due);
+            }
+        }
     }
 
     [Fact]
@@ -168,6 +197,44 @@ public sealed class ReusedSpaceTests : IDisposable
         byte[] one = new byte[1];
         device.Read(Unit + 100, one);
         return one[0];
+    }
+
+    /// <summary>A device that notes which units were dropped.</summary>
+    private sealed class Recorder(HashSet<long> dropped) : DaxDevice, IDeviceResolver
+    {
+        public override string Path => "recorder";
+
+        public override long LengthBytes => long.MaxValue;
+
+        public override bool Coherent { get; set; }
+
+        public DaxDevice? Resolve(DeviceIndex index) => this;
+
+        public override void Invalidate(long offset, long length)
+        {
+            for (long unit = offset / Unit; unit < (offset + length) / Unit; unit++)
+                Assert.True(dropped.Add(unit), "dropped twice");
+        }
+
+        public override void Read(long offset, Span<byte> destination) => throw new NotSupportedException();
+
+        public override void Write(long offset, ReadOnlySpan<byte> source) => throw new NotSupportedException();
+
+        public override void Zero(long offset, long length) => throw new NotSupportedException();
+
+        public override ulong ReadWord(long offset) => throw new NotSupportedException();
+
+        public override void WriteWord(long offset, ulong value) => throw new NotSupportedException();
+
+        public override void WriteBack(long offset, long length) => throw new NotSupportedException();
+
+        public override void Fence() => throw new NotSupportedException();
+
+        public override bool TryGetAddress(long offset, long length, out nint address) => throw new NotSupportedException();
+
+        protected override void Dispose(bool disposing)
+        {
+        }
     }
 
     private sealed class Devices : IDeviceResolver

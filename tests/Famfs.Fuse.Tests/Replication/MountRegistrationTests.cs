@@ -52,6 +52,23 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal((dialect, MountState.Ended, OpenVerdict.HostDown), (line.Dialect, line.State, registration.Admit(InodeNumber.Root)));
     }
 
+    [Fact]
+    public void The_line_says_what_was_released_and_is_written_again_when_more_was()
+    {
+        using Replica replica = Replicate();
+        MountLineTable table = new(replica.Pool);
+        ReleaseStatement released = new(new(3), [new(7), new(8)]);
+        MountRegistration registration = new(replica, _host, Guid.NewGuid()) { GrantedSlot = 0, Releases = () => released };
+        foreach (ReleaseStatement now in (ReleaseStatement[])[released, new(new(3), [new(8)]), new(new(4), [new(8)])])
+        {
+            released = now;
+            registration.Advance();
+            MountLine line = Assert.Single(table.ReadBlock(0)).Line!;
+            Assert.Equal(now.Watermark, line.ReleasedWatermark);
+            Assert.Equal(now.Exceptions, line.Exceptions);
+        }
+    }
+
     /// <summary>Whoever can prove that an older mount of its host is gone writes so into its line, and nobody has to be believed.</summary>
     [Fact]
     public void Lines_of_older_mounts_that_are_gone_are_ended_and_those_of_living_daemons_left_alone()
