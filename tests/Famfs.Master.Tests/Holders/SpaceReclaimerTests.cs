@@ -10,6 +10,7 @@ using Famfs.Master.Engine;
 using Famfs.Master.Holders;
 using Famfs.Master.Role;
 using Famfs.TestSupport;
+using Famfs.TestSupport.Dax;
 using Famfs.V1;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -23,7 +24,7 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
 {
     private const long Unit = MediaLayout.UnitBytes;
 
-    private readonly string _path = Path.Combine(Path.GetTempPath(), $"famfs-reclaim-{Guid.NewGuid():n}");
+    private readonly FakeSharedMemory _memory = new(64L << 20, seed: 1, coherent: true) { AccidentOneIn = 0 };
     private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
     private readonly Clock _clock = new();
     private readonly Zeroing _zeroing = new();
@@ -33,12 +34,10 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        using (FileStream file = File.Create(_path))
-            file.SetLength(64L << 20);
-        using (DaxDevice device = DaxDevice.Open(_path))
+        using (DaxDevice device = _memory.Attach("master"))
             NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
         CancellationToken cancel = TestContext.Current.CancellationToken;
-        _master = new(await Recovery.RunAsync(TestFormats.All.Open([DaxDevice.Open(_path)]), _host, takeOver: false, "", TimeProvider.System, new Random(1), cancel));
+        _master = new(await Recovery.RunAsync(TestFormats.All.Open([_memory.Attach("master")]), _host, takeOver: false, "", TimeProvider.System, new Random(1), cancel));
         MountRegistry mounts = new(_master.State, new(_master.State.Pool), _clock);
         _reclaimer = new(_master.Engine, _master.State, mounts, _zeroing, _clock, NullLogger<SpaceReclaimer>.Instance);
         await _master.DecideAsync(context =>
@@ -54,7 +53,6 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         await _reclaimer.StopAsync(CancellationToken.None);
         _reclaimer.Dispose();
         await _master.DisposeAsync();
-        File.Delete(_path);
     }
 
     [Fact]
@@ -75,12 +73,11 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         // What cannot be read may have both.
         DaxDevice device = _master.State.Pool.PrimaryDevice;
         byte[] entry = new byte[MediaLayout.HostEntryBytes];
-        long place = ((NativeSuperblock)_master.State.Pool.Primary).HostTableOffset;
-        device.Read(place, entry);
-        device.Write(place, [.. Enumerable.Repeat((byte)1, entry.Length)]);
+        device.Read(TableOffset, entry);
+        device.Write(TableOffset, [.. Enumerable.Repeat((byte)1, entry.Length)]);
         await AwaitAsync(() => Waits("unreadable") || Pending < 2);
         Assert.Equal(2, Pending);
-        device.Write(place, entry);
+        device.Write(TableOffset, entry);
 
         Write(all, second);
         await AwaitAsync(() => Waits("has 1 file open") || Pending < 1);
@@ -132,6 +129,33 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         await AwaitAsync(() => Pending == 0);
         Assert.Equal(free + Unit, await _master.FreeBytesAsync());
     }
+
+    /// <summary>While the table is read a mount writes its line, opens a file, and the file is removed: the table is read again
+    /// before that file is judged.</summary>
+    [Fact]
+    public async Task A_removal_is_judged_by_lines_that_were_read_after_it()
+    {
+        // The table's page was written, else the memory has nothing to load.
+        new MountLineTable(_master.State.Pool).Write(1, _line with { Counter = 1, State = MountState.Ended, Mount = Guid.NewGuid() });
+        await RemoveAsync("another");
+        TaskCompletionSource reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        using ManualResetEventSlim removed = new();
+        long last = TableOffset + (MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes) - DaxDevice.LineBytes;
+        _memory.BeforeAccess = (_, operation, offset) =>
+        {
+            if (operation == FakeOperation.Load && offset == last && reached.TrySetResult())
+                removed.Wait(TimeSpan.FromMinutes(1));
+        };
+        await _reclaimer.StartAsync(TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
+        Write(new(0));
+        await RemoveAsync("f");
+        removed.Set();
+        await AwaitAsync(() => Waits("alpha") || Pending == 0);
+        Assert.Equal(1, Pending);
+    }
+
+    private long TableOffset => ((NativeSuperblock)_master.State.Pool.Primary).HostTableOffset;
 
     private long Pending => _master.State.Replay.PendingReclaimBytes / Unit;
 
