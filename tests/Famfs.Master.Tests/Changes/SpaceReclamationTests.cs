@@ -28,7 +28,9 @@ public sealed class SpaceReclamationTests
         Assert.Equal((inode, MediaLayout.UnitBytes), (file.Inode, file.Bytes));
         Assert.Equal(MediaLayout.UnitBytes, free - on.State.Allocator.FreeBytes);
         // It is under way: not twice.
-        Assert.Empty(on.Decide(new ZeroingStart(Mark(on), s_none)).Files);
+        reserved = on.Decide(new ZeroingStart(Mark(on), s_none));
+        Assert.Empty(reserved.Files);
+        Assert.Empty(reserved.Quarantined);
         on.Begin();
         Assert.True(on.Decide(new SpaceReturn([inode])));
         Assert.Equal([RecordType.ExtentsReclaimed], on.Types());
