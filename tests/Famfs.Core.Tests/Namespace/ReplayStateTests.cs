@@ -74,6 +74,25 @@ public sealed class ReplayStateTests : IDisposable
     }
 
     [Fact]
+    public void What_was_before_a_term_does_not_prove_its_end()
+    {
+        Term term = new(128);
+        void Gone(GoneEvidence evidence, Term of) => Apply(RecordType.HostGone, new HostGone { HostId = s_host.ToByteString(), Evidence = evidence }, of);
+        Apply(RecordType.MasterSlotGranted, new MasterSlotGranted { HostId = s_host.ToByteString(), SegmentInode = 98, Segment = new() { OffsetBytes = 40UL * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } });
+        MakeFile(101);
+        Gone(GoneEvidence.Fenced, new(64));
+        // The host is back, and its master has a later term of the same slot.
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 0 }, term);
+        Apply(RecordType.Deleted, new Deleted { Inode = 101, Parent = MediaLayout.RootInode, Name = ByteString.CopyFromUtf8("f") }, term);
+        Apply(RecordType.ZeroingStarted, new ZeroingStarted { Inode = 101 }, term);
+        Assert.False(_state.IsProvedEnded(term));
+        Gone(GoneEvidence.LossAccepted, term);
+        Assert.False(_state.IsProvedEnded(term));
+        Gone(GoneEvidence.Operator, term);
+        Assert.True(_state.IsProvedEnded(term));
+    }
+
+    [Fact]
     public void Who_went_on_without_a_mounts_records_has_not_proved_that_it_is_gone()
     {
         Guid mount = Guid.NewGuid();
