@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Errno = Famfs.Fuse.Protocol.Errno;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.Core.Namespace;
@@ -22,12 +23,13 @@ public sealed class HeldFilesTests : IDisposable
     private readonly InodeTree _tree = new(default);
     private readonly KernelNotifier _notifier;
     private readonly HashSet<InodeNumber> _unpurged = [];
+    private readonly ConcurrentDictionary<ulong, bool> _faulty = new();
     private readonly HeldFiles _held;
 
     public HeldFilesTests()
     {
         _notifier = new(_kernel, _presence, _tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
-        _held = new(_gate, _notifier, _presence, inode => !_unpurged.Contains(inode), inode => inode.Value >= 1000);
+        _held = new(_gate, _notifier, _presence, inode => !_faulty.ContainsKey(inode.Value) ? !_unpurged.Contains(inode) : throw new DeviceFaultException("poisoned"), inode => inode.Value >= 1000);
     }
 
     public void Dispose()
@@ -69,6 +71,18 @@ public sealed class HeldFilesTests : IDisposable
         Delete(7, 5);
         Await(() => _kernel.Asked.Count(i => i == 7) >= 2);
         Assert.Equal((5UL, 1), Describe());
+    }
+
+    [Fact]
+    public void A_file_whose_memory_faults_is_held_until_it_does_not()
+    {
+        _presence.Mark(new(7));
+        _faulty[7] = true;
+        Delete(7, 5);
+        Await(() => _kernel.Asked.Count(i => i == 7) >= 3);
+        Assert.Equal((5UL, 1), Describe());
+        _faulty.Clear();
+        Await(() => _held.Count == 0);
     }
 
     [Fact]

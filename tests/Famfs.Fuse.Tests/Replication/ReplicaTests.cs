@@ -106,6 +106,8 @@ public sealed class ReplicaTests : IDisposable
         Assert.Equal(0, InMemory());
         Assert.True(replica.TryPurge(inode, replica.Pool.Find));
         Assert.Equal(5, InMemory());
+        Assert.Equal(5, Here()); // a clean line
+        Assert.True(replica.TryPurge(inode, replica.Pool.Find));
         memory.WriteMemory(extent.OffsetBytes, [6]);
         Assert.Equal(6, Here());
 
