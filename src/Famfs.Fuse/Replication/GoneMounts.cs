@@ -46,8 +46,9 @@ internal sealed class GoneMounts : IDisposable
         _hasLeft = true;
     }
 
-    /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone.</summary>
-    public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is not null;
+    /// <summary>A mount whose line says that it has ended, or of which the log says that it is gone. That somebody went on without its
+    /// records proves no end: it may live, and its line stays.</summary>
+    public static bool IsOver(MountLine line, ReplayState state) => line.State == MountState.Ended || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is { Evidence: not GoneEvidence.LossAccepted };
 
     /// <summary>Takes away the receipts of older mounts of which the log says that they are gone: nobody has to prove it
     /// again.</summary>
@@ -55,7 +56,7 @@ internal sealed class GoneMounts : IDisposable
     {
         foreach (MountReceipt receipt in MountReceipt.ReadAll(_stateDirectory, _fileSystem))
         {
-            if (receipt.Mount != _own.Mount && state.FindGone(host, receipt.Mount, new(ulong.MaxValue)) is not null)
+            if (receipt.Mount != _own.Mount && state.FindGone(host, receipt.Mount, new(ulong.MaxValue)) is { Evidence: not GoneEvidence.LossAccepted })
                 receipt.Delete();
         }
     }
