@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-packages test-kubernetes test-abuse test-damage format clean
+.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-packages test-kubernetes test-abuse test-damage sim format clean
 
 all: build
 
@@ -60,6 +60,9 @@ test-abuse: publish ## hostile callers against a master, for minutes: memory, ti
 
 test-damage: ## every line of every structure, damaged in each way, bit by bit where the damage table says so; takes long; ends with counts
 	tests/run-damage
+
+sim: ## simulations: SEED=n repeats a run and prints its history, SEEDS=n runs n of each, FIRST=n from there
+	FAMFS_SEED=$(SEED) FAMFS_SEEDS=$(SEEDS) FAMFS_FIRST_SEED=$(FIRST) $(DOTNET) test tests/Famfs.Simulation -c $(CONFIGURATION) --nologo --logger "console;verbosity=detailed"
 
 format: ## says what is not formatted
 	$(DOTNET) format Famfs.sln --verify-no-changes --no-restore --severity warn

@@ -5,6 +5,16 @@ namespace Famfs.Simulation;
 /// <summary>A simulated process was killed; its host goes on.</summary>
 internal sealed class ProcessKilledException() : Exception("killed");
 
+/// <summary>What threads of the simulation die with: a process of an operating system, or that system.</summary>
+internal sealed class SimulatedLife
+{
+    /// <summary>It was killed, or its host crashed. Its threads end at their next access.</summary>
+    public bool IsOver { get; set; }
+
+    /// <summary>Threads that are in it.</summary>
+    public int Threads { get; set; }
+}
+
 /// <summary>One thread of the simulation. It runs only while it holds the baton.</summary>
 internal sealed class SimulatedProcess(string name, string host) : IDisposable
 {
@@ -18,8 +28,20 @@ internal sealed class SimulatedProcess(string name, string host) : IDisposable
     /// <summary>Not scheduled before this step: a pause (SIGSTOP, a hypervisor, a page fault that takes a minute).</summary>
     public long PausedUntil { get; set; }
 
+    /// <summary>Has nothing to do before this step.</summary>
+    public long SleepsUntil { get; set; }
+
     /// <summary>Dies at its next access.</summary>
     public bool Killed { get; set; }
+
+    /// <summary>What it dies with; null: it is a process of its own.</summary>
+    public SimulatedLife? Life { get; set; }
+
+    /// <summary>A kill takes its whole life, not only itself.</summary>
+    public bool DiesWhole { get; set; }
+
+    /// <summary>What it does is not interrupted, because it holds a lock that others would really wait for.</summary>
+    public bool IsUninterrupted { get; set; }
 
     /// <summary>Dies at this step; 0: not for sure.</summary>
     public long DiesAt { get; set; }
@@ -85,6 +107,15 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     /// <summary>Called before every access, with its operation and offset.</summary>
     public Action<string, long>? BeforeAccess { get; set; }
 
+    /// <summary>Called at the moment of every access, after others had their turns.</summary>
+    public Action<string, long>? AtAccess { get; set; }
+
+    /// <summary>Called when a host has crashed.</summary>
+    public Action<string>? HostCrashed { get; set; }
+
+    /// <summary>No more accidents; everybody lives on.</summary>
+    public bool IsCalm { get; set; }
+
     /// <summary>Who runs.</summary>
     public SimulatedProcess Current => _current!;
 
@@ -130,6 +161,34 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     /// <summary>The process has nothing to do.</summary>
     public void Yield() => SwitchPoint(always: true);
+
+    /// <summary>The process has nothing to do for some steps, whoever takes these.</summary>
+    public void Sleep(int steps)
+    {
+        _current!.SleepsUntil = Step + steps;
+        Yield();
+    }
+
+    /// <summary>The process does something that another may come before.</summary>
+    public void Pass() => SwitchPoint(always: false);
+
+    /// <summary>All processes come to an end.</summary>
+    public void Finish() => Quiescing = true;
+
+    /// <summary>A host loses power now: its caches, and all processes of it that have a life.</summary>
+    public void Crash(string host)
+    {
+        memory.Crash(host);
+        Crashes++;
+        long boots = Step + _random.Next(chaos.LongestBoot) + 1;
+        foreach (SimulatedProcess process in _processes.Where(p => p.Host == host))
+        {
+            process.PausedUntil = Math.Max(process.PausedUntil, boots);
+            if (process.Life is { } life)
+                life.IsOver = true;
+        }
+        HostCrashed?.Invoke(host);
+    }
 
     /// <summary>The process has nothing to do for some turns.</summary>
     public void Yield(int turns)
@@ -180,9 +239,17 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     private void OnAccess(string operation, long offset)
     {
         BeforeAccess?.Invoke(operation, offset);
+        Switch(operation, offset);
+        AtAccess?.Invoke(operation, offset);
+    }
+
+    private void Switch(string operation, long offset)
+    {
+        if (_current!.IsUninterrupted)
+            return;
         if (isQuiet(operation, offset) && operation is not (FakeOperation.Fence or FakeOperation.Lock))
             return;
-        if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && OneIn(chaos.DecisivePauseOneIn))
+        if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && !IsCalm && OneIn(chaos.DecisivePauseOneIn))
             Pause(_current!);
         else if (operation == FakeOperation.Load && _current!.PausedUntil <= Step && _random.Next(chaos.LoadSwitchOneIn) != 0)
             return;
@@ -194,7 +261,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         SimulatedProcess self = _current!;
         Step++;
         Quiescing |= Step >= _lastStep;
-        if (!Quiescing)
+        if (!Quiescing && !IsCalm)
             Disturb(self);
         if ((always || _random.Next(chaos.SwitchOneIn) == 0 || self.PausedUntil > Step) && Pick() is { } next && next != self)
         {
@@ -203,6 +270,8 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             self.Turn.Wait();
         }
         if (Failure is not null)
+            throw new ProcessKilledException();
+        if (self.Life is { IsOver: true })
             throw new ProcessKilledException();
         if (self.Killed)
         {
@@ -220,17 +289,14 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             self.DiesAt = 0;
         if (OneIn(chaos.KillOneIn) || (doomed && !self.DiesWithHost))
         {
-            self.Killed = true;
+            if (self is { DiesWhole: true, Life: { } life })
+                life.IsOver = true;
+            else
+                self.Killed = true;
             Kills++;
         }
         if (OneIn(chaos.CrashOneIn) || (doomed && self.DiesWithHost))
-        {
-            memory.Crash(self.Host);
-            Crashes++;
-            long boots = Step + _random.Next(chaos.LongestBoot) + 1;
-            foreach (SimulatedProcess process in _processes.Where(p => p.Host == self.Host))
-                process.PausedUntil = Math.Max(process.PausedUntil, boots);
-        }
+            Crash(self.Host);
     }
 
     private void Pause(SimulatedProcess process)
@@ -247,8 +313,8 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         SimulatedProcess[] alive = [.. _processes.Where(p => !p.Done)];
         if (alive.Length == 0)
             return null;
-        SimulatedProcess[] awake = [.. alive.Where(p => Quiescing || p.PausedUntil <= Step)];
-        return awake.Length > 0 ? awake[_random.Next(awake.Length)] : alive.MinBy(p => p.PausedUntil);
+        SimulatedProcess[] awake = [.. alive.Where(p => Quiescing || p.Life is { IsOver: true } || (p.SleepsUntil <= Step && (IsCalm || p.PausedUntil <= Step)))];
+        return awake.Length > 0 ? awake[_random.Next(awake.Length)] : alive.MinBy(p => Math.Max(p.SleepsUntil, p.PausedUntil));
     }
 
     private void HandTo(SimulatedProcess next)

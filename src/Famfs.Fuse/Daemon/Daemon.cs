@@ -48,7 +48,7 @@ internal sealed class Daemon
         _memory = memory;
         _replica = replica;
         _log = log;
-        _registration = new(replica, host, _mountId);
+        _registration = new(replica, host, _mountId, TimeProvider.System);
         // A format without times has none to move.
         _written = options.NoTimes || !replica.Pool.Format.Limits.HasTimes ? null : new(TimeProvider.System);
         _link = new(replica, _registration, _written, log);
@@ -124,8 +124,9 @@ internal sealed class Daemon
         _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
-        using HeldFiles held = new(_replica.Gate, mount.Notifier, mount.Presence, inode => _replica.TryPurge(inode, _memory.Resolve), inode => _memory.IsHeldByKernel && !_replica.TryPurge(inode, static _ => null));
+        using HeldFiles held = HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _memory.IsHeldByKernel);
         _registration.Releases = () => held.Describe();
+        _registration.TakeOver = () => _memory.IsHeldByKernel || _replica.TryTakeOver(held);
         _link.Held = held;
         held.Released += () => _link.LineFirst.Set();
         _replica.Attach(mount.Notifier, _written, held, _changes);
@@ -231,11 +232,7 @@ internal sealed class Daemon
             held.Dispose();
             _memory.UseAfterwards(_replica.Pool, pool =>
             {
-                foreach (InodeNumber inode in held.List())
-                {
-                    // Where a device is not here, no line of it is.
-                    _ = _replica.TryPurge(inode, pool.Find);
-                }
+                _replica.PurgeAtEnd(held, pool);
                 _registration.End(pool);
             });
             return true;

@@ -34,13 +34,16 @@ internal sealed class HeldFiles : IDisposable
     private readonly KernelPresence _presence;
     private readonly Func<InodeNumber, bool> _purge;
     private readonly Func<InodeNumber, bool> _mustHold;
-    private readonly Thread _thread;
+    private readonly Thread? _thread;
 
     private readonly object _gate = new(); // guards the block below
     private readonly Dictionary<InodeNumber, LinkedListNode<Held>> _held = [];
     private readonly LinkedList<Held> _order = []; // the one deleted first comes first
     private bool _news;
     private bool _stopping;
+
+    // Files below this number may have lines in this host's caches that a mount left which is gone. Written by upkeep.
+    private ulong _ofOlderMounts;
 
     /// <summary>Begins with nothing held: a kernel that has just mounted has no inode.</summary>
     /// <param name="acknowledged">How far this mount is.</param>
@@ -50,11 +53,30 @@ internal sealed class HeldFiles : IDisposable
     /// Called by a thread of this object.</param>
     /// <param name="mustHold">Whether a file stays held that the kernel never heard of: its space must not become another's while this
     /// mount is there. Called by whoever applies records.</param>
-    public HeldFiles(AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold)
+    /// <param name="hasThread">Whether it asks on a thread of its own; else its owner calls <see cref="AskAll"/>, on one thread.</param>
+    public HeldFiles(AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold, bool hasThread = true)
     {
         (_acknowledged, _notifier, _presence, _purge, _mustHold) = (acknowledged, notifier, presence, purge, mustHold);
+        if (!hasThread)
+            return;
         _thread = new(Run) { IsBackground = true, Name = "releases" };
         _thread.Start();
+    }
+
+    /// <summary>The releases of a mount.</summary>
+    /// <param name="replica">Its copy of the namespace.</param>
+    /// <param name="notifier">Asks its kernel.</param>
+    /// <param name="presence">What that kernel may have.</param>
+    /// <param name="find">Gives a device; null: it is not reached.</param>
+    /// <param name="isHeldByKernel">The kernel has the devices, and this process does not reach the memory of files.</param>
+    /// <param name="hasThread">As of the constructor.</param>
+    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, bool isHeldByKernel, bool hasThread = true)
+    {
+        HeldFiles? held = null;
+        // Where all devices are coherent, there is nothing to purge.
+        bool MustHold(InodeNumber inode) => (isHeldByKernel || held!.IsOfOlderMount(inode)) && !replica.TryPurge(inode, static _ => null);
+        held = new(replica.Gate, notifier, presence, inode => replica.TryPurge(inode, find), MustHold, hasThread);
+        return held;
     }
 
     /// <summary>Called when a file was released. On this object's thread.</summary>
@@ -86,6 +108,15 @@ internal sealed class HeldFiles : IDisposable
             Monitor.Pulse(_gate);
         }
     }
+
+    /// <summary>What mounts of this host that are gone have left in its caches is this mount's to purge from now on: of every file below
+    /// <paramref name="next"/>. Upkeep thread.</summary>
+    public void TakeOver(InodeNumber next) => Volatile.Write(ref _ofOlderMounts, Math.Max(_ofOlderMounts, next.Value));
+
+    /// <summary>This host's caches may have lines of a file: its kernel may have had it, or that of a mount that is gone. Any thread.</summary>
+    public bool MayHaveLines(InodeNumber inode) => _presence.MayHave(inode) || IsOfOlderMount(inode);
+
+    private bool IsOfOlderMount(InodeNumber inode) => inode.Value < Volatile.Read(ref _ofOlderMounts);
 
     /// <summary>What this mount has released, as of now. Any thread.</summary>
     /// <param name="most">Files that can be named. When there are more, the watermark is before the first that is not.</param>
@@ -130,13 +161,12 @@ internal sealed class HeldFiles : IDisposable
             _stopping = true;
             Monitor.Pulse(_gate);
         }
-        _thread.Join();
+        _thread?.Join();
     }
 
     private void Run()
     {
         TimeSpan pause = FirstPause;
-        List<InodeNumber> asked = [];
         while (true)
         {
             lock (_gate)
@@ -150,12 +180,14 @@ internal sealed class HeldFiles : IDisposable
                 pause = _news ? FirstPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, LongestPause.Ticks));
                 _news = false;
             }
-            AskAll(asked);
+            AskAll();
         }
     }
 
-    private void AskAll(List<InodeNumber> asked)
+    /// <summary>Asks the kernel about every file that is held, once, and releases those that it has not. The asking thread.</summary>
+    internal void AskAll()
     {
+        List<InodeNumber> asked = [];
         LinkedListNode<Held>? next;
         lock (_gate)
             next = _order.First;

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Diagnostics;
 using System.Reflection;
 using Famfs.Client;
@@ -19,7 +20,9 @@ namespace Famfs.Fuse.Replication;
 internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialect, string MountPoint, GoneMounts Gone)
 {
     /// <summary>A Hello for a stream that is about to start. Evidence of older mounts is repeated in each.</summary>
-    public Hello CreateHello(LogPosition position)
+    /// <param name="position">Replayed up to.</param>
+    /// <param name="ended">Older mounts whose line this one has ended.</param>
+    public Hello CreateHello(LogPosition position, ImmutableHashSet<Guid> ended)
     {
         Hello hello = new()
         {
@@ -33,7 +36,8 @@ internal sealed record Introduction(HostIdentity Host, Guid Mount, string Dialec
             MachineDigest = ByteString.CopyFrom(Host.MachineDigest),
             Position = position.ToMessage(),
         };
-        hello.OlderMounts.AddRange(Gone.FindOlder());
+        // Whose daemon may still live, or has left lines in the caches, is not reported.
+        hello.OlderMounts.AddRange(Gone.FindOlder().Where(older => ended.Contains(older.MountId.ToGuid("mount_id"))));
         return hello;
     }
 }
@@ -267,7 +271,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     {
         _trying = _subscriber!.MasterAddress;
         _introduction.Gone.ForgetRecorded(replica.State, _introduction.Host.Host);
-        Hello hello = _introduction.CreateHello(replica.Position);
+        Hello hello = _introduction.CreateHello(replica.Position, registration.Ended);
         hello.MissingDevices = Volatile.Read(ref _devices);
         _told = [.. hello.OlderMounts.Select(o => o.MountId)];
         return hello;
@@ -284,7 +288,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         IReadOnlyList<Guid> over = registration.EndOlder(gone);
         introduction.Gone.Forget(over);
         HashSet<ByteString> told = _told;
-        if (!_connected || gone.Except(over).All(mount => told.Contains(mount.ToByteString())))
+        if (!_connected || gone.Except(over).Intersect(registration.Ended).All(mount => told.Contains(mount.ToByteString())))
             return;
         _renewing = true;
         _subscriber!.Renew();

@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using System.Collections.Immutable;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
@@ -14,7 +14,7 @@ namespace Famfs.Fuse.Replication;
 /// the log has been read after that; the line moves at least once a second and with every acknowledgement.
 /// Everything but <see cref="Admit"/> is called by the daemon's upkeep thread.
 /// </summary>
-internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid mount) : IOpenGate
+internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid mount, TimeProvider clock) : IOpenGate
 {
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
@@ -27,10 +27,16 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     // that keeps the entry taken.
     private IDisposable? _held;
     private long _written;
-    private readonly TwinWatch _twins = new(host);
+    private readonly TwinWatch _twins = new(host, clock);
 
     // Set once by the upkeep thread, read by workers.
     private volatile bool _open;
+
+    // The last record that was read before this mount opened anything.
+    private LogSequence _openedAt;
+
+    // What the log has of the end of this mount. For good.
+    private GoneRecord? _end;
     private string? _problem;
 
     /// <summary>What the mount speaks, as the line says it: the number of a dialect floor, 0 for stock. Set before the first
@@ -43,6 +49,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     /// <summary>What this mount has released; null: nothing. Set before the first <see cref="Advance"/>.</summary>
     public Func<ReleaseStatement>? Releases { get; set; }
+
+    /// <summary>Takes what older mounts of this host may have left in its caches; false when it cannot now. Set before the first
+    /// <see cref="EndOlder"/>.</summary>
+    public Func<bool> TakeOver { get; set; } = static () => true;
+
+    /// <summary>Mounts whose line this one has ended. Replaced by the upkeep thread, read by any.</summary>
+    public ImmutableHashSet<Guid> Ended { get; private set; } = [];
 
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
@@ -72,15 +85,18 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     {
         if (!IsNeeded)
             return;
-        if (replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is { } end)
+        // A record that ends all mounts of this host is about one that was open before it, too.
+        if (replica.State.FindGone(host.Host, mount, _open ? _openedAt : new(ulong.MaxValue)) is { } end)
+            _end = end;
+        if (_end is { } known)
         {
             // Its entry may be another mount's already, and what it has open may be given away.
             _open = false;
-            throw new FamfsException(ErrorReason.HostGone, $"the log has that this mount is gone ({end.Evidence}): mount it anew");
+            throw new FamfsException(ErrorReason.HostGone, $"the log has that this mount is gone ({known.Evidence}): mount it anew");
         }
         if (_line is null)
         {
-            int? slot = replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
+            int? slot = Slot;
             WantsBlock = slot is null;
             if (slot is null || !_twins.StandStill(_table.ReadBlock(slot.Value)))
                 return;
@@ -100,14 +116,20 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         if (!_open)
         {
             // Only what is read after the line was written back is known to include every Deleted record of a
-            // master that did not see the line.
+            // master that did not see the line, or that took it for one that was over.
+            bool counted = IsCounted;
             PollVerdict verdict;
             while ((verdict = replica.PollMemory()) == PollVerdict.Records)
             {
             }
-            _open = verdict is PollVerdict.UpToDate or PollVerdict.TailLost;
+            // Behind a tail that is lost, a file may be deleted and its space another's.
+            if (verdict == PollVerdict.UpToDate && counted && IsCounted)
+            {
+                _openedAt = replica.Position.Sequence;
+                _open = true;
+            }
         }
-        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || Stopwatch.GetElapsedTime(_written) >= Renewal || HasReleasedMore())
+        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || clock.GetElapsedTime(_written) >= Renewal || HasReleasedMore())
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
@@ -116,18 +138,28 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// said of: their line has ended, or there is none. A line whose daemon still ends is left to it.</summary>
     public IReadOnlyList<Guid> EndOlder(IReadOnlyCollection<Guid> gone)
     {
-        if (gone.Count == 0 || _line is null)
+        // Also without a line of its own: those that are gone may have taken all.
+        if (gone.Count == 0 || Slot is not { } slot)
             return [];
-        List<HostEntry> entries = _table.ReadBlock(_entry / MediaLayout.EntriesPerHost);
+        List<HostEntry> entries = _table.ReadBlock(slot);
         HashSet<Guid> open = [];
         foreach (HostEntry entry in entries)
         {
             if (entry.Line is not { State: MountState.Live } line || !gone.Contains(line.Mount))
                 continue;
+            // Its daemon may still store to files: it has the lock for as long as it lives.
             if (_table.TryLock(entry.Index, out IDisposable? held))
             {
                 using (held)
+                {
+                    if (!TakeOver())
+                    {
+                        open.Add(line.Mount);
+                        continue;
+                    }
                     _table.Write(entry.Index, line with { Counter = line.Counter + 1, State = MountState.Ended });
+                    Ended = Ended.Add(line.Mount);
+                }
             }
             else
             {
@@ -155,6 +187,12 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// would keep it alive. Upkeep thread, or after it.</summary>
     public void ReleaseLock() => Interlocked.Exchange(ref _held, null)?.Dispose();
 
+    // The block of this host's lines.
+    private int? Slot => replica.State.Hosts.TryGetValue(host.Host, out HostRecord? record) ? record.Slot : GrantedSlot;
+
+    // A master that reads the line as it is takes this mount for one that holds memory.
+    private bool IsCounted => replica.State.FindGone(host.Host, mount, _line!.ReplayedSequence) is null;
+
     /// <summary>A line was written, so one is to be ended.</summary>
     public bool HasLine => _line is not null;
 
@@ -176,7 +214,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         };
         _table.Write(_entry, line);
         _line = line;
-        _written = Stopwatch.GetTimestamp();
+        _written = clock.GetTimestamp();
     }
 
     /// <summary>Finds a free entry, locks it on this host, and makes sure that it is still free.</summary>

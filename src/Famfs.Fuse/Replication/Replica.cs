@@ -177,6 +177,48 @@ internal sealed class Replica : ICapacity, IDisposable
         return cause;
     }
 
+    /// <summary>What mounts of this host that are gone may have left in its caches becomes this mount's to purge, before anybody is told
+    /// that they are gone (SAFETY S12, S14). They knew no file that is not in the log now. False when not everything can be purged, or
+    /// the end of the log is not reached. Nothing is to do where the kernel held the devices: it gives them to one mount at a time, and
+    /// that one has purged at its start. Upkeep thread.</summary>
+    public bool TryTakeOver(HeldFiles held)
+    {
+        PollVerdict verdict;
+        while ((verdict = PollMemory()) == PollVerdict.Records)
+        {
+        }
+        if (verdict != PollVerdict.UpToDate)
+            return false;
+        held.TakeOver(_state.NextInode);
+        return PurgeDeleted() is null;
+    }
+
+    /// <summary>Purges every file of which this host's caches may have lines, for the end of a mount: nobody does it afterwards. Errors as
+    /// <see cref="TryPurge"/>.</summary>
+    /// <param name="held">Which these are.</param>
+    /// <param name="pool">The devices. Where one is not here, no line of it is.</param>
+    public void PurgeAtEnd(HeldFiles held, DevicePool pool)
+    {
+        if (_state.Devices.All(device => device.Coherent))
+            return;
+        List<InodeNumber> files = [];
+        using (TreeReader reader = Tree.RegisterReader())
+        {
+            InodeNumber last = InodeNumber.None;
+            while (true)
+            {
+                using TreeScope scope = reader.Enter();
+                if (!scope.TryGetNext(last, out InodeAttributes found))
+                    break;
+                last = found.Inode;
+                if (found.Kind == InodeKind.File && held.MayHaveLines(last))
+                    files.Add(last);
+            }
+        }
+        foreach (InodeNumber inode in files)
+            _ = TryPurge(inode, pool.Find);
+    }
+
     /// <summary>Goes on with the same devices reached in another way. The pool so far is given back to the caller.</summary>
     public DevicePool SwitchPool(DevicePool pool)
     {

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.V1;
@@ -7,7 +6,7 @@ namespace Famfs.Fuse.Replication;
 
 /// <summary>Tells whether another machine lives under this host's id (SAFETY S14): a line of this host with another boot id
 /// that moves is a copied identity. Upkeep thread.</summary>
-internal sealed class TwinWatch(HostIdentity host)
+internal sealed class TwinWatch(HostIdentity host, TimeProvider clock)
 {
     /// <summary>How long lines of another boot are watched (chosen: lines move every second).</summary>
     private static readonly TimeSpan Watched = TimeSpan.FromSeconds(2.5);
@@ -30,7 +29,7 @@ internal sealed class TwinWatch(HostIdentity host)
         if (_counters is null)
         {
             _counters = now;
-            _since = Stopwatch.GetTimestamp();
+            _since = clock.GetTimestamp();
             return false;
         }
         foreach ((int entry, ulong counter) in now)
@@ -38,6 +37,6 @@ internal sealed class TwinWatch(HostIdentity host)
             if (_counters.TryGetValue(entry, out ulong before) && before != counter)
                 throw new FamfsException(ErrorReason.HostConflict, $"another machine is mounted under this host's id {host.Host}; its state directory was copied");
         }
-        return Stopwatch.GetElapsedTime(_since) >= Watched;
+        return clock.GetElapsedTime(_since) >= Watched;
     }
 }

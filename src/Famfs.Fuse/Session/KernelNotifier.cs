@@ -45,10 +45,14 @@ public sealed class KernelNotifier : IDisposable
 
     private readonly IFuseTransport _transport;
     private readonly KernelPresence _presence;
-    private readonly InodeTree _tree;
     private readonly bool _hasEpoch;
     private readonly bool _hasPrune;
-    private readonly Thread _thread;
+    private readonly Thread? _thread;
+
+    // Of the notifying thread.
+    private readonly TreeReader _reader;
+    private readonly byte[] _message = GC.AllocateArray<byte>(Notification.MaxBytes, pinned: true);
+    private Dictionary<InodeNumber, InodeChange> _taken = [];
 
     private readonly object _gate = new(); // guards the block below; held for a copy, never for a call of the kernel
     private readonly NotificationQueue _queue;
@@ -65,15 +69,17 @@ public sealed class KernelNotifier : IDisposable
 
     /// <summary>Makes a notifier and starts its thread. <paramref name="limitBytes"/> bounds what may wait; beyond
     /// it a kernel that has epochs is told to look everything up again, and for one that has not the queue grows
-    /// on, because nothing may be lost.</summary>
-    public KernelNotifier(IFuseTransport transport, KernelPresence presence, InodeTree tree, Negotiated negotiated, int limitBytes)
+    /// on, because nothing may be lost. <paramref name="hasThread"/>: else its owner calls <see cref="TellWaiting"/>, on one thread.</summary>
+    public KernelNotifier(IFuseTransport transport, KernelPresence presence, InodeTree tree, Negotiated negotiated, int limitBytes, bool hasThread = true)
     {
         _transport = transport;
         _presence = presence;
-        _tree = tree;
         _hasEpoch = negotiated.HasEpoch;
         _hasPrune = negotiated.HasPrune;
         _queue = new NotificationQueue(limitBytes);
+        _reader = tree.RegisterReader();
+        if (!hasThread)
+            return;
         _thread = new Thread(Run) { IsBackground = true, Name = "fuse-notify" };
         _thread.Start();
     }
@@ -188,7 +194,8 @@ public sealed class KernelNotifier : IDisposable
             _stopping = true;
             Monitor.Pulse(_gate);
         }
-        _thread.Join();
+        _thread?.Join();
+        _reader.Dispose();
     }
 
     // A message about a name, if there is one, and what it changes about an inode.
@@ -216,61 +223,74 @@ public sealed class KernelNotifier : IDisposable
         Monitor.Pulse(_gate);
     }
 
+    // Under _gate.
+    private bool HasWaiting => _coarse || _queue.Taken != _queue.Added || _inodes.Count > 0 || _applied != _notified;
+
     private void Run()
     {
-        byte[] message = GC.AllocateArray<byte>(Notification.MaxBytes, pinned: true);
-        using TreeReader reader = _tree.RegisterReader();
-        Dictionary<InodeNumber, InodeChange> inodes = [];
         while (true)
         {
-            // Everything that belongs to `target` was added before it was set, so it is told once the queue has
-            // moved past `until`, the coarse round, if there is one, is done, and then `inodes` is.
-            ulong target;
-            long until;
             lock (_gate)
             {
-                while (!_stopping && !_coarse && _queue.Taken == _queue.Added && _inodes.Count == 0 && _applied == _notified)
+                while (!_stopping && !HasWaiting)
                     Monitor.Wait(_gate);
                 if (_stopping)
                     return;
-                target = _applied;
-                until = _queue.Added;
-                (inodes, _inodes) = (_inodes, inodes);
             }
-            while (true)
-            {
-                bool coarse;
-                int bytes = 0;
-                lock (_gate)
-                {
-                    if (_stopping)
-                        return;
-                    coarse = _coarse;
-                    _coarse = false; // changes from here on are queued again, behind the round that starts now
-                    if (!coarse)
-                    {
-                        if (_queue.Taken >= until)
-                            break;
-                        bytes = _queue.Take(message);
-                    }
-                }
-                if (coarse)
-                    InvalidateEverything(message, reader);
-                else
-                    SendName(message.AsSpan(0, bytes), new(Notification.ParentOf(message)));
-            }
-            foreach ((InodeNumber inode, InodeChange change) in inodes)
+            TellWaiting();
+        }
+    }
+
+    /// <summary>Tells the kernel what waits. Gives whether there was anything. The notifying thread.</summary>
+    internal bool TellWaiting()
+    {
+        // Everything that belongs to `target` was added before it was set, so it is told once the queue has
+        // moved past `until`, the coarse round, if there is one, is done, and then `_taken` is.
+        byte[] message = _message;
+        ulong target;
+        long until;
+        lock (_gate)
+        {
+            if (_stopping || !HasWaiting)
+                return false;
+            target = _applied;
+            until = _queue.Added;
+            (_taken, _inodes) = (_inodes, _taken);
+        }
+        while (true)
+        {
+            bool coarse;
+            int bytes = 0;
+            lock (_gate)
             {
                 if (_stopping)
-                    return;
-                Send(message, inode, change);
+                    return true;
+                coarse = _coarse;
+                _coarse = false; // changes from here on are queued again, behind the round that starts now
+                if (!coarse)
+                {
+                    if (_queue.Taken >= until)
+                        break;
+                    bytes = _queue.Take(message);
+                }
             }
-            inodes.Clear();
-            if (target == _notified)
-                continue;
-            Volatile.Write(ref _notified, target);
-            Notified?.Invoke(new LogSequence(target));
+            if (coarse)
+                InvalidateEverything(message, _reader);
+            else
+                SendName(message.AsSpan(0, bytes), new(Notification.ParentOf(message)));
         }
+        foreach ((InodeNumber inode, InodeChange change) in _taken)
+        {
+            if (_stopping)
+                return true;
+            Send(message, inode, change);
+        }
+        _taken.Clear();
+        if (target == _notified)
+            return true;
+        Volatile.Write(ref _notified, target);
+        Notified?.Invoke(new LogSequence(target));
+        return true;
     }
 
     private void Send(Span<byte> message, InodeNumber inode, InodeChange change)

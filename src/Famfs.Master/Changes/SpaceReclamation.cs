@@ -142,9 +142,10 @@ internal sealed class ZeroingStart : Change<ReservedFiles>
     }
 }
 
-/// <summary>Gives the space of zeroed files back: with its record a file is gone, and its space free (SAFETY S17).</summary>
+/// <summary>Gives the space of zeroed files back: with its record a file is gone, and its space free (SAFETY S17). The reply is how
+/// many are recorded, from the first on: all, or in a log without room fewer. What is recorded may be another file's.</summary>
 /// <param name="zeroed">Files that this term has zeroed, the zeros fenced.</param>
-internal sealed class SpaceReturn(IReadOnlyList<InodeNumber> zeroed) : Change<bool>
+internal sealed class SpaceReturn(IReadOnlyList<InodeNumber> zeroed) : Change<int>
 {
     // A record of one inode takes less.
     private const int RecordBytes = 64;
@@ -164,7 +165,14 @@ internal sealed class SpaceReturn(IReadOnlyList<InodeNumber> zeroed) : Change<bo
                 return verdict;
             context.Append(RecordType.ExtentsReclaimed, new ExtentsReclaimed { TimeNs = context.NowNs, Inode = zeroed[_next].Value });
         }
-        Reply = true;
+        Reply = _next;
         return Verdict.Done;
+    }
+
+    /// <inheritdoc/>
+    public override bool GiveUp(ChangeContext context, FamfsException error)
+    {
+        Reply = _next;
+        return _next > 0;
     }
 }

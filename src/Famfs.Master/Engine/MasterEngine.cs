@@ -15,7 +15,7 @@ namespace Famfs.Master.Engine;
 /// <para>What operations decide is theirs; where space is zeroed, and who is subscribed, is not known here. Fields are touched by
 /// the engine's thread alone, but for the queue and what is marked.</para>
 /// </summary>
-internal sealed class MasterEngine : IAsyncDisposable
+internal sealed class MasterEngine : IEngine, IAsyncDisposable
 {
     /// <summary>Most operations that wait (chosen: 64 Ki × ~1 KiB bounds memory; callers beyond get OVERLOADED).</summary>
     private const int MaxQueued = 65536;
@@ -56,6 +56,7 @@ internal sealed class MasterEngine : IAsyncDisposable
     private ChangeOperation<bool>? _disassembly;
 
     private ulong _ticks;
+    private long _nextTick;
 
     // The operation that begins the batch at hand: it is completed by the batch or, when that fails, by the end.
     private EngineOperation? _next;
@@ -90,13 +91,18 @@ internal sealed class MasterEngine : IAsyncDisposable
     /// <summary>Starts the thread; the first batch announces the term.</summary>
     public void Start(TermStarted announcement)
     {
-        announcement.TimeNs = _context.NowNs;
-        Enqueue(new ChangeOperation<bool>(new TermStart(announcement), Caller.Master));
+        Announce(announcement);
         _thread.Start();
     }
 
-    /// <summary>Queues a change; the task ends when it is published and checked. Errors as <see cref="Enqueue"/>, and the change's.
-    /// Any thread.</summary>
+    /// <summary>Queues what the first batch announces. For who runs the turns on a thread of his own.</summary>
+    internal void Announce(TermStarted announcement)
+    {
+        announcement.TimeNs = _context.NowNs;
+        Enqueue(new ChangeOperation<bool>(new TermStart(announcement), Caller.Master));
+    }
+
+    /// <inheritdoc/>
     public Task<T> RunAsync<T>(Change<T> change, Caller caller)
     {
         ChangeOperation<T> operation = new(change, caller);
@@ -104,8 +110,7 @@ internal sealed class MasterEngine : IAsyncDisposable
         return operation.Task;
     }
 
-    /// <summary>Queues a query, which takes the caller's turns as changes do; the task ends when the state that it saw is published and checked. Errors as
-    /// <see cref="Enqueue"/>, and the query's. Any thread.</summary>
+    /// <inheritdoc/>
     public Task<T> QueryAsync<T>(Caller caller, Func<StateReader, T> query)
     {
         QueryOperation<T> operation = new(query, caller);
@@ -130,10 +135,13 @@ internal sealed class MasterEngine : IAsyncDisposable
         }
     }
 
+    /// <summary>Takes no more: what waits is done, and the term ends. Any thread.</summary>
+    internal void Close() => _queue.CompleteAdding();
+
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        _queue.CompleteAdding();
+        Close();
         if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
         {
             _context.Dispose();
@@ -153,36 +161,56 @@ internal sealed class MasterEngine : IAsyncDisposable
         {
             using (_context)
             {
-                long nextTick = 0;
-                while (_next is not null || !_queue.IsCompleted)
+                while (RunTurn(TickInterval))
                 {
-                    if (_next is not null || TryTakeNext(out _next, TickInterval))
-                        _next = RunBatch(_next);
-                    if (_clock.GetTimestamp() >= nextTick)
-                    {
-                        _writer.Tick(++_ticks);
-                        nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
-                    }
                 }
-                EndAside(Stopping());
-                EndTerm();
+                EndInOrder();
             }
             _ended.TrySetResult();
         }
         catch (Exception error)
         {
-            // Whatever broke the loop, the memory is the truth and this process is not its master any more.
-            _failure = error;
-            _queue.CompleteAdding();
-            foreach (EngineOperation operation in _inFlight)
-                operation.Complete(EndedError(error));
-            _next?.Complete(EndedError(error));
-            EndAside(error);
-            while (_queue.TryTake(out EngineOperation? left, TimeSpan.Zero))
-                left.Complete(EndedError(error));
-            _feed.End(error);
-            _ended.TrySetException(error);
+            Break(error);
         }
+    }
+
+    /// <summary>One turn of the engine's thread: a batch, if something comes within <paramref name="patience"/>, and the tick when it is
+    /// due. False when nothing is left and nothing more will come.</summary>
+    internal bool RunTurn(TimeSpan patience)
+    {
+        if (_next is null && _queue.IsCompleted)
+            return false;
+        if (_next is not null || TryTakeNext(out _next, patience))
+            _next = RunBatch(_next);
+        if (_clock.GetTimestamp() >= _nextTick)
+        {
+            _writer.Tick(++_ticks);
+            _nextTick = _clock.GetTimestamp() + (long)(TickInterval.TotalSeconds * _clock.TimestampFrequency);
+        }
+        return true;
+    }
+
+    /// <summary>Ends the term: nothing is zeroed any more when its end is recorded (SAFETY S8). Engine's thread, after the last turn.</summary>
+    internal void EndInOrder()
+    {
+        EndAside(Stopping());
+        EndTerm();
+    }
+
+    /// <summary>Ends after a turn has failed. Whatever broke it, the memory is the truth and this process is not its master any more.
+    /// Engine's thread.</summary>
+    internal void Break(Exception error)
+    {
+        _failure = error;
+        _queue.CompleteAdding();
+        foreach (EngineOperation operation in _inFlight)
+            operation.Complete(EndedError(error));
+        _next?.Complete(EndedError(error));
+        EndAside(error);
+        while (_queue.TryTake(out EngineOperation? left, TimeSpan.Zero))
+            left.Complete(EndedError(error));
+        _feed.End(error);
+        _ended.TrySetException(error);
     }
 
     /// <summary>Runs one batch that begins with <paramref name="first"/>; gives an operation that must begin the

@@ -16,7 +16,7 @@ namespace Famfs.Master.Holders;
 /// zero; record.
 /// <para>Owner of the fields: its own loop.</para>
 /// </summary>
-internal sealed class SpaceReclaimer(MasterEngine engine, MasterState state, MountRegistry mounts, ISpaceZeroing zeroing, TimeProvider clock, ILogger<SpaceReclaimer> log) : BackgroundService
+internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountRegistry mounts, ISpaceZeroing zeroing, TimeProvider clock, ILogger<SpaceReclaimer> log) : BackgroundService
 {
     /// <summary>Between two looks while somebody is waited for (chosen: a look reads the lines that hosts use).</summary>
     private static readonly TimeSpan BusyInterval = TimeSpan.FromMilliseconds(20);
@@ -92,7 +92,7 @@ internal sealed class SpaceReclaimer(MasterEngine engine, MasterState state, Mou
     private bool HasWork => state.Replay.Tree.DeletedCount > 0;
 
     /// <summary>One round; true when it got anywhere.</summary>
-    private async Task<bool> RunTurnAsync()
+    internal async Task<bool> RunTurnAsync()
     {
         if (!HasWork)
         {
@@ -184,11 +184,12 @@ internal sealed class SpaceReclaimer(MasterEngine engine, MasterState state, Mou
         if (failure is not null && failure.Message != _saidFailure)
             MasterLog.ReclaimFails(log, _saidFailure = failure.Message);
         List<InodeNumber> zeroed = [.. _unzeroed.Where(f => !failed.Contains(f)).Select(f => f.Inode)];
-        if (zeroed.Count > 0)
-            await engine.RunAsync(new SpaceReturn(zeroed), Caller.Master).ConfigureAwait(false);
-        _unzeroed.RemoveAll(f => !failed.Contains(f));
+        int returned = zeroed.Count > 0 ? await engine.RunAsync(new SpaceReturn(zeroed), Caller.Master).ConfigureAwait(false) : 0;
+        // What is recorded may be another file's by now, and must never be zeroed again.
+        HashSet<InodeNumber> given = [.. zeroed.Take(returned)];
+        _unzeroed.RemoveAll(f => given.Contains(f.Inode));
         _tried = _unzeroed.Count > 0 ? clock.GetTimestamp() : 0;
-        return zeroed.Count > 0;
+        return returned > 0;
     }
 
     private Task<FamfsException?> ZeroAsync(MapExtent extent)

@@ -79,7 +79,7 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
         {
             try
             {
-                Zero(space);
+                Zero(pool, space, () => _stopping);
             }
             catch (Exception error)
             {
@@ -90,14 +90,15 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
         }
     }
 
-    private void Zero(NewSpace space)
+    /// <summary>Zeroes space, and fences. Throws NOT_MASTER when it is to end before that.</summary>
+    internal static void Zero(DevicePool pool, NewSpace space, Func<bool> isStopping)
     {
         foreach (MapExtent extent in space.Extents)
         {
             DaxDevice device = pool.Require(extent.Device);
             for (long done = 0; done < extent.LengthBytes; done += StepBytes)
             {
-                if (_stopping)
+                if (isStopping())
                     throw new FamfsException(ErrorReason.NotMaster, "the master is stopping");
                 device.Zero(extent.OffsetBytes + done, Math.Min(StepBytes, extent.LengthBytes - done));
             }

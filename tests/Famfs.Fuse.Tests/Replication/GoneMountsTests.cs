@@ -64,6 +64,19 @@ public sealed class GoneMountsTests : IDisposable
         MountLine line = new() { Counter = 1, Host = _host.Host, Boot = _host.Boot, Mount = Guid.NewGuid(), State = MountState.Live };
         Assert.False(GoneMounts.IsOver(line, state));
         Assert.True(GoneMounts.IsOver(line with { State = MountState.Ended }, state));
+        // That an operator went on without its records does not end it: its line and its receipt stay.
+        MountReceipt.Of(_directory, _fileSystem, _host.Boot, line.Mount, Living).Leave();
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), Living);
+        foreach ((GoneEvidence evidence, bool isOver) in new[] { (GoneEvidence.LossAccepted, false), (GoneEvidence.Fenced, true) })
+        {
+            RecordBatch batch = new();
+            batch.Start(state.Position.Sequence, new(64), seed: 0);
+            batch.Add(RecordType.HostGone, new HostGone { HostId = _host.Host.ToByteString(), MountId = line.Mount.ToByteString(), Evidence = evidence });
+            state.ApplyFrames(batch.Frames);
+            Assert.Equal(isOver, GoneMounts.IsOver(line, state));
+            mounts.ForgetRecorded(state, _host.Host);
+            Assert.Equal(isOver ? 0 : 1, MountReceipt.ReadAll(_directory, _fileSystem).Count());
+        }
     }
 
     /// <summary>Its kernel may have files open: nobody takes its entry in the host table, and a successor can still prove its end.</summary>

@@ -30,7 +30,7 @@ public sealed class MountRegistrationTests : IDisposable
     {
         using Replica replica = Replicate();
         MountLineTable table = new(replica.Pool);
-        MountRegistration registration = new(replica, _host, Guid.NewGuid()) { DialectNumber = dialect, GrantedSlot = 0 };
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { DialectNumber = dialect, GrantedSlot = 0 };
         int left = 0;
         registration.LeaveReceipt = () =>
         {
@@ -82,8 +82,7 @@ public sealed class MountRegistrationTests : IDisposable
         table.Write(1, line with { Mount = living });
         table.Write(2, line with { Mount = ended, State = MountState.Ended });
         Assert.True(table.TryLock(1, out IDisposable? held));
-        MountRegistration registration = new(replica, _host, Guid.NewGuid()) { GrantedSlot = 0 };
-        Assert.Empty(registration.EndOlder([dead]));
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
         registration.Advance();
         Assert.Equal([dead, ended, without], registration.EndOlder([dead, living, ended, without]));
         List<HostEntry> entries = table.ReadBlock(0);
@@ -105,7 +104,7 @@ public sealed class MountRegistrationTests : IDisposable
         HostIdentity host = _host with { Locks = HostLocks.In(Path.Combine(_directory, "state")) };
         foreach ((Replica of, int entry) in new[] { (replica, 0), (another, 1) })
         {
-            new MountRegistration(of, host, Guid.NewGuid()) { GrantedSlot = 0 }.Advance();
+            new MountRegistration(of, host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 }.Advance();
             Assert.Equal(entry, Assert.Single(new MountLineTable(of.Pool).ReadBlock(0)).Index);
         }
     }
@@ -115,7 +114,7 @@ public sealed class MountRegistrationTests : IDisposable
     {
         using Replica replica = Replicate();
         Guid mount = Guid.NewGuid();
-        MountRegistration registration = new(replica, _host, mount) { GrantedSlot = 0 };
+        MountRegistration registration = new(replica, _host, mount, TimeProvider.System) { GrantedSlot = 0 };
         registration.Advance();
         Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
         RecordBatch batch = new();
@@ -127,6 +126,70 @@ public sealed class MountRegistrationTests : IDisposable
             Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
         Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
         Assert.Equal(counter, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
+    }
+
+    /// <summary>A master that ends all mounts of a host takes every line for over that has not the record.</summary>
+    [Fact]
+    public void A_mount_opens_nothing_while_its_line_is_from_before_the_end_of_all_mounts_of_its_host()
+    {
+        using Replica replica = Replicate();
+        MountLineTable table = new(replica.Pool);
+        LogPosition before = replica.Position;
+        EndAll(replica, Guid.Empty);
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
+        registration.Advance();
+        registration.Advance();
+        Assert.Equal((before.Sequence, OpenVerdict.HostDown), (Assert.Single(table.ReadBlock(0)).Line!.ReplayedSequence, registration.Admit(InodeNumber.Root)));
+        replica.Gate.Applied(replica.State.Position, told: true);
+        registration.Advance();
+        // It counts from now on; what was removed meanwhile is read once more.
+        Assert.Equal((before.Sequence.Next, OpenVerdict.HostDown), (Assert.Single(table.ReadBlock(0)).Line!.ReplayedSequence, registration.Admit(InodeNumber.Root)));
+        registration.Advance();
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+    }
+
+    [Fact]
+    public void A_mount_that_was_open_when_all_mounts_of_its_host_ended_is_over()
+    {
+        using Replica replica = Replicate();
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
+        registration.Advance();
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+        EndAll(replica, Guid.Empty);
+        replica.Gate.Applied(replica.State.Position, told: true);
+        for (int i = 0; i < 2; i++)
+            Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
+        Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
+        Assert.NotEqual(replica.State.Position.Sequence, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence);
+    }
+
+    /// <summary>Dead mounts may have taken all lines of a host. Whoever ends them purges first what they have left in the caches.</summary>
+    [Fact]
+    public void Older_mounts_are_ended_without_an_own_line_and_only_when_their_lines_are_taken_over()
+    {
+        using Replica replica = Replicate();
+        MountLineTable table = new(replica.Pool);
+        Guid[] dead = [.. Enumerable.Range(0, MediaLayout.EntriesPerHost).Select(_ => Guid.NewGuid())];
+        for (int entry = 0; entry < dead.Length; entry++)
+            table.Write(entry, new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = _host.Boot, Mount = dead[entry] });
+        bool takes = false;
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0, TakeOver = () => takes };
+        Assert.Equal(ErrorReason.NoSpace, Assert.Throws<FamfsException>(registration.Advance).Reason);
+        Assert.Empty(registration.EndOlder([dead[3]]));
+        Assert.All(table.ReadBlock(0), entry => Assert.Equal(MountState.Live, entry.Line!.State));
+        takes = true;
+        Assert.Equal([dead[3]], registration.EndOlder([dead[3]]));
+        Assert.Equal([dead[3]], registration.Ended);
+        registration.Advance();
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+    }
+
+    private void EndAll(Replica replica, Guid mount)
+    {
+        RecordBatch batch = new();
+        batch.Start(replica.State.Position.Sequence, new(64), seed: 0);
+        batch.Add(RecordType.HostGone, new HostGone { HostId = _host.Host.ToByteString(), MountId = mount.ToByteString(), Evidence = GoneEvidence.Fenced });
+        replica.State.ApplyFrames(batch.Frames);
     }
 
     /// <summary>What a mount of a file system that was just made has replayed.</summary>

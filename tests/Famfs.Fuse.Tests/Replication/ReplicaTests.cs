@@ -53,7 +53,7 @@ public sealed class ReplicaTests : IDisposable
         Await(() => replica.Gate.Notified.Sequence.Value == last);
 
         // The line in memory acknowledges too, and the same.
-        MountRegistration registration = new(replica, new(host, Guid.NewGuid(), new byte[32], "test"), Guid.NewGuid()) { GrantedSlot = 0 };
+        MountRegistration registration = new(replica, new(host, Guid.NewGuid(), new byte[32], "test"), Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
         registration.Advance();
         Assert.Equal(before, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence.Value);
 

@@ -32,7 +32,7 @@ public sealed class SpaceReclamationTests
         Assert.Empty(reserved.Files);
         Assert.Empty(reserved.Quarantined);
         on.Begin();
-        Assert.True(on.Decide(new SpaceReturn([inode])));
+        Assert.Equal(1, on.Decide(new SpaceReturn([inode])));
         Assert.Equal([RecordType.ExtentsReclaimed], on.Types());
         Assert.Equal((free, 0L, 0L), (on.State.Allocator.FreeBytes, on.State.Replay.PendingReclaimBytes, on.State.Replay.Tree.DeletedCount));
     }
@@ -70,8 +70,28 @@ public sealed class SpaceReclamationTests
         InodeNumber inode = Remove(on, "f");
         on.Begin(roomBytes: 0);
         Assert.Equal([inode], on.Decide(new ZeroingStart(Mark(on), s_none)).Files.Select(f => f.Inode));
-        Assert.True(on.Decide(new SpaceReturn([inode])));
+        Assert.Equal(1, on.Decide(new SpaceReturn([inode])));
         Assert.Equal(0L, on.State.Replay.PendingReclaimBytes);
+    }
+
+    /// <summary>What it recorded may be another file's: who takes all for failed would zero that one.</summary>
+    [Fact]
+    public void A_log_that_becomes_full_in_between_says_what_was_given_back()
+    {
+        using Deciding on = new();
+        List<InodeNumber> inodes = [.. Enumerable.Range(0, 3).Select(i => Remove(on, $"f{i}"))];
+        on.Decide(new ZeroingStart(Mark(on), s_none));
+        FamfsException full = new(ErrorReason.LogFull, "the log is full");
+        SpaceReturn none = new(inodes);
+        Assert.False(none.GiveUp(on.Context, full));
+        SpaceReturn some = new(inodes);
+        on.Begin(roomBytes: -MediaLayout.MaxRecordBytes + RecordBatch.FrameBytes(64) + 16);
+        Assert.Equal(VerdictKind.NextBatch, some.Decide(on.Context).Kind);
+        Assert.Equal([RecordType.ExtentsReclaimed], on.Types().Distinct());
+        int recorded = on.Types().Count;
+        Assert.Equal(1, recorded);
+        Assert.True(some.GiveUp(on.Context, full));
+        Assert.Equal((recorded, 3 - recorded), (some.Reply, (int)on.State.Replay.Tree.DeletedCount));
     }
 
     [Fact]
