@@ -40,9 +40,11 @@ internal sealed class HeldFiles : IDisposable
     private readonly Dictionary<InodeNumber, LinkedListNode<Held>> _held = [];
     private readonly LinkedList<Held> _order = []; // the one deleted first comes first
     private bool _news;
+    private volatile bool _hasAsked;
     private bool _stopping;
 
-    /// <summary>Begins with nothing held: a kernel that has just mounted has no inode.</summary>
+    /// <summary>Begins with what a former daemon of this mount had not released; with nothing where there was none: a kernel that has
+    /// just mounted has no inode.</summary>
     /// <param name="acknowledged">How far this mount is.</param>
     /// <param name="notifier">Asks the kernel.</param>
     /// <param name="presence">What the kernel may have.</param>
@@ -50,15 +52,24 @@ internal sealed class HeldFiles : IDisposable
     /// Called by a thread of this object.</param>
     /// <param name="mustHold">Whether a file stays held that the kernel never heard of: its space must not become another's while this
     /// mount is there. Called by whoever applies records.</param>
-    public HeldFiles(AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold)
+    /// <param name="before">Files that were deleted before, and the positions at or after which; in the order of these.</param>
+    public HeldFiles(
+        AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold,
+        IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
     {
         (_acknowledged, _notifier, _presence, _purge, _mustHold) = (acknowledged, notifier, presence, purge, mustHold);
+        foreach ((InodeNumber inode, LogSequence deletedAt) in before ?? [])
+            _held.Add(inode, _order.AddLast(new Held(inode, deletedAt)));
+        _hasAsked = _held.Count == 0;
         _thread = new(Run) { IsBackground = true, Name = "releases" };
         _thread.Start();
     }
 
     /// <summary>Called when a file was released. On this object's thread.</summary>
     public event Action? Released;
+
+    /// <summary>The kernel has been asked once for every file that was deleted before this object began.</summary>
+    public bool HasAsked => _hasAsked;
 
     /// <summary>Files that are held.</summary>
     public int Count
@@ -149,6 +160,7 @@ internal sealed class HeldFiles : IDisposable
                 _news = false;
             }
             AskAll(asked);
+            _hasAsked = true;
         }
     }
 
