@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-packages test-kubernetes test-abuse test-damage sim format clean
+.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-survive test-packages test-kubernetes test-abuse test-damage sim format clean
 
 all: build
 
@@ -14,11 +14,13 @@ build: ## everything, warnings are errors
 
 publish: ## famfs, famfsd and famfs-master side by side in artifacts/bin
 	for p in Cli Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release -o $(OUT) --nologo -v q || exit 1; done
+	ln -sf famfsd $(OUT)/famfs-keeper
 
 native: ## the same as native programs in artifacts/native, which need no .NET on the host; needs gcc (or clang) and zlib1g-dev
 	rm -rf $(NATIVE)
 	for p in Cli Master Fuse; do $(DOTNET) publish src/Famfs.$$p -c Release --use-current-runtime -p:PublishAot=true $(if $(shell command -v clang),,-p:CppCompilerAndLinker=gcc) -o $(NATIVE) --nologo -v q || exit 1; done
 	rm -f $(NATIVE)/Famfs.* $(NATIVE)/*.xml
+	ln -sf famfsd $(NATIVE)/famfs-keeper
 
 deb: native ## packages famfs, famfs-master and famfs-client in artifacts/deb
 	rm -rf artifacts/deb
@@ -48,6 +50,9 @@ test-kernel: ## boots guests with a famfs kernel (../shared/testkernel, qemu); e
 
 test-kills: ## kills masters and daemons under load, KILLS times (200); ends like test
 	tests/run-kills $(or $(KILLS),200)
+
+test-survive: ## kills a kept mount's daemon KILLS times (200) and replaces it UPGRADES times (50) under programs that use it; ends like test
+	tests/run-survive $(or $(KILLS),200) $(or $(UPGRADES),50)
 
 test-packages: ## installs, upgrades and purges the packages of artifacts/native in a chroot; needs root and debootstrap; ends like test
 	tests/run-packages $(NATIVE)

@@ -6,6 +6,7 @@ using Famfs.Core;
 using Famfs.Core.Log;
 using Famfs.Fuse.Daemon;
 using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Keeper;
 using Famfs.Fuse.Operations;
 
 // For `famfs doctor`, which starts this program because only this one speaks to the kernel.
@@ -15,6 +16,9 @@ if (args is [KernelProbe.Option, .. string[] probed])
 // Before anything is done: a daemon that ends by a signal leaves a dead mount. One that a signal ends before this line has done
 // nothing, and that is an orderly end, too.
 TerminationSignals signals = TerminationSignals.Catch();
+
+if (KeeperProgram.IsCalled(args, out string[] keeperArgs))
+    return KeeperProgram.Run(keeperArgs, signals);
 
 Argument<string> mountPoint = new("mountpoint") { Description = "an existing directory" };
 Option<bool> replaceDead = new("--replace-dead") { Description = "take away a mount there first whose daemon is gone, if nobody uses it" };
@@ -51,6 +55,12 @@ Option<string[]> mountOptions = new("--option", "-o") { Description = MountOptio
 Option<int?> entryTimeout = new("--entry-timeout-ms") { Description = "time that the kernel may cache names (default: without limit); for measurements" };
 Option<int?> attributeTimeout = new("--attr-timeout-ms") { Description = "time that the kernel may cache attributes (default: without limit); for measurements" };
 
+Option<string> keeper = new("--keeper")
+{
+    Description = "auto: a keeper of this host (famfs-keeper, or systemd's descriptor store) keeps the mount beyond the death of this process, where there is one; none: it dies with this process",
+    DefaultValueFactory = _ => "auto",
+    HelpName = "auto|none",
+};
 Option<string> dialect = new("--dialect")
 {
     Description = "generation of the famfs kernel to speak: auto, A, B0, B, D, or stock to use none",
@@ -63,16 +73,21 @@ RootCommand root = new("Serves a famfs file system to this host's kernel.");
 ProgramConfiguration configuration = new("famfsd", root,
 [
     new(mountPoint), new(devices), new(fileSystem), new(masters), new(caFile), new(certificateFile), new(keyFile), new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true),
-    new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl),
+    new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl), new(keeper),
 ]);
 root.Add(mountPoint);
-foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, replaceDead, makeMountPoint, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, keeper, replaceDead, makeMountPoint, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 dialect.Validators.Add(result =>
 {
     string name = result.GetValueOrDefault<string>();
     if (!name.Equals("auto", StringComparison.OrdinalIgnoreCase) && DialectTable.Find(name) is null)
         result.AddError($"--dialect {name}: must be auto, {string.Join(", ", DialectTable.All.Select(d => d.Name))}");
+});
+keeper.Validators.Add(result =>
+{
+    if (result.GetValueOrDefault<string>() is var said and not ("auto" or "none"))
+        result.AddError($"--keeper {said}: must be auto or none");
 });
 pushIoctl.Validators.Add(result =>
 {
@@ -125,6 +140,8 @@ root.SetAction((parsed, cancel) =>
         CertificateFile = parsed.GetValue(certificateFile),
         KeyFile = parsed.GetValue(keyFile),
         HostState = parsed.GetValue(hostState),
+        UseKeeper = parsed.GetValue(keeper) == "auto",
+        Leave = signals.Leave,
         Workers = parsed.GetValue(workers),
         Cache = cache,
         ForcedDialect = DialectTable.Find(parsed.GetValue(dialect)!),

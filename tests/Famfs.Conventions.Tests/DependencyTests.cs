@@ -43,9 +43,10 @@ public sealed partial class DependencyTests
         ["Famfs.Fuse/Dialects"] = ["Protocol"],
         ["Famfs.Fuse/Operations"] = ["Protocol", "Dialects"],
         ["Famfs.Fuse/Session"] = ["Protocol", "Dialects", "Operations"],
-        ["Famfs.Fuse/Replication"] = ["Protocol", "Dialects", "Operations", "Session"],
+        ["Famfs.Fuse/Keeper"] = ["Protocol", "Dialects"],
+        ["Famfs.Fuse/Replication"] = ["Protocol", "Dialects", "Operations", "Session", "Keeper"],
         ["Famfs.Fuse/Memory"] = ["Protocol", "Dialects", "Operations", "Session"],
-        ["Famfs.Fuse/Daemon"] = ["Protocol", "Dialects", "Operations", "Session", "Replication", "Memory"],
+        ["Famfs.Fuse/Daemon"] = ["Protocol", "Dialects", "Operations", "Session", "Keeper", "Replication", "Memory"],
     };
 
     /// <summary>Files beside <c>Famfs.Famfs2</c> that may name its format, each with its reason. The list only shrinks.</summary>

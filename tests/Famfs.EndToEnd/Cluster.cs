@@ -27,6 +27,7 @@ internal sealed class Cluster : IDisposable
 
     private readonly string _root = Directory.CreateTempSubdirectory("famfs-e2e-").FullName;
     private readonly List<ServerProcess> _processes = [];
+    private readonly List<ServerProcess> _keepers = [];
     private readonly List<string> _furtherDevices = [];
 
     private Cluster(long deviceBytes)
@@ -131,6 +132,30 @@ internal sealed class Cluster : IDisposable
         return (Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. arguments, path]), path);
     }
 
+    /// <summary>Starts a daemon of <paramref name="host"/> on a mount point that is not touched: one may be there that nobody serves.</summary>
+    public ServerProcess LaunchDaemonAt(string host, string path, string master, params string[] more) =>
+        Launch("Famfs.Fuse", "famfsd", ["--host-state", StateOf(host), .. DeviceArguments(), "--master", master, .. more, path]);
+
+    /// <summary>Starts the keeper of a host, and waits until it listens.</summary>
+    public ServerProcess StartKeeper(string host)
+    {
+        ServerProcess keeper = new(Program("Famfs.Fuse", "famfsd"), ["--famfs-keeper", "--host-state", StateOf(host)]);
+        _keepers.Add(keeper);
+        keeper.Await("listening at");
+        return keeper;
+    }
+
+    /// <summary>What the keeper of a host has, a line each.</summary>
+    public string ListKept(string host)
+    {
+        using ServerProcess list = new(Program("Famfs.Fuse", "famfsd"), ["--famfs-keeper", "--list", "--host-state", StateOf(host)]);
+        Assert.True(list.AwaitExit() == 0, list.Output);
+        return list.Output.Trim();
+    }
+
+    /// <summary>The devices, for reading.</summary>
+    public DevicePool OpenPool() => TestFormats.All.Open([.. Devices.Select(d => DaxDevice.Open(d, readOnly: true))]);
+
     /// <summary>An empty directory of this cluster.</summary>
     public string NewDirectory(string name) => Directory.CreateDirectory(Path.Combine(_root, name)).FullName;
 
@@ -195,6 +220,9 @@ internal sealed class Cluster : IDisposable
 
     public void Dispose()
     {
+        // What nobody serves ends with its keeper.
+        foreach (ServerProcess keeper in _keepers)
+            keeper.Dispose();
         // Those too that should not have been made.
         foreach (string mount in File.ReadLines("/proc/self/mounts").Select(l => l.Split(' ')[1]).Where(m => m.StartsWith(_root + "/", StringComparison.Ordinal)).ToList())
             TryFamfs("umount", "--force", mount);

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Famfs.Core.Interop;
 
@@ -29,6 +30,31 @@ public sealed unsafe class FuseChannel : IDisposable
     {
         int fd = LibcFuse.Open(DevicePath, LibcFuse.O_RDWR | LibcFuse.O_CLOEXEC);
         return fd >= 0 ? new FuseChannel(fd) : throw Failure($"open {DevicePath}");
+    }
+
+    /// <summary>Goes on with a descriptor that another process had; <paramref name="descriptor"/> is this object's from then on.</summary>
+    public static FuseChannel Adopt(SafeFileHandle descriptor)
+    {
+        int fd = (int)descriptor.DangerousGetHandle();
+        descriptor.SetHandleAsInvalid();
+        return new FuseChannel(fd);
+    }
+
+    /// <summary>Another number of this descriptor, for a process that keeps it. Throws <see cref="IOException"/>.</summary>
+    public SafeFileHandle Duplicate()
+    {
+        int fd = LibcFuse.Control(_fd, LibcFuse.F_DUPFD_CLOEXEC, 0);
+        return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw Failure("fcntl F_DUPFD_CLOEXEC");
+    }
+
+    /// <summary>The kernel still serves this connection: it was neither unmounted nor aborted.</summary>
+    public bool IsConnected
+    {
+        get
+        {
+            LibcMap.pollfd wish = new() { Descriptor = _fd };
+            return LibcMap.poll(&wish, 1, 0) >= 0 && (wish.Returned & LibcMap.POLLERR) == 0;
+        }
     }
 
     /// <summary>Opens another descriptor of the same connection, with a queue of its own for requests in

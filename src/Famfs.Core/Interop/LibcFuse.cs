@@ -12,6 +12,7 @@ internal static unsafe partial class LibcFuse
     // fcntl.h
     internal const int O_RDWR = 2;
     internal const int O_CLOEXEC = 0x80000;
+    internal const int F_DUPFD_CLOEXEC = 1030;
     internal const int AT_FDCWD = -100;
     internal const int AT_NO_AUTOMOUNT = 0x800;
     internal const int AT_STATX_DONT_SYNC = 0x4000;
@@ -64,6 +65,9 @@ internal static unsafe partial class LibcFuse
 
     [LibraryImport(Library, EntryPoint = "ioctl", SetLastError = true)]
     internal static partial int Ioctl(int fd, nuint request, void* argument);
+
+    [LibraryImport(Library, EntryPoint = "fcntl", SetLastError = true)]
+    internal static partial int Control(int fd, int command, int argument);
 
     [LibraryImport(Library, EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Mount(string source, string target, string type, nuint flags, string data);

@@ -52,6 +52,7 @@ internal static unsafe partial class LibcMap
     public const int SIGXFSZ = 25;
     public const nint SIG_IGN = 1;
     public const short POLLOUT = 4;
+    public const short POLLERR = 8;
 
     /// <summary>struct pollfd.</summary>
     [StructLayout(LayoutKind.Sequential)]

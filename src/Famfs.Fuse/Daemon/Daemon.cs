@@ -5,6 +5,7 @@ using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Keeper;
 using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Replication;
@@ -31,7 +32,7 @@ internal sealed class Daemon
 
     private readonly DaemonOptions _options;
     private readonly HostIdentity _host;
-    private readonly Guid _mountId = Guid.NewGuid();
+    private readonly Guid _mountId;
     private readonly HostMemory _memory;
     private readonly Replica _replica;
     private readonly MountRegistration _registration;
@@ -39,10 +40,16 @@ internal sealed class Daemon
     private readonly WrittenFiles? _written;
     private readonly MountChanges _changes;
     private readonly MountDescription _description;
+    private readonly MountKeeper _keeper;
     private readonly ILogger _log;
 
-    private Daemon(DaemonOptions options, HostIdentity host, HostMemory memory, Replica replica, ILogger log)
+    // Of a mount that is taken over: before the rest of the log is read.
+    private (FuseMount Mount, HeldFiles Held)? _taken;
+
+    private Daemon(DaemonOptions options, HostIdentity host, HostMemory memory, Replica replica, MountKeeper keeper, ILogger log)
     {
+        _mountId = keeper.State?.Mount.Mount ?? Guid.NewGuid();
+        _keeper = keeper;
         _options = options;
         _host = host;
         _memory = memory;
@@ -67,6 +74,10 @@ internal sealed class Daemon
         ILogger log = logging.CreateLogger("Famfs.Fuse");
         try
         {
+            using MountKeeper keeper = new(options, log);
+            TakenMount? taken = await keeper.TakeAsync(cancel).ConfigureAwait(false);
+            if (taken is not null)
+                return await TakeOverAsync(options, keeper, taken, log, cancel).ConfigureAwait(false);
             if (options.ReplaceDead)
                 await Mounting.RequireNoDeadMountAsync(options.MountPoint, cancel).ConfigureAwait(false);
             // Over a live one, two daemons would serve one place; over a dead one, its holders would be hidden. It is not asked
@@ -91,7 +102,7 @@ internal sealed class Daemon
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
                 replica.SwitchPool(lasting);
             cancel.ThrowIfCancellationRequested();
-            return await new Daemon(options, host, memory, replica, log).ServeAsync(tls, cancel).ConfigureAwait(false);
+            return await new Daemon(options, host, memory, replica, keeper, log).ServeAsync(tls, cancel).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
         {
@@ -104,9 +115,69 @@ internal sealed class Daemon
         }
     }
 
-    private static FamfsException? ReadLog(Replica replica, ILogger log)
+    // No path of the mount is looked at: nobody serves it.
+    private static async Task<int> TakeOverAsync(DaemonOptions options, MountKeeper keeper, TakenMount taken, ILogger log, CancellationToken cancel)
     {
-        FamfsException? damage = replica.Bootstrap();
+        bool isServed = false;
+        try
+        {
+            KeptMount kept = taken.State.Mount;
+            ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile, cause => DaemonLog.CertificatesKept(log, cause));
+            HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
+            using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.FileSystem, options.ForcedDialect, options.PushIoctl, log);
+            if (memory.IsHeldByKernel || kept.Negotiated.Dialect.Fmaps is not null)
+                throw new FamfsException(ErrorReason.NotImplemented, $"{options.MountPoint}: a mount whose kernel holds the devices is not taken over by this version") { Path = options.MountPoint };
+            using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);
+            if (replica.Pool.Primary.FileSystem != kept.FileSystem)
+                throw new FamfsException(ErrorReason.WrongFilesystem, $"{options.MountPoint}: is a mount of file system {kept.FileSystem}, and {replica.Pool.PrimaryDevice.Path} is of {replica.Pool.Primary.FileSystem}") { Path = options.MountPoint };
+            Daemon daemon = new(options, host, memory, replica, keeper, log);
+            daemon.TakeOver(taken);
+            if (replica.PurgeDeleted() is { } unpurged)
+                DaemonLog.Problem(log, unpurged);
+            // Told to end meanwhile, it ends in order, which takes the mount away.
+            isServed = true;
+            return await daemon.ServeAsync(tls, cancel).ConfigureAwait(false);
+        }
+        finally
+        {
+            // Still kept for another: only these descriptors are closed.
+            if (!isServed)
+                taken.Connection.Dispose();
+        }
+    }
+
+    /// <summary>Reads the log: up to where the mount's line says its kernel knows it, then the rest, which is told (SAFETY S29).</summary>
+    private void TakeOver(TakenMount taken)
+    {
+        KeptMount kept = taken.State.Mount;
+        _replica.Windows.ContinueAfter(kept.Generation);
+        bool hasLine = _registration.TryResume(kept.Entry);
+        ReadLog(_replica, _log, hasLine ? _registration.Line!.ReplayedSequence : default, () =>
+        {
+            FuseMount mount = FuseMount.Resume(MountOptionsOf(), taken.Connection, kept.Connection, kept.Negotiated, Dependencies(kept.Generation));
+            HeldFiles held = NewHeldFiles(mount, hasLine ? Unreleased(_registration.Line!) : [.. _replica.Tree.EnumerateDeleted().Select(inode => (inode, new LogSequence(1)))]);
+            _registration.MayAcknowledge = () => held.HasAsked;
+            _replica.Attach(mount.Notifier, _written, held, _changes);
+            _taken = (mount, held);
+        });
+    }
+
+    /// <summary>Deleted files that the line does not say are released, as far as the log has been read: those that it names, then those
+    /// that were deleted after its watermark.</summary>
+    private List<(InodeNumber, LogSequence)> Unreleased(MountLine line)
+    {
+        List<InodeNumber> deleted = [.. _replica.Tree.EnumerateDeleted()];
+        // Which of the others were deleted up to the watermark, and so are released, is not in the tree: all are asked for.
+        return
+        [
+            .. deleted.Where(inode => Array.IndexOf(line.Exceptions, inode) >= 0).Select(inode => (inode, new LogSequence(1))),
+            .. deleted.Where(inode => Array.IndexOf(line.Exceptions, inode) < 0).Select(inode => (inode, line.ReleasedWatermark.Next)),
+        ];
+    }
+
+    private static FamfsException? ReadLog(Replica replica, ILogger log, LogSequence told = default, Action? beginTelling = null)
+    {
+        FamfsException? damage = beginTelling is null ? replica.Bootstrap() : replica.Bootstrap(told, beginTelling);
         if (damage is not null)
             DaemonLog.ReadOnly(log, damage.Message);
         if (replica.State.IgnoredCount is > 0 and long ignored)
@@ -118,25 +189,30 @@ internal sealed class Daemon
 
     private async Task<int> ServeAsync(ClientTls tls, CancellationToken cancel)
     {
-        DaemonSteps steps = new(_options, _memory, _replica, _registration, _link, _written, _log);
+        DaemonSteps steps = new(_options, _memory, _replica, _registration, _link, _written, _keeper, _log);
         _ = steps.LookForDevices();
-        using FuseMount mount = Mount();
+        using FuseMount mount = _taken?.Mount ?? Mount();
         _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
-        using HeldFiles held = HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _memory.IsHeldByKernel);
+        using HeldFiles held = _taken?.Held ?? NewHeldFiles(mount, null);
         _registration.Releases = () => held.Describe();
         _registration.TakeOver = () => _memory.IsHeldByKernel || _replica.TryTakeOver(held);
         _link.Held = held;
         held.Released += () => _link.LineFirst.Set();
-        _replica.Attach(mount.Notifier, _written, held, _changes);
+        if (_taken is null)
+            _replica.Attach(mount.Notifier, _written, held, _changes);
+        Keep(mount);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
         _registration.LeaveReceipt = gone.LeaveReceipt;
+        if (_taken is not null)
+            ServeTaken(mount);
         SayMounted(mount);
 
         FaultReport faults = new(mount, TimeProvider.System, _log, device => device.Value < _replica.State.Devices.Length ? _replica.State.Devices[device.Value].DeviceUuid.ToGuid("device_uuid") : null);
         ControlSocket? control = ControlSocket.TryStart(_mountId, _log);
         bool asked;
+        bool leaving;
         using (CancellationTokenSource ending = new())
         {
             IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults, control);
@@ -144,13 +220,27 @@ internal sealed class Daemon
             Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(
                 new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
-            asked = await Task.WhenAny(mount.Completion, Task.Delay(Timeout.Infinite, cancel)).ConfigureAwait(false) != mount.Completion;
+            Task ended = await Task.WhenAny(mount.Completion, _keeper.LeaveAsked, Task.Delay(Timeout.Infinite, cancel)).ConfigureAwait(false);
+            asked = ended != mount.Completion;
+            leaving = asked && (ended == _keeper.LeaveAsked || _options.Leave.IsCancellationRequested) && _keeper.IsKept;
             _options.Service.Stopping();
             await _link.ReportLastAsync(LastReport).ConfigureAwait(false);
+            if (leaving)
+            {
+                // While records are still applied and the line moves: who waits for a change may have its answer yet.
+                held.Dispose();
+                mount.Leave(LastReport, _changes.Leave);
+            }
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);
             control?.Dispose();
             await following.ConfigureAwait(false);
+        }
+        if (leaving)
+        {
+            _registration.ReleaseLock();
+            DaemonLog.Left(_log, _options.MountPoint);
+            return 0;
         }
         steps.LeaveMemory();
         if (asked && mount.TryUnmount())
@@ -159,6 +249,8 @@ internal sealed class Daemon
             await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
             asked = !mount.Completion.IsCompleted;
         }
+        // Programs that have files open are to be told that nobody serves them.
+        _keeper.Drop();
         mount.Stop();
         faults.Say(last: true);
 
@@ -172,9 +264,42 @@ internal sealed class Daemon
         return Failed;
     }
 
+    private void Keep(FuseMount mount)
+    {
+        if (_memory.IsHeldByKernel)
+            return;
+        _keeper.Begin(mount, () => new(_replica.Pool.Primary.FileSystem, _mountId, mount.ConnectionNumber, mount.Negotiated, Entry: -1, Generation: 0));
+        if (_keeper.State is not { } state)
+            return;
+        _registration.EntryTaken = state.SetEntry;
+        _changes.Remember(new(state));
+    }
+
+    private void ServeTaken(FuseMount mount)
+    {
+        _registration.OpenResumed();
+        _changes.AwaitMaster();
+        mount.ServeResent();
+        KeptMount kept = _keeper.State!.Mount;
+        DaemonLog.TookOver(_log, _options.MountPoint, kept.Mount, kept.Generation, _replica.Position.ToString());
+    }
+
+    private HeldFiles NewHeldFiles(FuseMount mount, IEnumerable<(InodeNumber, LogSequence)>? before) =>
+        HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _memory.IsHeldByKernel, before: before);
+
     private FuseMount Mount()
     {
-        var options = new FuseMountOptions(_options.MountPoint)
+        FuseMountOptions options = MountOptionsOf();
+        OperationDependencies dependencies = Dependencies(generation: 0);
+        FuseMount? mount = null;
+
+        // A kernel to which devices are pushed says at this place that it has not let go of one yet.
+        KernelHeldDevices.RetryWhileHeld(() => mount = FuseMount.Start(options, dependencies));
+        return mount!;
+    }
+
+    private FuseMountOptions MountOptionsOf() =>
+        new(_options.MountPoint)
         {
             Source = MountSource.Of(_replica.Pool.Primary),
             Cache = _options.Cache,
@@ -183,11 +308,14 @@ internal sealed class Daemon
             ReadOnly = _options.ReadOnly && !_memory.IsHeldByKernel,
             AllowOther = _options.AllowOther,
             NoExec = _options.NoExec,
-            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks },
+            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks, TakesResent = _options.UseKeeper && !_memory.IsHeldByKernel },
             PushIoctl = _options.PushIoctl,
         };
-        var dependencies = new OperationDependencies(_replica.Tree, _memory, _registration, _replica, _description)
+
+    private OperationDependencies Dependencies(uint generation) =>
+        new(_replica.Tree, _memory, _registration, _replica, _description)
         {
+            Generation = generation,
             KernelDevices = _memory.KernelDevices,
             MayWrite = () => _replica.Damage is null,
             IsOfOtherHistory = () => _replica.IsOfOtherHistory,
@@ -197,12 +325,6 @@ internal sealed class Daemon
             Reused = _replica.Reused,
             Written = _written,
         };
-        FuseMount? mount = null;
-
-        // A kernel to which devices are pushed says at this place that it has not let go of one yet.
-        KernelHeldDevices.RetryWhileHeld(() => mount = FuseMount.Start(options, dependencies));
-        return mount!;
-    }
 
     private void SayMounted(FuseMount mount)
     {

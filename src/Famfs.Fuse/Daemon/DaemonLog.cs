@@ -83,6 +83,27 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "changed certificate files are not used, the former ones stay in use: {Cause}")]
     public static partial void CertificatesKept(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "took over {MountPoint} (mount {Mount}, {Generation} daemons before) at position {Position}")]
+    public static partial void TookOver(ILogger logger, string mountPoint, Guid mount, uint generation, string position);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "process {Process} serves {MountPoint} and is asked to leave it to this one")]
+    public static partial void AsksToLeave(ILogger logger, int process, string mountPoint);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "left {MountPoint} to another daemon")]
+    public static partial void Left(ILogger logger, string mountPoint);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{MountPoint} is kept: it outlives this daemon")]
+    public static partial void Kept(ILogger logger, string mountPoint);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{MountPoint} is not kept, it ends with this daemon: {Cause}")]
+    public static partial void NotKept(ILogger logger, string mountPoint, string cause);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "what was kept of {MountPoint} is over ({Cause}): mounting again")]
+    public static partial void KeptIsOver(ILogger logger, string mountPoint, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "this kernel does not send requests again (Linux 6.9 does): a call that waits while a daemon dies fails with ECONNABORTED")]
+    public static partial void NoResend(ILogger logger);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "unmounted {MountPoint}")]
     public static partial void Unmounted(ILogger logger, string mountPoint);
 }

@@ -48,6 +48,12 @@ internal sealed record DaemonOptions
     /// <summary>The directory that <see cref="HostState"/> or the environment names, or the default.</summary>
     public string StateDirectory => HostIdentity.StateDirectoryOf(HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
 
+    /// <summary>A keeper of this host, where there is one, keeps the mount beyond the death of this process.</summary>
+    public bool UseKeeper { get; init; } = true;
+
+    /// <summary>Cancelled when this process is told to leave its mount to another.</summary>
+    public CancellationToken Leave { get; init; }
+
     /// <summary>Worker threads; 0: one per processor, at least 2.</summary>
     public int Workers { get; init; }
 

@@ -16,7 +16,7 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>What a daemon does again and again while its mount serves. On the upkeep thread, but for what the daemon itself
 /// calls before that starts or after it has ended.</summary>
 internal sealed class DaemonSteps(
-    DaemonOptions options, HostMemory memory, Replica replica, MountRegistration registration, MasterLink link, WrittenFiles? written, ILogger log)
+    DaemonOptions options, HostMemory memory, Replica replica, MountRegistration registration, MasterLink link, WrittenFiles? written, MountKeeper keeper, ILogger log)
 {
     /// <summary>Name of the step that may be due at once.</summary>
     public const string LineStep = "keep the line in the host table";
@@ -40,6 +40,7 @@ internal sealed class DaemonSteps(
     public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults, ControlSocket? control) =>
     [
         new("leave a mount that is unmounted", LeaveWhenUnmounted),
+        new("have the mount kept", () => HaveKept(mount)),
         new("attach devices that are given", () => AttachGiven(control)),
         new("look for devices", LookForDevices),
         new("stop writing beside damage", () => StopWriting(mount)),
@@ -80,6 +81,12 @@ internal sealed class DaemonSteps(
             DaemonLog.DeviceAttached(log, index.Value, replica.Pool.Require(index).Path);
         foreach ((DeviceAdded device, string cause) in result.Missing)
             DaemonLog.DeviceMissing(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), cause);
+        return StepOutcome.Done;
+    }
+
+    private StepOutcome HaveKept(FuseMount mount)
+    {
+        keeper.Advance(mount, mayBeKept: replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
         return StepOutcome.Done;
     }
 

@@ -24,6 +24,9 @@ public sealed record Negotiated(Dialect Dialect, uint Minor, InitFlags Flags, in
     /// <summary>The kernel can be told to look every name up again.</summary>
     public bool HasEpoch => Minor >= FuseConstants.MinorWithEpoch;
 
+    /// <summary>The kernel sends a request again when it is asked to, so a daemon can take the connection over.</summary>
+    public bool Resends => (Flags & InitFlags.FUSE_HAS_RESEND) != 0;
+
     /// <summary>The kernel can be told to drop an unused inode.</summary>
     public bool HasPrune => Minor >= FuseConstants.MinorWithPrune;
 }
@@ -37,6 +40,10 @@ public readonly record struct DialectWish(Dialect? Forced, bool WantsFmaps)
     /// <summary>Locks of files (fcntl and flock) are asked of the daemon, which refuses them. Otherwise the kernel keeps them, and they
     /// exclude on this host only.</summary>
     public bool RefusesLocks { get; init; }
+
+    /// <summary>The connection may outlive the daemon: requests that it had read are sent again to the next one, where the kernel
+    /// can.</summary>
+    public bool TakesResent { get; init; }
 
     /// <summary>Nothing but the stock protocol.</summary>
     public static DialectWish Stock => new(DialectTable.Stock, false);
@@ -106,7 +113,8 @@ public static class InitNegotiation
         Dialect dialect = wish.Forced ?? (wish.WantsFmaps ? found : DialectTable.Stock);
         cause = null;
 
-        ulong flags = offered & ((ulong)(wish.RefusesLocks ? Accepted | Locks : Accepted) | dialect.FmapFlag);
+        InitFlags accepted = Accepted | (wish.RefusesLocks ? Locks : 0) | (wish.TakesResent ? InitFlags.FUSE_HAS_RESEND : 0);
+        ulong flags = offered & ((ulong)accepted | dialect.FmapFlag);
         uint minor = Math.Min(offer.Minor, FuseConstants.FUSE_KERNEL_MINOR_VERSION);
 
         // 32 pages is what a kernel without MAX_PAGES uses.

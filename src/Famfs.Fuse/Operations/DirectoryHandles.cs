@@ -4,10 +4,19 @@ namespace Famfs.Fuse.Operations;
 
 /// <summary>
 /// For each open directory, the child at which its last listing stopped: with it the tree goes on from there
-/// at once. Only a hint: a handle that is unknown (from before a restart) lists all the same.
+/// at once. Only a hint: a handle that is unknown (of a former daemon) lists all the same.
+/// <code>
+///  63         32 31          0
+///  +------------+------------+
+///  | generation | slot + 1   |      0: a handle without memory
+///  +------------+------------+
+/// </code>
 /// </summary>
-public sealed class DirectoryHandles
+/// <param name="generation">Of the daemon, so that no handle of another is taken for one of its own.</param>
+public sealed class DirectoryHandles(uint generation = 0)
 {
+    private readonly ulong _generation = (ulong)generation << 32;
+
     // Chosen; beyond it directories are opened without a hint.
     private const int MaxHandles = 1 << 20;
     private readonly Lock _gate = new(); // guards everything below; held for a few instructions
@@ -44,7 +53,7 @@ public sealed class DirectoryHandles
                 index = _used++;
             }
             _slots[index] = new Slot { NextFree = InUse };
-            return (ulong)index + 1;
+            return _generation | ((ulong)index + 1);
         }
     }
 
@@ -53,10 +62,10 @@ public sealed class DirectoryHandles
     {
         lock (_gate)
         {
-            if (handle == 0 || handle > (ulong)_used || _slots[handle - 1].NextFree != InUse)
+            if (!TryFind(handle, out int slot))
                 return;
-            _slots[handle - 1].NextFree = _free;
-            _free = (int)(handle - 1);
+            _slots[slot].NextFree = _free;
+            _free = slot;
         }
     }
 
@@ -64,7 +73,7 @@ public sealed class DirectoryHandles
     public InodeNumber Hint(ulong handle, ulong offset)
     {
         lock (_gate)
-            return handle != 0 && handle <= (ulong)_used && _slots[handle - 1].Offset == offset ? _slots[handle - 1].Child : default;
+            return TryFind(handle, out int slot) && _slots[slot].Offset == offset ? _slots[slot].Child : default;
     }
 
     /// <summary>Remembers where a listing stopped.</summary>
@@ -72,11 +81,18 @@ public sealed class DirectoryHandles
     {
         lock (_gate)
         {
-            if (handle != 0 && handle <= (ulong)_used)
-            {
-                _slots[handle - 1].Offset = offset;
-                _slots[handle - 1].Child = child;
-            }
+            if (!TryFind(handle, out int slot))
+                return;
+            _slots[slot].Offset = offset;
+            _slots[slot].Child = child;
         }
+    }
+
+    // Under _gate.
+    private bool TryFind(ulong handle, out int slot)
+    {
+        ulong number = handle - _generation;
+        slot = (int)number - 1;
+        return number != 0 && number <= (ulong)_used && _slots[slot].NextFree == InUse;
     }
 }

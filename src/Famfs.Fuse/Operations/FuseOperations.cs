@@ -72,7 +72,7 @@ public sealed partial class FuseOperations
     private readonly IMutations _mutations;
     private readonly IWrittenFiles? _written;
     private readonly ReusedSpace? _reused;
-    private readonly DirectoryHandles _directories = new();
+    private readonly DirectoryHandles _directories;
     private volatile RefusedFmap? _lastRefused;
 
     /// <summary>Makes the operations of one mount.</summary>
@@ -95,6 +95,7 @@ public sealed partial class FuseOperations
             ? FuseConstants.FOPEN_DIRECT_IO | FuseConstants.FOPEN_PARALLEL_DIRECT_WRITES
             : 0);
         _directoryOpenFlags = cache.CacheListings ? FuseConstants.FOPEN_CACHE_DIR | FuseConstants.FOPEN_KEEP_CACHE : 0;
+        _directories = new(dependencies.Generation);
         _mutations = dependencies.Mutations;
         _reused = dependencies.Reused;
         _written = negotiated.Dialect.Fmaps is null ? dependencies.Written : null;

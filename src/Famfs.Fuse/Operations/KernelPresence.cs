@@ -27,6 +27,9 @@ public sealed class KernelPresence
             Interlocked.Or(ref word, mask);
     }
 
+    /// <summary>The kernel may have anything: it was served by another daemon before. Before anything is told.</summary>
+    public void MarkAll() => _words.AsSpan().Fill(ulong.MaxValue);
+
     /// <summary>After the tree was changed. Any thread.</summary>
     public bool MayHave(InodeNumber inode)
     {

@@ -141,6 +141,9 @@ public sealed record OperationDependencies(
     /// <summary>What this host's caches may have of space from before; null: nothing.</summary>
     public ReusedSpace? Reused { get; init; }
 
+    /// <summary>How many daemons have served this mount before.</summary>
+    public uint Generation { get; init; }
+
     /// <summary>What lies in <c>.meta</c>; null: there is no such directory.</summary>
     public MetaFiles? Meta { get; init; }
 

@@ -23,6 +23,9 @@ public sealed class WindowTable
     /// <summary>Node id of the directory; those of windows are above it.</summary>
     public const ulong DirectoryNode = MediaLayout.FirstPrivateNode;
 
+    // Chosen: a window is opened for gigabytes, so no daemon opens as many.
+    private const ulong NodesOfDaemon = 1UL << 24;
+
     // Replaced whole by the applying thread.
     private volatile Window[] _open = [];
 
@@ -33,6 +36,9 @@ public sealed class WindowTable
 
     /// <summary>Windows that are open now, by node id ascending.</summary>
     public ReadOnlySpan<Window> Open => _open;
+
+    /// <summary>Node ids go on after those that former daemons of this mount may have given; before the first window.</summary>
+    public void ContinueAfter(uint generation) => _nextNode = DirectoryNode + 1 + (generation * NodesOfDaemon);
 
     /// <summary>Opens and closes windows as the state says now, on host <paramref name="host"/>.
     /// Gives the windows that were closed; the kernel must be told of them.</summary>

@@ -54,6 +54,9 @@ public static class FuseConstants
     public const int FUSE_NOTIFY_INC_EPOCH = 8;
     public const int FUSE_NOTIFY_PRUNE = 9;
 
+    /// <summary>In the unique of a request that is sent again (fuse_in_header).</summary>
+    public const ulong FUSE_UNIQUE_RESEND = 1UL << 63;
+
     /// <summary>First minor version whose kernel knows FUSE_NOTIFY_INC_EPOCH.</summary>
     public const uint MinorWithEpoch = 44;
 

@@ -33,6 +33,14 @@ public static class Notification
         return Unsafe.SizeOf<OutHeader>();
     }
 
+    /// <summary>Every request that was read and not answered is to be sent again.</summary>
+    public static int Resend(Span<byte> buffer)
+    {
+        var header = new OutHeader { LengthBytes = (uint)Unsafe.SizeOf<OutHeader>(), Error = FuseConstants.FUSE_NOTIFY_RESEND };
+        MemoryMarshal.Write(buffer, in header);
+        return Unsafe.SizeOf<OutHeader>();
+    }
+
     /// <summary>One inode that is in no use: out of the cache.</summary>
     public static int Prune(Span<byte> buffer, ulong nodeId)
     {

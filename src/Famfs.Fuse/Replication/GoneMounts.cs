@@ -42,7 +42,9 @@ internal sealed class GoneMounts : IDisposable
     {
         if (_hasLeft)
             return;
-        _own.Leave();
+        // A mount that was taken over has left it.
+        if (!_own.IsLeft)
+            _own.Leave();
         _hasLeft = true;
     }
 

@@ -40,12 +40,14 @@ internal sealed class HeldFiles : IDisposable
     private readonly Dictionary<InodeNumber, LinkedListNode<Held>> _held = [];
     private readonly LinkedList<Held> _order = []; // the one deleted first comes first
     private bool _news;
+    private bool _hasAsked;
     private bool _stopping;
 
     // Files below this number may have lines in this host's caches that a mount left which is gone. Written by upkeep.
     private ulong _ofOlderMounts;
 
-    /// <summary>Begins with nothing held: a kernel that has just mounted has no inode.</summary>
+    /// <summary>Begins with what a former daemon of this mount had not released; with nothing where there was none: a kernel that has
+    /// just mounted has no inode.</summary>
     /// <param name="acknowledged">How far this mount is.</param>
     /// <param name="notifier">Asks the kernel.</param>
     /// <param name="presence">What the kernel may have.</param>
@@ -54,9 +56,15 @@ internal sealed class HeldFiles : IDisposable
     /// <param name="mustHold">Whether a file stays held that the kernel never heard of: its space must not become another's while this
     /// mount is there. Called by whoever applies records.</param>
     /// <param name="hasThread">Whether it asks on a thread of its own; else its owner calls <see cref="AskAll"/>, on one thread.</param>
-    public HeldFiles(AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold, bool hasThread = true)
+    /// <param name="before">Files that were deleted before, and the positions at or after which; in the order of these.</param>
+    public HeldFiles(
+        AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold,
+        bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
     {
         (_acknowledged, _notifier, _presence, _purge, _mustHold) = (acknowledged, notifier, presence, purge, mustHold);
+        foreach ((InodeNumber inode, LogSequence deletedAt) in before ?? [])
+            _held.Add(inode, _order.AddLast(new Held(inode, deletedAt)));
+        _hasAsked = _held.Count == 0;
         if (!hasThread)
             return;
         _thread = new(Run) { IsBackground = true, Name = "releases" };
@@ -70,17 +78,28 @@ internal sealed class HeldFiles : IDisposable
     /// <param name="find">Gives a device; null: it is not reached.</param>
     /// <param name="isHeldByKernel">The kernel has the devices, and this process does not reach the memory of files.</param>
     /// <param name="hasThread">As of the constructor.</param>
-    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, bool isHeldByKernel, bool hasThread = true)
+    /// <param name="before">As of the constructor.</param>
+    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, bool isHeldByKernel, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
     {
         HeldFiles? held = null;
         // Where all devices are coherent, there is nothing to purge.
         bool MustHold(InodeNumber inode) => (isHeldByKernel || held!.IsOfOlderMount(inode)) && !replica.TryPurge(inode, static _ => null);
-        held = new(replica.Gate, notifier, presence, inode => replica.TryPurge(inode, find), MustHold, hasThread);
+        held = new(replica.Gate, notifier, presence, inode => replica.TryPurge(inode, find), MustHold, hasThread, before);
         return held;
     }
 
     /// <summary>Called when a file was released. On this object's thread.</summary>
     public event Action? Released;
+
+    /// <summary>The kernel has been asked once for every file that was deleted before this object began.</summary>
+    public bool HasAsked
+    {
+        get
+        {
+            lock (_gate)
+                return _hasAsked;
+        }
+    }
 
     /// <summary>Files that are held.</summary>
     public int Count
@@ -181,6 +200,8 @@ internal sealed class HeldFiles : IDisposable
                 _news = false;
             }
             AskAll();
+            lock (_gate)
+                _hasAsked |= !_stopping;
         }
     }
 

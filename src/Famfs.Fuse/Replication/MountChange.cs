@@ -33,6 +33,12 @@ internal sealed class MountChange(MountChanges owner, MasterCall? call) : IMutat
     /// <summary>What a missing name means to the program that asked.</summary>
     public Errno NotFound { get; init; } = Errno.ENOENT;
 
+    /// <summary>Unique of the request that asks for it.</summary>
+    public ulong Unique => _reply!.Unique;
+
+    /// <summary>The time that is now for it, nanoseconds since 1970: the same whenever it is asked for again.</summary>
+    public long NowNs { get; set; }
+
     /// <summary>It changes a name, which the kernel has right by itself when the program is answered.</summary>
     public MountChange About(InodeNumber parent, ReadOnlySpan<byte> name)
     {
@@ -67,7 +73,9 @@ internal sealed class MountChange(MountChanges owner, MasterCall? call) : IMutat
     public bool Complete(InodeNumber made)
     {
         End();
-        return _reply!.Complete(made);
+        bool answered = _reply!.Complete(made);
+        owner.Answered(this);
+        return answered;
     }
 
     /// <summary>It was not made, or nobody knows.</summary>
@@ -75,6 +83,7 @@ internal sealed class MountChange(MountChanges owner, MasterCall? call) : IMutat
     {
         End();
         _reply!.Fail(errno);
+        owner.Answered(this);
     }
 
     private void End()

@@ -4,6 +4,7 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Keeper;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Famfs.V1;
@@ -40,14 +41,24 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
     /// above a restart of a master.</summary>
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
 
+    // Chosen: a master answers within milliseconds when it is there.
+    private static readonly TimeSpan s_lookAgain = TimeSpan.FromMilliseconds(5);
+
     private readonly Lock _gate = new(); // guards the block below
     private readonly Dictionary<Guid, MountChange> _own = [];
     private volatile int _count;
     private volatile bool _saidNone;
+    private volatile bool _leaving;
+    private volatile RequestMemory? _memory;
+    private volatile bool _awaitsMaster;
+    private long _since; // set before the first request
 
     private static ReadOnlySpan<byte> UserPrefix => "user."u8;
 
     private static ReadOnlySpan<byte> OwnPrefix => "user.famfs."u8;
+
+    /// <summary>Remembers from now on which request goes to the master under which id, beyond the end of this daemon.</summary>
+    public void Remember(RequestMemory memory) => _memory = memory;
 
     /// <inheritdoc/>
     public MutationAnswer MakeDirectory(Caller caller, InodeNumber parent, ReadOnlySpan<byte> name, uint mode)
@@ -121,11 +132,11 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             request.Uid = wish.Uid;
         if ((wish.Valid & FuseConstants.FATTR_GID) != 0)
             request.Gid = wish.Gid;
-        if (!TrySetTimes(request, wish))
+        if (!TrySetTimes(request, wish, out bool accessNow, out bool modifyNow))
             return Errno.EINVAL;
         if (!request.HasMode && !request.HasUid && !request.HasGid && !request.TimesNow && !request.HasAccessTimeNs && !request.HasModifyTimeNs)
             return MutationAnswer.Begin(new MountChange(this, null));
-        return MutationAnswer.Begin(OfAttributes(request, Errno.ESTALE));
+        return MutationAnswer.Begin(OfAttributes(request, Errno.ESTALE, accessNow, modifyNow));
     }
 
     /// <inheritdoc/>
@@ -201,14 +212,49 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         }
     }
 
+    /// <summary>This daemon goes on for another: until it has reached a master the first time, programs wait for it and are not
+    /// refused.</summary>
+    public void AwaitMaster()
+    {
+        _since = clock.GetTimestamp();
+        _awaitsMaster = true;
+    }
+
     /// <summary>Calls the master, on the thread pool. On a worker.</summary>
     public void Start(MountChange change)
     {
         if (find() is { } client)
             _ = Task.Run(() => RunAsync(change, client));
+        else if (MayComeYet())
+            _ = Task.Run(() => RunWhenReachedAsync(change));
         else
             change.Fail(Errno.EHOSTDOWN);
     }
+
+    private bool MayComeYet() => _awaitsMaster && clock.GetElapsedTime(_since) < s_patience;
+
+    private async Task RunWhenReachedAsync(MountChange change)
+    {
+        FamfsClient? client;
+        while ((client = find()) is null && MayComeYet())
+            await Task.Delay(s_lookAgain, clock).ConfigureAwait(false);
+        _awaitsMaster = false;
+        if (client is not null)
+            await RunAsync(change, client).ConfigureAwait(false);
+        else
+            change.Fail(Errno.EHOSTDOWN);
+    }
+
+    /// <summary>Its program has its answer.</summary>
+    public void Answered(MountChange change)
+    {
+        // The kernel sends it again to the next daemon when the answer came too late.
+        if (!_leaving && change.NowNs != 0)
+            _memory?.Forget(change.Unique);
+    }
+
+    /// <summary>Another daemon goes on: what is not answered yet is answered there.</summary>
+    public void Leave() => _leaving = true;
 
     private async Task RunAsync(MountChange change, FamfsClient client)
     {
@@ -218,7 +264,7 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             ulong made;
             try
             {
-                (position, made) = await change.CallAsync(client, NewId(change, client), s_patience).ConfigureAwait(false);
+                (position, made) = await change.CallAsync(client, FirstId(change, client), s_patience).ConfigureAwait(false);
             }
             catch (FamfsException error) when (error.Reason == ErrorReason.BadRequest && FamfsClient.DetailOf(error) is { MasterTimeMs: > 0 })
             {
@@ -256,18 +302,40 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         }
     }
 
+    // A request that the kernel sends again is the change that a former daemon began.
+    private ByteString FirstId(MountChange change, FamfsClient client)
+    {
+        if (_memory is { } memory && memory.TryFind(change.Unique, out Guid known, out long timeNs))
+        {
+            change.NowNs = timeNs;
+            Expect(change, known);
+            return known.ToByteString();
+        }
+        change.NowNs = NowNs();
+        return NewId(change, client);
+    }
+
     private ByteString NewId(MountChange change, FamfsClient client)
     {
         ByteString id = client.NewRequestId();
+        Guid known = id.ToGuid("request id");
+        _memory?.Remember(change.Unique, known, change.NowNs);
+        Expect(change, known);
+        return id;
+    }
+
+    private void Expect(MountChange change, Guid id)
+    {
         lock (_gate)
         {
             _own.Remove(change.RequestId);
-            change.RequestId = id.ToGuid("request id");
-            _own.Add(change.RequestId, change);
+            change.RequestId = id;
+            _own[id] = change;
             _count = _own.Count;
         }
-        return id;
     }
+
+    private long NowNs() => (clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
 
     private MutationAnswer Remove(InodeNumber parent, ReadOnlySpan<byte> name, RemoveKind kind)
     {
@@ -281,12 +349,20 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         }), parent, name);
     }
 
-    private MountChange OfAttributes(SetAttributesRequest request, Errno notFound) => new(this, async (client, id, timeout) =>
+    private MountChange OfAttributes(SetAttributesRequest request, Errno notFound, bool accessNow = false, bool modifyNow = false)
     {
-        request.RequestId = id;
-        return ((await client.SetAttributesAsync(request, timeout).ConfigureAwait(false)).Position, request.Inode);
-    })
-    { NotFound = notFound };
+        MountChange? change = null;
+        return change = new(this, async (client, id, timeout) =>
+        {
+            request.RequestId = id;
+            if (accessNow)
+                request.AccessTimeNs = change!.NowNs;
+            if (modifyNow)
+                request.ModifyTimeNs = change!.NowNs;
+            return ((await client.SetAttributesAsync(request, timeout).ConfigureAwait(false)).Position, request.Inode);
+        })
+        { NotFound = notFound };
+    }
 
     private static MutationAnswer Begin(MountChange change, InodeNumber parent, ReadOnlySpan<byte> name) => MutationAnswer.Begin(change.About(parent, name));
 
@@ -305,36 +381,39 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             return Errno.EROFS;
         if (find() is not null)
         {
-            _saidNone = false;
+            _saidNone = _awaitsMaster = false;
             return Errno.None;
         }
+        if (MayComeYet())
+            return Errno.None;
         if (!_saidNone)
             ReplicationLog.NoChanges(log, "no master is reached");
         _saidNone = true;
         return Errno.EHOSTDOWN;
     }
 
-    private bool TrySetTimes(SetAttributesRequest request, in SetAttrIn wish)
+    // Of the two that are now, the time is set when the change is asked for.
+    private static bool TrySetTimes(SetAttributesRequest request, in SetAttrIn wish, out bool accessNow, out bool modifyNow)
     {
         bool access = (wish.Valid & FuseConstants.FATTR_ATIME) != 0;
         bool modify = (wish.Valid & FuseConstants.FATTR_MTIME) != 0;
-        bool accessNow = access && (wish.Valid & FuseConstants.FATTR_ATIME_NOW) != 0;
-        bool modifyNow = modify && (wish.Valid & FuseConstants.FATTR_MTIME_NOW) != 0;
+        accessNow = access && (wish.Valid & FuseConstants.FATTR_ATIME_NOW) != 0;
+        modifyNow = modify && (wish.Valid & FuseConstants.FATTR_MTIME_NOW) != 0;
         if (accessNow && modifyNow)
         {
             request.TimesNow = true;
+            accessNow = modifyNow = false;
             return true;
         }
-        long now = (clock.GetUtcNow().UtcTicks - DateTime.UnixEpoch.Ticks) * 100;
-        long time = now;
+        long time = 0;
         if (access && !accessNow && !TryJoin(wish.AccessSeconds, wish.AccessNanoseconds, out time))
             return false;
         if (access)
-            request.AccessTimeNs = accessNow ? now : time;
+            request.AccessTimeNs = time;
         if (modify && !modifyNow && !TryJoin(wish.ModifySeconds, wish.ModifyNanoseconds, out time))
             return false;
         if (modify)
-            request.ModifyTimeNs = modifyNow ? now : time;
+            request.ModifyTimeNs = time;
         return true;
     }
 
@@ -361,7 +440,7 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         ErrorReason.ReadOnly => Errno.EROFS,
         ErrorReason.Overloaded => Errno.EAGAIN,
         ErrorReason.NotMaster or ErrorReason.HostGone => Errno.EHOSTDOWN,
-        ErrorReason.Timeout or ErrorReason.Unspecified => Errno.ETIMEDOUT,
+        ErrorReason.Timeout or ErrorReason.Unspecified or ErrorReason.RequestExpired => Errno.ETIMEDOUT,
         _ => Errno.EIO,
     };
 }

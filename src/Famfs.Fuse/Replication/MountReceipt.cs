@@ -21,6 +21,9 @@ internal sealed record MountReceipt(Guid Mount, Guid Boot, uint Connection)
     public static MountReceipt Of(string stateDirectory, Guid fileSystem, Guid boot, Guid mount, uint connection) =>
         new(mount, boot, connection) { _path = Path.Combine(DirectoryOf(stateDirectory, fileSystem), mount.ToString()) };
 
+    /// <summary>It lies there.</summary>
+    public bool IsLeft => File.Exists(_path);
+
     /// <summary>Leaves it. Throws IOException when the directory cannot take it.</summary>
     public void Leave()
     {

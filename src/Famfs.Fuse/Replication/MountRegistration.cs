@@ -27,6 +27,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     // that keeps the entry taken.
     private IDisposable? _held;
     private long _written;
+    private bool _resumed; // of a former daemon, and not written by this one yet
     private readonly TwinWatch _twins = new(host, clock);
 
     // Set once by the upkeep thread, read by workers.
@@ -57,6 +58,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Mounts whose line this one has ended. Replaced by the upkeep thread, read by any.</summary>
     public ImmutableHashSet<Guid> Ended { get; private set; } = [];
 
+    /// <summary>Called with the entry of the host table that the mount's line is about to be in.</summary>
+    public Action<int> EntryTaken { get; set; } = static _ => { };
+
+    /// <summary>False: the line is not written yet, because it would acknowledge what has not been looked after. Set before the first
+    /// <see cref="Advance"/>.</summary>
+    public Func<bool> MayAcknowledge { get; set; } = static () => true;
+
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
 
@@ -78,6 +86,26 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     public bool IsOpen => _open || !IsNeeded;
 
     public OpenVerdict Admit(InodeNumber inode) => _open || !IsNeeded ? OpenVerdict.Open : OpenVerdict.HostDown;
+
+    /// <summary>Goes on with the line that a former daemon of this mount wrote. False when it is not there: then the mount takes a new
+    /// one. Before the log is read.</summary>
+    public bool TryResume(int entry)
+    {
+        if (!IsNeeded || (uint)entry >= (uint)_table.EntryCount)
+            return false;
+        MountLine? line = _table.ReadBlock(entry / MediaLayout.EntriesPerHost).Find(e => e.Index == entry).Line;
+        if (line is not { State: MountState.Live } || line.Mount != mount || line.Host != host.Host)
+            return false;
+        (_entry, _line, _resumed) = (entry, line, true);
+        return true;
+    }
+
+    /// <summary>The line, as it was written last; null while there is none.</summary>
+    public MountLine? Line => _line;
+
+    /// <summary>After <see cref="TryResume"/>: the line stood in memory all the while, and the log has been read to its end since. OPEN is
+    /// answered.</summary>
+    public void OpenResumed() => _open = _resumed && replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is null;
 
     /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
     /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
@@ -102,6 +130,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
                 return;
             LeaveReceipt();
             _entry = TakeEntry(slot.Value, out ulong counter);
+            EntryTaken(_entry);
             Write(new()
             {
                 Counter = counter + 1,
@@ -113,6 +142,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             // Into the other copy too: a damaged line must not leave what a former mount of this entry said.
             Write(_line! with { Counter = _line!.Counter + 1 });
         }
+        if (_resumed && !MayGoOn())
+            return;
         if (!_open)
         {
             // Only what is read after the line was written back is known to include every Deleted record of a
@@ -195,6 +226,17 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     /// <summary>A line was written, so one is to be ended.</summary>
     public bool HasLine => _line is not null;
+
+    // What the former daemon had acknowledged stays acknowledged, and its lock goes with the last of its threads.
+    private bool MayGoOn()
+    {
+        if (replica.Gate.Acknowledged.Sequence.Value < _line!.ReplayedSequence.Value || !MayAcknowledge())
+            return false;
+        if (_held is null && !_table.TryLock(_entry, out _held))
+            return false;
+        _resumed = false;
+        return true;
+    }
 
     private bool HasReleasedMore() => Releases?.Invoke() is { } now && (now.Watermark != _line!.ReleasedWatermark || !now.Exceptions.AsSpan().SequenceEqual(_line.Exceptions));
 

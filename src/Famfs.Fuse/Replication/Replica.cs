@@ -30,6 +30,7 @@ internal sealed class Replica : ICapacity, IDisposable
     private bool _readerBehind;
     private bool _damageIsFinal;
     private bool _untold; // what is applied is not told to the bridge
+    private (LogSequence After, Action Begin)? _telling; // a kernel has everything up to there, and is told what comes after
 
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
@@ -109,6 +110,20 @@ internal sealed class Replica : ICapacity, IDisposable
 
     /// <summary>Reads the memory to its end, for a start. Damage ends it where it is found: what came before is
     /// served, and the damage given. Throws when not even the file system's first record can be read.</summary>
+    /// <param name="after">A kernel that another daemon served has been told everything up to there.</param>
+    /// <param name="beginTelling">Called once, before the first record after it is applied, or at the end: attaches whoever tells that
+    /// kernel.</param>
+    public FamfsException? Bootstrap(LogSequence after, Action beginTelling)
+    {
+        lock (_applying)
+            _telling = (after, beginTelling);
+        FamfsException? damage = Bootstrap();
+        lock (_applying)
+            BeginTelling(new(ulong.MaxValue));
+        return damage;
+    }
+
+    /// <inheritdoc cref="Bootstrap(LogSequence, Action)"/>
     public FamfsException? Bootstrap()
     {
         try
@@ -333,6 +348,7 @@ internal sealed class Replica : ICapacity, IDisposable
     private void Apply(in LogBlock block, int skip)
     {
         LogSequence before = _state.Position.Sequence;
+        BeginTelling(new(block.FirstSequence.Value + (ulong)block.Count - 1));
         try
         {
             try
@@ -361,6 +377,15 @@ internal sealed class Replica : ICapacity, IDisposable
             _damageIsFinal = true;
             throw;
         }
+    }
+
+    // A block that reaches beyond the place is told whole: to be told a thing twice costs a call.
+    private void BeginTelling(LogSequence upTo)
+    {
+        if (_telling is not { } telling || upTo.Value <= telling.After.Value)
+            return;
+        _telling = null;
+        telling.Begin();
     }
 
     /// <summary>Tells what was applied to those who wait for it.</summary>

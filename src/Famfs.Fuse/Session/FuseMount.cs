@@ -20,13 +20,16 @@ public sealed class FuseMount : IDisposable
 
     private readonly FuseMountOptions _options;
     private readonly FuseSession _session;
+    private readonly DeviceConnection _connection;
     private readonly (uint Major, uint Minor) _device;
     private readonly Lock _gate = new();
     private bool _disposed; // guarded by _gate
+    private bool _isKept; // not served yet: whoever kept it still does
 
-    private FuseMount(FuseMountOptions options, FuseSession session, (uint Major, uint Minor) device)
+    private FuseMount(FuseMountOptions options, FuseSession session, DeviceConnection connection, (uint Major, uint Minor) device)
     {
         _options = options;
+        _connection = connection;
         _session = session;
         _device = device;
     }
@@ -90,7 +93,40 @@ public sealed class FuseMount : IDisposable
         connecting.Succeeded = true;
         if (options.Cache.Mode == CacheMode.CloseToOpen && session.Negotiated.Dialect.Fmaps is null)
             _ = MountPoint.TrySetReadAhead(minor, ReadAheadKibibytes); // a matter of speed
-        return new FuseMount(options, session, (major, minor));
+        return new FuseMount(options, session, connecting.Connection, (major, minor));
+    }
+
+    /// <summary>Goes on with a mount that another daemon served (<see cref="FuseSession.Resume"/>); nothing is served before
+    /// <see cref="ServeResent"/>. Owns <paramref name="connection"/> once it returns. Throws <see cref="IOException"/>.</summary>
+    /// <param name="options">Those of the mount itself were said when it was made.</param>
+    /// <param name="connection">Its descriptors.</param>
+    /// <param name="number">Its <see cref="ConnectionNumber"/>.</param>
+    /// <param name="negotiated">What was agreed on with the kernel.</param>
+    /// <param name="dependencies">As of <see cref="Start"/>.</param>
+    public static FuseMount Resume(FuseMountOptions options, DeviceConnection connection, uint number, Negotiated negotiated, OperationDependencies dependencies) =>
+        new(options, FuseSession.Resume(options, connection, negotiated, dependencies), connection, (0, number)) { _isKept = true };
+
+    /// <summary>After <see cref="Resume"/>: begins to serve, first what the former daemon had not answered. Throws
+    /// <see cref="IOException"/>.</summary>
+    public void ServeResent()
+    {
+        _session.ServeResent();
+        _isKept = false;
+    }
+
+    /// <summary>Copies of all descriptors, for a process that keeps them. Throws <see cref="IOException"/>.</summary>
+    public IReadOnlyList<System.Runtime.InteropServices.SafeHandle> DuplicateDescriptors() => _connection.Duplicate();
+
+    /// <summary>Ends serving and leaves the mount to another daemon (<see cref="FuseSession.Leave"/>).</summary>
+    public void Leave(TimeSpan patience, Action leaving)
+    {
+        lock (_gate)
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+        }
+        _session.Leave(patience, leaving);
     }
 
     /// <summary>Whether anybody in this process's mount namespace can still find the mount. Somewhere else it may go on.</summary>
@@ -158,6 +194,11 @@ public sealed class FuseMount : IDisposable
             if (_disposed)
                 return;
             _disposed = true;
+        }
+        if (_isKept)
+        {
+            _session.Leave(TimeSpan.Zero, static () => { });
+            return;
         }
         if (IsMounted())
         {

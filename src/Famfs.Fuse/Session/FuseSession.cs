@@ -56,6 +56,7 @@ public sealed class FuseSession : IDisposable
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _running;
     private volatile bool _stopping;
+    private volatile bool _leaving;
 
     private FuseSession(FuseMountOptions options, IFuseConnection connection, Negotiated negotiated, OperationDependencies dependencies)
     {
@@ -140,14 +141,66 @@ public sealed class FuseSession : IDisposable
     /// </summary>
     public static FuseSession Start(FuseMountOptions options, IFuseConnection connection, OperationDependencies dependencies)
     {
-        int workers = options.RequireWorkerCount();
         Negotiated negotiated = AnswerInit(connection.First, options);
         negotiated = PushDevices(negotiated, options.Dialect, connection.Push, dependencies.KernelDevices);
+        FuseSession session = Create(options, connection, negotiated, dependencies);
+        session.Serve();
+        return session;
+    }
+
+    /// <summary>
+    /// Goes on with a kernel that another daemon served, as <paramref name="negotiated"/> was agreed on then. Nothing is served
+    /// before <see cref="ServeResent"/>; <see cref="Notifier"/> may be used at once, and may wait for that. Owns
+    /// <paramref name="connection"/> once it returns. Throws <see cref="IOException"/> when the connection is over.
+    /// </summary>
+    public static FuseSession Resume(FuseMountOptions options, IFuseConnection connection, Negotiated negotiated, OperationDependencies dependencies)
+    {
+        FuseSession session = Create(options, connection, negotiated, dependencies);
+        session.Presence.MarkAll();
+        return session;
+    }
+
+    /// <summary>After <see cref="Resume"/>: has the kernel send again what the former daemon had read and not answered, and begins to
+    /// serve. Throws <see cref="IOException"/> when the kernel refuses.</summary>
+    public void ServeResent()
+    {
+        // Before anything is read here, which must not be sent again.
+        if (Negotiated.Resends)
+        {
+            Span<byte> message = stackalloc byte[Notification.MaxBytes];
+            int result = _connection.First.Write(message[..Notification.Resend(message)], default);
+            if (result < 0)
+                throw new IOException($"asking the kernel to send its requests again: {(Errno)(-result)}", -result);
+        }
+        Serve();
+    }
+
+    /// <summary>Ends serving and leaves the connection to another daemon: what was read is answered, but for changes that the master
+    /// has not answered within <paramref name="patience"/>; these are sent again to the other. <paramref name="leaving"/>: called when no more of
+    /// them is to be answered.</summary>
+    public void Leave(TimeSpan patience, Action leaving)
+    {
+        // The notifier may wait in the kernel for a directory's lock that a request holds.
+        Notifier.Dispose();
+        _leaving = true;
+        _stopping = true;
+        Quiesce();
+        _ = SpinWait.SpinUntil(() => _operations.Pending.Count == 0, patience);
+        leaving();
+        ReleaseReaders();
+        _connection.Dispose();
+        _completion.TrySetResult();
+    }
+
+    private static FuseSession Create(FuseMountOptions options, IFuseConnection connection, Negotiated negotiated, OperationDependencies dependencies)
+    {
+        int workers = options.RequireWorkerCount();
         var session = new FuseSession(options, connection, negotiated, dependencies);
         try
         {
             for (int i = 0; i < workers; i++)
                 session.AddServer(connection.AddTransport(), dependencies.Tree, i);
+            return session;
         }
         catch
         {
@@ -155,10 +208,13 @@ public sealed class FuseSession : IDisposable
             session.ReleaseReaders();
             throw;
         }
-        session._running = workers;
-        foreach (Server server in session._servers)
+    }
+
+    private void Serve()
+    {
+        _running = _servers.Count;
+        foreach (Server server in _servers)
             server.Thread.Start(server);
-        return session;
     }
 
     /// <summary>Ends serving and the connection. Whoever holds the mount has detached it before, or the kernel waits for
@@ -237,15 +293,18 @@ public sealed class FuseSession : IDisposable
     {
         TreeReader reader = tree.RegisterReader();
         var requests = new RequestReader(transport, _operations.Requests, Negotiated.MaxWriteBytes);
+        // A daemon that is killed while it reads into a page that is not there yet costs the request an answer.
+        if (Negotiated.Resends)
+            requests.Buffer.Bytes.Clear();
         var replies = new ReplyWriter(transport);
         var worker = new FuseWorker(requests, _operations, replies, new WorkerState(reader, new ReplyBuffer(), requests.Buffer, replies, _operations.Failures));
         _servers.Add(new Server(requests, worker, reader)
         {
-            Thread = new Thread(Serve) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"fuse-{number}") },
+            Thread = new Thread(Work) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"fuse-{number}") },
         });
     }
 
-    private void Serve(object? argument)
+    private void Work(object? argument)
     {
         var server = (Server)argument!;
         Exception? failure = null;
@@ -264,7 +323,8 @@ public sealed class FuseSession : IDisposable
         }
         if (failure is not null)
             _completion.TrySetException(failure);
-        if (Interlocked.Decrement(ref _running) != 0)
+        // What waits when a daemon leaves has its answer from the next one.
+        if (Interlocked.Decrement(ref _running) != 0 || _leaving)
             return;
         _operations.Pending.End(); // nobody reads an INTERRUPT any more, and most likely nobody waits
         _completion.TrySetResult();
@@ -273,7 +333,7 @@ public sealed class FuseSession : IDisposable
     // Gets every worker out of its read. Signals are repeated because one that comes just before the read is lost.
     private void Quiesce()
     {
-        foreach (Server server in _servers)
+        foreach (Server server in _servers.Where(s => !s.Thread.ThreadState.HasFlag(ThreadState.Unstarted)))
         {
             while (!server.Thread.Join(millisecondsTimeout: 5))
                 server.Interrupt?.Send();

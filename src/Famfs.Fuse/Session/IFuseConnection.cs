@@ -24,9 +24,11 @@ public interface IFuseConnection : IDisposable
 /// <summary>Descriptors of /dev/fuse. Owns them.</summary>
 /// <param name="channel">The mounted one.</param>
 /// <param name="pushIoctl">Number of the ioctl that pushes a device; null: unknown.</param>
-public sealed class DeviceConnection(FuseChannel channel, uint? pushIoctl) : IFuseConnection, IDevicePush
+/// <param name="clones">Descriptors of the same connection that there are already.</param>
+public sealed class DeviceConnection(FuseChannel channel, uint? pushIoctl, IReadOnlyList<FuseChannel>? clones = null) : IFuseConnection, IDevicePush
 {
-    private readonly List<FuseChannel> _clones = [];
+    private readonly List<FuseChannel> _clones = [.. clones ?? []];
+    private int _used; // of the clones
 
     /// <inheritdoc/>
     public IFuseTransport First { get; } = new DeviceTransport(channel);
@@ -37,9 +39,32 @@ public sealed class DeviceConnection(FuseChannel channel, uint? pushIoctl) : IFu
     /// <inheritdoc/>
     public IFuseTransport AddTransport()
     {
-        FuseChannel clone = channel.Clone();
-        _clones.Add(clone);
-        return new DeviceTransport(clone);
+        if (_used == _clones.Count)
+            _clones.Add(channel.Clone());
+        return new DeviceTransport(_clones[_used++]);
+    }
+
+    /// <summary>The kernel still serves it.</summary>
+    public bool IsConnected => channel.IsConnected;
+
+    /// <summary>Copies of all its descriptors for a process that keeps them, the mounted one first. All, because the kernel ends what
+    /// was read from one when nobody has that any more. Throws <see cref="IOException"/>.</summary>
+    public IReadOnlyList<SafeHandle> Duplicate()
+    {
+        List<SafeHandle> copies = [];
+        try
+        {
+            copies.Add(channel.Duplicate());
+            foreach (FuseChannel clone in _clones)
+                copies.Add(clone.Duplicate());
+            return copies;
+        }
+        catch
+        {
+            foreach (SafeHandle copy in copies)
+                copy.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>

@@ -186,14 +186,21 @@ public sealed class KernelNotifier : IDisposable
         return Probe(inode);
     }
 
-    /// <summary>Stops the thread; what still waits is not sent. Called when the connection is over, or with it.</summary>
-    public void Dispose()
+    /// <summary>Sends nothing more, and does not wait for the thread.</summary>
+    public void BeginStop()
     {
         lock (_gate)
         {
             _stopping = true;
             Monitor.Pulse(_gate);
         }
+    }
+
+    /// <summary>Stops the thread; what still waits is not sent. Called when the connection is over, or with it, or when another daemon
+    /// goes on.</summary>
+    public void Dispose()
+    {
+        BeginStop();
         _thread?.Join();
         _reader.Dispose();
     }
@@ -303,7 +310,8 @@ public sealed class KernelNotifier : IDisposable
     private void SendName(ReadOnlySpan<byte> message, InodeNumber directory)
     {
         Locked?.Invoke(directory)?.Wait();
-        Send(message);
+        if (!_stopping)
+            Send(message);
     }
 
     private void Send(ReadOnlySpan<byte> message)

@@ -159,6 +159,14 @@ internal sealed class KernelDouble(KernelGeneration generation) : IDisposable
     /// <summary>Sends a request to one worker and waits for no reply; gives its name.</summary>
     public ulong Post(int worker, uint opcode, ulong node, ReadOnlySpan<byte> body) => Send(_workers[worker], opcode, node, body);
 
+    /// <summary>Sends a request again that was read and not answered; gives its unique, which says so.</summary>
+    public ulong PostAgain(int worker, ulong unique, uint opcode, ulong node, ReadOnlySpan<byte> body)
+    {
+        const ulong Resent = 1UL << 63;
+        Assert.Equal(40 + body.Length, _workers[worker].Send(RequestDriver.Message((Famfs.Fuse.Protocol.FuseOpcode)opcode, unique | Resent, node, body)));
+        return unique | Resent;
+    }
+
     /// <summary>INTERRUPT of a request, to any worker: the kernel has one queue for all of them.</summary>
     public void Interrupt(int worker, ulong unique) => Send(_workers[worker], 36, 0, BitConverter.GetBytes(unique));
 

@@ -63,6 +63,21 @@ public sealed class HeldFilesTests : IDisposable
         Assert.Equal((5UL, 0), Describe());
     }
 
+    /// <summary>What a line has said to be released stays so, and nothing is said before the kernel has been asked (SAFETY S29).</summary>
+    [Fact]
+    public void What_a_former_daemon_had_not_released_is_asked_for_and_its_watermark_goes_on()
+    {
+        _gate.Applied(new(default, 0, new(50), default), told: true);
+        _kernel.Has[7] = _kernel.Has[9] = true;
+        // 7 was an exception of a line whose watermark was 40; 8 and 9 were deleted later, or were released.
+        using HeldFiles next = new(_gate, _notifier, _presence, _ => true, _ => false, [(new(7), new(1)), (new(8), new(41)), (new(9), new(41))]);
+        Await(() => next.HasAsked);
+        Await(() => next.Count == 2);
+        ReleaseStatement now = next.Describe();
+        Assert.Equal((50UL, "7 9"), (now.Watermark.Value, string.Join(' ', now.Exceptions.Select(i => i.Value))));
+        Assert.True(_held.HasAsked);
+    }
+
     [Fact]
     public void A_file_whose_lines_stay_in_the_caches_is_held()
     {

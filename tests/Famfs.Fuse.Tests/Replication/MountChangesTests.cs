@@ -7,6 +7,7 @@ using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Keeper;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Famfs.Fuse.Replication;
@@ -41,11 +42,14 @@ public sealed class MountChangesTests : IAsyncDisposable
     private Replica _replica = null!;
     private KernelNotifier _notifier = null!;
     private TestMaster _log = null!;
+    private MountChanges _changes = null!;
+    private readonly KeptState _state = KeptState.Create(new(default, default, 0, new Negotiated(DialectTable.Stock, 45, InitFlags.FUSE_HAS_RESEND, 4096, 1), -1, 0));
     private bool _isReached = true;
 
     public async ValueTask DisposeAsync()
     {
         _rig.Dispose();
+        _state.Dispose();
         _client?.Dispose();
         _notifier?.Dispose();
         _replica?.Dispose();
@@ -149,6 +153,47 @@ public sealed class MountChangesTests : IAsyncDisposable
         Assert.Equal(Errno.None, _rig.Kernel.Await(0, unique).Errno);
     }
 
+    /// <summary>The change may be in the log already: it is the same one for the master.</summary>
+    [Fact]
+    public async Task A_request_that_is_sent_again_is_the_change_that_a_former_daemon_asked_for()
+    {
+        await StartAsync();
+        Make(1000);
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (RemoveRequest first, _) = await NextAsync();
+        // The daemon is killed; the next one has what it left.
+        RequestMemory next = new(_state);
+        _changes.Remember(next);
+        ulong again = _rig.Kernel.PostAgain(0, unique, Unlink, 1, RequestDriver.Terminated("d"));
+        (RemoveRequest second, _) = await NextAsync();
+        Assert.Equal(first, second);
+        Delete(1000, second.RequestId);
+        Assert.Equal(Errno.None, _rig.Kernel.Await(0, again).Errno);
+        // Answered, so it is forgotten; and what is new is new.
+        Assert.True(SpinWait.SpinUntil(() => !new RequestMemory(_state).TryFind(again, out _, out _), TimeSpan.FromMinutes(2)));
+        _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (RemoveRequest third, _) = await NextAsync();
+        Assert.NotEqual(first.RequestId, third.RequestId);
+    }
+
+    [Fact]
+    public async Task A_daemon_that_goes_on_for_another_lets_programs_wait_for_the_first_master()
+    {
+        await StartAsync();
+        _isReached = false;
+        _changes.AwaitMaster();
+        ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        _rig.Kernel.RequireSilence();
+        _isReached = true;
+        (_, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        answer.SetException(FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Message = "no" }));
+        Assert.Equal(Errno.ENOENT, _rig.Kernel.Await(0, unique).Errno);
+        // From then on it is as it is without.
+        _isReached = false;
+        unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        Assert.Equal(Errno.EHOSTDOWN, _rig.Kernel.Await(0, unique).Errno);
+    }
+
     [Fact]
     public async Task Without_a_master_it_is_refused_before_anything_is_asked()
     {
@@ -185,9 +230,10 @@ public sealed class MountChangesTests : IAsyncDisposable
         KernelPresence presence = new();
         presence.Mark(InodeNumber.Root);
         _notifier = new(_told, presence, _replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
-        MountChanges changes = new(_replica, () => _isReached ? _client : null, TimeProvider.System, NullLogger.Instance);
-        _replica.Attach(_notifier, null, changes: changes);
-        _rig.System.Mutations = changes;
+        _changes = new(_replica, () => _isReached ? _client : null, TimeProvider.System, NullLogger.Instance);
+        _changes.Remember(new(_state));
+        _replica.Attach(_notifier, null, changes: _changes);
+        _rig.System.Mutations = _changes;
         _rig.Start(wantsFmaps: false);
     }
 

@@ -1,0 +1,247 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Famfs.Core;
+using Famfs.Core.Interop;
+using Famfs.Fuse.Keeper;
+using Famfs.Fuse.Session;
+using Famfs.V1;
+using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
+
+namespace Famfs.Fuse.Daemon;
+
+/// <summary>A mount whose daemon is gone, in the hands of this one.</summary>
+/// <param name="State">What it is.</param>
+/// <param name="Connection">Its descriptors.</param>
+internal sealed record TakenMount(KeptState State, DeviceConnection Connection);
+
+/// <summary>
+/// This daemon's dealings with the keeper of its host: takes a mount over that has no daemon, and has its own kept. Without a
+/// keeper nothing is done; one that comes later, or comes again, is given what there is. One thread at a time: the starting one,
+/// then upkeep, then the ending one.
+/// </summary>
+internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposable
+{
+    // Chosen: how soon a keeper that comes is found.
+    private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(1);
+
+    // Chosen: how soon it is seen that another has left.
+    private static readonly TimeSpan AskAgain = TimeSpan.FromMilliseconds(10);
+
+    // Chosen: above the time that a daemon gives the changes it has begun, and a loaded machine takes.
+    private static readonly TimeSpan LeavePatience = TimeSpan.FromSeconds(60);
+
+    private readonly TaskCompletionSource _leaveAsked = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private IDescriptorKeeper? _keeper;
+    private long? _looked;
+    private bool _isKept;
+    private bool _isOver;
+    private bool _isTaken;
+    private string? _said;
+
+    /// <summary>What outlives this daemon; null before <see cref="Begin"/>.</summary>
+    public KeptState? State { get; private set; }
+
+    /// <summary>The mount outlives this daemon now.</summary>
+    public bool IsKept => _isKept;
+
+    /// <summary>Ends when another daemon waits for this one's mount.</summary>
+    public Task LeaveAsked => _leaveAsked.Task;
+
+    /// <summary>Takes over what is kept of the mount point, if it lives: another daemon that serves it is asked to leave it first. Null:
+    /// nothing is kept, or it is over and was dropped. Throws <see cref="FamfsException"/> when it cannot be taken over; it stays
+    /// kept then.</summary>
+    public async Task<TakenMount?> TakeAsync(CancellationToken cancel)
+    {
+        if (!options.UseKeeper || (_keeper = Connect()) is null)
+            return null;
+        try
+        {
+            long start = Stopwatch.GetTimestamp();
+            bool said = false;
+            SafeFileHandle[] descriptors;
+            TakeOutcome outcome;
+            while ((outcome = _keeper.TryTake(options.MountPoint, out descriptors, out int holder)) == TakeOutcome.Busy)
+            {
+                if (Stopwatch.GetElapsedTime(start) > LeavePatience)
+                    throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: process {holder} serves it, and does not leave it to this one") { Path = options.MountPoint };
+                if (!said)
+                    DaemonLog.AsksToLeave(log, holder, options.MountPoint);
+                said = true;
+                await Task.Delay(AskAgain, cancel).ConfigureAwait(false);
+            }
+            return outcome == TakeOutcome.Taken ? Adopt(descriptors) : null;
+        }
+        catch (IOException error) when (!_isTaken)
+        {
+            Lose(error.Message);
+            return null;
+        }
+        catch (IOException error)
+        {
+            throw new FamfsException(ErrorReason.Exists, $"{options.MountPoint}: what is kept of it cannot be taken over: {error.Message}", error) { Path = options.MountPoint };
+        }
+    }
+
+    /// <summary>The mount is there and served: it is kept from now on, where there is a keeper.</summary>
+    /// <param name="mount">The mount.</param>
+    /// <param name="create">Makes its state, where it was not taken over.</param>
+    public void Begin(FuseMount mount, Func<KeptMount> create)
+    {
+        if (!options.UseKeeper)
+            return;
+        try
+        {
+            State ??= KeptState.Create(create());
+            Keep(mount);
+        }
+        catch (IOException error)
+        {
+            Lose(error.Message);
+        }
+        if (_keeper is not null && !mount.Negotiated.Resends)
+            DaemonLog.NoResend(log);
+    }
+
+    /// <summary>Gives the keeper what it has not, and hears what it has to tell. <paramref name="mayBeKept"/>: false when nobody may have
+    /// this mount but its daemon.</summary>
+    public void Advance(FuseMount mount, bool mayBeKept)
+    {
+        if (State is null || _isOver)
+            return;
+        if (!mayBeKept)
+        {
+            Drop();
+            DaemonLog.NotKept(log, options.MountPoint, "under policy lease a mount without a daemon could not be revoked in time");
+            return;
+        }
+        try
+        {
+            if (_keeper is null)
+            {
+                if (_looked is { } looked && Stopwatch.GetElapsedTime(looked) < LookAgain)
+                    return;
+                _looked = Stopwatch.GetTimestamp();
+                _keeper = Connect();
+                Keep(mount);
+                return;
+            }
+            switch (_keeper.Poll())
+            {
+                case KeeperNews.Leave when _isKept:
+                    _leaveAsked.TrySetResult();
+                    break;
+                case KeeperNews.Lost:
+                    Lose("the keeper has ended");
+                    break;
+            }
+        }
+        catch (IOException error)
+        {
+            Lose(error.Message);
+        }
+    }
+
+    /// <summary>The mount ends: nobody takes it over any more.</summary>
+    public void Drop()
+    {
+        _isOver = true;
+        _isKept = false;
+        try
+        {
+            _keeper?.Drop(options.MountPoint);
+        }
+        catch (IOException)
+        {
+            // A keeper that has ended has nothing either.
+        }
+        Disconnect();
+    }
+
+    /// <summary>Gives up its hold: the next daemon has the mount. What is kept stays.</summary>
+    public void Dispose()
+    {
+        Disconnect();
+        State?.Dispose();
+    }
+
+    private IDescriptorKeeper? Connect() =>
+        (IDescriptorKeeper?)ServiceStore.TryOpen(Environment.GetEnvironmentVariable, Environment.ProcessId)
+        ?? SocketKeeper.TryConnect(SocketKeeper.PathIn(Path.GetFullPath(options.StateDirectory)));
+
+    // All or none: what the keeper has was the mount's a moment ago.
+    private void Keep(FuseMount mount)
+    {
+        if (_keeper is null)
+            return;
+        IReadOnlyList<SafeHandle> copies = mount.DuplicateDescriptors();
+        try
+        {
+            _keeper.Keep(options.MountPoint, [State!.Descriptor, .. copies]);
+        }
+        finally
+        {
+            foreach (SafeHandle copy in copies)
+                copy.Dispose();
+        }
+        _isKept = true;
+        _said = null;
+        DaemonLog.Kept(log, options.MountPoint);
+    }
+
+    private void Lose(string cause)
+    {
+        Disconnect();
+        _isKept = false;
+        if (_said != cause)
+            DaemonLog.NotKept(log, options.MountPoint, cause);
+        _said = cause;
+    }
+
+    private void Disconnect()
+    {
+        _keeper?.Dispose();
+        _keeper = null;
+    }
+
+    private TakenMount? Adopt(SafeFileHandle[] descriptors)
+    {
+        _isTaken = true;
+        if (descriptors.Length < 3)
+            throw new IOException($"{descriptors.Length} descriptors are too few");
+        KeptState state = KeptState.Adopt(descriptors[0]);
+        // Where the kernel sends nothing again, what waits at the clones ends with them (PLATFORM).
+        bool resends = state.Mount.Negotiated.Resends;
+        List<FuseChannel> channels = [.. descriptors[1..].Select(FuseChannel.Adopt)];
+        DeviceConnection connection = new(channels[0], options.PushIoctl, resends ? channels[1..] : []);
+        foreach (FuseChannel dropped in resends ? [] : channels[1..])
+            dropped.Dispose();
+        bool isHere = FuseChannel.TryGetDevice(options.MountPoint, out uint major, out uint minor) && (major, minor) == (0, state.Mount.Connection);
+        if (isHere && connection.IsConnected)
+        {
+            State = state;
+            state.SetNextGeneration();
+            return new(state, connection);
+        }
+        connection.Dispose();
+        state.Dispose();
+        _isTaken = false;
+        _keeper!.Drop(options.MountPoint);
+        DaemonLog.KeptIsOver(log, options.MountPoint, isHere ? "its connection is dead" : "it is not mounted there any more");
+        if (isHere)
+            TakeDeadAway();
+        return null;
+    }
+
+    private void TakeDeadAway()
+    {
+        try
+        {
+            _ = MountPoint.UnmountIdle(options.MountPoint);
+        }
+        catch (IOException)
+        {
+            // Programs use it: who mounts finds it there, and says so.
+        }
+    }
+}
