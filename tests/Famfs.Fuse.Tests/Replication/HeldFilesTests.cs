@@ -70,7 +70,7 @@ public sealed class HeldFilesTests : IDisposable
         _gate.Applied(new(default, 0, new(50), default), told: true);
         _kernel.Has[7] = _kernel.Has[9] = true;
         // 7 was an exception of a line whose watermark was 40; 8 and 9 were deleted later, or were released.
-        using HeldFiles next = new(_gate, _notifier, _presence, _ => true, _ => false, [(new(7), new(1)), (new(8), new(41)), (new(9), new(41))]);
+        using HeldFiles next = new(_gate, _notifier, _presence, _ => true, _ => false, before: [(new(7), new(1)), (new(8), new(41)), (new(9), new(41))]);
         Await(() => next.HasAsked);
         Await(() => next.Count == 2);
         ReleaseStatement now = next.Describe();

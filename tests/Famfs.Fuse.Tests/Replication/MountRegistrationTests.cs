@@ -58,7 +58,7 @@ public sealed class MountRegistrationTests : IDisposable
         using Replica replica = Replicate();
         MountLineTable table = new(replica.Pool);
         ReleaseStatement released = new(new(3), [new(7), new(8)]);
-        MountRegistration registration = new(replica, _host, Guid.NewGuid()) { GrantedSlot = 0, Releases = () => released };
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0, Releases = () => released };
         foreach (ReleaseStatement now in (ReleaseStatement[])[released, new(new(3), [new(8)]), new(new(4), [new(8)])])
         {
             released = now;
