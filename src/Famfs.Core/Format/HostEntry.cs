@@ -8,6 +8,14 @@ public readonly record struct HostEntry(int Index, MountLine? Line, bool Unreada
     /// <summary>One of the two copies is damaged or gone, and the other one tells the line.</summary>
     public bool HasLostCopy { get; init; }
 
+    /// <summary>It cannot be read, and whatever it was, no mount has it open: the other copy has ended or is zeros. A mount opens nothing
+    /// before both copies are its own (SAFETY S24), so this one ended, or its first writing was not finished. Its host may give the
+    /// entry to another mount.</summary>
+    public bool IsUnfinished { get; init; }
+
+    /// <summary>Counter of the mount that had an unfinished entry before; 0: none had.</summary>
+    public ulong FormerCounter { get; init; }
+
     /// <summary>Block of the host that owns the entry.</summary>
     public int HostSlot => Index / MediaLayout.EntriesPerHost;
 }

@@ -263,7 +263,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     private int TakeEntry(int slot, out ulong counter)
     {
         int first = slot * MediaLayout.EntriesPerHost;
-        for (int entry = first; entry < first + MediaLayout.EntriesPerHost; entry++)
+        HashSet<int> unfinished = [.. _table.ReadBlock(slot).Where(e => e.IsUnfinished).Select(e => e.Index)];
+        // Nobody else makes these good, and to masters they may hold everything.
+        foreach (int entry in Enumerable.Range(first, MediaLayout.EntriesPerHost).OrderByDescending(unfinished.Contains))
         {
             if (!_table.TryLock(entry, out IDisposable? held))
                 continue;
@@ -281,7 +283,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     {
         List<HostEntry> used = _table.ReadBlock(slot);
         int index = used.FindIndex(u => u.Index == entry);
-        counter = index < 0 ? 0 : used[index].Line?.Counter ?? 0;
-        return index < 0 || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State));
+        counter = index < 0 ? 0 : used[index].Line?.Counter ?? used[index].FormerCounter;
+        return index < 0 || used[index].IsUnfinished || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State));
     }
 }

@@ -54,6 +54,21 @@ public sealed class MountLineTableTests
         HostEntry entry = Assert.Single(table.ReadInUse());
         Assert.True(entry.Unreadable);
         Assert.Null(entry.Line);
+        // Two damaged copies are of anybody.
+        Assert.False(entry.IsUnfinished);
+    }
+
+    [Fact]
+    public void A_first_write_that_tore_is_a_holder_to_others_and_unfinished_to_its_host()
+    {
+        LogBench bench = new();
+        using DevicePool pool = bench.OpenPool("a");
+        MountLineTable table = new(pool);
+        table.Write(3, Line(1));
+        Assert.False(Assert.Single(table.ReadInUse()).IsUnfinished);
+        bench.Damage(MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes) + 40);
+        HostEntry entry = Assert.Single(table.ReadInUse());
+        Assert.Equal((true, true, 0UL), (entry.Unreadable, entry.IsUnfinished, entry.FormerCounter));
     }
 
     /// <summary>The entry of an ended mount was taken by another one, and a line of what that one wrote is damaged.</summary>
@@ -70,6 +85,7 @@ public sealed class MountLineTableTests
         HostEntry entry = Assert.Single(table.ReadInUse());
         Assert.True(entry.Unreadable);
         Assert.Null(entry.Line);
+        Assert.Equal((true, 2UL), (entry.IsUnfinished, entry.FormerCounter));
         // The second write of a mount makes good for it.
         table.Write(3, Line(4));
         Assert.Equal(4UL, Assert.Single(table.ReadInUse()).Line!.Counter);

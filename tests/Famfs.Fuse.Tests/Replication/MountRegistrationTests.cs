@@ -163,6 +163,30 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.NotEqual(replica.State.Position.Sequence, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.ReplayedSequence);
     }
 
+    /// <summary>A host lost its power while a mount wrote its line the first time. To masters somebody is there.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(4)]
+    public void An_entry_whose_first_line_tore_is_taken_before_others_and_made_good(ulong former)
+    {
+        using Replica replica = Replicate();
+        MountLineTable table = new(replica.Pool);
+        int entry = MediaLayout.EntriesPerHost - 1;
+        MountLine line = new() { Counter = former, State = MountState.Ended, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        if (former > 0)
+            table.Write(entry, line);
+        table.Write(entry, line with { Counter = former + 1, State = MountState.Live, Mount = Guid.NewGuid() });
+        long place = ((NativeSuperblock)replica.Pool.Primary).HostTableOffset + ((long)entry * MediaLayout.HostEntryBytes) + ((former + 1) % 2 == 1 ? 0 : MountLine.Size);
+        replica.Pool.PrimaryDevice.Write(place + 40, [1, 2, 3]);
+        Assert.True(Assert.Single(table.ReadBlock(0)).Unreadable);
+        Guid mount = Guid.NewGuid();
+        MountRegistration registration = new(replica, _host, mount, TimeProvider.System) { GrantedSlot = 0 };
+        registration.Advance();
+        HostEntry now = Assert.Single(table.ReadBlock(0));
+        Assert.Equal((entry, mount, former + 2, false), (now.Index, now.Line!.Mount, now.Line.Counter, now.HasLostCopy));
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+    }
+
     /// <summary>Dead mounts may have taken all lines of a host. Whoever ends them purges first what they have left in the caches.</summary>
     [Fact]
     public void Older_mounts_are_ended_without_an_own_line_and_only_when_their_lines_are_taken_over()

@@ -478,13 +478,6 @@ internal sealed class HolderSimulation : IDisposable
             }
             if (_calmSince >= 0 && IsDone())
                 Scheduler.Finish();
-            else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps && AnyMaster() is { } last && last.State.ReclaimWaits.Any(w => w.Contains("unreadable", StringComparison.Ordinal)))
-            {
-                // A line that nobody can read is somebody of whom nothing is known (docs/testing.md).
-                Note("an unreadable line holds what was removed");
-                RequireSpace(last);
-                Scheduler.Finish();
-            }
             else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps)
                 throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}");
             Scheduler.Sleep(50);

@@ -128,7 +128,9 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
                 }
             }
             _simulation.Space.RequireSame($"mount {Id.ToString()[..4]} of {_host.Name}", _replica.Position, _reader);
-            if (WasRefused || Kernel.IsCut || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
+            // Where the kernel has the devices, a mount holds what was removed while it lives: in the end it is unmounted.
+            bool holdsForGood = scheduler.IsCalm && _host.ReachesMemory && _held.Count > 0;
+            if (WasRefused || Kernel.IsCut || holdsForGood || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
             {
                 if (Kernel.Open.Count == 0 || Kernel.IsCut)
                     break;

@@ -87,14 +87,14 @@ public sealed class MountLineTable(DevicePool pool, HostLocks? locks = null)
         if (!bytes.ContainsAnyExcept((byte)0))
             return null;
         MountLine? newest = null;
-        bool damaged = false;
+        int damaged = 0;
         int copies = 0;
         for (int copy = 0; copy < 2; copy++)
         {
             ReadOnlySpan<byte> block = bytes.Slice(copy * MountLine.Size, MountLine.Size);
             if (!MountLine.TryParse(block, _fileSystem, entry, out MountLine? line))
             {
-                damaged |= block.ContainsAnyExcept((byte)0);
+                damaged += block.ContainsAnyExcept((byte)0) ? 1 : 0;
                 continue;
             }
             copies++;
@@ -102,8 +102,8 @@ public sealed class MountLineTable(DevicePool pool, HostLocks? locks = null)
                 newest = line;
         }
         // Beside the end of a former mount, damage may hide the mount that has the entry now.
-        if (damaged && newest is { State: MountState.Ended })
-            newest = null;
-        return new(entry, newest, newest is null) { HasLostCopy = newest is not null && (damaged || (copies == 1 && newest.Counter > 1)) };
+        if (damaged > 0 && newest is null or { State: MountState.Ended })
+            return new(entry, null, Unreadable: true) { IsUnfinished = damaged == 1, FormerCounter = newest?.Counter ?? 0 };
+        return new(entry, newest, Unreadable: false) { HasLostCopy = damaged > 0 || (copies == 1 && newest!.Counter > 1) };
     }
 }
