@@ -17,7 +17,6 @@ public static unsafe partial class DescriptorSocket
     private const int SOL_SOCKET = 1;
     private const int SCM_RIGHTS = 1;
     private const int F_SETFD = 2;
-    private const int FD_CLOEXEC = 1;
     private const int MSG_CTRUNC = 8;
     private const int MSG_TRUNC = 0x20;
     private const int MSG_DONTWAIT = 0x40;
@@ -98,7 +97,7 @@ public static unsafe partial class DescriptorSocket
     }
 
     /// <summary>Keeps a file that this process was started with from programs that it starts.</summary>
-    public static void CloseOnExec(int descriptor) => _ = Libc.fcntl_int(descriptor, F_SETFD, FD_CLOEXEC); // of a number that is none nothing is kept
+    public static void CloseOnExec(int descriptor) => _ = Libc.fcntl_int(descriptor, F_SETFD, LibcMap.FD_CLOEXEC); // of a number that is none nothing is kept
 
     // A message has one list at most; what is of another kind was not asked for.
     private static SafeFileHandle[] Read(byte* control, int length)

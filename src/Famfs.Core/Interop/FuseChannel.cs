@@ -43,7 +43,7 @@ public sealed unsafe class FuseChannel : IDisposable
     /// <summary>Another number of this descriptor, for a process that keeps it. Throws <see cref="IOException"/>.</summary>
     public SafeFileHandle Duplicate()
     {
-        int fd = LibcFuse.Control(_fd, LibcFuse.F_DUPFD_CLOEXEC, 0);
+        int fd = Libc.fcntl_int(_fd, LibcFuse.F_DUPFD_CLOEXEC, 0);
         return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw Failure("fcntl F_DUPFD_CLOEXEC");
     }
 

@@ -66,9 +66,6 @@ internal static unsafe partial class LibcFuse
     [LibraryImport(Library, EntryPoint = "ioctl", SetLastError = true)]
     internal static partial int Ioctl(int fd, nuint request, void* argument);
 
-    [LibraryImport(Library, EntryPoint = "fcntl", SetLastError = true)]
-    internal static partial int Control(int fd, int command, int argument);
-
     [LibraryImport(Library, EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int Mount(string source, string target, string type, nuint flags, string data);
 
