@@ -116,6 +116,8 @@ internal sealed class SoakClient : IDisposable
         if (_random.Next(4) == 0)
             request.Layout = new() { Kind = LayoutKind.Interleaved };
         V1.FileInfo made;
+        int failures = _world.Master.Failures;
+        bool mayFail = _world.Master.MayFail;
         try
         {
             // Who has nothing waits for what others hold.
@@ -125,6 +127,12 @@ internal sealed class SoakClient : IDisposable
         {
             await LetGoAsync(_ => true);
             return "no space";
+        }
+        catch (FamfsException) when (mayFail || _world.Master.Failures != failures)
+        {
+            // Space is waited for no longer than a master may take to start. Perhaps made.
+            await ForgetAsync(request.Path);
+            return "create, excused";
         }
         SoakFile file = new(request.Path, made.Inode, (long)request.SizeBytes);
         _files.Add(file);
