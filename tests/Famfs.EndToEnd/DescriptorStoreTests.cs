@@ -52,7 +52,7 @@ public sealed class DescriptorStoreTests
     }
 
     [Fact]
-    public void A_daemon_that_is_told_to_leave_leaves_its_mount_to_the_next_one_and_without_a_keeper_unmounts()
+    public async Task A_daemon_that_is_told_to_leave_leaves_its_mount_to_the_next_one_and_without_a_keeper_unmounts()
     {
         using KeptHost host = KeptHost.Begin();
         (Cluster cluster, string path, ServerProcess daemon) = (host.Cluster, host.Path, host.Daemon);
@@ -66,7 +66,7 @@ public sealed class DescriptorStoreTests
             Task<int> reading = Task.Run(() => open.Read(new byte[8192]));
             Task<bool> looking = Task.Run(() => File.Exists(Path.Combine(path, "absent")));
             daemon = host.TakeOver();
-            Assert.Equal((4096, false), (reading.GetAwaiter().GetResult(), looking.GetAwaiter().GetResult()));
+            Assert.Equal((4096, false), (await reading, await looking));
         }
         daemon.Signal("TERM");
         Assert.Equal(0, daemon.AwaitExit());

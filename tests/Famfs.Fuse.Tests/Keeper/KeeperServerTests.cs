@@ -16,12 +16,17 @@ public sealed class KeeperServerTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-keeper-").FullName;
     private readonly CancellationTokenSource _end = new();
+    private readonly List<string> _letGo = []; // by its thread
     private readonly KeeperServer _server;
     private readonly Thread _thread;
 
     public KeeperServerTests()
     {
-        _server = KeeperServer.Start(SocketPath, static _ => { }, static _ => null);
+        _server = KeeperServer.Start(SocketPath, static _ => { }, key =>
+        {
+            _letGo.Add(key);
+            return null;
+        });
         _thread = new(() => _server.Run(_end.Token));
         _thread.Start();
     }
@@ -90,6 +95,57 @@ public sealed class KeeperServerTests : IDisposable
         second.Drop("/a");
         Assert.True(third.AwaitLeft(TimeSpan.FromMinutes(2)));
         Assert.Equal(TakeOutcome.Absent, third.TryTake("/a", out _, out _));
+    }
+
+    [Fact]
+    public void What_nobody_holds_is_let_go_and_closed_when_it_ends_and_the_rest_is_only_closed()
+    {
+        using MemoryFile file = MemoryFile.Create("test", 4096);
+        using AnonymousPipe left = new();
+        using AnonymousPipe held = new();
+        SocketKeeper first = Connect();
+        first.Keep("/left", [left.Write]);
+        left.Write.Dispose();
+        using SocketKeeper second = Connect();
+        second.Keep("/held", [held.Write]);
+        held.Write.Dispose();
+        first.Dispose();
+        AwaitList(second, list => list.StartsWith($"{Environment.ProcessId} 1 /held\n0 ", StringComparison.Ordinal));
+        Assert.Empty(_letGo);
+        _end.Cancel();
+        _thread.Join();
+        Assert.Equal(["/left"], _letGo);
+        Await(left.IsAtEnd);
+        Assert.False(held.IsAtEnd());
+        _server.Dispose();
+        Await(held.IsAtEnd);
+    }
+
+    [Fact]
+    public void What_nobody_has_held_for_too_long_is_let_go()
+    {
+        string path = Path.Combine(_directory, "impatient", "socket");
+        List<string> letGo = [];
+        using CancellationTokenSource end = new();
+        using KeeperServer impatient = KeeperServer.Start(path, static _ => { }, key =>
+        {
+            lock (letGo)
+                letGo.Add(key);
+            return null;
+        }, TimeSpan.FromMilliseconds(1));
+        Thread thread = new(() => impatient.Run(end.Token));
+        thread.Start();
+        using MemoryFile file = MemoryFile.Create("test", 4096);
+        SocketKeeper first = SocketKeeper.TryConnect(path)!;
+        using SocketKeeper second = SocketKeeper.TryConnect(path)!;
+        first.Keep("/a", [file.Descriptor]);
+        second.Keep("/b", [file.Descriptor]);
+        first.Dispose();
+        Assert.Equal($"{Environment.ProcessId} 1 /b", AwaitList(second, list => !list.Contains("/a", StringComparison.Ordinal)));
+        lock (letGo)
+            Assert.Equal(["/a"], letGo);
+        end.Cancel();
+        thread.Join();
     }
 
     [Fact]
