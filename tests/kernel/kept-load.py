@@ -62,9 +62,10 @@ def finder(mount):
     while True:
         seen = 0
         for directory, directories, files in os.walk(mount, onerror=lambda e: (_ for _ in ()).throw(e)):
+            directories[:] = [name for name in directories if name != "changes"]  # what goes and comes there is the changer's
             for name in files + directories:
                 os.lstat(os.path.join(directory, name))
-                seen += not directory.startswith(mount + "/changes")
+                seen += 1
         if seen < 2:
             raise Wrong(f"{seen} entries in {mount}")
         yield
