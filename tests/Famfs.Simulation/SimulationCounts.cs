@@ -12,6 +12,15 @@ internal enum Count
     Terms,
     Depositions,
     Advances,
+
+    /// <summary>Switches to another generation of the log.</summary>
+    Compactions,
+
+    /// <summary>Polls of readers in an older generation than that of the newest switch, which gave them records.</summary>
+    LateReads,
+
+    /// <summary>Readers that came from one generation to a later one.</summary>
+    GenerationsPassed,
     Records,
     Acknowledged,
     UnsettledPolls,
