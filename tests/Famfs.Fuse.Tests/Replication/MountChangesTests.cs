@@ -64,6 +64,8 @@ public sealed class MountChangesTests : IAsyncDisposable
     {
         await StartAsync();
         Make(1000);
+        // Else what is told of it may wait for the change that comes next, which waits for this test.
+        AwaitTold();
         ulong unique = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
         (RemoveRequest request, TaskCompletionSource<MutationReply> answer) = await NextAsync();
         Assert.Equal((1UL, "d", RemoveKind.File), (request.At.Directory, request.At.Name, request.Kind));
@@ -251,9 +253,11 @@ public sealed class MountChangesTests : IAsyncDisposable
     private void Publish(RecordType type, IMessage record)
     {
         _log.Publish(type, record);
-        while (_replica.PollMemory() == PollVerdict.Records)
+        PollVerdict verdict;
+        while ((verdict = _replica.PollMemory()) == PollVerdict.Records)
         {
         }
+        Assert.Equal((PollVerdict.UpToDate, _log.Writer.Position), (verdict, _replica.Position));
     }
 
     private void AwaitTold() => Assert.True(SpinWait.SpinUntil(() => _notifier.NotifiedUpTo == _replica.Position.Sequence, TimeSpan.FromMinutes(2)));
