@@ -92,17 +92,19 @@ public sealed class GenerationTests
         Assert.Equal(0, Overlaps(again.Mastership.Reader.Chain));
     }
 
-    [Fact]
-    public void A_master_that_dies_at_any_store_of_a_switch_leaves_one_generation_whole()
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void A_master_that_dies_at_any_store_of_a_switch_leaves_one_generation_whole(int seed)
     {
-        int accesses = CountStores();
+        int accesses = CountStores(seed);
         Assert.InRange(accesses, 30, 10_000);
         HashSet<ulong> generations = [];
-        for (int at = 0; at < accesses; at += at < accesses - 60 ? 7 : 1)
+        for (int at = seed; at < accesses; at += at < accesses - 60 ? 13 : 1)
         {
             foreach (bool power in new[] { false, true })
             {
-                LogBench bench = new(seed: at + 1);
+                LogBench bench = new(seed: seed);
                 TestMaster master = bench.StartFirst();
                 Publish(master, 10, 20);
                 (LogReader live, LogHistory liveSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
@@ -137,13 +139,15 @@ public sealed class GenerationTests
         Assert.Equal([1UL, 2UL], generations.Order());
     }
 
-    [Fact]
-    public void A_deposed_master_that_wakes_at_any_store_of_a_switch_changes_nothing()
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void A_deposed_master_that_wakes_at_any_store_of_a_switch_changes_nothing(int seed)
     {
-        int accesses = CountStores();
-        for (int at = 0; at < accesses; at += at < accesses - 60 ? 11 : 1)
+        int accesses = CountStores(seed);
+        for (int at = seed; at < accesses; at += at < accesses - 60 ? 13 : 1)
         {
-            LogBench bench = new(seed: at + 1);
+            LogBench bench = new(seed: seed);
             TestMaster master = bench.StartFirst();
             Publish(master, 10, 20);
             (LogReader live, LogHistory liveSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
@@ -298,11 +302,13 @@ public sealed class GenerationTests
         return reader.Chain;
     }
 
-    private static int CountStores()
+    private static int CountStores(int seed)
     {
-        LogBench bench = new();
+        LogBench bench = new(seed: seed);
         TestMaster master = bench.StartFirst();
         Publish(master, 10, 20);
+        // As in those tests: what the memory does by chance is the same then.
+        LogBench.Drain(bench.NewReader("b"), new(bench.Superblock.FileSystem));
         int count = 0;
         bench.Memory.BeforeAccess = (host, operation, _) => count += host == "a" && operation is FakeOperation.Store or FakeOperation.WriteBack ? 1 : 0;
         Assert.True(Compact(bench, master, small: true));
