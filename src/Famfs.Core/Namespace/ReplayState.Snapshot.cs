@@ -8,10 +8,10 @@ namespace Famfs.Core.Namespace;
 /// <summary>What only an observer knows of the records before a snapshot.</summary>
 /// <param name="Requests">Request ids that are remembered, the oldest first.</param>
 /// <param name="DroppedMs">Ids made up to this time, ms since 1970, may have been forgotten for want of room; −1: none.</param>
-public sealed record RequestMemory(IEnumerable<RequestTrace> Requests, long DroppedMs)
+public sealed record RememberedRequests(IEnumerable<RequestTrace> Requests, long DroppedMs)
 {
     /// <summary>No ids, and none forgotten.</summary>
-    public static readonly RequestMemory None = new([], -1);
+    public static readonly RememberedRequests None = new([], -1);
 }
 
 /// <summary>
@@ -43,7 +43,7 @@ public sealed partial class ReplayState
     /// <param name="term">Who writes.</param>
     /// <param name="requests">Request ids that are remembered.</param>
     /// <param name="cancel">Ends it.</param>
-    public ulong WriteSnapshot(IFrameSink sink, Term term, RequestMemory requests, CancellationToken cancel)
+    public ulong WriteSnapshot(IFrameSink sink, Term term, RememberedRequests requests, CancellationToken cancel)
     {
         if (HasSubtrees)
             TakeApart(int.MaxValue);

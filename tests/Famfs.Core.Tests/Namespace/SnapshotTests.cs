@@ -47,7 +47,7 @@ public sealed class SnapshotTests
     {
         using ReplayState written = NewState(new());
         new RandomHistory(5, written).Run(300);
-        List<byte[]> frames = Split(Write(written, RequestMemory.None));
+        List<byte[]> frames = Split(Write(written, RememberedRequests.None));
         Assert.True(frames.Count > 50);
         for (int drop = 0; drop < frames.Count; drop += Math.Max(1, frames.Count / 40))
         {
@@ -63,7 +63,7 @@ public sealed class SnapshotTests
             Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
         }
         // In a state that has something already.
-        FamfsException second = Assert.Throws<FamfsException>(() => Restore(written, Write(written, RequestMemory.None)));
+        FamfsException second = Assert.Throws<FamfsException>(() => Restore(written, Write(written, RememberedRequests.None)));
         Assert.Equal(ErrorReason.MediaCorrupt, second.Reason);
     }
 
@@ -103,7 +103,7 @@ public sealed class SnapshotTests
 
     private static ReplayState NewState(Observer observer) => new(new(RandomHistory.FileSystem, 1, default, default), default, observer);
 
-    private static byte[] Write(ReplayState state, RequestMemory requests)
+    private static byte[] Write(ReplayState state, RememberedRequests requests)
     {
         Sink sink = new();
         SnapshotBegin begin = new() { FileSystemUuid = RandomHistory.FileSystem.ToByteString(), Generation = 2, Sequence = state.Position.Sequence.Value + 1, LastTerm = state.Position.Term.Value, EndOffset = 8 };
