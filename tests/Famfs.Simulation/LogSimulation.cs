@@ -115,7 +115,13 @@ internal sealed class LogSimulation
         _dawdling = Choose(0, 0, 30, 300);
         _doomOneIn = Choose(3, 10, 1000);
         _meetsOneIn = Choose(0, 4, 16);
-        _compactsOneIn = Choose(4, 12, 40, int.MaxValue);
+        _compactsOneIn = Choose(int.MaxValue, int.MaxValue, 2, 6);
+        if (_compactsOneIn != int.MaxValue)
+        {
+            // It takes some thousands of steps, which others leave a master in some runs alone.
+            _steps *= 3;
+            _patience = Choose(2000, 8000, 16_000);
+        }
         _sharesCache = _random.Next(3) == 0;
         _memory = new(MemoryBytes, _random.Next(), coherent)
         {
@@ -378,6 +384,7 @@ internal sealed class LogSimulation
                     _scheduler.Doom(process, host: random.Next(2) == 0, steps: 1000);
                 ulong generation = master.Writer.Position.Generation;
                 bool small = random.Next(2) == 0;
+                _counts.Add(Count.CompactionsBegun);
                 if (Writing(slot, () => master.TryCompact(pool, _clock, least => small ? SmallSegment : least, () => master.PublishValues([.. Enumerable.Range(0, random.Next(1, 5)).Select(_ => ++_nextValue)]))))
                 {
                     RequireTail(process, slot, master);

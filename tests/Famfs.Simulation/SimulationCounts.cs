@@ -13,6 +13,9 @@ internal enum Count
     Depositions,
     Advances,
 
+    /// <summary>Compactions that were begun.</summary>
+    CompactionsBegun,
+
     /// <summary>Switches to another generation of the log.</summary>
     Compactions,
 
