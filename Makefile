@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-survive test-packages test-kubernetes test-abuse test-damage sim format clean
+.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-survive soak test-packages test-kubernetes test-abuse test-damage sim format clean
 
 all: build
 
@@ -53,6 +53,9 @@ test-kills: ## kills masters and daemons under load, KILLS times (200); ends lik
 
 test-survive: ## kills a kept mount's daemon KILLS times (200) and replaces it UPGRADES times (50) under programs that use it; ends like test
 	tests/run-survive $(or $(KILLS),200) $(or $(UPGRADES),50)
+
+soak: ## clients use a nearly full pool while everything is killed in turns, MINUTES long (30); ends like test
+	tests/run-soak $(or $(MINUTES),30)
 
 test-packages: ## installs, upgrades and purges the packages of artifacts/native in a chroot; needs root and debootstrap; ends like test
 	tests/run-packages $(NATIVE)

@@ -429,10 +429,15 @@ internal sealed class CliContext(CliEnvironment environment)
     }
 
     /// <summary>The mounts of this host, each with what it says or why it says nothing.</summary>
-    public async Task<IReadOnlyList<FamfsMount>> AskMountsAsync(CancellationToken cancel)
+    public Task<IReadOnlyList<FamfsMount>> AskMountsAsync(CancellationToken cancel) => AskMountsAsync(static _ => true, cancel);
+
+    /// <inheritdoc cref="AskMountsAsync(CancellationToken)"/>
+    /// <param name="which">False for one that is left out.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public async Task<IReadOnlyList<FamfsMount>> AskMountsAsync(Func<FamfsMount, bool> which, CancellationToken cancel)
     {
         List<FamfsMount> asked = [];
-        foreach (FamfsMount mount in FamfsMount.FindDistinct(Environment.MountTablePath))
+        foreach (FamfsMount mount in FamfsMount.FindDistinct(Environment.MountTablePath).Where(which))
         {
             try
             {

@@ -105,6 +105,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// user.famfs.devices   lines "index uuid path"
 /// user.famfs.missing-devices  lines "index uuid": devices of the pool that this host lacks
 /// user.famfs.version   of its daemon
+/// user.famfs.keeper    what keeps it beyond the death of its daemon, while something does
 /// </code>
 /// </summary>
 public sealed class FamfsMount
@@ -115,7 +116,7 @@ public sealed class FamfsMount
     /// <summary>Dialect of a kernel without famfs.</summary>
     public const string StockDialect = "stock";
 
-    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices", "version"];
+    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices", "version", "keeper"];
 
     /// <summary>Registered: files can be opened.</summary>
     public const string Registered = "registered";
@@ -226,6 +227,9 @@ public sealed class FamfsMount
 
     /// <summary>Version of the daemon; null when it does not say.</summary>
     public string? ReadVersion() => ReadAttribute("user.famfs.version") is { Length: > 0 } version ? version : null;
+
+    /// <summary>What keeps the mount beyond the death of its daemon; null: nothing does.</summary>
+    public string? ReadKeeper() => ReadAttribute("user.famfs.keeper") is { Length: > 0 } keeper ? keeper : null;
 
     /// <summary>Why the daemon follows the log no further and lets nobody write, or null.</summary>
     public string? ReadDamage() => ReadAttribute("user.famfs.damage") is { Length: > 0 } damage ? damage : null;

@@ -83,15 +83,18 @@ public sealed record MountOptions
 /// <param name="LogPath">File with the daemon's output.</param>
 /// <param name="TookDeadAway">A mount whose daemon is gone was there, and was unmounted first.</param>
 /// <param name="NotRegistered">Why files cannot be opened yet; null when they can, or when nobody waited for that.</param>
+/// <param name="TookOver">The mount was there, kept and without a daemon; the new one continues.</param>
+/// <param name="Keeper">What keeps it beyond the death of its daemon; null: nothing does.</param>
 /// <param name="MissingDevices">Devices of the pool that this host lacks, by index, each with its uuid; files on them answer EIO.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, IReadOnlyDictionary<uint, Guid> MissingDevices);
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, bool TookOver, string? Keeper, IReadOnlyDictionary<uint, Guid> MissingDevices);
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
 /// starts <c>famfsd</c>, which outlives this program, and waits until the mount answers. famfsd gets <c>MOUNTPOINT
 /// --device DEVICE… [--master ADDRESS]… [--dialect D] [--ca-file FILE …] --host-state DIR ARGUMENT…</c>.
 /// <para>Errors are <see cref="FamfsException"/>: NOT_FOUND without such a directory, device or program; EXISTS where a
-/// famfs is mounted, or about to be, or where one whose daemon is gone is in use (one that nobody uses is unmounted); those of devices that are no file system; WRONG_FILESYSTEM when the master serves
+/// famfs is mounted, or about to be, or where one whose daemon is gone is in use (one that nobody uses is unmounted, one that is kept is
+/// taken over); those of devices that are no file system; WRONG_FILESYSTEM when the master serves
 /// another one; TIMEOUT, after which the daemon goes on trying; without a reason when the daemon ended.</para>
 /// </summary>
 public static class Mounting
@@ -139,7 +142,7 @@ public static class Mounting
         }
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
-        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, mount.ReadMissingDevices());
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, plan.TakesOver, mount.ReadKeeper(), mount.ReadMissingDevices());
     }
 
     /// <summary>Unmounts what daemons that are gone left at a place, if nobody uses it. Throws EXISTS, with the holders, when it is busy.</summary>
@@ -169,6 +172,9 @@ public static class Mounting
         if (options.Masters.Select(FamfsClientOptions.FindAddressFault).FirstOrDefault(fault => fault is not null) is { } wrong)
             throw new FamfsException(ErrorReason.BadRequest, wrong);
         MountPlace.RequireBelowRoot(mountPoint);
+        string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
+        if (IsMounted(options, mountPoint) && HostKeeper.HasWithoutDaemon(state, mountPoint))
+            return PrepareTakeOver(options, mountPoint, state);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
         // First what the table says: to look at the directory is to ask the mount.
         RequireNotMounted(options, mountPoint);
@@ -182,9 +188,8 @@ public static class Mounting
             RequireNotMounted(options, mountPoint);
             string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
             await RequireSoundAsync(options, cancel).ConfigureAwait(false);
-            string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
             MountPlace.RequireHidesNothing(mountPoint, options.Devices, options.Masters, state, options.LogPath, options.CaFile, options.CertificateFile, options.KeyFile);
-            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead);
+            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead, TakesOver: false);
         }
         catch
         {
@@ -192,6 +197,10 @@ public static class Mounting
             throw;
         }
     }
+
+    // No path of the mount is looked at: nobody serves it. Of two daemons that start, the keeper lets the second wait for the first.
+    private static Plan PrepareTakeOver(MountOptions options, string mountPoint, string state) =>
+        new(null, ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath), mountPoint, state, ArgumentsOf(options, mountPoint, state), TookDeadAway: false, TakesOver: true);
 
     private static List<string> ArgumentsOf(MountOptions options, string mountPoint, string state)
     {
@@ -248,7 +257,7 @@ public static class Mounting
     /// <summary>Asks only where something is mounted.</summary>
     private static async Task<FamfsMount?> FindAsync(MountOptions options, string mountPoint, CancellationToken cancel)
     {
-        if (!FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint))
+        if (!IsMounted(options, mountPoint))
             return null;
         return options.AskMount is { } ask
             ? await ask(mountPoint, cancel).ConfigureAwait(false)
@@ -257,9 +266,11 @@ public static class Mounting
 
     private static void RequireNotMounted(MountOptions options, string mountPoint)
     {
-        if (FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint))
+        if (IsMounted(options, mountPoint))
             throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs is mounted there") { Path = mountPoint };
     }
+
+    private static bool IsMounted(MountOptions options, string mountPoint) => FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint);
 
     private static async Task RequireSoundAsync(MountOptions options, CancellationToken cancel)
     {
@@ -352,8 +363,8 @@ public static class Mounting
     }
 
     /// <summary>A daemon that can be started; holds the turn at its mount point until it is disposed.</summary>
-    private sealed record Plan(IDisposable Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments, bool TookDeadAway) : IDisposable
+    private sealed record Plan(IDisposable? Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments, bool TookDeadAway, bool TakesOver) : IDisposable
     {
-        public void Dispose() => Turn.Dispose();
+        public void Dispose() => Turn?.Dispose();
     }
 }

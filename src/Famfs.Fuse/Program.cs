@@ -61,6 +61,12 @@ Option<string> keeper = new("--keeper")
     DefaultValueFactory = _ => "auto",
     HelpName = "auto|none",
 };
+Option<string> onTerm = new("--on-term")
+{
+    Description = "unmount: a daemon that is told to end takes its mount away; leave: one that is kept is left to the next daemon, as by SIGUSR2",
+    DefaultValueFactory = _ => "unmount",
+    HelpName = "unmount|leave",
+};
 Option<string> dialect = new("--dialect")
 {
     Description = "generation of the famfs kernel to speak: auto, A, B0, B, D, or stock to use none",
@@ -73,10 +79,10 @@ RootCommand root = new("Serves a famfs file system to this host's kernel.");
 ProgramConfiguration configuration = new("famfsd", root,
 [
     new(mountPoint), new(devices), new(fileSystem), new(masters), new(caFile), new(certificateFile), new(keyFile), new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true),
-    new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl), new(keeper),
+    new(workers), new(mountOptions), new(entryTimeout), new(attributeTimeout), new(dialect), new(pushIoctl), new(keeper), new(onTerm),
 ]);
 root.Add(mountPoint);
-foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, keeper, replaceDead, makeMountPoint, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, masters, caFile, certificateFile, keyFile, hostState, workers, mountOptions, entryTimeout, attributeTimeout, dialect, pushIoctl, keeper, onTerm, replaceDead, makeMountPoint, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 dialect.Validators.Add(result =>
 {
@@ -88,6 +94,11 @@ keeper.Validators.Add(result =>
 {
     if (result.GetValueOrDefault<string>() is var said and not ("auto" or "none"))
         result.AddError($"--keeper {said}: must be auto or none");
+});
+onTerm.Validators.Add(result =>
+{
+    if (result.GetValueOrDefault<string>() is var said and not ("unmount" or "leave"))
+        result.AddError($"--on-term {said}: must be unmount or leave");
 });
 pushIoctl.Validators.Add(result =>
 {
@@ -141,6 +152,7 @@ root.SetAction((parsed, cancel) =>
         KeyFile = parsed.GetValue(keyFile),
         HostState = parsed.GetValue(hostState),
         UseKeeper = parsed.GetValue(keeper) == "auto",
+        LeaveAtEnd = parsed.GetValue(onTerm) == "leave",
         Leave = signals.Leave,
         Workers = parsed.GetValue(workers),
         Cache = cache,

@@ -74,6 +74,9 @@ internal sealed class ServerProcess : IDisposable
         return _process.ExitCode;
     }
 
+    /// <summary>Ends its input, which was redirected.</summary>
+    public void CloseInput() => _process.StandardInput.Close();
+
     /// <summary>Sends a signal by name, e.g. KILL, STOP, CONT, TERM.</summary>
     public void Signal(string name)
     {

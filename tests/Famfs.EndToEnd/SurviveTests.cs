@@ -18,7 +18,6 @@ namespace Famfs.EndToEnd;
 [SupportedOSPlatform("linux")]
 public sealed class SurviveTests
 {
-    private const int Workers = 8;
     private const int DataBytes = 4 << 20;
     private const int BlockBytes = 64 << 10;
 
@@ -27,19 +26,14 @@ public sealed class SurviveTests
     {
         int kills = Number("FAMFS_SURVIVE_KILLS") ?? 3;
         int upgrades = Number("FAMFS_SURVIVE_UPGRADES") ?? 2;
-        using Cluster cluster = Cluster.Create(deviceBytes: 1L << 30);
-        string address = cluster.StartMaster("a").Address;
-        string path = cluster.NewDirectory("a");
-        ServerProcess keeper = cluster.StartKeeper("a");
-        ServerProcess daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("registered in the host table");
-        daemon.Await("is kept");
-        await PrepareAsync(cluster, path, address);
+        using KeptHost host = KeptHost.Begin(deviceBytes: 1L << 30);
+        (Cluster cluster, string path, ServerProcess daemon) = (host.Cluster, host.Path, host.Daemon);
+        await PrepareAsync(cluster, path, host.Address);
         Guid mount = LineOf(cluster).Mount;
 
         string scratch = Directory.CreateTempSubdirectory("famfs-survive-").FullName;
         (string counts, string stop) = (Path.Combine(scratch, "counts"), Path.Combine(scratch, "stop"));
-        using ServerProcess load = new("python3", ["-B", Path.Combine(AppContext.BaseDirectory, "Python", "survive.py"), path, counts, stop]);
+        using ServerProcess load = new("python3", ["-B", Path.Combine(AppContext.BaseDirectory, "Python", "survive.py"), path, counts, stop, .. FindFio()]);
         try
         {
             AwaitProgress(load, counts, "at first", daemon);
@@ -52,8 +46,7 @@ public sealed class SurviveTests
                 long start = Stopwatch.GetTimestamp();
                 if (!upgrade)
                     former.Signal("KILL");
-                daemon = cluster.LaunchDaemonAt("a", path, address);
-                daemon.Await("took over");
+                daemon = host.TakeOver();
                 (upgrade ? replaced : killed).Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
                 int exit = former.AwaitExit();
                 Assert.True((exit == 0) == upgrade, $"round {round}: the former daemon exited with {exit}: {former.Output}");
@@ -77,35 +70,27 @@ public sealed class SurviveTests
         {
             Directory.Delete(scratch, recursive: true);
         }
-        keeper.Signal("TERM");
-        Assert.Equal(0, keeper.AwaitExit());
+        host.Keeper!.Signal("TERM");
+        Assert.Equal(0, host.Keeper.AwaitExit());
     }
 
     [Fact]
     public void Without_a_keeper_a_mount_dies_with_its_daemon_and_a_second_daemon_is_refused()
     {
-        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
-        string address = cluster.StartMaster("a").Address;
-        string path = cluster.NewDirectory("a");
-        ServerProcess daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("registered in the host table");
-        ServerProcess second = cluster.LaunchDaemonAt("a", path, address);
+        using KeptHost host = KeptHost.Begin(kept: false);
+        ServerProcess second = host.Launch();
         Assert.Equal(1, second.AwaitExit());
         Assert.Contains("a famfs is mounted there", second.Output, StringComparison.Ordinal);
-        daemon.Signal("KILL");
-        daemon.AwaitExit();
-        Assert.Throws<IOException>(() => Directory.GetFiles(path));
+        host.Kill();
+        Assert.Throws<IOException>(() => Directory.GetFiles(host.Path));
     }
 
     [Fact]
     public void A_keeper_that_dies_ends_nothing_and_the_next_one_is_given_the_mount()
     {
-        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
-        string address = cluster.StartMaster("a").Address;
-        string path = cluster.NewDirectory("a");
         // It comes after the daemon.
-        ServerProcess daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("registered in the host table");
+        using KeptHost host = KeptHost.Begin(kept: false);
+        (Cluster cluster, string path, ServerProcess daemon) = (host.Cluster, host.Path, host.Daemon);
         cluster.Famfs("creat", "--size", "4096", Path.Combine(path, "f"));
         using FileStream open = File.OpenRead(Path.Combine(path, "f"));
         ServerProcess keeper = cluster.StartKeeper("a");
@@ -116,17 +101,14 @@ public sealed class SurviveTests
         Assert.Equal(4096, open.Read(new byte[8192]));
         keeper = cluster.StartKeeper("a");
         Cluster.Await("the mount at the next keeper", () => cluster.ListKept("a").Contains(path, StringComparison.Ordinal));
-        daemon.Signal("KILL");
-        daemon.AwaitExit();
-        daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("took over");
+        host.Kill();
+        host.TakeOver();
         Assert.Equal("f", Path.GetFileName(Assert.Single(Directory.GetFiles(path))));
 
         // With both gone the mount ends, and says so.
         keeper.Signal("KILL");
         keeper.AwaitExit();
-        daemon.Signal("KILL");
-        daemon.AwaitExit();
+        host.Kill();
         open.Position = 0;
         Assert.Throws<IOException>(() => open.Read(new byte[8192]));
     }
@@ -134,20 +116,14 @@ public sealed class SurviveTests
     [Fact]
     public void What_is_kept_of_a_mount_that_was_taken_away_is_dropped_and_mounted_anew()
     {
-        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
-        string address = cluster.StartMaster("a").Address;
-        string path = cluster.NewDirectory("a");
-        cluster.StartKeeper("a");
-        ServerProcess daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("registered in the host table");
-        daemon.Await("is kept");
+        using KeptHost host = KeptHost.Begin();
+        (Cluster cluster, string path) = (host.Cluster, host.Path);
         Guid before = LineOf(cluster).Mount;
-        daemon.Signal("KILL");
-        daemon.AwaitExit();
+        host.Kill();
         using (Process umount = Process.Start("umount", ["-i", "-c", path]))
             umount.WaitForExit();
         Assert.Contains(path, cluster.ListKept("a"), StringComparison.Ordinal);
-        daemon = cluster.LaunchDaemonAt("a", path, address);
+        ServerProcess daemon = host.Launch();
         daemon.Await("is over (it is not mounted there any more): mounting again");
         daemon.Await("registered in the host table");
         Assert.Contains(LinesOf(cluster), l => l.State == MountState.Live && l.Mount != before);
@@ -156,27 +132,20 @@ public sealed class SurviveTests
     [Fact]
     public async Task A_file_that_was_removed_while_no_daemon_ran_is_held_as_long_as_it_is_open()
     {
-        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
-        string address = cluster.StartMaster("a").Address;
-        string path = cluster.NewDirectory("a");
-        cluster.StartKeeper("a");
-        ServerProcess daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("registered in the host table");
-        daemon.Await("is kept");
+        using KeptHost host = KeptHost.Begin();
+        (Cluster cluster, string path) = (host.Cluster, host.Path);
         cluster.Famfs("creat", "--size", "4096", Path.Combine(path, "held"));
         cluster.Famfs("creat", "--size", "4096", Path.Combine(path, "seen"));
         using FileStream open = new(Path.Combine(path, "held"), FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
         open.Write("mine"u8);
         Assert.True(File.Exists(Path.Combine(path, "seen")));
-        daemon.Signal("KILL");
-        daemon.AwaitExit();
-        using (FamfsClient client = Cluster.Connect(address))
+        host.Kill();
+        using (FamfsClient client = Cluster.Connect(host.Address))
         {
             foreach (string name in (string[])["held", "seen"])
                 await client.RemoveAsync(new() { At = new() { Directory = 1, Name = name }, Kind = RemoveKind.File }, cancel: TestContext.Current.CancellationToken);
         }
-        daemon = cluster.LaunchDaemonAt("a", path, address);
-        daemon.Await("took over");
+        host.TakeOver();
         // The kernel knew both names, and is told.
         Cluster.Await("the end of the names", () => Directory.GetFiles(path).Length == 0 && !File.Exists(Path.Combine(path, "seen")) && !File.Exists(Path.Combine(path, "held")));
         Cluster.Await("a line that says what is held", () => LineOf(cluster) is { Exceptions.Length: 1 } line && line.ReleasedWatermark == line.ReplayedSequence);
@@ -190,7 +159,7 @@ public sealed class SurviveTests
 
     private static async Task PrepareAsync(Cluster cluster, string path, string address)
     {
-        foreach (string name in (string[])["data", "log"])
+        foreach (string name in (string[])["data", "log", "fio"])
             cluster.Famfs("creat", "--size", DataBytes.ToString(CultureInfo.InvariantCulture), Path.Combine(path, name));
         using (FileStream data = new(Path.Combine(path, "data"), FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
         {
@@ -223,7 +192,7 @@ public sealed class SurviveTests
         while (true)
         {
             ulong[] now = ReadCounts(counts);
-            if (Enumerable.Range(0, Workers).All(i => now[i] >= before[i] + 2))
+            if (now.Length > 0 && now.Select((count, i) => count >= (i < before.Length ? before[i] : 0) + 2).All(enough => enough))
                 return;
             // A program that has failed, or one that hangs.
             bool failed = load.HasExited || load.Output.Length > 0 || Stopwatch.GetElapsedTime(start) > Cluster.Patience;
@@ -232,16 +201,11 @@ public sealed class SurviveTests
         }
     }
 
-    private static ulong[] ReadCounts(string path)
-    {
-        if (!File.Exists(path))
-            return new ulong[Workers];
-        byte[] bytes = new byte[Workers * sizeof(ulong)];
-        using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-        return file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false) == bytes.Length
-            ? [.. Enumerable.Range(0, Workers).Select(i => BinaryPrimitives.ReadUInt64LittleEndian(bytes.AsSpan(i * sizeof(ulong))))]
-            : new ulong[Workers];
-    }
+    private static ulong[] ReadCounts(string path) =>
+        File.Exists(path) ? [.. File.ReadAllBytes(path).Chunk(sizeof(ulong)).Where(c => c.Length == sizeof(ulong)).Select(c => BinaryPrimitives.ReadUInt64LittleEndian(c))] : [];
+
+    private static string[] FindFio() =>
+        [.. (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Select(d => Path.Combine(d, "fio")).Where(File.Exists).Take(1)];
 
     private static MountLine LineOf(Cluster cluster) => Assert.Single(LinesOf(cluster));
 
@@ -257,7 +221,7 @@ public sealed class SurviveTests
             return;
         static string Of(List<double> times) => times.Count == 0 ? "none" : string.Create(CultureInfo.InvariantCulture, $"median {times.Order().ElementAt(times.Count / 2):0} ms, longest {times.Max():0} ms");
         File.WriteAllText(report, string.Create(CultureInfo.InvariantCulture,
-            $"{kills} kills ({Of(killed)} until the next daemon serves), {upgrades} upgrades ({Of(replaced)}); rounds of reader, mapped, writer, lister, finder, opener, changers: {string.Join(", ", counts)}; 0 failed calls, 0 wrong bytes\n"));
+            $"{kills} kills ({Of(killed)} until the next daemon serves), {upgrades} upgrades ({Of(replaced)}); rounds of reader, mapped, writer, lister, finder, opener, changers, scanner{(FindFio().Length == 0 ? " (fio is not installed)" : ", fio verify")}: {string.Join(", ", counts)}; 0 failed calls, 0 wrong bytes\n"));
     }
 
     private static int? Number(string variable) => int.TryParse(Environment.GetEnvironmentVariable(variable), CultureInfo.InvariantCulture, out int number) ? number : null;

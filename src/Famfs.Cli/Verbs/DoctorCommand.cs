@@ -57,6 +57,7 @@ internal static class DoctorCommand
         public Dictionary<string, bool> Drivers { get; } = [];
         public string Flush { get; set; } = "";
         public string Manager { get; set; } = "";
+        public IReadOnlyList<KeptFiles>? Kept { get; set; }
         public List<DeviceReport> Devices { get; } = [];
         public string? Mount { get; set; }
         public string? MountDialect { get; set; }
@@ -77,8 +78,12 @@ internal static class DoctorCommand
         HashSet<string> processor = [.. ReadProcessorFlags(environment.ProcPath)];
         report.Flush = s_flushes.FirstOrDefault(processor.Contains) ?? "";
 
-        IReadOnlyList<FamfsMount> mounts = await context.AskMountsAsync(cancel).ConfigureAwait(false);
         DoctorServices services = new(context, report.Missing, report.Notes);
+        report.Kept = services.AskKeeper();
+        HashSet<string> withoutDaemon = [.. (report.Kept ?? []).Where(k => k.Holder == 0).Select(k => k.Key)];
+        // Those would not answer.
+        IReadOnlyList<FamfsMount> mounts = await context.AskMountsAsync(m => !withoutDaemon.Contains(m.MountPoint), cancel).ConfigureAwait(false);
+        services.LookAtKept(report.Kept, mounts);
         report.Manager = services.Manager;
         await services.ExamineAsync(mounts, mayMount: report.Capabilities["CAP_SYS_ADMIN"], cancel).ConfigureAwait(false);
         IReadOnlyList<string> devices = FindDevices(context, given, await FindMountAsync(context, given, mounts, cancel).ConfigureAwait(false), report);
@@ -324,6 +329,7 @@ internal static class DoctorCommand
         o.WriteLine($"capabilities  {string.Join(", ", report.Capabilities.Select(c => $"{c.Key} {(c.Value ? "yes" : "no")}"))}");
         o.WriteLine($"dax drivers   {string.Join(", ", report.Drivers.Select(d => $"{d.Key} {(d.Value ? "yes" : "no")}"))}");
         o.WriteLine($"services      {report.Manager switch { DoctorServices.Kubernetes => "in a pod of Kubernetes", DoctorServices.Systemd => "systemd", _ => "no manager that is known" }}");
+        o.WriteLine($"keeper        {(report.Kept is { } kept ? string.Create(CultureInfo.InvariantCulture, $"famfs-keeper, keeps {kept.Count} {(kept.Count == 1 ? "mount" : "mounts")}{(kept.Count == 0 ? "" : $": {string.Join(", ", kept.Select(k => k.Key))}")}") : "none of this user")}");
         o.WriteLine($"version       {VersionCommand.Own}");
         o.WriteLine($"write-back    {(report.Flush.Length == 0 ? "none" : report.Flush)}");
         if (report.Mount is not null)
@@ -352,6 +358,18 @@ internal static class DoctorCommand
         WriteFlags("drivers", report.Drivers);
         json.WriteString("write_back", report.Flush);
         json.WriteString("services", report.Manager);
+        if (report.Kept is { } kept)
+        {
+            json.WriteStartArray("kept");
+            foreach (KeptFiles files in kept)
+            {
+                json.WriteStartObject();
+                json.WriteString("mount_point", files.Key);
+                json.WriteNumber("process_id", files.Holder);
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
+        }
         json.WriteString("version", VersionCommand.Own);
         if (report.Mount is not null)
         {

@@ -21,6 +21,7 @@ internal sealed class DoctorServices(CliContext context, List<Complaint> missing
     public const string None = "none";
 
     private const string MasterUnit = "famfs-master.service";
+    private const string KeeperUnit = "famfs-keeper.service";
 
     // Chosen: long enough for somebody to issue another one.
     private static readonly TimeSpan s_soon = TimeSpan.FromDays(14);
@@ -44,6 +45,41 @@ internal sealed class DoctorServices(CliContext context, List<Complaint> missing
             LookAtVersion(mount);
     }
 
+    /// <summary>What this host's keeper has; null where none of this user runs.</summary>
+    public IReadOnlyList<KeptFiles>? AskKeeper()
+    {
+        try
+        {
+            return HostKeeper.TryList(StateDirectory);
+        }
+        catch (IOException error)
+        {
+            missing.Add(new($"{KeeperConnection.PathIn(StateDirectory)}: {error.Message}", "`systemctl restart famfs-keeper`, or start it again; mounts whose daemons run are given to the next keeper"));
+            return null;
+        }
+    }
+
+    /// <summary>Complains of mounts that wait for a daemon.</summary>
+    public void LookAtKept(IReadOnlyList<KeptFiles>? kept, IReadOnlyList<FamfsMount> mounts)
+    {
+        foreach (KeptFiles files in (kept ?? []).Where(k => k.Holder == 0))
+            missing.Add(new($"{files.Key}: is kept and has no daemon; programs that use it wait", $"start famfsd as before and they continue, or `famfs umount {files.Key}`"));
+        foreach (FamfsMount mount in kept is null ? [] : mounts)
+        {
+            try
+            {
+                if (mount.ReadAttribute("user.famfs.uuid") is not null && mount.ReadKeeper() is null)
+                    notes.Add(new($"{mount.MountPoint}: is not kept, and ends with its daemon", "the daemon's log has the cause: --keeper none, policy lease, another --host-state, or an older version"));
+            }
+            catch (FamfsException)
+            {
+                // Complained of elsewhere.
+            }
+        }
+    }
+
+    private string StateDirectory => HostIdentity.StateDirectoryOf(null, context.Environment.Variable(HostIdentity.StateDirectoryVariable));
+
     private async Task LookAtUnitsAsync(IReadOnlyList<Setting> settings, CancellationToken cancel)
     {
         string[] instances = [.. settings.Where(s => s.Program == "famfsd" && s.Instance.Length > 0).Select(s => $"famfsd@{s.Instance}.service").Distinct()];
@@ -51,7 +87,7 @@ internal sealed class DoctorServices(CliContext context, List<Complaint> missing
         try
         {
             string program = ProgramFinder.Require("systemctl", context.Environment.ProgramDirectory, context.Environment.Variable("PATH"));
-            using Process process = new() { StartInfo = new(program, ["show", "--property=Id,LoadState,ActiveState,Result,UnitFileState", MasterUnit, "famfsd@*.service", .. instances]) { RedirectStandardOutput = true, RedirectStandardError = true } };
+            using Process process = new() { StartInfo = new(program, ["show", "--property=Id,LoadState,ActiveState,Result,UnitFileState", MasterUnit, KeeperUnit, "famfsd@*.service", .. instances]) { RedirectStandardOutput = true, RedirectStandardError = true } };
             process.Start();
             Task<string> said = process.StandardError.ReadToEndAsync(cancel);
             output = await process.StandardOutput.ReadToEndAsync(cancel).ConfigureAwait(false);
@@ -90,7 +126,7 @@ internal sealed class DoctorServices(CliContext context, List<Complaint> missing
             if (MountEntry.Covering(place, table) is { IsShared: false } entry)
                 missing.Add(new($"{place}: what is mounted there stays inside this container ({entry.MountPoint} is no shared mount)", "mount a hostPath above it with `mountPropagation: Bidirectional`, in a privileged container"));
         }
-        string state = HostIdentity.StateDirectoryOf(null, context.Environment.Variable(HostIdentity.StateDirectoryVariable));
+        string state = StateDirectory;
         if (MountEntry.Covering(Path.GetFullPath(state), table) is { MountPoint: "/" })
             missing.Add(new($"{state}: is in the container's own file system, so the identity of this host and its locks end with the container", "mount the node's directory there, by hostPath"));
     }

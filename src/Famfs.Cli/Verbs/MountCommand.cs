@@ -70,6 +70,10 @@ internal static class MountCommand
             StartedMount started = await Mounting.StartAsync(options, cancel).ConfigureAwait(false);
             if (started.TookDeadAway)
                 context.Remark($"{started.Mount.MountPoint}: a famfs whose daemon is gone was mounted there; it was unmounted");
+            if (started.TookOver)
+                context.Remark($"{started.Mount.MountPoint}: was kept without a daemon; the new one continues");
+            if (started.Keeper is { } keeper)
+                context.Remark($"{started.Mount.MountPoint}: is kept by {keeper}: it outlives its daemon");
             if (started.NotRegistered is { } cause)
                 context.Remark($"{started.Mount.MountPoint}: names are served, files cannot be opened: {cause}");
             foreach ((uint index, Guid uuid) in started.MissingDevices)
@@ -82,6 +86,9 @@ internal static class MountCommand
                     json.WriteString("mount_point", started.Mount.MountPoint);
                     json.WriteNumber("process_id", started.DaemonProcessId);
                     json.WriteString("log", started.LogPath);
+                    json.WriteBoolean("took_over", started.TookOver);
+                    if (started.Keeper is { } by)
+                        json.WriteString("keeper", by);
                     json.WriteStartArray("missing_devices");
                     foreach (uint index in started.MissingDevices.Keys)
                         json.WriteNumberValue(index);

@@ -7,14 +7,15 @@ using Famfs.V1;
 namespace Famfs.Cli.Verbs;
 
 /// <summary><c>famfs umount MOUNTPOINT</c>. A mount whose daemon died is taken away even when busy: nobody can
-/// use it any more.</summary>
+/// use it any more. Not one that is kept: its programs wait for the next daemon.</summary>
 internal static class UmountCommand
 {
     public static Command Build(CliContext context)
     {
         Argument<string> place = new("MOUNTPOINT") { Description = "Where it is mounted" };
         Option<bool> force = new("--force", "-f") { Description = "Detach it now even when it is busy; its memory stays held until its users are gone" };
-        Command command = new("umount", "Unmount a file system") { place, force };
+        Option<string?> state = CliOptions.HostState();
+        Command command = new("umount", "Unmount a file system") { place, force, state };
         command.SetAction(async (parsed, cancel) =>
         {
             string mountPoint = MountEntry.PlaceOf(parsed.GetValue(place)!, context.Environment.MountTablePath);
@@ -22,15 +23,21 @@ internal static class UmountCommand
                 ?? throw new FamfsException(ErrorReason.NotFound, $"{mountPoint}: nothing is mounted there") { Path = mountPoint };
             if (entry.FileSystemType != FamfsMount.FileSystemType)
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{mountPoint}: is a mount of type {entry.FileSystemType}, not {FamfsMount.FileSystemType}") { Path = mountPoint };
+            string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
+            bool isWithoutDaemon = HostKeeper.HasWithoutDaemon(directory, mountPoint);
             int errno = MountCalls.Unmount(mountPoint, lazily: false);
             if (errno == Errno.EBUSY)
             {
+                if (isWithoutDaemon && !parsed.GetValue(force))
+                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy, and kept without a daemon; mount it again and its programs continue, or detach it with --force, which fails them") { Path = mountPoint };
                 if (!parsed.GetValue(force) && (await context.AskMountAsync(parsed, mountPoint, cancel).ConfigureAwait(false)).Mount is not { IsDead: true })
                     throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy; end its users, or detach it with --force") { Path = mountPoint };
                 errno = MountCalls.Unmount(mountPoint, lazily: true);
             }
             if (errno != 0)
                 throw PathErrors.Of(mountPoint, errno);
+            if (isWithoutDaemon)
+                HostKeeper.Drop(directory, mountPoint);
             return (int)ExitCode.Ok;
         });
         return command;

@@ -102,6 +102,36 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     public static MappedDaxDevice OpenFile(string file, string path, bool readOnly, bool coherent) =>
         Open(new DeviceArgument(file, 0), path, readOnly, coherent, FaultSafeCopy.Detect);
 
+    /// <summary>Goes on with a file of a mount that another process had open; <paramref name="file"/> is this object's from then on. Nothing
+    /// is asked of whoever serves it. Throws as <see cref="OpenFile"/>.</summary>
+    internal static MappedDaxDevice Adopt(Microsoft.Win32.SafeHandles.SafeFileHandle file, string path, long lengthBytes, bool coherent)
+    {
+        OpenFile adopted = new((int)file.DangerousGetHandle());
+        file.SetHandleAsInvalid();
+        MemoryMapping? mapping = null;
+        FaultSafeCopy? copy = null;
+        try
+        {
+            mapping = MemoryMapping.TryMapShared(adopted, 0, lengthBytes, UnitBytes, readOnly: false, out int errno)
+                ?? throw MapFailed(path, regular: true, driver: "", errno);
+            copy = FaultSafeCopy.Detect();
+            int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC, 0);
+            if (zero < 0)
+                throw Missing(path, $"/dev/zero, which zeroes it, cannot be opened: {Errno.Describe(Errno.Last)}");
+            return new(path, $"file {path}", 0, lengthBytes, regular: true, readOnly: false, adopted, mapping, copy, new OpenFile(zero)) { Coherent = coherent };
+        }
+        catch
+        {
+            copy?.Dispose();
+            mapping?.Dispose();
+            adopted.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The open file, for a process that keeps it.</summary>
+    internal System.Runtime.InteropServices.SafeHandle File => _file;
+
     /// <summary>As <see cref="Open(string, bool, bool?)"/> with a given way to copy.</summary>
     internal static MappedDaxDevice Open(string argument, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy) =>
         Open(DeviceArgument.Parse(argument), argument, readOnly, coherent, makeCopy);

@@ -1,5 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
 using Famfs.V1;
+using Microsoft.Win32.SafeHandles;
 
 namespace Famfs.Core.Dax;
 
@@ -53,6 +55,26 @@ public sealed class PiecewiseDaxDevice : DaxDevice
         ReadOnly = readOnly;
         _source = source;
     }
+
+    /// <summary>The pieces that are open, each with its file, for a process that keeps them. Valid until the device is disposed.</summary>
+    public IReadOnlyList<(DevicePiece Place, SafeHandle File)> OpenPieces => [.. _pieces.Select(p => (p.Place, p.Device.File))];
+
+    /// <summary>Goes on with a piece that another process had open; <paramref name="file"/> is this object's from then on. Its server is not
+    /// asked. Throws <see cref="FamfsException"/> where it cannot be mapped.</summary>
+    public void Adopt(DevicePiece place, SafeFileHandle file)
+    {
+        lock (_opening)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (Find(_pieces, place.OffsetBytes) is null && place.OffsetBytes <= LengthBytes - place.LengthBytes)
+                _pieces = [.. _pieces.Append(new(place, MappedDaxDevice.Adopt(file, place.Path, place.LengthBytes, _coherent))).OrderBy(p => p.Place.OffsetBytes)];
+            else
+                file.Dispose();
+        }
+    }
+
+    /// <summary>Opens the piece that covers a byte, if it is not open. Errors as of <see cref="Read"/>, without those of memory.</summary>
+    public void RequireOpen(long offset) => _ = Require(offset);
 
     private readonly record struct OpenPiece(DevicePiece Place, MappedDaxDevice Device)
     {

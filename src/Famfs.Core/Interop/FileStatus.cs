@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Famfs.Core.Interop;
 
 /// <summary>What a name of a host's file system leads to.</summary>
@@ -44,6 +46,30 @@ public readonly record struct FileStatus(FileType Type, uint Mode, uint Uid, uin
             return null;
         }
         errno = 0;
+        return Of(found);
+    }
+
+    /// <summary>The attributes of an open file, as this host knows them: whoever serves it is not asked. Throws <see cref="IOException"/>.</summary>
+    public static unsafe FileStatus ReadKnown(SafeHandle file)
+    {
+        bool added = false;
+        try
+        {
+            file.DangerousAddRef(ref added);
+            Libc.statx_buffer found;
+            if (Libc.statx((int)file.DangerousGetHandle(), "", Libc.AT_EMPTY_PATH | Libc.AT_STATX_DONT_SYNC, Libc.STATX_BASIC_STATS, &found) != 0)
+                throw new IOException($"statx of an open file: {Errno.Describe(Errno.Last)}");
+            return Of(found);
+        }
+        finally
+        {
+            if (added)
+                file.DangerousRelease();
+        }
+    }
+
+    private static FileStatus Of(in Libc.statx_buffer found)
+    {
         FileType type = (found.Mode & Libc.S_IFMT) switch
         {
             Libc.S_IFREG => FileType.Regular,

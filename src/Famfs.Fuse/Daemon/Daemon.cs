@@ -2,6 +2,7 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
@@ -60,7 +61,7 @@ internal sealed class Daemon
         _written = options.NoTimes || !replica.Pool.Format.Limits.HasTimes ? null : new(TimeProvider.System);
         _link = new(replica, _registration, _written, log);
         _changes = new(replica, () => _link.Client, TimeProvider.System, log);
-        _description = new(replica, _registration, _link, _mountId);
+        _description = new(replica, _registration, _link, keeper, _mountId);
     }
 
     /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
@@ -98,7 +99,10 @@ internal sealed class Daemon
             if (replica.PurgeDeleted() is { } unpurged)
                 DaemonLog.Problem(log, unpurged);
             if (memory.IsHeldByKernel)
+            {
                 replica.Reused.RefreshAll(replica.Pool); // files' memory is not reached afterwards
+                replica.RefreshedTo = replica.Position.Sequence;
+            }
             if (memory.TryLetGo(replica.Pool, replica.Files, out DevicePool lasting))
                 replica.SwitchPool(lasting);
             cancel.ThrowIfCancellationRequested();
@@ -125,14 +129,17 @@ internal sealed class Daemon
             ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile, cause => DaemonLog.CertificatesKept(log, cause));
             HostIdentity host = HostIdentity.Load(options.StateDirectory, new HostIdentitySources());
             using HostMemory memory = HostMemory.Choose(options.Devices, options.Formats, options.FileSystem, options.ForcedDialect, options.PushIoctl, log);
-            if (memory.IsHeldByKernel || kept.Negotiated.Dialect.Fmaps is not null)
-                throw new FamfsException(ErrorReason.NotImplemented, $"{options.MountPoint}: a mount whose kernel holds the devices is not taken over by this version") { Path = options.MountPoint };
-            using Replica replica = new(memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);
+            if (memory.IsHeldByKernel != (kept.Devices is not null))
+                throw new FamfsException(ErrorReason.BadRequest, $"{options.MountPoint}: {(memory.IsHeldByKernel ? "its kernel holds no devices, and those given are bound for one that does" : "its kernel holds its devices, and those given are not bound for it")}; bind them as they were (`famfs dax-mode`)") { Path = options.MountPoint };
+            using Replica replica = new(kept.Devices is { } devices ? memory.Resume(devices, taken.Files) : memory.Open(), host.Host, new UInt128((ulong)Random.Shared.NextInt64(), (ulong)Random.Shared.NextInt64()), TimeProvider.System);
             if (replica.Pool.Primary.FileSystem != kept.FileSystem)
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{options.MountPoint}: is a mount of file system {kept.FileSystem}, and {replica.Pool.PrimaryDevice.Path} is of {replica.Pool.Primary.FileSystem}") { Path = options.MountPoint };
+            memory.Know(replica.Files);
+            replica.RefreshedTo = kept.Devices?.RefreshedTo ?? default;
             Daemon daemon = new(options, host, memory, replica, keeper, log);
             daemon.TakeOver(taken);
-            if (replica.PurgeDeleted() is { } unpurged)
+            // Where the kernel holds the devices, the former daemon did so when it had mounted.
+            if (!memory.IsHeldByKernel && replica.PurgeDeleted() is { } unpurged)
                 DaemonLog.Problem(log, unpurged);
             // Told to end meanwhile, it ends in order, which takes the mount away.
             isServed = true;
@@ -142,7 +149,7 @@ internal sealed class Daemon
         {
             // Still kept for another: only these descriptors are closed.
             if (!isServed)
-                taken.Connection.Dispose();
+                taken.Dispose();
         }
     }
 
@@ -222,7 +229,7 @@ internal sealed class Daemon
                 new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
             Task ended = await Task.WhenAny(mount.Completion, _keeper.LeaveAsked, Task.Delay(Timeout.Infinite, cancel)).ConfigureAwait(false);
             asked = ended != mount.Completion;
-            leaving = asked && (ended == _keeper.LeaveAsked || _options.Leave.IsCancellationRequested) && _keeper.IsKept;
+            leaving = asked && (ended == _keeper.LeaveAsked || _options.LeaveAtEnd || _options.Leave.IsCancellationRequested) && _keeper.IsKept;
             _options.Service.Stopping();
             await _link.ReportLastAsync(LastReport).ConfigureAwait(false);
             if (leaving)
@@ -239,7 +246,10 @@ internal sealed class Daemon
         if (leaving)
         {
             _registration.ReleaseLock();
-            DaemonLog.Left(_log, _options.MountPoint);
+            if (_keeper.StillKeeps())
+                DaemonLog.Left(_log, _options.MountPoint);
+            else
+                EndUnkept(mount);
             return 0;
         }
         steps.LeaveMemory();
@@ -264,11 +274,24 @@ internal sealed class Daemon
         return Failed;
     }
 
+    /// <summary>The keeper has ended while this daemon left: nobody has the mount, and its programs are to be told.</summary>
+    private void EndUnkept(FuseMount mount)
+    {
+        try
+        {
+            if (FuseChannel.TryGetDevice(_options.MountPoint, out uint major, out uint minor) && (major, minor) == (0, mount.ConnectionNumber))
+                _ = MountPoint.Detach(_options.MountPoint);
+        }
+        catch (IOException error)
+        {
+            DaemonLog.Problem(_log, error.Message);
+        }
+        DaemonLog.Unmounted(_log, _options.MountPoint);
+    }
+
     private void Keep(FuseMount mount)
     {
-        if (_memory.IsHeldByKernel)
-            return;
-        _keeper.Begin(mount, () => new(_replica.Pool.Primary.FileSystem, _mountId, mount.ConnectionNumber, mount.Negotiated, Entry: -1, Generation: 0));
+        _keeper.Begin(mount, () => new(_replica.Pool.Primary.FileSystem, _mountId, mount.ConnectionNumber, mount.Negotiated, Entry: -1, Generation: 0), isServed => _memory.DescribeKept(_replica.Pool, _replica.RefreshedTo, isServed));
         if (_keeper.State is not { } state)
             return;
         _registration.EntryTaken = state.SetEntry;
@@ -308,7 +331,7 @@ internal sealed class Daemon
             ReadOnly = _options.ReadOnly && !_memory.IsHeldByKernel,
             AllowOther = _options.AllowOther,
             NoExec = _options.NoExec,
-            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks, TakesResent = _options.UseKeeper && !_memory.IsHeldByKernel },
+            Dialect = new DialectWish(_options.ForcedDialect, WantsFmaps: _memory.KernelDevices.All.Count > 0) { RefusesLocks = _options.RefuseLocks, TakesResent = _options.UseKeeper },
             PushIoctl = _options.PushIoctl,
         };
 

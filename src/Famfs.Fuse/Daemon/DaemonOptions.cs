@@ -51,6 +51,9 @@ internal sealed record DaemonOptions
     /// <summary>A keeper of this host, where there is one, keeps the mount beyond the death of this process.</summary>
     public bool UseKeeper { get; init; } = true;
 
+    /// <summary>However it is told to end, a mount that is kept is left to the next daemon.</summary>
+    public bool LeaveAtEnd { get; init; }
+
     /// <summary>Cancelled when this process is told to leave its mount to another.</summary>
     public CancellationToken Leave { get; init; }
 

@@ -57,7 +57,11 @@ internal sealed class DaemonSteps(
     public void LeaveMemory()
     {
         if (memory.IsHeldByKernel)
-            registration.ReleaseLock(); // an open file of the mount
+        {
+            // Open files of the mount, which keep it alive.
+            registration.ReleaseLock();
+            keeper.Drop();
+        }
         memory.Leave(replica.Pool);
     }
 
@@ -86,7 +90,7 @@ internal sealed class DaemonSteps(
 
     private StepOutcome HaveKept(FuseMount mount)
     {
-        keeper.Advance(mount, mayBeKept: replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
+        keeper.Advance(mount, (replica.State.Devices.Length, replica.State.Segments.Length, replica.Pool.Present.Count()), mayBeKept: replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
         return StepOutcome.Done;
     }
 

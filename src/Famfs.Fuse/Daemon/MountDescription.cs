@@ -11,7 +11,7 @@ using Famfs.V1;
 namespace Famfs.Fuse.Daemon;
 
 /// <summary>The root's attributes that describe the mount. Called on workers: no allocation, no lock.</summary>
-internal sealed class MountDescription(Replica replica, MountRegistration registration, MasterLink link, Guid mount) : IMountDescription
+internal sealed class MountDescription(Replica replica, MountRegistration registration, MasterLink link, MountKeeper keeper, Guid mount) : IMountDescription
 {
     private readonly string _version = typeof(MountDescription).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
 
@@ -53,6 +53,8 @@ internal sealed class MountDescription(Replica replica, MountRegistration regist
                 return TryWriteMissing(destination, out bytes) && bytes > 0;
             case MountAttribute.Version:
                 return Utf8.TryWrite(destination, $"{_version}", out bytes);
+            case MountAttribute.Keeper:
+                return keeper.KeptBy is { } kept && Utf8.TryWrite(destination, $"{kept}", out bytes);
             default:
                 return false;
         }

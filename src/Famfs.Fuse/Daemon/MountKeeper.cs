@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Famfs.Core;
 using Famfs.Core.Interop;
+using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Keeper;
 using Famfs.Fuse.Session;
 using Famfs.V1;
@@ -13,7 +14,17 @@ namespace Famfs.Fuse.Daemon;
 /// <summary>A mount whose daemon is gone, in the hands of this one.</summary>
 /// <param name="State">What it is.</param>
 /// <param name="Connection">Its descriptors.</param>
-internal sealed record TakenMount(KeptState State, DeviceConnection Connection);
+/// <param name="Files">Files of the mount that are open, by inode: ranges of devices that its kernel holds.</param>
+internal sealed record TakenMount(KeptState State, DeviceConnection Connection, IReadOnlyDictionary<InodeNumber, SafeFileHandle> Files) : IDisposable
+{
+    /// <summary>Closes what nobody has taken. What is kept stays.</summary>
+    public void Dispose()
+    {
+        Connection.Dispose();
+        foreach (SafeFileHandle file in Files.Values)
+            file.Dispose();
+    }
+}
 
 /// <summary>
 /// This daemon's dealings with the keeper of its host: takes a mount over that has no daemon, and has its own kept. Without a
@@ -25,16 +36,21 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     // Chosen: how soon a keeper that comes is found.
     private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(1);
 
-    // Chosen: how soon it is seen that another has left.
-    private static readonly TimeSpan AskAgain = TimeSpan.FromMilliseconds(10);
+    // Chosen: how soon this process sees that it is told to end while it waits for another to leave. A keeper tells when that one has.
+    private static readonly TimeSpan LookUp = TimeSpan.FromMilliseconds(250);
+
+    // Chosen: for keepers of older versions, which do not tell.
+    private static readonly TimeSpan AskAgain = TimeSpan.FromSeconds(1);
 
     // Chosen: above the time that a daemon gives the changes it has begun, and a loaded machine takes.
     private static readonly TimeSpan LeavePatience = TimeSpan.FromSeconds(60);
 
     private readonly TaskCompletionSource _leaveAsked = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private IDescriptorKeeper? _keeper;
+    private Func<bool, (KeptDevices Devices, IReadOnlyList<SafeHandle> Files)?> _describe = static _ => null;
+    private (int, int, int) _described; // of which log the keeper has what the kernel holds
     private long? _looked;
-    private bool _isKept;
+    private volatile string? _keptBy;
     private bool _isOver;
     private bool _isTaken;
     private string? _said;
@@ -43,7 +59,10 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     public KeptState? State { get; private set; }
 
     /// <summary>The mount outlives this daemon now.</summary>
-    public bool IsKept => _isKept;
+    public bool IsKept => _keptBy is not null;
+
+    /// <summary>What keeps it, by name; null: nothing. Any thread.</summary>
+    public string? KeptBy => _keptBy;
 
     /// <summary>Ends when another daemon waits for this one's mount.</summary>
     public Task LeaveAsked => _leaveAsked.Task;
@@ -68,7 +87,7 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
                 if (!said)
                     DaemonLog.AsksToLeave(log, holder, options.MountPoint);
                 said = true;
-                await Task.Delay(AskAgain, cancel).ConfigureAwait(false);
+                await AwaitLeftAsync(_keeper, cancel).ConfigureAwait(false);
             }
             return outcome == TakeOutcome.Taken ? Adopt(descriptors) : null;
         }
@@ -83,17 +102,30 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
         }
     }
 
+    private static async Task AwaitLeftAsync(IDescriptorKeeper keeper, CancellationToken cancel)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!await Task.Run(() => keeper.AwaitLeft(LookUp), CancellationToken.None).ConfigureAwait(false))
+        {
+            cancel.ThrowIfCancellationRequested();
+            if (Stopwatch.GetElapsedTime(start) > AskAgain)
+                return;
+        }
+    }
+
     /// <summary>The mount is there and served: it is kept from now on, where there is a keeper.</summary>
     /// <param name="mount">The mount.</param>
     /// <param name="create">Makes its state, where it was not taken over.</param>
-    public void Begin(FuseMount mount, Func<KeptMount> create)
+    /// <param name="describe">Gives what its kernel holds; true: what is not open yet is opened.</param>
+    public void Begin(FuseMount mount, Func<KeptMount> create, Func<bool, (KeptDevices Devices, IReadOnlyList<SafeHandle> Files)?> describe)
     {
         if (!options.UseKeeper)
             return;
+        _describe = describe;
         try
         {
             State ??= KeptState.Create(create());
-            Keep(mount);
+            Keep(mount, isServed: false);
         }
         catch (IOException error)
         {
@@ -104,8 +136,8 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     }
 
     /// <summary>Gives the keeper what it has not, and hears what it has to tell. <paramref name="mayBeKept"/>: false when nobody may have
-    /// this mount but its daemon.</summary>
-    public void Advance(FuseMount mount, bool mayBeKept)
+    /// this mount but its daemon. <paramref name="devices"/>: changes when the kernel holds more, or when there are more files to it.</summary>
+    public void Advance(FuseMount mount, (int, int, int) devices, bool mayBeKept)
     {
         if (State is null || _isOver)
             return;
@@ -123,12 +155,18 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
                     return;
                 _looked = Stopwatch.GetTimestamp();
                 _keeper = Connect();
-                Keep(mount);
+                Keep(mount, isServed: true);
+                _described = devices;
                 return;
+            }
+            if (State.Mount.Devices is not null && _described != devices)
+            {
+                Keep(mount, isServed: true);
+                _described = devices;
             }
             switch (_keeper.Poll())
             {
-                case KeeperNews.Leave when _isKept:
+                case KeeperNews.Leave when IsKept:
                     _leaveAsked.TrySetResult();
                     break;
                 case KeeperNews.Lost:
@@ -142,11 +180,20 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
         }
     }
 
+    /// <summary>Asks whether the keeper is there: what this daemon leaves is the next one's.</summary>
+    public bool StillKeeps() => _keeper is not null && _keeper.Poll() != KeeperNews.Lost;
+
     /// <summary>The mount ends: nobody takes it over any more.</summary>
     public void Drop()
     {
         _isOver = true;
-        _isKept = false;
+        _keptBy = null;
+        TryDrop();
+        Disconnect();
+    }
+
+    private void TryDrop()
+    {
         try
         {
             _keeper?.Drop(options.MountPoint);
@@ -155,7 +202,6 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
         {
             // A keeper that has ended has nothing either.
         }
-        Disconnect();
     }
 
     /// <summary>Gives up its hold: the next daemon has the mount. What is kept stays.</summary>
@@ -167,32 +213,44 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
 
     private IDescriptorKeeper? Connect() =>
         (IDescriptorKeeper?)ServiceStore.TryOpen(Environment.GetEnvironmentVariable, Environment.ProcessId)
-        ?? SocketKeeper.TryConnect(SocketKeeper.PathIn(Path.GetFullPath(options.StateDirectory)));
+        ?? SocketKeeper.TryConnect(KeeperConnection.PathIn(options.StateDirectory));
 
     // All or none: what the keeper has was the mount's a moment ago.
-    private void Keep(FuseMount mount)
+    private void Keep(FuseMount mount, bool isServed)
     {
         if (_keeper is null)
             return;
+        IReadOnlyList<SafeHandle> files = [];
+        // First what is to be known of them: a file that the next daemon does not get is one that it opens.
+        if (_describe(isServed) is { } held)
+        {
+            State!.SetDevices(held.Devices);
+            files = held.Files;
+        }
         IReadOnlyList<SafeHandle> copies = mount.DuplicateDescriptors();
         try
         {
-            _keeper.Keep(options.MountPoint, [State!.Descriptor, .. copies]);
+            _keeper.Keep(options.MountPoint, [State!.Descriptor, .. copies, .. files]);
         }
         finally
         {
             foreach (SafeHandle copy in copies)
                 copy.Dispose();
         }
-        _isKept = true;
+        bool wasKept = IsKept;
+        _keptBy = _keeper.Name;
+        if (!wasKept)
+            DaemonLog.Kept(log, options.MountPoint);
         _said = null;
-        DaemonLog.Kept(log, options.MountPoint);
     }
 
     private void Lose(string cause)
     {
+        // A keeper that refuses what is new is left nothing that is old: the next daemon would take it for the mount.
+        if (IsKept)
+            TryDrop();
         Disconnect();
-        _isKept = false;
+        _keptBy = null;
         if (_said != cause)
             DaemonLog.NotKept(log, options.MountPoint, cause);
         _said = cause;
@@ -207,12 +265,22 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     private TakenMount? Adopt(SafeFileHandle[] descriptors)
     {
         _isTaken = true;
-        if (descriptors.Length < 3)
-            throw new IOException($"{descriptors.Length} descriptors are too few");
-        KeptState state = KeptState.Adopt(descriptors[0]);
+        // In no order: systemd gives them back the other way round.
+        List<(SafeFileHandle File, FileStatus Status)> sorted = [.. descriptors.Select(d => (d, FileStatus.ReadKnown(d)))];
+        List<SafeFileHandle> memories = [.. sorted.Where(s => s.Status.Type == FileType.Regular && KeptState.IsSize(s.Status.SizeBytes)).Select(s => s.File)];
+        List<SafeFileHandle> devices = [.. sorted.Where(s => s.Status.Type == FileType.Other).Select(s => s.File)];
+        if (memories.Count != 1 || devices.Count == 0)
+            throw new IOException($"of {descriptors.Length} descriptors {memories.Count} are a mount's memory and {devices.Count} its connection, and it has one and some");
+        KeptState state = KeptState.Adopt(memories[0]);
+        Dictionary<InodeNumber, SafeFileHandle> files = [];
+        foreach ((SafeFileHandle file, FileStatus status) in sorted.Where(s => s.Status.Type == FileType.Regular && s.File != memories[0]))
+        {
+            if (!files.TryAdd(new(status.Inode), file))
+                file.Dispose();
+        }
         // Where the kernel sends nothing again, what waits at the clones ends with them (PLATFORM).
         bool resends = state.Mount.Negotiated.Resends;
-        List<FuseChannel> channels = [.. descriptors[1..].Select(FuseChannel.Adopt)];
+        List<FuseChannel> channels = [.. devices.Select(FuseChannel.Adopt)];
         DeviceConnection connection = new(channels[0], options.PushIoctl, resends ? channels[1..] : []);
         foreach (FuseChannel dropped in resends ? [] : channels[1..])
             dropped.Dispose();
@@ -221,9 +289,9 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
         {
             State = state;
             state.SetNextGeneration();
-            return new(state, connection);
+            return new(state, connection, files);
         }
-        connection.Dispose();
+        new TakenMount(state, connection, files).Dispose();
         state.Dispose();
         _isTaken = false;
         _keeper!.Drop(options.MountPoint);

@@ -139,6 +139,13 @@ public sealed class KernelDevices
         return leftOut;
     }
 
+    /// <summary>The kernel has what is listed, of a former daemon: only what is added from now on is pushed.</summary>
+    internal void ContinuePushing(IDevicePush push, int limit)
+    {
+        lock (_adding)
+            (_push, _pushLimit) = (push, (uint)limit);
+    }
+
     internal static FamfsException PushError(string path, Errno errno) =>
         new(ErrorReason.DeviceMissing, $"{path}: the kernel does not take this device: {errno} ({Explain(errno)})") { Path = path, ErrorNumber = (int)errno };
 

@@ -29,12 +29,19 @@ internal enum KeeperNews
     Lost,
 }
 
-/// <summary>Holds the open files of a mount beyond the death of its daemon. One thread at a time; no call waits longer than a few
+/// <summary>Holds the open files of a mount beyond the death of its daemon. One thread at a time; no other call waits longer than a few
 /// seconds. Errors of the calls: <see cref="IOException"/>, in a line; the keeper is then gone, or has refused.</summary>
 internal interface IDescriptorKeeper : IDisposable
 {
+    /// <summary>What an operator calls it.</summary>
+    string Name { get; }
+
     /// <summary>Asks for what is kept under a key.</summary>
     TakeOutcome TryTake(string key, out SafeFileHandle[] descriptors, out int holder);
+
+    /// <summary>After <see cref="TakeOutcome.Busy"/>: waits until the other has left. False when that was not told in time; it may have
+    /// left all the same.</summary>
+    bool AwaitLeft(TimeSpan patience);
 
     /// <summary>Has copies of these files kept in place of what was.</summary>
     void Keep(string key, IReadOnlyList<SafeHandle> descriptors);

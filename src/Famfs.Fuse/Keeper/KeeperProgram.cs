@@ -1,6 +1,10 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
+using Famfs.Client;
 using Famfs.CommandLine;
 using Famfs.Core;
+using Famfs.Core.Interop;
 using Famfs.V1;
 
 namespace Famfs.Fuse.Keeper;
@@ -9,16 +13,22 @@ namespace Famfs.Fuse.Keeper;
 /// starts nothing of what a daemon needs.</summary>
 internal static class KeeperProgram
 {
-    private const string Name = "famfs-keeper";
+    /// <summary>Of the program.</summary>
+    public const string Name = "famfs-keeper";
+
     private const int Failed = 1;
 
-    private const string Help = """
-        famfs-keeper [--host-state DIR]
+    // Chosen: a day.
+    private const int MaxGiveUpSeconds = 86_400;
 
-        Keeps the descriptors of this host's famfs mounts, so that a mount outlives its daemon: the next famfsd at its place goes on
-        with it. Runs until it is told to end. A mount whose daemon runs outlives the keeper; one that has none then ends with it.
+    private const string Help = """
+        famfs-keeper [--host-state DIR] [--give-up SECONDS]
+
+        Keeps the descriptors of this host's famfs mounts, so that a mount outlives its daemon: the next famfsd at its place continues.
+        Runs until it is told to end. A mount whose daemon runs outlives the keeper; one that has none is unmounted then.
 
           --host-state DIR  directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)
+          --give-up SECONDS unmounts what has had no daemon for so long (default: never)
           --list            shows what is kept: process (0: none), descriptors, mount point
         """;
 
@@ -41,12 +51,18 @@ internal static class KeeperProgram
         {
             string? directory = null;
             bool list = false;
+            TimeSpan patience = default;
             for (int i = 0; i < args.Length; i++)
             {
                 switch (args[i])
                 {
                     case "--host-state" when i + 1 < args.Length:
                         directory = args[++i];
+                        break;
+                    case "--give-up" when i + 1 < args.Length:
+                        if (!int.TryParse(args[++i], NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) || seconds is < 1 or > MaxGiveUpSeconds)
+                            throw new FamfsException(ErrorReason.BadRequest, $"--give-up {args[i]}: must be 1 to {MaxGiveUpSeconds} seconds");
+                        patience = TimeSpan.FromSeconds(seconds);
                         break;
                     case "--list":
                         list = true;
@@ -58,10 +74,10 @@ internal static class KeeperProgram
                         throw new FamfsException(ErrorReason.BadRequest, $"{args[i]}: is not known here; --help tells what is");
                 }
             }
-            string path = SocketKeeper.PathIn(Path.GetFullPath(HostIdentity.StateDirectoryOf(directory, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable))));
+            string path = KeeperConnection.PathIn(HostIdentity.StateDirectoryOf(directory, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable)));
             if (list)
                 return List(path);
-            using KeeperServer server = KeeperServer.Start(path, line => Console.Out.WriteLine(line));
+            using KeeperServer server = KeeperServer.Start(path, line => Console.Out.WriteLine(line), Unmount, patience);
             ServiceNotifier.OfProcess().Ready("keeps mounts");
             Console.Out.WriteLine($"listening at {path}");
             server.Run(signals.Token);
@@ -76,12 +92,20 @@ internal static class KeeperProgram
         }
     }
 
+    // Its users get errors from then on. What is at that place and is no famfs is somebody else's.
+    private static string? Unmount(string place)
+    {
+        if (!FamfsMount.FindAll().Any(m => m.MountPoint == place))
+            return null;
+        int errno = MountCalls.Unmount(place, lazily: true);
+        return errno == 0 ? null : $"it cannot be unmounted: {Marshal.GetPInvokeErrorMessage(errno)}";
+    }
+
     private static int List(string path)
     {
         using SocketKeeper keeper = SocketKeeper.TryConnect(path) ?? throw new FamfsException(ErrorReason.NotFound, $"{path}: no keeper of this user listens there") { Path = path };
-        string kept = keeper.List();
-        if (kept.Length > 0)
-            Console.Out.WriteLine(kept);
+        foreach (KeptFiles kept in keeper.List())
+            Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{kept.Holder} {kept.Count} {kept.Key}"));
         return 0;
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
@@ -12,6 +13,8 @@ namespace Famfs.Fuse.Keeper;
 /// <summary>
 /// The keeper of a host: holds open files for daemons that may die, and knows nothing of what they are. It serves processes of its
 /// own user alone. One thread; it waits for nobody: who does not take its answer is cut off.
+/// <para>What has had no holder for too long, or when this keeper ends, it gives up: it lets go of it in order, if it knows how, and
+/// closes it.</para>
 /// </summary>
 internal sealed class KeeperServer : IDisposable
 {
@@ -24,20 +27,28 @@ internal sealed class KeeperServer : IDisposable
     // Chosen: how soon it sees that it is told to end.
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
 
+    // Chosen: how soon it sees that a process which was killed, and cannot die, is as good as dead. Nothing but /proc shows that.
+    private static readonly TimeSpan PauseWhileAwaited = TimeSpan.FromMilliseconds(10);
+
     private readonly Socket _listener;
     private readonly string _path;
     private readonly FileStream _lock;
     private readonly Action<string> _say;
+    private readonly Func<string, string?> _letGo;
+    private readonly TimeSpan _patience;
     private readonly List<Connection> _connections = [];
     private readonly Dictionary<string, Entry> _entries = [];
     private readonly byte[] _message = new byte[KeeperMessage.MaxBytes];
 
-    private KeeperServer(Socket listener, string path, FileStream held, Action<string> say) => (_listener, _path, _lock, _say) = (listener, path, held, say);
+    private KeeperServer(Socket listener, string path, FileStream held, Action<string> say, Func<string, string?> letGo, TimeSpan patience) =>
+        (_listener, _path, _lock, _say, _letGo, _patience) = (listener, path, held, say, letGo, patience);
 
     /// <summary>Begins to listen. Throws <see cref="FamfsException"/> with the path where another keeper is, or where it cannot.</summary>
     /// <param name="path">Of the socket; its directory is made, for its owner alone.</param>
     /// <param name="say">Takes a line for the operator.</param>
-    public static KeeperServer Start(string path, Action<string> say)
+    /// <param name="letGo">Given a key that is given up, before its files are closed; gives what did not work, or null.</param>
+    /// <param name="patience">How long something may be without a holder; zero: for any time.</param>
+    public static KeeperServer Start(string path, Action<string> say, Func<string, string?> letGo, TimeSpan patience = default)
     {
         const int Backlog = 16;
         const UnixFileMode OwnerAlone = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
@@ -57,7 +68,7 @@ internal sealed class KeeperServer : IDisposable
             listener = new(AddressFamily.Unix, SocketType.Seqpacket, ProtocolType.Unspecified);
             listener.Bind(new UnixDomainSocketEndPoint(path));
             listener.Listen(Backlog);
-            return new(listener, path, held, say);
+            return new(listener, path, held, say, letGo, patience);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or SocketException)
         {
@@ -76,7 +87,7 @@ internal sealed class KeeperServer : IDisposable
         while (!cancel.IsCancellationRequested)
         {
             List<Socket> ready = [_listener, .. _connections.Select(c => c.Socket)];
-            Socket.Select(ready, null, null, Pause);
+            Socket.Select(ready, null, null, _entries.Values.Any(e => e.Awaiting.Count > 0) ? PauseWhileAwaited : Pause);
             foreach (Socket socket in ready)
             {
                 if (socket == _listener)
@@ -84,7 +95,11 @@ internal sealed class KeeperServer : IDisposable
                 else if (_connections.Find(c => c.Socket == socket) is { } connection)
                     Serve(connection);
             }
+            TellWhoWaits();
+            GiveUpWhatIsOld();
         }
+        foreach ((string key, Entry entry) in _entries.Where(e => HolderOf(e.Value) is null).ToList())
+            GiveUp(key, entry, "this keeper ends");
     }
 
     /// <inheritdoc/>
@@ -184,7 +199,7 @@ internal sealed class KeeperServer : IDisposable
         given = [];
         if (request.Word == KeeperMessage.List)
             return new(KeeperMessage.Ok, string.Join('\n', _entries.OrderBy(e => e.Key, StringComparer.Ordinal).Select(e =>
-                string.Create(CultureInfo.InvariantCulture, $"{HolderOf(e.Value)?.Pid ?? 0} {e.Value.Descriptors.Length} {e.Key}"))));
+                string.Create(CultureInfo.InvariantCulture, $"{(HolderOf(e.Value) is { } held ? held.Pid == 0 ? int.MaxValue : held.Pid : 0)} {e.Value.Descriptors.Length} {e.Key}"))));
         if (request.Word is not (KeeperMessage.Put or KeeperMessage.Get or KeeperMessage.Drop))
             return new(KeeperMessage.Refused, "a keeper knows put, get, drop and list");
         if (KeeperMessage.FindKeyFault(request.Rest) is { } fault)
@@ -194,7 +209,10 @@ internal sealed class KeeperServer : IDisposable
         if (entry is not null && HolderOf(entry) is { } holder && holder != connection)
         {
             if (request.Word == KeeperMessage.Get)
+            {
                 _ = TrySend(holder, new(KeeperMessage.Leave, key), []); // one that takes nothing is asked again
+                entry.Awaiting.Add(connection);
+            }
             return new(KeeperMessage.Busy, holder.Pid.ToString(CultureInfo.InvariantCulture));
         }
         switch (request.Word)
@@ -204,8 +222,7 @@ internal sealed class KeeperServer : IDisposable
             case KeeperMessage.Put when entry is null && _entries.Count >= MaxEntries:
                 return new(KeeperMessage.Refused, $"this keeper has {MaxEntries} keys, the limit");
             case KeeperMessage.Put:
-                entry?.Close();
-                _entries[key] = new(descriptors) { Holder = connection };
+                Replace(key, entry, new(descriptors) { Holder = connection });
                 _say($"keeps {descriptors.Length} files of {key} for process {connection.Pid}");
                 descriptors = [];
                 return new(KeeperMessage.Ok, "");
@@ -219,10 +236,59 @@ internal sealed class KeeperServer : IDisposable
             default:
                 if (entry is null)
                     return new(KeeperMessage.Absent, "");
-                entry.Close();
-                _entries.Remove(key);
+                Replace(key, entry, null);
                 _say($"dropped {key}");
                 return new(KeeperMessage.Ok, "");
+        }
+    }
+
+    private void GiveUpWhatIsOld()
+    {
+        if (_patience <= TimeSpan.Zero)
+            return;
+        foreach ((string key, Entry entry) in _entries.ToList())
+        {
+            // Not one that is about to die: only a connection that has ended is asked for here, again and again.
+            bool isAlone = entry.Holder is null or { IsClosed: true };
+            entry.AloneSince = isAlone ? entry.AloneSince ?? Stopwatch.GetTimestamp() : null;
+            if (entry.AloneSince is { } since && Stopwatch.GetElapsedTime(since) >= _patience)
+                GiveUp(key, entry, string.Create(CultureInfo.InvariantCulture, $"no process has had it for {_patience.TotalSeconds:0} s"));
+        }
+    }
+
+    private void GiveUp(string key, Entry entry, string why)
+    {
+        string? fault = _letGo(key);
+        Replace(key, entry, null);
+        _say($"gave up {key}: {why}{(fault is null ? "" : $"; {fault}")}");
+    }
+
+    private void Replace(string key, Entry? former, Entry? next)
+    {
+        former?.Close();
+        foreach (Connection waiting in former?.Awaiting ?? [])
+        {
+            if (next is not null)
+                next.Awaiting.Add(waiting);
+            else if (!waiting.IsClosed)
+                _ = TrySend(waiting, new(KeeperMessage.Left, key), []);
+        }
+        if (next is null)
+            _entries.Remove(key);
+        else
+            _entries[key] = next;
+    }
+
+    // All of them: who asks first is the next holder, and the others are told so.
+    private void TellWhoWaits()
+    {
+        foreach ((string key, Entry entry) in _entries)
+        {
+            if (entry.Awaiting.Count == 0 || HolderOf(entry) is not null)
+                continue;
+            foreach (Connection connection in entry.Awaiting.Where(c => !c.IsClosed))
+                _ = TrySend(connection, new(KeeperMessage.Left, key), []); // one that takes nothing asks again by itself
+            entry.Awaiting.Clear();
         }
     }
 
@@ -248,6 +314,8 @@ internal sealed class KeeperServer : IDisposable
         connection.IsClosed = true;
         connection.Socket.Dispose();
         _connections.Remove(connection);
+        foreach (Entry entry in _entries.Values)
+            entry.Awaiting.Remove(connection);
     }
 
     private sealed class Connection(Socket socket, int pid)
@@ -264,6 +332,10 @@ internal sealed class KeeperServer : IDisposable
         public SafeFileHandle[] Descriptors => descriptors;
 
         public Connection? Holder { get; set; }
+
+        public long? AloneSince { get; set; }
+
+        public HashSet<Connection> Awaiting { get; } = [];
 
         public void Close()
         {

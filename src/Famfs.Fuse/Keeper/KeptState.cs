@@ -16,7 +16,8 @@ namespace Famfs.Fuse.Keeper;
 /// <param name="Negotiated">What was agreed on at INIT, which is not sent again.</param>
 /// <param name="Entry">Of the host table, where its line is or is about to be; −1: none.</param>
 /// <param name="Generation">How often it was taken over: tells its daemons apart.</param>
-internal sealed record KeptMount(Guid FileSystem, Guid Mount, uint Connection, Negotiated Negotiated, int Entry, uint Generation);
+/// <param name="Devices">Those that its kernel holds; null: none, the daemon maps them.</param>
+internal sealed record KeptMount(Guid FileSystem, Guid Mount, uint Connection, Negotiated Negotiated, int Entry, uint Generation, KeptDevices? Devices = null);
 
 /// <summary>
 /// The memory of a mount that outlives its daemon, a <see cref="MemoryFile"/> that a keeper has beside the descriptors. Little
@@ -30,7 +31,7 @@ internal sealed record KeptMount(Guid FileSystem, Guid Mount, uint Connection, N
 ///   72  u32 minor agreed         76  u32 minor of the kernel
 ///   80  u32 max write bytes      84  u32 max pages
 ///   88  name of the dialect, 16 bytes, NUL at its end
-///  104  zeros
+///  104  <see cref="KeptDevices"/>, zeros to the end
 /// 4092  u32 CRC of the bytes before
 /// 4096  <see cref="SlotCount"/> slots of 32 bytes: u64 unique of a request without its bit 63 (0: free), id (16), i64 time in ns
 /// </code>
@@ -48,6 +49,7 @@ internal sealed class KeptState : IDisposable
     private const int ChecksumOffset = HeaderBytes - sizeof(uint);
     private const int SlotBytes = 32;
     private const int NameBytes = 16;
+    private const int DevicesOffset = 104;
     private const long TotalBytes = HeaderBytes + ((long)SlotCount * SlotBytes);
 
     private readonly MemoryFile _memory;
@@ -92,6 +94,12 @@ internal sealed class KeptState : IDisposable
 
     /// <summary>Stores that the mount is about to have this entry of the host table.</summary>
     public void SetEntry(int entry) => Write(Mount with { Entry = entry });
+
+    /// <summary>Stores what the kernel holds. Throws <see cref="IOException"/> when that is too much; what was stored stays.</summary>
+    public void SetDevices(KeptDevices? devices) => Write(Mount with { Devices = devices });
+
+    /// <summary>Whether a file of this size can be the memory of a mount.</summary>
+    public static bool IsSize(long lengthBytes) => lengthBytes == TotalBytes;
 
     /// <summary>A daemon more has it.</summary>
     public void SetNextGeneration() => Write(Mount with { Generation = Mount.Generation + 1 });
@@ -139,6 +147,7 @@ internal sealed class KeptState : IDisposable
         BinaryPrimitives.WriteInt32LittleEndian(bytes[80..], agreed.MaxWriteBytes);
         BinaryPrimitives.WriteInt32LittleEndian(bytes[84..], agreed.MaxPages);
         Encoding.ASCII.GetBytes(agreed.Dialect.Name, bytes.Slice(88, NameBytes - 1));
+        mount.Devices?.Format(bytes[DevicesOffset..ChecksumOffset]);
         BinaryPrimitives.WriteUInt32LittleEndian(bytes[ChecksumOffset..], Crc32C.Compute(bytes[..ChecksumOffset]));
         _memory.Write(0, header);
         Mount = mount;
@@ -170,6 +179,7 @@ internal sealed class KeptState : IDisposable
                 Offered = BinaryPrimitives.ReadUInt64LittleEndian(bytes[64..]),
             },
             BinaryPrimitives.ReadInt32LittleEndian(bytes[12..]),
-            BinaryPrimitives.ReadUInt32LittleEndian(bytes[52..]));
+            BinaryPrimitives.ReadUInt32LittleEndian(bytes[52..]),
+            KeptDevices.Parse(bytes[DevicesOffset..ChecksumOffset]));
     }
 }

@@ -14,7 +14,7 @@ namespace Famfs.Fuse.Keeper;
 /// </summary>
 internal sealed class ServiceStore : IDescriptorKeeper
 {
-    private const string Name = "famfs";
+    private const string FileName = "famfs";
     private const int FirstDescriptor = 3;
 
     private readonly Socket _socket;
@@ -43,22 +43,28 @@ internal sealed class ServiceStore : IDescriptorKeeper
     }
 
     /// <inheritdoc/>
+    public string Name => "systemd";
+
+    /// <inheritdoc/>
     public TakeOutcome TryTake(string key, out SafeFileHandle[] descriptors, out int holder)
     {
         (descriptors, _given, holder) = (_given, [], 0);
         return descriptors.Length > 0 ? TakeOutcome.Taken : TakeOutcome.Absent;
     }
 
+    /// <summary>False: the manager has one process at a time, so none is busy.</summary>
+    public bool AwaitLeft(TimeSpan patience) => false;
+
     // A file that is in the store already is not taken twice.
     /// <inheritdoc/>
     public void Keep(string key, IReadOnlyList<SafeHandle> descriptors)
     {
         foreach (SafeHandle[] part in descriptors.Chunk(DescriptorSocket.MaxDescriptors))
-            Tell($"FDSTORE=1\nFDNAME={Name}", part);
+            Tell($"FDSTORE=1\nFDNAME={FileName}", part);
     }
 
     /// <inheritdoc/>
-    public void Drop(string key) => Tell($"FDSTOREREMOVE=1\nFDNAME={Name}", []);
+    public void Drop(string key) => Tell($"FDSTOREREMOVE=1\nFDNAME={FileName}", []);
 
     /// <inheritdoc/>
     public KeeperNews Poll() => KeeperNews.None;
@@ -81,7 +87,7 @@ internal sealed class ServiceStore : IDescriptorKeeper
         {
             int descriptor = FirstDescriptor + i;
             DescriptorSocket.CloseOnExec(descriptor);
-            if (i < names.Length && names[i] == Name)
+            if (i < names.Length && names[i] == FileName)
                 found.Add(new SafeFileHandle(descriptor, ownsHandle: true));
         }
         return [.. found];

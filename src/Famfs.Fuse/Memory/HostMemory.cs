@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Interop;
@@ -8,6 +9,7 @@ using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
 
 namespace Famfs.Fuse.Memory;
 
@@ -17,7 +19,8 @@ namespace Famfs.Fuse.Memory;
 /// mounts (<see cref="KernelHeldMemory"/>).
 /// <para>In this order: <see cref="Open"/>, <see cref="TryLetGo"/> when the log has been read, <see cref="Enter"/> with the
 /// mount, <see cref="Look"/> as long as it serves, <see cref="Leave"/>, and <see cref="UseAfterwards"/> when it is gone. One
-/// thread at a time: the starting one, then upkeep, then the ending one. <see cref="Resolve"/> is for workers.</para>
+/// thread at a time: the starting one, then upkeep, then the ending one. <see cref="Resolve"/> is for workers. Of a mount
+/// that is taken over: <see cref="Resume"/> in place of the first two.</para>
 /// </summary>
 internal abstract class HostMemory : IDeviceResolver, IDisposable
 {
@@ -38,6 +41,23 @@ internal abstract class HostMemory : IDeviceResolver, IDisposable
 
     /// <summary>The devices as they are reached before there is a mount. Errors as of <see cref="DeviceSearch.Open"/>.</summary>
     public abstract DevicePool Open();
+
+    /// <summary>In place of <see cref="Open"/> and <see cref="TryLetGo"/>, for a mount that another daemon served and its kernel still has:
+    /// the devices as that kernel knows them, and <paramref name="files"/> that are open on them, which are this object's from then
+    /// on. Errors as of <see cref="Open"/>.</summary>
+    public virtual DevicePool Resume(KeptDevices kept, IReadOnlyDictionary<InodeNumber, SafeFileHandle> files) => throw new NotSupportedException("the kernel holds no devices");
+
+    /// <summary>After <see cref="Resume"/>: which files there are, as the log says.</summary>
+    public virtual void Know(MetaFiles files)
+    {
+    }
+
+    /// <summary>What the next daemon of this mount needs, where the kernel holds the devices, with the open files of it; null where this
+    /// process maps them.</summary>
+    /// <param name="pool">The devices.</param>
+    /// <param name="refreshedTo">As of <see cref="KeptDevices"/>.</param>
+    /// <param name="isServed">Files that are not open can be opened.</param>
+    public virtual (KeptDevices Devices, IReadOnlyList<SafeHandle> Files)? DescribeKept(DevicePool pool, LogSequence refreshedTo, bool isServed) => null;
 
     /// <summary>The log has been read, and a mount comes next. True: the devices are reached through
     /// <paramref name="lasting"/> from now on, and <paramref name="pool"/> is closed.</summary>

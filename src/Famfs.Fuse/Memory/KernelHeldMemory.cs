@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
@@ -8,6 +9,7 @@ using Famfs.Fuse.Dialects;
 using Famfs.Fuse.Session;
 using Famfs.V1;
 using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
 
 namespace Famfs.Fuse.Memory;
 
@@ -20,6 +22,7 @@ internal sealed class KernelHeldMemory(
     IReadOnlyList<string> places, MediaFormats formats, FileSystemName? wanted, DeviceSearch devices, IReadOnlyList<string> held, Dialect? forced, uint? pushIoctl, ILogger log) : HostMemory, IDevicePieces
 {
     private readonly Dictionary<string, DeviceIdentity> _givenLate = []; // by path; whoever calls Look
+    private bool _isResumed; // the mount was another daemon's, and its kernel has the devices
     private IReadOnlyList<string> _held = held; // from TryLetGo on those of this file system, its first device first
     private KernelHeldDevices? _before;
     private MetaFiles? _files; // set before the mount
@@ -57,6 +60,76 @@ internal sealed class KernelHeldMemory(
         return true;
     }
 
+    /// <inheritdoc/>
+    public override DevicePool Resume(KeptDevices kept, IReadOnlyDictionary<InodeNumber, SafeFileHandle> files)
+    {
+        List<PiecewiseDaxDevice> opened = [];
+        try
+        {
+            foreach (KeptDevice device in kept.Devices)
+            {
+                KernelDevices.Add(device.Path, device.LengthBytes, device.Pool);
+                PiecewiseDaxDevice made = new(device.Path, device.Pool, device.LengthBytes, coherent: false, readOnly: false, this);
+                opened.Add(made);
+                foreach (KeptPiece piece in kept.Pieces.Where(p => p.Device == device.Pool))
+                {
+                    if (files.TryGetValue(piece.Inode, out SafeFileHandle? file))
+                        made.Adopt(new(piece.OffsetBytes, piece.LengthBytes, $"{device.Path}: the kept file {piece.Inode}"), file);
+                }
+            }
+            // Of one whose superblock is not open nothing is known. It is looked for later, as one that the kernel has.
+            foreach (PiecewiseDaxDevice lacking in opened.Where(d => d.OpenPieces.All(p => p.Place.OffsetBytes != 0)).ToList())
+            {
+                opened.Remove(lacking);
+                lacking.Dispose();
+            }
+            DevicePool pool = formats.Open(opened);
+            _held = [.. pool.Present.Select(index => pool.Require(index).Path)];
+            _isResumed = true;
+            return pool;
+        }
+        catch
+        {
+            opened.ForEach(d => d.Dispose());
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Know(MetaFiles files) => _files = files;
+
+    /// <inheritdoc/>
+    public override (KeptDevices Devices, IReadOnlyList<SafeHandle> Files)? DescribeKept(DevicePool pool, LogSequence refreshedTo, bool isServed)
+    {
+        if (isServed)
+            OpenAll(pool);
+        List<KeptPiece> pieces = [];
+        List<SafeHandle> open = [];
+        foreach (DeviceIndex index in pool.Present)
+        {
+            foreach ((DevicePiece place, SafeHandle file) in ((PiecewiseDaxDevice)pool.Require(index)).OpenPieces)
+            {
+                if (!_files!.TryFindCovering(index, place.OffsetBytes, out MetaFile known, out _))
+                    continue;
+                pieces.Add(new(known.Inode, index, place.OffsetBytes, place.LengthBytes));
+                open.Add(file);
+            }
+        }
+        return (new([.. KernelDevices.All.Select(d => new KeptDevice(d.Pool, d.LengthBytes, d.Path))], pieces, refreshedTo), open);
+    }
+
+    // Before they are used: the daemon that comes next reads the log by them, and has nobody whom it could ask to open them.
+    private void OpenAll(DevicePool pool)
+    {
+        Span<byte> name = stackalloc byte[MetaNames.MaxBytes];
+        MetaFile file = default;
+        while (_files!.TryGetNext(file.Inode, name, out _, out file))
+        {
+            if (pool.Find(file.Extent.Device) is PiecewiseDaxDevice device)
+                device.RequireOpen(file.Extent.OffsetBytes);
+        }
+    }
+
     /// <summary>Opens the way to the log and the host table through the mount itself, and waits until the kernel lets go of
     /// the private mount by which they were read before.</summary>
     public override void Enter(FuseMount mount, DevicePool pool, bool readOnly)
@@ -65,7 +138,8 @@ internal sealed class KernelHeldMemory(
         _inside = mount.OpenInside();
         if (readOnly)
             mount.MakeReadOnly(); // before any file can be opened: the gate is shut
-        foreach (DeviceIndex index in pool.Present)
+        // Of a mount that is taken over, these files are open, and nobody would answer.
+        foreach (DeviceIndex index in _isResumed ? [] : pool.Present)
         {
             try
             {

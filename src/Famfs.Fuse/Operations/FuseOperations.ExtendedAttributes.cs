@@ -182,6 +182,7 @@ public sealed partial class FuseOperations
         MountAttribute.Damage => "damage"u8,
         MountAttribute.MissingDevices => "missing-devices"u8,
         MountAttribute.Version => "version"u8,
+        MountAttribute.Keeper => "keeper"u8,
         _ => "devices"u8,
     };
 

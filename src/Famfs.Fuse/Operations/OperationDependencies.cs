@@ -104,6 +104,9 @@ public enum MountAttribute
 
     /// <summary><c>user.famfs.version</c>: of the daemon.</summary>
     Version,
+
+    /// <summary><c>user.famfs.keeper</c>: what keeps the mount beyond the death of its daemon; absent while nothing does.</summary>
+    Keeper,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>

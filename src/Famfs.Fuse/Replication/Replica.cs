@@ -46,7 +46,8 @@ internal sealed class Replica : ICapacity, IDisposable
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
         Gate = new(start);
-        Reused = new(device => device.Value < _state!.Devices.Length && _state.Devices[device.Value].Coherent);
+        // The position is that of the record before.
+        Reused = new(device => (device.Value < _state!.Devices.Length && _state.Devices[device.Value].Coherent) || _state!.Position.Sequence.Value < RefreshedTo.Value);
         _bridge = new(Gate, Reused);
         _state = new(start, hashKey, _bridge);
         _bridge.Read(_state.Tree);
@@ -63,6 +64,10 @@ internal sealed class Replica : ICapacity, IDisposable
 
     /// <summary>What this host's caches may have of space from before; any thread.</summary>
     public ReusedSpace Reused { get; }
+
+    /// <summary>Space that was given back up to this record is in no cache of this host any more. Set before the log is read, or when that
+    /// is done.</summary>
+    public LogSequence RefreshedTo { get; set; }
 
     /// <summary>What lies in <c>.meta</c>; any thread.</summary>
     public MetaFiles Files { get; }

@@ -155,6 +155,8 @@ public sealed class FuseSession : IDisposable
     /// </summary>
     public static FuseSession Resume(FuseMountOptions options, IFuseConnection connection, Negotiated negotiated, OperationDependencies dependencies)
     {
+        if (negotiated.Dialect.PushesDevices && connection.Push is { } push)
+            dependencies.KernelDevices.ContinuePushing(push, negotiated.Dialect.Fmaps!.MaxDevices);
         FuseSession session = Create(options, connection, negotiated, dependencies);
         session.Presence.MarkAll();
         return session;

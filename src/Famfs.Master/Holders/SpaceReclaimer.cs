@@ -53,6 +53,9 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
     private string _saidProblem = "";
     private long _movedTimestamp;
 
+    // How long the latest turn looked at the mounts.
+    private TimeSpan _look;
+
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -61,7 +64,6 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
         while (!stoppingToken.IsCancellationRequested)
         {
             bool more = false;
-            long began = clock.GetTimestamp();
             try
             {
                 more = await RunTurnAsync().ConfigureAwait(false);
@@ -78,15 +80,16 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
             if (more)
                 _movedTimestamp = clock.GetTimestamp();
             else
-                await Task.Delay(PauseAfter(clock.GetElapsedTime(began)), clock, stoppingToken).ConfigureAwait(false);
+                await Task.Delay(PauseAfterTurn(), clock, stoppingToken).ConfigureAwait(false);
         }
     }
 
-    // A look at mounts that name many files takes long; it takes no more than a tenth of a processor.
-    private TimeSpan PauseAfter(TimeSpan turn)
+    // A look at mounts that name many files takes long; it takes no more than a tenth of a processor. What the engine takes to answer
+    // is not a look's.
+    private TimeSpan PauseAfterTurn()
     {
         TimeSpan pause = HasWork && clock.GetElapsedTime(_movedTimestamp) < TimeSpan.FromSeconds(1) ? BusyInterval : IdleInterval;
-        return pause > turn * 9 ? pause : turn * 9;
+        return pause > _look * 9 ? pause : _look * 9;
     }
 
     private bool HasWork => state.Replay.Tree.DeletedCount > 0;
@@ -94,6 +97,7 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
     /// <summary>One round; true when it got anywhere.</summary>
     internal async Task<bool> RunTurnAsync()
     {
+        _look = TimeSpan.Zero;
         if (!HasWork)
         {
             state.ReclaimWaits = [];
@@ -106,8 +110,10 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
         moved |= await MarkAsync().ConfigureAwait(false);
         if (_marks.Count == 0 && _passedHeld.Count == 0 && _quarantined.Count == 0)
             return moved;
+        long began = clock.GetTimestamp();
         _ = mounts.Scan();
         Holds holds = mounts.FindHolds(new(ulong.MaxValue));
+        _look = clock.GetElapsedTime(began);
         ReservedFiles found = new();
         int reached = _marks.FindLastIndex(m => m.Position.Sequence.Value <= holds.Released.Value);
         if (reached >= 0)

@@ -65,7 +65,7 @@ public sealed class DoctorServicesTests : IDisposable
         Assert.Equal(2, output.Split("MISSING       famfsd@models.service: is enabled and not running (inactive)").Length);
         Assert.Contains("note          famfsd@other.service: is configured and neither enabled nor running", output, StringComparison.Ordinal);
         string asked = await File.ReadAllTextAsync(Path.Combine(_directory, "systemctl.arguments"), TestContext.Current.CancellationToken);
-        Assert.Contains("famfs-master.service famfsd@*.service famfsd@models.service famfsd@other.service", asked, StringComparison.Ordinal);
+        Assert.Contains("famfs-master.service famfs-keeper.service famfsd@*.service famfsd@models.service famfsd@other.service", asked, StringComparison.Ordinal);
 
         Script("systemctl", "Id=famfs-master.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled");
         Assert.Equal(ExitCode.Ok, (await RunAsync()).Code);

@@ -109,6 +109,32 @@ public sealed class PiecewiseDaxDeviceTests : IDisposable
     }
 
     [Fact]
+    public void A_piece_that_another_process_had_open_is_used_without_asking_for_it()
+    {
+        string file = _pieces.Add("segment", 1, 7 * Unit, 2 * Unit);
+        using PiecewiseDaxDevice former = new("m", new(1), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        former.RequireOpen(7 * Unit);
+        former.Write((7 * Unit) + 5, [1, 2, 3]);
+        DevicePiece place = Assert.Single(former.OpenPieces).Place;
+        Assert.Equal((7 * Unit, 2 * Unit), (place.OffsetBytes, place.LengthBytes));
+
+        using PiecewiseDaxDevice device = new("m", new(1), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        int before = _pieces.Searches;
+        device.Adopt(new(7 * Unit, 2 * Unit, "kept"), File.OpenHandle(file, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite));
+        // One that does not fit is closed.
+        Microsoft.Win32.SafeHandles.SafeFileHandle beyond = File.OpenHandle(file, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+        device.Adopt(new(99 * Unit, 2 * Unit, "kept"), beyond);
+        Assert.True(beyond.IsClosed);
+        byte[] bytes = new byte[3];
+        device.Read((7 * Unit) + 5, bytes);
+        device.WriteWord(8 * Unit, 42);
+        Assert.Equal([1, 2, 3], bytes);
+        Assert.Equal(before, _pieces.Searches);
+        Assert.Equal(42UL, former.ReadWord(8 * Unit));
+        Assert.Single(device.OpenPieces);
+    }
+
+    [Fact]
     public void What_no_file_covers_is_missing_and_the_rest_goes_on()
     {
         using PiecewiseDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);

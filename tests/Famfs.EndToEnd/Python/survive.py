@@ -1,9 +1,10 @@
 """Programs on a mount while its daemon is killed and replaced: each does one thing again and again and checks what it sees. A call
 that fails, or a byte that is wrong, is a line on standard output. Counts what each has done into COUNTS, 8 bytes each, until STOP
-is there. Arguments: MOUNT, COUNTS, STOP."""
-import mmap, os, random, struct, sys, time
+is there. Arguments: MOUNT, COUNTS, STOP, and where fio is, if it is."""
+import mmap, os, random, struct, subprocess, sys, time
 
 mount, counts_path, stop = sys.argv[1:4]
+FIO = sys.argv[4:]
 SIZE = 4 << 20
 BLOCK = 64 << 10
 p = lambda name: os.path.join(mount, name)
@@ -91,6 +92,37 @@ def opener():
         yield
 
 
+def scanner():
+    # As `git status` does: what each file was like at first, asked of all, and read of some.
+    def look():
+        found = {}
+        for directory, directories, files in os.walk(p("tree"), onerror=lambda e: (_ for _ in ()).throw(e)):
+            for name in files:
+                path = os.path.join(directory, name)
+                status = os.lstat(path)
+                found[path] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+        return found
+
+    index = look()
+    while True:
+        now = look()
+        expect("files of the scan", {k for k in index.keys() | now.keys() if index.get(k) != now.get(k)}, set())
+        for path in random.sample(sorted(index), 5):
+            with open(path, "rb", buffering=0) as file:
+                expect(path, file.read(8192), b"\0" * 4096)
+        yield
+
+
+def fio():
+    while True:
+        # Writes each block once, with a checksum, and reads all of them again.
+        run = subprocess.run([*FIO, "--name=verify", f"--filename={p('fio')}", "--rw=randwrite", "--bs=16k", f"--size={SIZE}", "--verify=crc32c", "--verify_fatal=1",
+                              "--ioengine=psync", "--fallocate=none", "--allow_file_create=0", f"--randseed={random.randrange(1 << 30)}"], capture_output=True, text=True)
+        if run.returncode != 0:
+            raise Wrong(f"fio ended with {run.returncode}: {(run.stderr + run.stdout)[-600:]!r}")
+        yield
+
+
 def changer(me):
     home = p(f"changes{me}")
     os.mkdir(home)
@@ -112,8 +144,8 @@ def changer(me):
         yield
 
 
-WORK = [reader, mapped, writer, lister, finder, opener, lambda: changer(0), lambda: changer(1)]
-NAMES = ["reader", "mapped", "writer", "lister", "finder", "opener", "changer0", "changer1"]
+WORK = [reader, mapped, writer, lister, finder, opener, lambda: changer(0), lambda: changer(1), scanner] + [fio] * bool(FIO)
+NAMES = ["reader", "mapped", "writer", "lister", "finder", "opener", "changer0", "changer1", "scanner", "fio"]
 
 with open(counts_path, "wb") as file:
     file.write(bytes(8 * len(WORK)))
@@ -133,7 +165,7 @@ for index, work in enumerate(WORK):
             except (OSError, Wrong) as error:
                 failed += 1
                 print(f"{time.time():.3f} {NAMES[index]} after {done}: {type(error).__name__} {error}", flush=True)
-                if index >= 6:
+                if NAMES[index].startswith("changer"):
                     break  # where its directory stands is not known any more
         os._exit(1)
     children.append(child)

@@ -16,12 +16,17 @@ public sealed class KeeperServerTests : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-keeper-").FullName;
     private readonly CancellationTokenSource _end = new();
+    private readonly List<string> _letGo = []; // by its thread
     private readonly KeeperServer _server;
     private readonly Thread _thread;
 
     public KeeperServerTests()
     {
-        _server = KeeperServer.Start(SocketPath, static _ => { });
+        _server = KeeperServer.Start(SocketPath, static _ => { }, key =>
+        {
+            _letGo.Add(key);
+            return null;
+        });
         _thread = new(() => _server.Run(_end.Token));
         _thread.Start();
     }
@@ -63,10 +68,84 @@ public sealed class KeeperServerTests : IDisposable
             Assert.Equal("kept"u8.ToArray(), bytes);
         }
         taken[1].Dispose();
-        Assert.Equal($"{Environment.ProcessId} 2 /a", second.List());
+        Assert.Equal($"{Environment.ProcessId} 2 /a", ListOf(second));
         second.Drop("/a");
         second.Drop("/a");
-        Assert.Equal("", second.List());
+        Assert.Equal("", ListOf(second));
+    }
+
+    [Fact]
+    public void Who_waits_is_told_when_the_holder_has_left()
+    {
+        using MemoryFile file = MemoryFile.Create("test", 4096);
+        SocketKeeper first = Connect();
+        first.Keep("/a", [file.Descriptor]);
+        using SocketKeeper second = Connect();
+        using SocketKeeper third = Connect();
+        Assert.Equal(TakeOutcome.Busy, second.TryTake("/a", out _, out _));
+        Assert.Equal(TakeOutcome.Busy, third.TryTake("/a", out _, out _));
+        first.Keep("/a", [file.Descriptor]); // more of it: nobody has left
+        Assert.False(second.AwaitLeft(TimeSpan.Zero));
+        first.Dispose();
+        Assert.True(second.AwaitLeft(TimeSpan.FromMinutes(2)));
+        Assert.True(third.AwaitLeft(TimeSpan.FromMinutes(2)));
+        Assert.Equal(TakeOutcome.Taken, second.TryTake("/a", out SafeFileHandle[] taken, out _));
+        taken[0].Dispose();
+        Assert.Equal(TakeOutcome.Busy, third.TryTake("/a", out _, out _));
+        second.Drop("/a");
+        Assert.True(third.AwaitLeft(TimeSpan.FromMinutes(2)));
+        Assert.Equal(TakeOutcome.Absent, third.TryTake("/a", out _, out _));
+    }
+
+    [Fact]
+    public void What_nobody_holds_is_let_go_and_closed_when_it_ends_and_the_rest_is_only_closed()
+    {
+        using MemoryFile file = MemoryFile.Create("test", 4096);
+        using AnonymousPipe left = new();
+        using AnonymousPipe held = new();
+        SocketKeeper first = Connect();
+        first.Keep("/left", [left.Write]);
+        left.Write.Dispose();
+        using SocketKeeper second = Connect();
+        second.Keep("/held", [held.Write]);
+        held.Write.Dispose();
+        first.Dispose();
+        AwaitList(second, list => list.StartsWith($"{Environment.ProcessId} 1 /held\n0 ", StringComparison.Ordinal));
+        Assert.Empty(_letGo);
+        _end.Cancel();
+        _thread.Join();
+        Assert.Equal(["/left"], _letGo);
+        Await(left.IsAtEnd);
+        Assert.False(held.IsAtEnd());
+        _server.Dispose();
+        Await(held.IsAtEnd);
+    }
+
+    [Fact]
+    public void What_nobody_has_held_for_too_long_is_let_go()
+    {
+        string path = Path.Combine(_directory, "impatient", "socket");
+        List<string> letGo = [];
+        using CancellationTokenSource end = new();
+        using KeeperServer impatient = KeeperServer.Start(path, static _ => { }, key =>
+        {
+            lock (letGo)
+                letGo.Add(key);
+            return null;
+        }, TimeSpan.FromMilliseconds(1));
+        Thread thread = new(() => impatient.Run(end.Token));
+        thread.Start();
+        using MemoryFile file = MemoryFile.Create("test", 4096);
+        SocketKeeper first = SocketKeeper.TryConnect(path)!;
+        using SocketKeeper second = SocketKeeper.TryConnect(path)!;
+        first.Keep("/a", [file.Descriptor]);
+        second.Keep("/b", [file.Descriptor]);
+        first.Dispose();
+        Assert.Equal($"{Environment.ProcessId} 1 /b", AwaitList(second, list => !list.Contains("/a", StringComparison.Ordinal)));
+        lock (letGo)
+            Assert.Equal(["/a"], letGo);
+        end.Cancel();
+        thread.Join();
     }
 
     [Fact]
@@ -95,18 +174,18 @@ public sealed class KeeperServerTests : IDisposable
         _server.Dispose();
         Await(() => keeper.Poll() == KeeperNews.Lost);
         Await(pipe.IsAtEnd);
-        Assert.Throws<IOException>(() => keeper.List());
+        Assert.Throws<IOException>(() => ListOf(keeper));
         Assert.Null(SocketKeeper.TryConnect(SocketPath));
     }
 
     [Fact]
     public void There_is_one_keeper_at_a_place_and_it_is_its_owners_alone()
     {
-        FamfsException refusal = Assert.Throws<FamfsException>(() => KeeperServer.Start(SocketPath, static _ => { }));
+        FamfsException refusal = Assert.Throws<FamfsException>(() => KeeperServer.Start(SocketPath, static _ => { }, static _ => null));
         Assert.Equal(ErrorReason.Exists, refusal.Reason);
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(Path.GetDirectoryName(SocketPath)!));
         using SocketKeeper keeper = Connect();
-        Assert.Equal("", keeper.List());
+        Assert.Equal("", ListOf(keeper));
     }
 
     [Fact]
@@ -118,7 +197,7 @@ public sealed class KeeperServerTests : IDisposable
             dead.Bind(new UnixDomainSocketEndPoint(path));
         File.WriteAllText(path + ".left", "");
         Assert.Null(SocketKeeper.TryConnect(path));
-        using KeeperServer server = KeeperServer.Start(path, static _ => { });
+        using KeeperServer server = KeeperServer.Start(path, static _ => { }, static _ => null);
     }
 
     [Theory]
@@ -206,10 +285,12 @@ public sealed class KeeperServerTests : IDisposable
         return length == 0 ? default : KeeperMessage.Parse(bytes.AsSpan(0, length));
     }
 
+    private static string ListOf(SocketKeeper keeper) => string.Join('\n', keeper.List().Select(k => $"{k.Holder} {k.Count} {k.Key}"));
+
     private static string AwaitList(SocketKeeper keeper, Func<string, bool> condition)
     {
         string list = "";
-        Await(() => condition(list = keeper.List()));
+        Await(() => condition(list = ListOf(keeper)));
         return list;
     }
 

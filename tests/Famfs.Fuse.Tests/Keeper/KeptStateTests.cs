@@ -48,6 +48,49 @@ public sealed class KeptStateTests : IDisposable
     }
 
     [Fact]
+    public void What_its_kernel_holds_has_these_bytes_and_too_much_of_it_is_refused()
+    {
+        KeptDevices devices = new(
+            [new(new(0), 0x10000000, "/dev/dax0.0"), new(new(7), 0x20000000, "/dev/dax1.0")],
+            [new(new(2), new(0), 0, 2 << 20), new(new(0x0102), new(7), 6 << 20, 64 << 20)],
+            new(0x55));
+        _state.SetDevices(devices);
+        Assert.Equal(
+            "02000000" + "02000000" + "5500000000000000"
+            + "0000" + "0B00" + "0000001000000000" + Convert.ToHexString("/dev/dax0.0"u8)
+            + "0700" + "0B00" + "0000002000000000" + Convert.ToHexString("/dev/dax1.0"u8)
+            + "0200000000000000" + "00000000" + "0000" + "0100"
+            + "0201000000000000" + "03000000" + "0700" + "2000", Convert.ToHexString(Read(104, 16 + 46 + 32)));
+        using (KeptState again = Adopt())
+        {
+            KeptDevices read = again.Mount.Devices!;
+            Assert.Equal(devices.Devices, read.Devices);
+            Assert.Equal(devices.Pieces, read.Pieces);
+            Assert.Equal(devices.RefreshedTo, read.RefreshedTo);
+        }
+        // A little more than there is room for; what was there stays.
+        IOException refusal = Assert.Throws<IOException>(() => _state.SetDevices(devices with { Pieces = [.. Enumerable.Repeat(devices.Pieces[0], 246)] }));
+        Assert.Contains("2 devices and 246 files of the log take 3998 bytes", refusal.Message, StringComparison.Ordinal);
+        using (KeptState still = Adopt())
+            Assert.Equal(2, still.Mount.Devices!.Pieces.Count);
+        _state.SetDevices(devices with { Pieces = [.. Enumerable.Repeat(devices.Pieces[0], 245)] });
+        _state.SetDevices(null);
+        Assert.False(Read(104, 3988).AsSpan().ContainsAnyExcept((byte)0));
+    }
+
+    [Theory]
+    [InlineData(104, uint.MaxValue, "more devices")]
+    [InlineData(104, 3u, "more devices")]
+    [InlineData(108, 0x7FFFFFFFu, "more files")]
+    [InlineData(108, uint.MaxValue, "more files")]
+    [InlineData(120, 0xFFFF0000u, "more devices")]
+    public void A_count_of_what_its_kernel_holds_that_is_too_large_is_refused(int offset, uint value, string words)
+    {
+        _state.SetDevices(new([new(new(0), 2 << 20, new string('d', 3950))], [], default));
+        What_is_not_known_here_is_refused_by_name(offset, value, words);
+    }
+
+    [Fact]
     public void No_bit_of_its_head_flips_unseen()
     {
         byte[] bytes = Read(0, 4096);

@@ -265,6 +265,32 @@ public sealed class ReplicaTests : IDisposable
         Assert.Equal(before + 1, replica.Position.Sequence.Value);
     }
 
+    /// <summary>After a tail that is lost there may be the removal of any file, and its space may be another's (SAFETY S11).</summary>
+    [Fact]
+    public void A_mount_opens_nothing_while_the_tail_is_lost_that_it_starts_with()
+    {
+        var host = Guid.NewGuid();
+        using DevicePool pool = Format(host);
+        TestMaster master = TestMaster.Start(pool, 0, host);
+        using Replica replica = new(TestFormats.All.Open([DaxDevice.Open(Path.Combine(_directory, "0"))]), host, default, new HastyClock());
+        Assert.Null(replica.Bootstrap());
+        MountRegistration registration = new(replica, new(host, Guid.NewGuid(), new byte[32], "test"), Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
+        master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = 1000, Parent = InodeNumber.Root.Value, Name = Google.Protobuf.ByteString.CopyFromUtf8("d") });
+        DaxDevice device = pool.PrimaryDevice;
+        long line = MediaLayout.AnchorOffset + 2 * DaxDevice.LineBytes;
+        device.WriteWord(line, device.ReadWord(line) ^ (1ul << 63));
+        device.WriteBack(line, DaxDevice.LineBytes);
+        while (replica.PollMemory() != PollVerdict.TailLost)
+        {
+        }
+        registration.Advance();
+        Assert.Equal((true, OpenVerdict.HostDown), (registration.HasLine, registration.Admit(InodeNumber.Root)));
+        master.Writer.Tick(1);
+        Drain(replica);
+        registration.Advance();
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+    }
+
     /// <summary>Where the shortage is met.</summary>
     public enum Shortage
     {

@@ -1,9 +1,8 @@
 using System.Text;
 using System.Text.Unicode;
-using Famfs.Core;
 using Famfs.V1;
 
-namespace Famfs.Fuse.Keeper;
+namespace Famfs.Core;
 
 /// <summary>
 /// What a daemon and a keeper of this host tell each other, over a unix socket that keeps messages apart (SOCK_SEQPACKET). Text in
@@ -14,17 +13,19 @@ namespace Famfs.Fuse.Keeper;
 ///               get   KEY                       answered with copies of the files; the caller holds KEY
 ///               drop  KEY                       close them
 ///               list                            what is kept
-/// answers       ok      TEXT                    of list: a line "PID COUNT KEY" each, PID 0 when nobody holds it
+/// answers       ok      TEXT                    of list: a line "PID COUNT KEY" each, PID 0 when nobody holds it,
+///                                               2147483647 when its process cannot be seen from the keeper's
 ///               absent                          there is no such KEY
 ///               busy    PID                     another holds KEY, and was asked to leave it
 ///               refused TEXT                    nothing was done
 /// to a holder   leave   KEY                     another waits for KEY
+/// to who waits  left    KEY                     after busy: nobody holds KEY any more; older keepers do not tell
 /// </code>
 /// A connection holds what it put or got until it closes, drops it, or its process is about to die. What nobody holds stays.
 /// </summary>
 /// <param name="Word">Which message.</param>
 /// <param name="Rest">The key, or text.</param>
-internal readonly record struct KeeperMessage(string Word, string Rest)
+public readonly record struct KeeperMessage(string Word, string Rest)
 {
     /// <summary>Most bytes of a message (chosen: a list of all keys, with room).</summary>
     public const int MaxBytes = 64 * 1024;
@@ -58,6 +59,9 @@ internal readonly record struct KeeperMessage(string Word, string Rest)
 
     /// <summary>Another waits for it.</summary>
     public const string Leave = "leave";
+
+    /// <summary>Its holder has left it.</summary>
+    public const string Left = "left";
 
     private const string Version = "1";
 
