@@ -208,12 +208,12 @@ internal sealed class Cluster : IDisposable
     public static FamfsClient Connect(string address) => new(new FamfsClientOptions { Addresses = [address], Timeout = Patience });
 
     /// <summary>Waits for a condition; fails with <paramref name="what"/> when it does not come.</summary>
-    public static void Await(string what, Func<bool> condition, TimeSpan? patience = null)
+    public static void Await(string what, Func<bool> condition, TimeSpan? patience = null, Func<string>? instead = null)
     {
         long start = Stopwatch.GetTimestamp();
         while (!condition())
         {
-            Assert.True(Stopwatch.GetElapsedTime(start) < (patience ?? Patience), $"{what} did not happen within {patience ?? Patience}");
+            Assert.True(Stopwatch.GetElapsedTime(start) < (patience ?? Patience), $"{what} did not happen within {patience ?? Patience}{(instead is null ? "" : $": {instead()}")}");
             Thread.Yield();
         }
     }

@@ -271,7 +271,7 @@ internal sealed class SoakClient : IDisposable
         SoakAnswer answer;
         while ((answer = await _worker.AskAsync(there)).IsEarly && Stopwatch.GetElapsedTime(start) < Cluster.Patience)
         {
-            if (mount.Failures != mountFailures)
+            if (mount.Failures != mountFailures || (isChange && (_world.Master.MayFail || _world.Master.Failures != masterFailures)))
                 return false;
         }
         if (answer.IsDone)

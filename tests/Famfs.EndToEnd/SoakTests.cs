@@ -99,7 +99,8 @@ public sealed class SoakTests
                         mount.MayFail = false;
                         // Until it has found the master again, a mount refuses changes.
                         if (killsMaster)
-                            Cluster.Await("all mounts follow", () => asks.ListHostsAsync().GetAwaiter().GetResult().Hosts.Count(h => h.Subscribed) == mounts.Count);
+                            Cluster.Await("all mounts follow", () => asks.ListHostsAsync().GetAwaiter().GetResult().Hosts.Count(h => h.Subscribed) == mounts.Count,
+                                instead: () => $"{string.Join("; ", asks.ListHostsAsync().GetAwaiter().GetResult().Hosts.Select(h => $"{h.Name} {h.State} {(h.Subscribed ? "follows" : "no stream")}"))}\n{string.Join('\n', daemons.Select(d => $"daemon of {d.Key}:\n{d.Value.Output}"))}master:\n{master.Output}");
                         world.Master.MayFail = false;
                         break;
                 }

@@ -12,14 +12,16 @@ internal sealed record SoakRequest(string Op, string Path, ulong Inode = 0, long
 internal sealed record SoakAnswer(string? Wrong = null, string? Other = null, int? Errno = null, string? Call = null)
 {
     private const int NoEntry = 2;
+    private const int HostDown = 112;
 
     /// <summary>The program ended before it answered.</summary>
     public bool Died { get; init; }
 
     public bool IsDone => Wrong is null && Other is null && Errno is null && !Died;
 
-    /// <summary>The mount has not followed yet: no such name, or the name of the file that was replaced.</summary>
-    public bool IsEarly => Other is not null || Errno == NoEntry;
+    /// <summary>The mount has not followed yet: no such name, the name of the file that was replaced, or it has not heard yet that the master
+    /// takes it, which the master knows before.</summary>
+    public bool IsEarly => Other is not null || Errno is NoEntry or HostDown;
 
     public override string ToString() => Died ? "the program ended" : Wrong ?? Other ?? Call ?? "done";
 }
