@@ -280,9 +280,14 @@ internal sealed class Cluster : IDisposable
     /// <summary>The devices, as each program takes them.</summary>
     public IEnumerable<string> DeviceArguments() => Devices.SelectMany(d => (string[])["--device", d]);
 
-    public ServerProcess Launch(string project, string name, string[] arguments, Dictionary<string, string>? environment = null)
+    public ServerProcess Launch(string project, string name, string[] arguments, Dictionary<string, string>? environment = null) =>
+        LaunchBy([], project, name, arguments, environment);
+
+    /// <summary>Starts one of the programs by another that becomes it: <paramref name="by"/>, a program and its arguments.</summary>
+    public ServerProcess LaunchBy(string[] by, string project, string name, string[] arguments, Dictionary<string, string>? environment = null)
     {
-        ServerProcess process = new(Program(project, name), arguments, environment);
+        string[] command = [.. by, Program(project, name), .. arguments];
+        ServerProcess process = new(command[0], command[1..], environment);
         _processes.Add(process);
         return process;
     }

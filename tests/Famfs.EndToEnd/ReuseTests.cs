@@ -11,10 +11,10 @@ namespace Famfs.EndToEnd;
 [SupportedOSPlatform("linux")]
 public sealed class ReuseTests
 {
-    private const long MiB = 1L << 20;
+    internal const long MiB = 1L << 20;
 
     // A file that takes more than half of what is free: a second one has no place next to it.
-    private const string Size = "80MiB";
+    internal const string Size = "80MiB";
 
     [Fact]
     public void Space_of_a_removed_file_comes_back_as_zeros()
@@ -190,7 +190,7 @@ public sealed class ReuseTests
         Assert.DoesNotContain(cluster.Check().Findings, f => f.Severity == FindingSeverity.Error);
     }
 
-    private static void Create(Cluster cluster, string path)
+    internal static void Create(Cluster cluster, string path)
     {
         string last = "";
         Cluster.Await($"space for {path}", () =>
@@ -208,7 +208,7 @@ public sealed class ReuseTests
             client.CreateFileAsync(new() { Path = path[(mountPoint.Length + 1)..], SizeBytes = (ulong)bytes, Wait = new() { Kind = WaitKind.All } }).GetAwaiter().GetResult();
     }
 
-    private static string Refusal(Cluster cluster, string path, string until = "")
+    internal static string Refusal(Cluster cluster, string path, string until = "")
     {
         string text = "";
         Cluster.Await($"a refusal with {until}", () =>
@@ -220,7 +220,7 @@ public sealed class ReuseTests
         return text;
     }
 
-    private static void Fill(string path, byte value)
+    internal static void Fill(string path, byte value)
     {
         using FileStream file = new(path, FileMode.Open, FileAccess.Write);
         byte[] piece = new byte[MiB];
@@ -229,7 +229,15 @@ public sealed class ReuseTests
             file.Write(piece);
     }
 
-    private static long Count(string path, Func<byte, bool> which) => File.ReadAllBytes(path).LongCount(which);
+    internal static long Count(string path, Func<byte, bool> which) => File.ReadAllBytes(path).LongCount(which);
+
+    internal static long Count(FileStream file, Func<byte, bool> which)
+    {
+        byte[] content = new byte[file.Length];
+        file.Position = 0;
+        file.ReadExactly(content);
+        return content.LongCount(which);
+    }
 
     private static GetStatusReply Status(string address)
     {

@@ -98,7 +98,7 @@ public sealed class RightsTests
         using FamfsClient client = Cluster.Connect(address);
         GetStatusReply before = await client.GetStatusAsync(cancel: Cancel);
         using CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
-        Stranger[] strangers = [.. Enumerable.Range(0, 20).Select(_ => new Stranger(before.Position))];
+        Stranger[] strangers = [.. Enumerable.Range(0, 20).Select(_ => Stranger.OfNobody(before.Position))];
         Task[] streams = [.. strangers.Select(s => new LogSubscriber(client).RunOnceAsync(s, over.Token))];
         Welcome[] welcomes = await Task.WhenAll(strangers.Select(s => s.Welcomed.Task)).WaitAsync(Cluster.Patience, Cancel);
         Assert.All(welcomes, w => Assert.Equal((false, true), (w.Registered, w.LinesCount)));
@@ -123,7 +123,7 @@ public sealed class RightsTests
         {
             using CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
             LogSubscriber subscriber = new(client);
-            Stranger stranger = new(before.Position) { OnWelcomed = () => subscriber.Register() };
+            Stranger stranger = Stranger.OfNobody(before.Position, () => subscriber.Register());
             Task stream = subscriber.RunOnceAsync(stranger, over.Token);
             Registration answer = await stranger.Answered.Task.WaitAsync(Cluster.Patience, Cancel);
             // Host a was made known by mkfs or by its mount; then the last of these may be the one too many.
@@ -145,50 +145,6 @@ public sealed class RightsTests
     }
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
-
-    /// <summary>Says that it is a mount of some host.</summary>
-    private sealed class Stranger(Position position) : ISubscriptionHandler
-    {
-        private readonly Hello _hello = new()
-        {
-            HostId = Guid.NewGuid().ToByteString(),
-            MountId = Guid.NewGuid().ToByteString(),
-            BootId = Guid.NewGuid().ToByteString(),
-            Position = position,
-        };
-
-        public TaskCompletionSource<Welcome> Welcomed { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        public TaskCompletionSource<Registration> Answered { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        public Action OnWelcomed { get; init; } = () => { };
-
-        public Hello CreateHello() => _hello;
-
-        public void OnWelcome(Welcome welcome)
-        {
-            Welcomed.TrySetResult(welcome);
-            OnWelcomed();
-        }
-
-        public void OnRegistration(Registration registration) => Answered.TrySetResult(registration);
-
-        public void OnRecords(in Core.Log.LogBlock block, LogPosition position)
-        {
-        }
-
-        public void OnSnapshot(in Core.Log.LogBlock block, bool last, LogPosition position)
-        {
-        }
-
-        public void OnLease(TimeSpan timeToLive)
-        {
-        }
-
-        public void OnDisconnected(Exception? error)
-        {
-        }
-    }
 
     /// <summary>Starts a master at a unix socket, and gives its address.</summary>
     private static string StartAtSocket(Cluster cluster)
