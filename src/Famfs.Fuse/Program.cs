@@ -17,6 +17,10 @@ if (args is [KernelProbe.Option, .. string[] probed])
 // nothing, and that is an orderly end, too.
 TerminationSignals signals = TerminationSignals.Catch();
 
+// It outlives its daemon, whatever is sent to both.
+if (args is [GuardProgram.Option, .. string[] guarded])
+    return GuardProgram.Run(guarded);
+
 if (KeeperProgram.IsCalled(args, out string[] keeperArgs))
     return KeeperProgram.Run(keeperArgs, signals);
 

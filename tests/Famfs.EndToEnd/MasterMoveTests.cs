@@ -1,4 +1,5 @@
 using Famfs.Client;
+using Famfs.Core.Interop;
 using Xunit;
 
 namespace Famfs.EndToEnd;
@@ -6,6 +7,23 @@ namespace Famfs.EndToEnd;
 /// <summary>A master that is somewhere else from now on, and mounts that are behind.</summary>
 public sealed class MasterMoveTests
 {
+    [Fact]
+    public void What_is_wrong_on_a_host_keeps_its_mount_from_the_master_no_longer_than_it_lasts()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        (ServerProcess master, string address) = cluster.StartMaster("a");
+        (ServerProcess daemon, string b) = cluster.Mount("b", address);
+        string receipts = Assert.Single(Directory.GetDirectories(Path.Combine(cluster.StateOf("b"), "mounts")));
+        string bad = Path.Combine(receipts, Guid.NewGuid().ToString());
+        File.CreateSymbolicLink(bad, bad);
+        master.Signal("KILL");
+        master.AwaitExit();
+        cluster.StartMasterAt("a", address);
+        daemon.Await("Too many levels of symbolic links");
+        File.Delete(bad);
+        Cluster.Await("it follows", () => PathAttributes.Read(b, "user.famfs.master") == address);
+    }
+
     [Fact]
     public void Mounts_and_commands_find_a_master_that_started_at_another_address()
     {

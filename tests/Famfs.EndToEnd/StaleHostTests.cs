@@ -103,7 +103,7 @@ public sealed class StaleHostTests
         ServerProcess next = BootAnew(cluster, address);
         next.Await("registered in the host table");
         ReuseTests.Create(cluster, $"{a}/g");
-        Assert.Contains("gone (new boot)", cluster.Famfs("hosts", "--all", a), StringComparison.Ordinal);
+        Assert.Contains("gone (new_boot)", cluster.Famfs("hosts", "--all", a), StringComparison.Ordinal);
         next.Signal("TERM");
         Assert.Equal(0, next.AwaitExit());
     }

@@ -215,6 +215,8 @@ internal sealed class Daemon
         if (_taken is not null)
             ServeTaken(mount);
         SayMounted(mount);
+        using DeathGuard? guard = DeathGuard.TryStart(mount, _log);
+        guard?.Tell(_keeper.IsKept);
 
         FaultReport faults = new(mount, TimeProvider.System, _log, device => device.Value < _replica.State.Devices.Length ? _replica.State.Devices[device.Value].DeviceUuid.ToGuid("device_uuid") : null);
         ControlSocket? control = ControlSocket.TryStart(_mountId, _log);
@@ -222,7 +224,7 @@ internal sealed class Daemon
         bool leaving;
         using (CancellationTokenSource ending = new())
         {
-            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults, control);
+            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults, control, guard);
             int line = upkeeping.TakeWhile(s => s.Name != DaemonSteps.LineStep).Count();
             Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(

@@ -11,6 +11,9 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Remark}")]
     public static partial void Remark(ILogger logger, string remark);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "nobody sees to it that the mount ends if this daemon is killed while the kernel waits for it: {Cause}")]
+    public static partial void Unguarded(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "locks of files (flock, fcntl) exclude programs of this host only, not those of others; with -o locks=refuse they fail")]
     public static partial void LocksAreLocal(ILogger logger);
 

@@ -37,10 +37,10 @@ internal sealed class DaemonSteps(
     private (int Count, int Missing)? _reported; // devices of the log, and those that are not here, as last reported
 
     /// <summary>The steps of upkeep, in their order.</summary>
-    public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults, ControlSocket? control) =>
+    public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults, ControlSocket? control, DeathGuard? guard) =>
     [
         new("leave a mount that is unmounted", LeaveWhenUnmounted),
-        new("have the mount kept", () => HaveKept(mount)),
+        new("have the mount kept", () => HaveKept(mount, guard)),
         new("attach devices that are given", () => AttachGiven(control)),
         new("look for devices", LookForDevices),
         new("stop writing beside damage", () => StopWriting(mount)),
@@ -88,9 +88,10 @@ internal sealed class DaemonSteps(
         return StepOutcome.Done;
     }
 
-    private StepOutcome HaveKept(FuseMount mount)
+    private StepOutcome HaveKept(FuseMount mount, DeathGuard? guard)
     {
         keeper.Advance(mount, (replica.State.Devices.Length, replica.State.Segments.Length, replica.Pool.Present.Count()), mayBeKept: replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
+        guard?.Tell(keeper.IsKept);
         return StepOutcome.Done;
     }
 

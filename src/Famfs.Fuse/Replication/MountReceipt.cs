@@ -31,7 +31,7 @@ internal sealed record MountReceipt(Guid Mount, Guid Boot, uint Connection)
         WholeFile.WriteNew(_path, Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{Boot}\n{Connection}\n")));
     }
 
-    /// <summary>All receipts there are; what is none is skipped.</summary>
+    /// <summary>All receipts there are; what is none, or is taken away meanwhile, is skipped.</summary>
     public static IEnumerable<MountReceipt> ReadAll(string stateDirectory, Guid fileSystem)
     {
         string directory = DirectoryOf(stateDirectory, fileSystem);
@@ -41,9 +41,22 @@ internal sealed record MountReceipt(Guid Mount, Guid Boot, uint Connection)
         {
             if (!Guid.TryParse(Path.GetFileName(path), out Guid mount))
                 continue;
-            string[] lines = File.ReadAllLines(path);
+            string[] lines = ReadLines(path);
             if (lines.Length >= 2 && Guid.TryParse(lines[0], out Guid boot) && uint.TryParse(lines[1], CultureInfo.InvariantCulture, out uint connection))
                 yield return new(mount, boot, connection) { _path = path };
+        }
+    }
+
+    // Other threads, and other daemons of this host, take receipts away.
+    private static string[] ReadLines(string path)
+    {
+        try
+        {
+            return File.ReadAllLines(path);
+        }
+        catch (FileNotFoundException)
+        {
+            return [];
         }
     }
 

@@ -37,6 +37,17 @@ public sealed class GoneMountsTests : IDisposable
     }
 
     [Fact]
+    public void A_receipt_that_is_taken_away_while_it_is_read_is_none()
+    {
+        // Found by name, and not there when it is opened.
+        string receipts = Path.Combine(_directory, "mounts", _fileSystem.ToString());
+        MountReceipt.Of(_directory, _fileSystem, _host.Boot, Guid.NewGuid(), Living).Leave();
+        File.CreateSymbolicLink(Path.Combine(receipts, Guid.NewGuid().ToString()), "nowhere");
+        using GoneMounts mounts = GoneMounts.Begin(_directory, _fileSystem, _host, Guid.NewGuid(), Living);
+        Assert.Single(mounts.FindOlder());
+    }
+
+    [Fact]
     public void Mount_whose_connection_disappeared_is_gone_and_one_of_another_boot_is_forgotten()
     {
         using TestFileSystem system = new();
