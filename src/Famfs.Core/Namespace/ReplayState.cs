@@ -24,7 +24,7 @@ public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evi
 /// as before it. A shortage of this process (<see cref="FamfsException.IsShortage"/>) passes as it is; the state is as before the
 /// record unless <see cref="TornAt"/> names it.
 /// </summary>
-public sealed class ReplayState : IDisposable
+public sealed partial class ReplayState : IDisposable
 {
     private readonly IReplayObserver? _observer;
 
@@ -207,13 +207,17 @@ public sealed class ReplayState : IDisposable
     /// NOT_SUPPORTED_BY_FORMAT for a type that this version must know and does not.</summary>
     public void Apply(in RecordFrame frame)
     {
-        if (frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm)
+        bool isOfSnapshot = (frame.Flags & FrameFlags.Snapshot) != 0;
+        if (!isOfSnapshot && (_snapshot is not null || frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm))
             throw Contradiction($"record {frame.Sequence} of term {frame.Term} follows {Position}", null);
         _begun = false;
         _observer?.RecordBegins(RecordHead.RequestIdOf(frame.Payload));
         try
         {
-            Dispatch(frame);
+            if (isOfSnapshot)
+                ApplySnapshotFrame(frame);
+            else
+                Dispatch(frame);
         }
         catch (InvalidProtocolBufferException error)
         {
@@ -230,6 +234,8 @@ public sealed class ReplayState : IDisposable
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
+        if (isOfSnapshot)
+            return;
         if (_tables.TermStarts.IsEmpty || frame.Term != HighestTerm)
             _tables = _tables with { TermStarts = _tables.TermStarts.Add((frame.Sequence, frame.Term)) };
         Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
@@ -382,10 +388,7 @@ public sealed class ReplayState : IDisposable
 
     private void ApplyDeviceAdded(DeviceAdded r, in RecordFrame frame)
     {
-        if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
-            throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
-        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
-            throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
+        RequireNextDevice(r);
         _tables = _tables with { Devices = _tables.Devices.Add(r) };
         Volatile.Write(ref _capacityBytes, _capacityBytes + (long)r.LengthBytes);
         _observer?.DeviceAdded(r);
@@ -398,6 +401,14 @@ public sealed class ReplayState : IDisposable
                 MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void RequireNextDevice(DeviceAdded r)
+    {
+        if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
+            throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
+        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
+            throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
     }
 
     private void ApplyMasterSlotGranted(MasterSlotGranted r, in RecordFrame frame)
@@ -518,6 +529,8 @@ public sealed class ReplayState : IDisposable
         InodeNumber parent = new(r.Parent);
         RequireName(inode, parent, r.Name.Span, frame);
         Tree.Remove(inode, r.TimeNs);
+        if (parent == InodeNumber.None)
+            _tables = _tables with { Segments = _tables.Segments.RemoveAll(s => s.Inode == inode) };
         Replaced(inode);
         if (parent != InodeNumber.None)
         {

@@ -1,0 +1,333 @@
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.TestSupport;
+using Famfs.TestSupport.Dax;
+using Famfs.TestSupport.Log;
+using Famfs.V1;
+using Xunit;
+
+namespace Famfs.Core.Tests.Log;
+
+/// <summary>The log goes on in another generation, whose snapshot stands for what was before.</summary>
+public sealed class GenerationTests
+{
+    private const long SmallSegment = 5 * MediaLayout.SegmentHeaderBytes;
+
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    public void Readers_that_are_new_up_to_date_and_late_come_to_the_same_records(bool coherent, bool small)
+    {
+        LogBench bench = new(coherent);
+        TestMaster master = bench.StartFirst();
+        (LogReader live, LogHistory liveSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        (LogReader late, LogHistory lateSeen) = (bench.NewReader("c"), new(bench.Superblock.FileSystem));
+        (LogReader latest, LogHistory latestSeen) = (bench.NewReader("d"), new(bench.Superblock.FileSystem));
+        LogBench.Drain(latest, latestSeen);
+        Publish(master, 4, 400);
+        master.GoOn(4 * MediaLayout.UnitBytes);
+        Publish(master, 404, 200);
+        LogBench.Drain(late, lateSeen);
+        Publish(master, 604, 20);
+        LogBench.Drain(live, liveSeen);
+
+        Assert.True(Compact(bench, master, small));
+        Assert.Equal(2UL, master.Writer.Position.Generation);
+        Publish(master, 1000, 3);
+        foreach ((LogReader reader, LogHistory seen) in new[] { (live, liveSeen), (late, lateSeen) })
+        {
+            Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
+            LogBench.RequireSame(master.History, seen);
+            Assert.Equal(master.Writer.Position, reader.Position);
+            Assert.Equal(master.Writer.Tail, reader.Offset);
+        }
+        LogBench.RequireSame(master.History, bench.ReadAll("e"));
+
+        // And once more: the last one passes two switches.
+        Publish(master, 1003, 50);
+        Assert.True(Compact(bench, master, small));
+        Assert.Equal(3UL, master.Writer.Position.Generation);
+        Publish(master, 1100, 3);
+        foreach ((LogReader reader, LogHistory seen) in new[] { (live, liveSeen), (latest, latestSeen) })
+        {
+            Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
+            LogBench.RequireSame(master.History, seen);
+            Assert.Equal(master.Writer.Position, reader.Position);
+        }
+        LogBench.RequireSame(master.History, bench.ReadAll("f"));
+
+        // Whoever must see each record as a record begins where it is one.
+        LogReader whole = new(bench.OpenPool("g"), new HastyClock()) { WholeAfter = new(20) };
+        LogHistory records = new(bench.Superblock.FileSystem);
+        while (whole.Poll(out LogBlock block) == PollVerdict.Records)
+        {
+            Assert.False(block.IsSnapshot);
+            records.Apply(block);
+        }
+        LogBench.RequireSame(master.History, records);
+        Assert.Equal(master.Writer.Position, whole.Position);
+    }
+
+    [Fact]
+    public void The_next_masters_of_either_slot_go_on_in_the_new_generation()
+    {
+        LogBench bench = new();
+        TestMaster first = bench.StartFirst();
+        Publish(first, 10, 30);
+        Assert.True(Compact(bench, first, small: false));
+        Publish(first, 100, 3);
+        TestMaster other = bench.StartMaster("b", 1);
+        LogBench.RequireSame(first.History, other.History);
+        Assert.Equal(2UL, other.Writer.Position.Generation);
+        Publish(other, 200, 3);
+        Assert.Throws<FamfsException>(() => first.PublishValues(300));
+        TestMaster again = bench.StartMaster("a", 0);
+        LogBench.RequireSame(other.History, again.History);
+        Assert.True(Compact(bench, again, small: true));
+        Assert.Equal(3UL, again.Writer.Position.Generation);
+        LogBench.RequireSame(again.History, bench.ReadAll("c"));
+        // What earlier generations have in a slot's spaces is read by those who are late: nothing was stored over it.
+        Assert.Equal(0, Overlaps(again.Mastership.Reader.Chain));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void A_master_that_dies_at_any_store_of_a_switch_leaves_one_generation_whole(int seed)
+    {
+        int accesses = CountStores(seed);
+        Assert.InRange(accesses, 30, 10_000);
+        HashSet<ulong> generations = [];
+        for (int at = seed; at < accesses; at += at < accesses - 60 ? 13 : 1)
+        {
+            foreach (bool power in new[] { false, true })
+            {
+                LogBench bench = new(seed: seed);
+                TestMaster master = bench.StartFirst();
+                Publish(master, 10, 20);
+                (LogReader live, LogHistory liveSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+                LogBench.Drain(live, liveSeen);
+                int left = at;
+                bench.Memory.BeforeAccess = (host, operation, _) =>
+                {
+                    if (host == "a" && operation is FakeOperation.Store or FakeOperation.WriteBack && left-- == 0)
+                        throw new OperationCanceledException("dies here");
+                };
+                Assert.ThrowsAny<Exception>(() =>
+                {
+                    Compact(bench, master, small: true);
+                    Publish(master, 500, 1);
+                });
+                bench.Memory.BeforeAccess = null;
+                if (power)
+                    bench.Memory.Crash("a");
+                HistoryRecord[] acknowledged = [.. master.History.Records];
+
+                TestMaster next = bench.StartMaster("c", 1);
+                generations.Add(next.Writer.Position.Generation);
+                Assert.Equal(acknowledged, next.History.Records.Take(acknowledged.Length));
+                next.PublishValues(1000);
+                Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(live, liveSeen));
+                LogBench.RequireSame(next.History, liveSeen);
+                LogBench.RequireSame(next.History, bench.ReadAll("d"));
+                Assert.True(Compact(bench, next, small: true, "c"), "the next one compacts");
+                LogBench.RequireSame(next.History, bench.ReadAll("e"));
+            }
+        }
+        Assert.Equal([1UL, 2UL], generations.Order());
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void A_deposed_master_that_wakes_at_any_store_of_a_switch_changes_nothing(int seed)
+    {
+        int accesses = CountStores(seed);
+        for (int at = seed; at < accesses; at += at < accesses - 60 ? 13 : 1)
+        {
+            LogBench bench = new(seed: seed);
+            TestMaster master = bench.StartFirst();
+            Publish(master, 10, 20);
+            (LogReader live, LogHistory liveSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+            LogBench.Drain(live, liveSeen);
+            TestMaster? other = null;
+            int left = at;
+            bench.Memory.BeforeAccess = (host, operation, _) =>
+            {
+                if (host != "a" || operation is not (FakeOperation.Store or FakeOperation.WriteBack) || left-- != 0)
+                    return;
+                other = bench.StartMaster("c", 1);
+                other.PublishValues(1000);
+            };
+            FamfsException error = Assert.Throws<FamfsException>(() =>
+            {
+                Compact(bench, master, small: true);
+                Publish(master, 500, 1);
+            });
+            Assert.Equal(ErrorReason.NotMaster, error.Reason);
+            bench.Memory.BeforeAccess = null;
+            Assert.NotNull(other);
+            Assert.Equal(master.History.Records, other.History.Records.Take(master.History.Records.Count));
+            bench.Memory.Settle();
+            other.PublishValues(1001);
+            Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(live, liveSeen));
+            LogBench.RequireSame(other.History, liveSeen);
+            LogBench.RequireSame(other.History, bench.ReadAll("d"));
+            // Its own next start meets what it has left.
+            LogBench.RequireSame(other.History, bench.StartMaster("a", 0).History);
+        }
+    }
+
+    [Fact]
+    public void A_reader_whose_generation_is_gone_is_told_so()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        (LogReader late, LogHistory lateSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        LogBench.Drain(late, lateSeen);
+        Publish(master, 10, 30);
+        SegmentRef old = master.Writer.Segment;
+        Assert.True(Compact(bench, master, small: false));
+        // Whoever was given the space stores something else there.
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(old.Offset, new byte[64 * 1024]);
+
+        PollVerdict verdict;
+        while ((verdict = late.Poll(out _)) == PollVerdict.LookAgain)
+        {
+        }
+        Assert.Equal(PollVerdict.Diverged, verdict);
+        Assert.StartsWith("generation 1 of the log", late.Divergence, StringComparison.Ordinal);
+        LogBench.RequireSame(master.History, bench.ReadAll("c"));
+    }
+
+    [Fact]
+    public void A_generation_that_memory_does_not_give_back_is_not_entered()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        Publish(master, 10, 30);
+        long at = -1;
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            // The header of its first space.
+            if (host == "a" && operation == FakeOperation.Store && at < 0 && offset >= master.History.FreeOffset - MediaLayout.UnitBytes && master.History.Records[^1].Type == RecordType.SegmentReserved)
+                at = offset;
+        };
+        bool damaged = false;
+        Assert.False(master.TryCompact(bench.OpenPool("a"), new HastyClock(), least => MediaLayout.UnitBytes, () =>
+        {
+            bench.Memory.BeforeAccess = null;
+            bench.Memory.Settle();
+            bench.Memory.WriteMemory(at + MediaLayout.SegmentHeaderBytes + 8, [1, 2, 3, 4]);
+            damaged = true;
+        }));
+        Assert.True(damaged);
+        Assert.Equal(1UL, master.Writer.Position.Generation);
+        Publish(master, 100, 3);
+        LogBench.RequireSame(master.History, bench.ReadAll("c"));
+    }
+
+    [Fact]
+    public void A_reader_that_knows_no_snapshots_stops_at_the_notice()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        Publish(master, 10, 3);
+        Assert.True(Compact(bench, master, small: false));
+        bench.Memory.Settle();
+        // As such a reader looks: the first frame of the first segment, record 1 of the generation of mkfs.
+        SegmentRef first = Chain(bench)[0];
+        byte[] bytes = new byte[4096];
+        bench.Memory.ReadMemory(first.DeviceOffsetOf(0), bytes);
+        Assert.Equal(FrameVerdict.Good, RecordFrame.Parse(bytes, Crc32C.Seed(bench.Superblock.FileSystem, 1, first.Id), out RecordFrame notice));
+        Assert.Equal(1UL, notice.Sequence.Value);
+        Assert.Equal(RecordType.GenerationChanged, notice.Type);
+        Assert.Equal(FrameFlags.None, notice.Flags);
+    }
+
+    [Fact]
+    public void A_program_that_enters_no_generation_says_so()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        ILogReader live = NativeFormat.Instance.OpenReader(bench.OpenPool("b"), new HastyClock());
+        while (live.Poll(out _) == PollVerdict.Records)
+        {
+        }
+        Assert.True(Compact(bench, master, small: false));
+        foreach (ILogReader reader in new[] { live, NativeFormat.Instance.OpenReader(bench.OpenPool("c"), new HastyClock()) })
+        {
+            FamfsException? error = null;
+            for (int polls = 0; polls < 10 && error is null; polls++)
+                error = Record.Exception(() => reader.Poll(out _)) as FamfsException;
+            Assert.Equal(ErrorReason.NotSupportedByFormat, error?.Reason);
+            Assert.Contains("compacted, to generation 2", error!.Message, StringComparison.Ordinal);
+        }
+        FamfsException claim = Assert.Throws<FamfsException>(() => Mastership.Claim(bench.OpenPool("d"), 1, LogBench.HostB, Guid.NewGuid(), new HastyClock(), entersGenerations: false).Reader.Poll(out _));
+        Assert.Equal(ErrorReason.NotSupportedByFormat, claim.Reason);
+    }
+
+    [Fact]
+    public void The_first_frames_of_a_generation_are_frozen()
+    {
+        Guid fileSystem = new("00112233-4455-4677-8899-aabbccddeeff");
+        SnapshotBegin begin = new()
+        {
+            FileSystemUuid = fileSystem.ToByteString(), Generation = 2, Sequence = 1001, LastTerm = 130, EndOffset = 0x123450,
+            Previous = new()
+            {
+                Generation = 1, SegmentCount = 3, Term = 130, StartTail = 0x8000, StartSequence = 500, StartTerm = 65,
+                Last = new() { Id = (130UL << 16) + 2, Term = 130, Device = 1, OffsetBytes = 0x600000, LengthBytes = 0x200000, AbsoluteStart = 0x9000, EndOffset = 0xA008 },
+            },
+        };
+        byte[] frames = GenerationOrigin.Format(fileSystem, 1, (130UL << 16) + 3, begin, new(130), out int noticeBytes);
+        GoldenFile.RequireSame("generation-origin", frames);
+        RecordFrame.Parse(frames.AsSpan(noticeBytes), Crc32C.Seed(fileSystem, 2, (130UL << 16) + 3), out RecordFrame frame);
+        Assert.Equal(begin, SnapshotBegin.Parser.ParseFrom(frame.Payload));
+        ActiveAnchor former = new GenerationOrigin(begin, new(130), noticeBytes).DescribePrevious()!;
+        Assert.Equal(new SegmentRef((130UL << 16) + 2, new(130), new(1), 0x600000, 0x200000, 0x9000, 0x1008), Assert.Single(former.Chain));
+        begin.Previous.Last.EndOffset = 0x8FF8;
+        Assert.Null(new GenerationOrigin(begin, new(130), noticeBytes).DescribePrevious());
+    }
+
+    private static IReadOnlyList<SegmentRef> Chain(LogBench bench)
+    {
+        LogReader reader = bench.NewReader("z");
+        while (reader.Poll(out _) == PollVerdict.Records)
+        {
+        }
+        return reader.Chain;
+    }
+
+    private static int CountStores(int seed)
+    {
+        LogBench bench = new(seed: seed);
+        TestMaster master = bench.StartFirst();
+        Publish(master, 10, 20);
+        // As in those tests: what the memory does by chance is the same then.
+        LogBench.Drain(bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        int count = 0;
+        bench.Memory.BeforeAccess = (host, operation, _) => count += host == "a" && operation is FakeOperation.Store or FakeOperation.WriteBack ? 1 : 0;
+        Assert.True(Compact(bench, master, small: true));
+        return count;
+    }
+
+    private static bool Compact(LogBench bench, TestMaster master, bool small, string host = "a") =>
+        master.TryCompact(bench.OpenPool(host), new HastyClock(), least => small ? SmallSegment : least, () => Publish(master, 5000, 5));
+
+    private static void Publish(TestMaster master, ulong first, int count)
+    {
+        for (int done = 0; done < count; done += 50)
+        {
+            if (master.Writer.RemainingBytes < 8000)
+                master.GoOn(MediaLayout.UnitBytes);
+            master.PublishValues([.. Enumerable.Range(done, Math.Min(50, count - done)).Select(i => first + (ulong)i)]);
+        }
+    }
+
+    private static int Overlaps(IReadOnlyList<SegmentRef> chain) =>
+        chain.Sum(a => chain.Count(b => b != a && b.Offset > a.Offset && b.Offset < a.Offset + MediaLayout.SegmentHeaderBytes + Math.Max(0, a.SealedBytes)));
+}
