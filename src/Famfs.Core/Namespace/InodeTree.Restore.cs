@@ -45,6 +45,8 @@ public sealed unsafe partial class InodeTree
             throw Corrupt($"inode {inode}, a {kind}, is {status} in directory {r.Parent}");
         if (kind == InodeKind.Symlink && (r.Target.Length is 0 or > MaxSymlinkTargetBytes || r.Target.Contains((byte)0)))
             throw Corrupt($"inode {inode} has a bad symbolic link target of {r.Target.Length} bytes");
+        if (r.LastCookie >> (2 * InodeWords.LowBits) != 0)
+            throw Corrupt($"inode {inode} has given place {r.LastCookie} of its directory, the limit is {(1UL << (2 * InodeWords.LowBits)) - 1}");
         ulong extentBytes = RequireMap(r.ChunkBytes, r.Extents);
         InodeRecord* directory = null;
         ulong hash = 0;

@@ -284,8 +284,11 @@ public sealed partial class ReplayState
     private void Restore(SnapshotState r)
     {
         Tables tables = _tables;
+        if ((r.FileSystem is null) != (tables.FileSystem is not null))
+            throw Contradiction("the file system is in another part of a snapshot than the first", null);
         if (r.FileSystem is not null)
         {
+            RequireFileSystem(r.FileSystem, _startGeneration);
             tables = tables with
             {
                 FileSystem = r.FileSystem,
@@ -299,6 +302,8 @@ public sealed partial class ReplayState
             if (r.RequestsDroppedMs >= 0)
                 _observer?.RequestsDropped(r.RequestsDroppedMs);
         }
+        if (r.MasterSlots.Any(s => s.Slot >= Term.SlotCount) || r.Segments.Any(s => s.Slot >= Term.SlotCount))
+            throw Contradiction("a master slot of a snapshot does not exist", null);
         tables = tables with
         {
             MasterSlots = tables.MasterSlots.SetItems(r.MasterSlots.Select(s => KeyValuePair.Create((int)s.Slot, s.HostId.ToGuid("host id")))),

@@ -33,6 +33,7 @@ public sealed partial class ReplayState : IDisposable
     private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
     private readonly List<MapExtent> _excluded = [];
     private readonly SubtreeEntryRemoved _onRemoved;
+    private readonly ulong _startGeneration;
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -46,6 +47,7 @@ public sealed partial class ReplayState : IDisposable
     public ReplayState(LogPosition start, UInt128 hashKey, IReplayObserver? observer = null)
     {
         Position = start;
+        _startGeneration = start.Generation;
         Tree = new InodeTree(hashKey);
         _reader = Tree.RegisterReader();
         _observer = observer;
@@ -378,12 +380,17 @@ public sealed partial class ReplayState : IDisposable
     {
         if (_tables.FileSystem is not null)
             throw Contradiction("a second FileSystemCreated", null);
-        // Units of 4 KiB are of a format without generations.
-        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == MediaLayout.SmallUnitBytes && r.Generation == 0);
-        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != Position.Generation || !unitFits)
-            throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
+        RequireFileSystem(r, Position.Generation);
         Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
         _tables = _tables with { FileSystem = r };
+    }
+
+    private void RequireFileSystem(FileSystemCreated r, ulong generation)
+    {
+        // Units of 4 KiB are of a format without generations.
+        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == MediaLayout.SmallUnitBytes && r.Generation == 0);
+        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != generation || !unitFits)
+            throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
     }
 
     private void ApplyDeviceAdded(DeviceAdded r, in RecordFrame frame)

@@ -203,6 +203,53 @@ public sealed class GenerationTests
         LogBench.RequireSame(master.History, bench.ReadAll("c"));
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(64)]
+    [InlineData(1024)]
+    public void A_damaged_line_of_a_snapshot_stops_those_who_need_it_until_it_is_right(int at)
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        (LogReader late, LogHistory lateSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        (LogReader live, LogHistory liveSeen) = (bench.NewReader("c"), new(bench.Superblock.FileSystem));
+        LogBench.Drain(late, lateSeen);
+        Publish(master, 10, 30);
+        Assert.True(Compact(bench, master, small: false));
+        LogBench.Drain(live, liveSeen);
+        SegmentRef first = Chain(bench)[0];
+        bench.Memory.Settle();
+        byte[] line = new byte[64];
+        bench.Memory.ReadMemory(first.DeviceOffsetOf(at), line);
+        bench.Memory.WriteMemory(first.DeviceOffsetOf(at), [.. line.Select(b => (byte)~b)]);
+        Publish(master, 100, 3);
+
+        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(live, liveSeen));
+        LogBench.RequireSame(master.History, liveSeen);
+        LogReader fresh = bench.NewReader("d");
+        LogHistory freshSeen = new(bench.Superblock.FileSystem);
+        Assert.Equal(ErrorReason.MediaCorrupt, FindDamage(fresh, freshSeen)?.Reason);
+        // One that is late needs its first frames alone.
+        Assert.Equal(at < 1024 ? ErrorReason.MediaCorrupt : null, FindDamage(late, lateSeen)?.Reason);
+        FamfsException claim = Assert.Throws<FamfsException>(() => bench.StartMaster("e", 1));
+        Assert.Equal(ErrorReason.MediaCorrupt, claim.Reason);
+
+        bench.Memory.Settle();
+        bench.Memory.WriteMemory(first.DeviceOffsetOf(at), line);
+        foreach ((LogReader reader, LogHistory seen) in new[] { (fresh, freshSeen), (late, lateSeen) })
+        {
+            Assert.Null(FindDamage(reader, seen));
+            LogBench.RequireSame(bench.StartMaster("e", 1).History, Drained(reader, seen));
+        }
+    }
+
+    [Fact]
+    public void A_term_that_has_no_more_segment_ids_says_so()
+    {
+        Assert.Equal((130UL << 16) + ushort.MaxValue, LogWriter.SegmentIdOf(new(130), ushort.MaxValue));
+        Assert.Equal(ErrorReason.LogFull, Assert.Throws<FamfsException>(() => LogWriter.SegmentIdOf(new(130), ushort.MaxValue + 1)).Reason);
+    }
+
     [Fact]
     public void A_generation_that_memory_does_not_give_back_is_not_entered()
     {
@@ -291,6 +338,39 @@ public sealed class GenerationTests
         Assert.Equal(new SegmentRef((130UL << 16) + 2, new(130), new(1), 0x600000, 0x200000, 0x9000, 0x1008), Assert.Single(former.Chain));
         begin.Previous.Last.EndOffset = 0x8FF8;
         Assert.Null(new GenerationOrigin(begin, new(130), noticeBytes).DescribePrevious());
+    }
+
+    private static LogHistory Drained(LogReader reader, LogHistory seen)
+    {
+        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
+        return seen;
+    }
+
+    // Reads to the end, or to damage.
+    private static FamfsException? FindDamage(LogReader reader, LogHistory seen)
+    {
+        try
+        {
+            while (true)
+            {
+                switch (reader.Poll(out LogBlock block))
+                {
+                    case PollVerdict.Records:
+                        seen.Apply(block);
+                        break;
+                    case PollVerdict.UpToDate:
+                        return null;
+                    case PollVerdict.LookAgain:
+                        break;
+                    case PollVerdict verdict:
+                        throw new InvalidOperationException($"{verdict}: {reader.Divergence}");
+                }
+            }
+        }
+        catch (FamfsException error)
+        {
+            return error;
+        }
     }
 
     private static IReadOnlyList<SegmentRef> Chain(LogBench bench)

@@ -67,6 +67,98 @@ public sealed class SnapshotTests
         Assert.Equal(ErrorReason.MediaCorrupt, second.Reason);
     }
 
+    [Theory]
+    [InlineData("units of no bytes")]
+    [InlineData("another file system")]
+    [InlineData("another generation of mkfs")]
+    [InlineData("no file system")]
+    [InlineData("a master slot that does not exist")]
+    [InlineData("a segment of such a slot")]
+    [InlineData("a place that no directory gives")]
+    [InlineData("a place above the highest")]
+    [InlineData("an inode above the next")]
+    [InlineData("an extent beyond its device")]
+    public void A_snapshot_of_what_cannot_be_is_refused(string what)
+    {
+        using ReplayState written = NewState(new());
+        new RandomHistory(5, written).Run(300);
+        bool done = false;
+        List<byte> frames = [];
+        foreach (byte[] whole in Split(Write(written, RememberedRequests.None)))
+            frames.AddRange(Alter(whole, what, ref done));
+        Assert.True(done);
+        using ReplayState restored = NewState(new());
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Restore(restored, [.. frames])).Reason);
+    }
+
+    private static byte[] Alter(byte[] whole, string what, ref bool done)
+    {
+        RecordFrame frame = RecordFrame.ReadVerified(whole);
+        byte[] payload;
+        if (frame.Type == RecordType.SnapshotState && !done)
+        {
+            SnapshotState state = SnapshotState.Parser.ParseFrom(frame.Payload);
+            done = true;
+            switch (what)
+            {
+                case "units of no bytes":
+                    state.FileSystem.UnitBytes = 0;
+                    break;
+                case "another file system":
+                    state.FileSystem.FileSystemUuid = Guid.NewGuid().ToByteString();
+                    break;
+                case "another generation of mkfs":
+                    state.FileSystem.Generation = 2;
+                    break;
+                case "no file system":
+                    state.FileSystem = null;
+                    break;
+                case "a master slot that does not exist":
+                    state.MasterSlots[0].Slot = 64;
+                    break;
+                case "a segment of such a slot":
+                    state.Segments[0].Slot = uint.MaxValue;
+                    break;
+                case "an inode above the next":
+                    state.NextInode = 20;
+                    break;
+                default:
+                    done = false;
+                    break;
+            }
+            payload = state.ToByteArray();
+        }
+        else if (frame.Type == RecordType.SnapshotInode && !done)
+        {
+            SnapshotInode inode = SnapshotInode.Parser.ParseFrom(frame.Payload);
+            bool isDirectory = (inode.Mode & SnapshotInodeRecord.TypeBits) == SnapshotInodeRecord.DirectoryType;
+            bool isFile = (inode.Mode & SnapshotInodeRecord.TypeBits) == SnapshotInodeRecord.FileType;
+            done = what switch
+            {
+                "a place that no directory gives" => isDirectory,
+                "a place above the highest" => !isDirectory && inode.Cookie != 0,
+                _ => isFile && inode.Map is not null,
+            };
+            if (!done)
+                return whole;
+            if (what == "a place that no directory gives")
+                inode.LastCookie = 1UL << 48;
+            else if (what == "a place above the highest")
+                inode.Cookie += 1UL << 40;
+            else
+                inode.Map.Extents[0].OffsetBytes = 1UL << 50;
+            payload = inode.ToByteArray();
+        }
+        else
+        {
+            return whole;
+        }
+        Sink sink = new();
+        payload.CopyTo(sink.Reserve(payload.Length));
+        sink.Commit(payload.Length, frame.Type, frame.Flags, frame.Sequence, frame.Term);
+        return sink.ToArray();
+    }
+
     [Fact]
     public void A_record_of_a_snapshot_reads_what_the_generated_code_writes()
     {

@@ -215,8 +215,13 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
         });
     }
 
+    /// <summary>Id of the segment that a term begins as the <paramref name="count"/>th. LOG_FULL where it would be another term's.</summary>
+    internal static ulong SegmentIdOf(Term term, ulong count) => count <= ushort.MaxValue
+        ? (term.Value << 16) + count
+        : throw new FamfsException(ErrorReason.LogFull, $"term {term} has begun {ushort.MaxValue} log segments, the limit; start the master again") { Limit = ushort.MaxValue };
+
     // Of the engine's thread, and of one that writes the next generation meanwhile.
-    private ulong NextSegmentId() => (Term.Value << 16) + Interlocked.Increment(ref _segmentsStarted);
+    private ulong NextSegmentId() => SegmentIdOf(Term, Interlocked.Increment(ref _segmentsStarted));
 
     private void EndOnFailure(Action publishing)
     {
