@@ -34,6 +34,7 @@ public sealed partial class ReplayState : IDisposable
     private readonly List<MapExtent> _excluded = [];
     private readonly SubtreeEntryRemoved _onRemoved;
     private readonly ulong _startGeneration;
+    private ulong _framesGeneration; // that the frames at hand are of, or less
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -205,6 +206,14 @@ public sealed partial class ReplayState : IDisposable
         return count;
     }
 
+    /// <summary>Applies frames of <paramref name="generation"/>, as <see cref="ApplyFrames(ReadOnlySpan{byte})"/>. Positions are of it
+    /// with the first.</summary>
+    public int ApplyFrames(ulong generation, ReadOnlySpan<byte> frames)
+    {
+        _framesGeneration = Math.Max(_framesGeneration, generation);
+        return ApplyFrames(frames);
+    }
+
     /// <summary>Applies one record. Throws MEDIA_CORRUPT when it cannot follow what is there, and
     /// NOT_SUPPORTED_BY_FORMAT for a type that this version must know and does not.</summary>
     public void Apply(in RecordFrame frame)
@@ -240,7 +249,7 @@ public sealed partial class ReplayState : IDisposable
             return;
         if (_tables.TermStarts.IsEmpty || frame.Term != HighestTerm)
             _tables = _tables with { TermStarts = _tables.TermStarts.Add((frame.Sequence, frame.Term)) };
-        Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
+        Position = Position with { Generation = Math.Max(Position.Generation, _framesGeneration), Sequence = frame.Sequence, Term = frame.Term };
         HighestTerm = frame.Term;
         Volatile.Write(ref _applied, frame.Sequence.Value);
     }
@@ -316,6 +325,9 @@ public sealed partial class ReplayState : IDisposable
                 break;
             case RecordType.PolicySet:
                 ApplyPolicySet(Parse(PolicySet.Parser, frame), frame);
+                break;
+            case RecordType.GenerationChanged:
+                ApplyGenerationChanged(Parse(GenerationChanged.Parser, frame), frame);
                 break;
             case RecordType.EntryIgnored:
                 ApplyEntryIgnored(Parse(EntryIgnored.Parser, frame));
@@ -608,6 +620,14 @@ public sealed partial class ReplayState : IDisposable
         PolicySet policy = _tables.Policy.Clone();
         policy.MergeFrom(r);
         _tables = _tables with { Policy = policy };
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    /// <summary>Where the log goes on is what active copies say. The master may have died before, and the log stayed where it was.</summary>
+    private void ApplyGenerationChanged(GenerationChanged r, in RecordFrame frame)
+    {
+        if (r.NewGeneration <= _startGeneration || r.NewGeneration > Math.Max(Position.Generation, _framesGeneration) + 1 || r.SnapshotSequence == 0 || r.SnapshotSequence > frame.Sequence.Value)
+            throw Contradiction($"record {frame.Sequence} begins generation {r.NewGeneration} with a snapshot of the records below {r.SnapshotSequence}, and is in generation {Position.Generation}", null);
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 

@@ -91,6 +91,9 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
         DropOld(_hand);
     }
 
+    /// <summary>What the log had of ids made up to this time, ms since 1970, was forgotten before this master began.</summary>
+    public void DroppedUpTo(long madeMs) => _shares[LogShare].DroppedMs = Math.Max(_shares[LogShare].DroppedMs, madeMs);
+
     /// <summary>Finds the record that the id made, whoever asked for it. Throws INVALID_ARGUMENT (other content, malformed id) or
     /// REQUEST_EXPIRED.</summary>
     public bool TryFind(Guid id, ulong digest, out RequestTrace trace, int share = LogShare)

@@ -1,10 +1,12 @@
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
 using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Famfs.TestSupport.Log;
 using Famfs.V1;
+using Google.Protobuf;
 using Xunit;
 
 namespace Famfs.Core.Tests.Log;
@@ -90,6 +92,24 @@ public sealed class GenerationTests
         LogBench.RequireSame(again.History, bench.ReadAll("c"));
         // What earlier generations have in a slot's spaces is read by those who are late: nothing was stored over it.
         Assert.Equal(0, Overlaps(again.Mastership.Reader.Chain));
+    }
+
+    /// <summary>The roomiest of its spaces is the one that the former generation is in.</summary>
+    [Fact]
+    public void A_slot_that_starts_again_stores_nothing_over_what_late_readers_need()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        (LogReader late, LogHistory lateSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        LogBench.Drain(late, lateSeen);
+        SegmentRef first = master.Writer.Segment;
+        Publish(master, 10, 30);
+        Assert.True(Compact(bench, master, small: true));
+        TestMaster next = bench.StartMaster("a", 0);
+        Assert.InRange(next.Writer.Segment.Offset, first.Offset + MediaLayout.SegmentHeaderBytes, first.Offset + MediaLayout.UnitBytes);
+        Publish(next, 500, 30);
+        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(late, lateSeen));
+        LogBench.RequireSame(next.History, lateSeen);
     }
 
     [Theory]
@@ -178,6 +198,72 @@ public sealed class GenerationTests
             // Its own next start meets what it has left.
             LogBench.RequireSame(other.History, bench.StartMaster("a", 0).History);
         }
+    }
+
+    /// <summary>The tail is stored last. Until then the slot has the one of the generation before, which is at another offset.</summary>
+    [Fact]
+    public void A_tail_of_the_generation_before_is_none_of_the_next_one()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartMaster("a", 0);
+        for (ulong inode = 1000; inode < 1300; inode++)
+        {
+            ByteString name = ByteString.CopyFromUtf8($"{inode}");
+            master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
+            master.Publish(RecordType.Deleted, new Deleted { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
+        }
+        long longTail = master.Writer.Tail;
+        AnchorArea anchors = new(bench.OpenPool("c").PrimaryDevice, bench.Superblock.FileSystem);
+        LogReader fresh = bench.NewReader("d");
+        List<(PollVerdict, LogPosition)> found = [];
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            if (host != "a" || operation != FakeOperation.Store || offset != LogBench.TailLine(0) || found.Count > 0 || anchors.ReadSlot(0).Active!.Generation == 1)
+                return;
+            PollVerdict verdict;
+            while ((verdict = fresh.Poll(out _)) is PollVerdict.Records or PollVerdict.LookAgain)
+            {
+            }
+            found.Add((verdict, fresh.Position));
+        };
+        Assert.True(master.TryCompact(bench.OpenPool("a"), new HastyClock(), least => MediaLayout.UnitBytes, null, RememberedRequests.None));
+        bench.Memory.BeforeAccess = null;
+        Assert.True(longTail > master.Writer.Tail + MediaLayout.SegmentHeaderBytes);
+        Assert.Equal([(PollVerdict.UpToDate, master.Writer.Position)], found);
+    }
+
+    /// <summary>A claimant has read the log before the switch, which its master makes all the same, deposed.</summary>
+    [Fact]
+    public void A_reader_enters_no_generation_that_a_claimant_has_not_seen()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        Publish(master, 10, 20);
+        (LogReader live, LogHistory liveSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        LogBench.Drain(live, liveSeen);
+        TestMaster? other = null;
+        bool begun = false;
+        bench.Memory.BeforeAccess = (host, operation, offset) =>
+        {
+            // The reader has looked at the claims.
+            if (host == "b" && !begun && offset == LogBench.TailLine(0))
+            {
+                begun = true;
+                Assert.Equal(ErrorReason.NotMaster, Assert.Throws<FamfsException>(() => Compact(bench, master, small: false)).Reason);
+            }
+            // The first store of the switch.
+            else if (host == "a" && begun && other is null && operation == FakeOperation.Store && offset >= LogBench.SlotOffset(0) + 2048 && offset < LogBench.SlotOffset(1))
+            {
+                other = bench.StartMaster("c", 1);
+            }
+        };
+        Assert.Equal(PollVerdict.TakeoverPending, live.Poll(out _));
+        bench.Memory.BeforeAccess = null;
+        Assert.Equal(1UL, other!.Writer.Position.Generation);
+        Assert.Equal(2UL, new AnchorArea(bench.OpenPool("d").PrimaryDevice, bench.Superblock.FileSystem).ReadSlot(0).Active!.Generation);
+        other.PublishValues(1000);
+        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(live, liveSeen));
+        LogBench.RequireSame(other.History, liveSeen);
     }
 
     [Fact]

@@ -146,7 +146,7 @@ public sealed class SnapshotTests
             else if (what == "a place above the highest")
                 inode.Cookie += 1UL << 40;
             else
-                inode.Map.Extents[0].OffsetBytes = 1UL << 50;
+                inode.Map!.Extents[0].OffsetBytes = 1UL << 50;
             payload = inode.ToByteArray();
         }
         else

@@ -43,6 +43,8 @@ public sealed class LogHistory(Guid fileSystem)
                 Add(new(frame.Sequence.Value, frame.Term.Value, frame.Type, Convert.ToHexString(frame.Payload)));
             else if (frame.Type == RecordType.SnapshotRequest)
                 AddOfSnapshot(SnapshotRequest.Parser.ParseFrom(frame.Payload));
+            else if (frame.Type == RecordType.SnapshotState)
+                AddSpaces(SnapshotState.Parser.ParseFrom(frame.Payload));
             frames = frames[frame.PaddedBytes..];
         }
     }
@@ -69,6 +71,12 @@ public sealed class LogHistory(Guid fileSystem)
             message.WriteTo(sink.Reserve(bytes)[..bytes]);
             sink.Commit(bytes, type, FrameFlags.Snapshot, new(number++), term);
         }
+    }
+
+    private void AddSpaces(SnapshotState r)
+    {
+        foreach (SnapshotSegment segment in r.Segments)
+            Take((int)segment.Slot, segment.Extent);
     }
 
     private void AddOfSnapshot(SnapshotRequest r)

@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -116,16 +117,29 @@ public sealed class TestMaster
     /// <param name="clock">Of its reader.</param>
     /// <param name="spaceBytes">Bytes of each space, or the least that is asked for.</param>
     /// <param name="meanwhile">Called when the snapshot is written, before the records after it are.</param>
-    public bool TryCompact(DevicePool pool, TimeProvider clock, Func<long, long> spaceBytes, Action? meanwhile = null)
+    /// <param name="requests">The snapshot is one of the state that the records make, with these requests. Null: it has each record.</param>
+    public bool TryCompact(DevicePool pool, TimeProvider clock, Func<long, long> spaceBytes, Action? meanwhile = null, RememberedRequests? requests = null)
     {
         if (Writer.Position.Term != Writer.Term)
             Publish(RecordType.TermStarted, new TermStarted());
         LogReader reader = new(pool, clock);
         LogHistory replayed = new(pool.Primary.FileSystem);
-        if (!TryRead(reader, block => replayed.Apply(block)))
+        using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default);
+        if (!TryRead(reader, block =>
+            {
+                if (requests is not null)
+                    state.ApplyFrames(block.Generation, block.Frames.Span);
+                else
+                    replayed.Apply(block);
+            }))
+        {
             return false;
+        }
         INextGeneration next = Writer.BeginGeneration(reader, least => Reserve(spaceBytes(least)));
-        replayed.WriteSnapshot(next, Writer.Term);
+        if (requests is not null)
+            state.WriteSnapshot(next, Writer.Term, requests, CancellationToken.None);
+        else
+            replayed.WriteSnapshot(next, Writer.Term);
         next.EndSnapshot();
         meanwhile?.Invoke();
         try
@@ -175,10 +189,13 @@ public sealed class TestMaster
         return true;
     }
 
+    // Above those of tests.
+    private ulong ReservedInode() => 500_000 + Writer.Position.Sequence.Value;
+
     private SegmentSpace Reserve(long lengthBytes)
     {
         SegmentSpace space = new(new(0), History.FreeOffset, lengthBytes);
-        Publish(RecordType.SegmentReserved, new SegmentReserved { Extent = new() { OffsetBytes = (ulong)space.Offset, LengthBytes = (ulong)lengthBytes } });
+        Publish(RecordType.SegmentReserved, new SegmentReserved { Inode = ReservedInode(), Extent = new() { OffsetBytes = (ulong)space.Offset, LengthBytes = (ulong)lengthBytes } });
         return space;
     }
 
