@@ -112,6 +112,67 @@ public sealed class GenerationTests
         LogBench.RequireSame(next.History, lateSeen);
     }
 
+    [Fact]
+    public void A_slot_that_starts_again_goes_on_after_a_snapshot()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        Publish(master, 10, 30);
+        Assert.True(Compact(bench, master, small: false));
+        TestMaster next = bench.StartMaster("a", 0);
+        Assert.Equal((master.Writer.SegmentId, 2UL), (next.Writer.SegmentId, next.Writer.Position.Generation));
+        next.PublishValues(100);
+        LogBench.RequireSame(next.History, bench.ReadAll("b"));
+    }
+
+    /// <summary>Where they lie in the former generation says nothing of the new one.</summary>
+    [Fact]
+    public void A_late_reader_reads_the_terms_of_a_former_generation_as_they_were()
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartMaster("a", 0);
+        (LogReader late, LogHistory lateSeen) = (bench.NewReader("b"), new(bench.Superblock.FileSystem));
+        LogBench.Drain(late, lateSeen);
+        MakeAndRemove(master, 1000, 200);
+        TestMaster next = bench.StartMaster("a", 0);
+        MakeAndRemove(next, 1200, 100);
+        long longTail = next.Writer.Tail;
+        Assert.True(next.TryCompact(bench.OpenPool("a"), new HastyClock(), least => MediaLayout.UnitBytes, null, RememberedRequests.None));
+        Assert.True(longTail > 2 * next.Writer.Tail);
+        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(late, lateSeen));
+        LogBench.RequireSame(next.History, lateSeen);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_reader_whose_record_is_another_one_in_the_new_generation_is_told_so(bool last)
+    {
+        LogBench bench = new();
+        TestMaster master = bench.StartFirst();
+        Publish(master, 10, 30);
+        LogReader reader = bench.NewReader("b");
+        LogBench.Drain(reader, new(bench.Superblock.FileSystem));
+        (LogPosition position, long offset) = (reader.Position, reader.Offset);
+        Assert.True(Compact(bench, master, small: false));
+        if (!last)
+        {
+            // Behind the snapshot's end.
+            LogReader further = bench.NewReader("c");
+            further.Resume(position, offset);
+            Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(further, new(bench.Superblock.FileSystem)));
+            position = further.Position with { Generation = 1 };
+        }
+        // Of a history that is not this one.
+        reader.Resume(position with { Term = new(1) }, offset);
+        PollVerdict verdict;
+        while ((verdict = reader.Poll(out _)) == PollVerdict.LookAgain)
+        {
+        }
+        Assert.Equal(PollVerdict.Diverged, verdict);
+        Assert.Contains("is of term", reader.Divergence, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -206,12 +267,7 @@ public sealed class GenerationTests
     {
         LogBench bench = new();
         TestMaster master = bench.StartMaster("a", 0);
-        for (ulong inode = 1000; inode < 1300; inode++)
-        {
-            ByteString name = ByteString.CopyFromUtf8($"{inode}");
-            master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
-            master.Publish(RecordType.Deleted, new Deleted { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
-        }
+        MakeAndRemove(master, 1000, 300);
         long longTail = master.Writer.Tail;
         AnchorArea anchors = new(bench.OpenPool("c").PrimaryDevice, bench.Superblock.FileSystem);
         LogReader fresh = bench.NewReader("d");
@@ -322,10 +378,11 @@ public sealed class GenerationTests
 
         bench.Memory.Settle();
         bench.Memory.WriteMemory(first.DeviceOffsetOf(at), line);
+        TestMaster next = bench.StartMaster("e", 1);
         foreach ((LogReader reader, LogHistory seen) in new[] { (fresh, freshSeen), (late, lateSeen) })
         {
             Assert.Null(FindDamage(reader, seen));
-            LogBench.RequireSame(bench.StartMaster("e", 1).History, Drained(reader, seen));
+            LogBench.RequireSame(next.History, seen);
         }
     }
 
@@ -336,27 +393,29 @@ public sealed class GenerationTests
         Assert.Equal(ErrorReason.LogFull, Assert.Throws<FamfsException>(() => LogWriter.SegmentIdOf(new(130), ushort.MaxValue + 1)).Reason);
     }
 
-    [Fact]
-    public void A_generation_that_memory_does_not_give_back_is_not_entered()
+    [Theory]
+    [InlineData(8)]
+    [InlineData(1024)]
+    public void A_generation_that_memory_does_not_give_back_is_not_entered(int place)
     {
         LogBench bench = new();
         TestMaster master = bench.StartFirst();
         Publish(master, 10, 30);
         long at = -1;
+        bool damaged = false;
         bench.Memory.BeforeAccess = (host, operation, offset) =>
         {
-            // The header of its first space.
+            // The header of its first space; it is read again when all is written.
             if (host == "a" && operation == FakeOperation.Store && at < 0 && offset >= master.History.FreeOffset - MediaLayout.UnitBytes && master.History.Records[^1].Type == RecordType.SegmentReserved)
                 at = offset;
-        };
-        bool damaged = false;
-        Assert.False(master.TryCompact(bench.OpenPool("a"), new HastyClock(), least => MediaLayout.UnitBytes, () =>
-        {
-            bench.Memory.BeforeAccess = null;
-            bench.Memory.Settle();
-            bench.Memory.WriteMemory(at + MediaLayout.SegmentHeaderBytes + 8, [1, 2, 3, 4]);
+            if (host != "a" || operation != FakeOperation.Load || offset != at || damaged)
+                return;
             damaged = true;
-        }));
+            bench.Memory.Settle();
+            bench.Memory.WriteMemory(at + MediaLayout.SegmentHeaderBytes + place, [1, 2, 3, 4]);
+        };
+        Assert.False(master.TryCompact(bench.OpenPool("a"), new HastyClock(), least => MediaLayout.UnitBytes));
+        bench.Memory.BeforeAccess = null;
         Assert.True(damaged);
         Assert.Equal(1UL, master.Writer.Position.Generation);
         Publish(master, 100, 3);
@@ -426,12 +485,6 @@ public sealed class GenerationTests
         Assert.Null(new GenerationOrigin(begin, new(130), noticeBytes).DescribePrevious());
     }
 
-    private static LogHistory Drained(LogReader reader, LogHistory seen)
-    {
-        Assert.Equal(PollVerdict.UpToDate, LogBench.Drain(reader, seen));
-        return seen;
-    }
-
     // Reads to the end, or to damage.
     private static FamfsException? FindDamage(LogReader reader, LogHistory seen)
     {
@@ -483,6 +536,16 @@ public sealed class GenerationTests
 
     private static bool Compact(LogBench bench, TestMaster master, bool small, string host = "a") =>
         master.TryCompact(bench.OpenPool(host), new HastyClock(), least => small ? SmallSegment : least, () => Publish(master, 5000, 5));
+
+    private static void MakeAndRemove(TestMaster master, ulong first, ulong count)
+    {
+        for (ulong inode = first; inode < first + count; inode++)
+        {
+            ByteString name = ByteString.CopyFromUtf8($"{inode}");
+            master.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
+            master.Publish(RecordType.Deleted, new Deleted { Inode = inode, Parent = InodeNumber.Root.Value, Name = name });
+        }
+    }
 
     private static void Publish(TestMaster master, ulong first, int count)
     {
