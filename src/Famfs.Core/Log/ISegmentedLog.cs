@@ -18,6 +18,9 @@ public interface ISegmentedLog
     /// there is none worth it.</summary>
     SegmentSpace? Spare { get; }
 
+    /// <summary>A segment of the log is in <paramref name="space"/>. The engine's thread.</summary>
+    bool Uses(SegmentSpace space);
+
     /// <summary>Goes on in a reserved extent, which a published and checked record gave to this term (SAFETY S7).</summary>
     void Advance(SegmentSpace extent);
 
@@ -49,6 +52,12 @@ public interface INextGeneration : IFrameSink
 
     /// <summary>Its spaces so far.</summary>
     IReadOnlyList<SegmentSpace> Spaces { get; }
+
+    /// <summary>Bytes of frames that still fit in the newest one.</summary>
+    long RemainingBytes { get; }
+
+    /// <summary>After <see cref="EndSnapshot"/>: where record <see cref="SnapshotLast"/> ends in it, so that a reader may begin there.</summary>
+    (LogPosition Last, long Offset) AfterSnapshot { get; }
 
     /// <summary>The snapshot is whole: records follow.</summary>
     void EndSnapshot();

@@ -94,6 +94,17 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
         }
     }
 
+    /// <inheritdoc/>
+    public void Entered(LogPosition position, long tail, LogPosition snapshotLast, long snapshotEnd)
+    {
+        lock (_gate)
+        {
+            index.Enter(snapshotLast, snapshotEnd);
+            _published = position;
+            _publishedOffset = tail;
+        }
+    }
+
     /// <summary>The master is over; every stream ends. Any thread.</summary>
     public void End(Exception error)
     {

@@ -22,6 +22,17 @@ internal sealed class LogIndex
         }
     }
 
+    /// <summary>The log goes on in a generation that has every record after <paramref name="before"/>, from <paramref name="offset"/>
+    /// on.</summary>
+    public void Enter(LogPosition before, long offset)
+    {
+        lock (_gate)
+        {
+            _marks.RemoveAll(mark => mark.Before.Sequence.Value >= before.Sequence.Value);
+            _marks.Add((before, offset));
+        }
+    }
+
     /// <summary>The last mark at or before <paramref name="sequence"/>.</summary>
     public (LogPosition Before, long Offset) Find(LogSequence sequence)
     {

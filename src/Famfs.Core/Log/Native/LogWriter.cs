@@ -179,6 +179,10 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
         [.. chain[Math.Max(0, chain.Count - MediaLayout.MaxChainInAnchor)..]];
 
     /// <inheritdoc/>
+    public bool Uses(SegmentSpace space) =>
+        _chain.Exists(s => s.Device == space.Device && s.Offset < space.Offset + space.LengthBytes && space.Offset < s.Offset + s.LengthBytes);
+
+    /// <inheritdoc/>
     public INextGeneration BeginGeneration(ILogReader reader, Func<long, SegmentSpace> takeSpace)
     {
         RequireMaster();

@@ -98,7 +98,11 @@ internal sealed class NextGeneration : INextGeneration
     /// <summary>Log offset after its last record.</summary>
     public long Tail => _written + _filled;
 
-    private long RemainingBytes => _chain[^1].AbsoluteEnd - Tail;
+    /// <inheritdoc/>
+    public long RemainingBytes => _chain[^1].AbsoluteEnd - Tail;
+
+    /// <inheritdoc/>
+    public (LogPosition Last, long Offset) AfterSnapshot => (new(FileSystem, Generation, SnapshotLast, new(_begin.LastTerm)), (long)_begin.EndOffset);
 
     private Guid FileSystem => _pool.Primary.FileSystem;
 
@@ -151,7 +155,7 @@ internal sealed class NextGeneration : INextGeneration
     public void RequireRoom(long bytes)
     {
         if (RemainingBytes < bytes)
-            BeginSegment();
+            BeginSegment(bytes + MediaLayout.SegmentHeaderBytes);
     }
 
     /// <inheritdoc/>
@@ -196,10 +200,10 @@ internal sealed class NextGeneration : INextGeneration
     private FamfsException Damaged(SegmentRef segment, string what) =>
         new(ErrorReason.MediaCorrupt, $"{_pool.Require(segment.Device).Path}: {what} in log segment {segment.Id:x} at {segment.Offset} is not what was written: the log stays in its generation");
 
-    private void BeginSegment()
+    private void BeginSegment(long leastBytes = LeastSpaceBytes)
     {
         Flush();
-        SegmentSpace space = _takeSpace(LeastSpaceBytes);
+        SegmentSpace space = _takeSpace(Math.Max(leastBytes, LeastSpaceBytes));
         SegmentRef? sealedSegment = null;
         if (_chain.Count > 0)
             _chain[^1] = (sealedSegment = _chain[^1] with { SealedBytes = Tail - _chain[^1].AbsoluteStart }).Value;
