@@ -17,7 +17,8 @@ namespace Famfs.Master.Engine;
 /// <param name="log">Its log.</param>
 /// <param name="pool">The devices.</param>
 /// <param name="clock">The engine's.</param>
-internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, DevicePool pool, TimeProvider clock)
+/// <param name="random">For this object alone.</param>
+internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, DevicePool pool, TimeProvider clock, Random random)
 {
     /// <summary>Bytes that must still fit in the generation when it is entered: the last records, and what the log needs to reserve the
     /// next segment (chosen: a unit has room for it).</summary>
@@ -68,7 +69,7 @@ internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, Devi
         try
         {
             INextGeneration next;
-            using (ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), MasterState.RandomKey(Random.Shared), new Remembered(requests)))
+            using (ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), MasterState.RandomKey(random), new Remembered(requests)))
             {
                 Read(reader, until.Sequence, cancel, block => state.ApplyFrames(block.Generation, block.Frames.Span));
                 long estimate = (state.Tree.InodeCount + requests.Count) * InodeBytes;

@@ -84,7 +84,10 @@ public sealed class CompactedLogTests : IDisposable
         using Replica replica = new(Open("kept"), _host, default, new HastyClock());
         Telling transport = new();
         LogSequence begun = default;
-        using KernelNotifier notifier = new(transport, new KernelPresence(), replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
+        KernelPresence presence = new();
+        presence.Mark(InodeNumber.Root);
+        presence.Mark(new(1002));
+        using KernelNotifier notifier = new(transport, presence, replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
         Assert.Null(replica.Bootstrap(told, () =>
         {
             begun = replica.Position.Sequence;

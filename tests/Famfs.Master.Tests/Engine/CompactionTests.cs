@@ -142,7 +142,7 @@ public sealed class CompactionTests : IDisposable
         TightLog log = new(recovered.Writer.Segments!, tight);
         await using (RunningMaster master = new(recovered, addressLength: 10, new TightWriter(recovered.Writer, log)))
         {
-            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System);
+            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System, new Random(2));
             for (int i = 0; i < 20; i++)
                 await master.MakeDirectoryAsync($"d{i}");
             if (tight < 5)
@@ -246,7 +246,7 @@ public sealed class CompactionTests : IDisposable
     {
         Recovery.Result recovered = Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken).GetAwaiter().GetResult();
         RunningMaster master = new(recovered, addressLength: 10);
-        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System);
+        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2));
         return master;
     }
 
