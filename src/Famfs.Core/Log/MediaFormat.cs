@@ -68,6 +68,9 @@ public abstract class MediaFormat
     /// and request id. <paramref name="inode"/>: the next inode number.</summary>
     public abstract PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock);
 
+    /// <summary>A log of the format may be followed from one generation to the next, as a compaction makes it.</summary>
+    public virtual bool EntersGenerations => false;
+
     /// <summary>Reads the log of <paramref name="pool"/> from its start.</summary>
     /// <param name="pool">The devices.</param>
     /// <param name="clock">Measures how long something has looked damaged.</param>

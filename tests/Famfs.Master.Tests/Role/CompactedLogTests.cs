@@ -72,10 +72,10 @@ public sealed class CompactedLogTests : IDisposable
         using MasterOwner owner = new(recovered);
         ReplayState replay = recovered.State.Replay;
         Assert.Equal(2UL, replay.Position.Generation);
-        Positions.RequireInHistory(replay, _early.ToMessage(), replay.Position);
-        Positions.RequireInHistory(replay, (_early with { Generation = 2 }).ToMessage(), replay.Position);
+        Positions.RequireInHistory(recovered.State, _early.ToMessage(), replay.Position);
+        Positions.RequireInHistory(recovered.State, (_early with { Generation = 2 }).ToMessage(), replay.Position);
         foreach (LogPosition other in new[] { _early with { Generation = 0 }, _early with { Generation = 4 }, _early with { Term = new(130) } })
-            Assert.Equal(ErrorReason.StaleGeneration, Assert.Throws<FamfsException>(() => Positions.RequireInHistory(replay, other.ToMessage(), replay.Position)).Reason);
+            Assert.Equal(ErrorReason.StaleGeneration, Assert.Throws<FamfsException>(() => Positions.RequireInHistory(recovered.State, other.ToMessage(), replay.Position)).Reason);
     }
 
     [Theory]

@@ -11,15 +11,13 @@ public sealed class NativeFormat : MediaFormat
     public static readonly NativeFormat Instance = new();
 
     /// <summary>The format as it will be, for tests: its logs may have been compacted.</summary>
-    internal static readonly NativeFormat OfGenerations = new() { EntersGenerations = true };
+    internal static readonly NativeFormat OfGenerations = new(true);
 
-    private NativeFormat()
-    {
-    }
+    private NativeFormat(bool entersGenerations = false) => EntersGenerations = entersGenerations;
 
     /// <summary>Logs that were compacted are read. Programs do not yet, and none compacts one
     /// (docs/decisions/0068-a-compacted-log-is-another-generation.md).</summary>
-    internal bool EntersGenerations { get; private init; }
+    public override bool EntersGenerations { get; }
 
     /// <inheritdoc/>
     public override string Name => "native";
