@@ -101,7 +101,7 @@ public sealed class LogSubscriber
                     }
                     c.ThrowIfCancellationRequested();
                     s.Handler.OnDisconnected(error);
-                    if (error is not null && (s.Self.IsFinal(error) || error is not (FamfsException or SubscriptionBrokenException)))
+                    if (error is not null && (s.Self.IsFinal(error) || !MayPass(error)))
                         System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(error);
                     // A master whose records are bad is not asked for them again at once.
                     if (error is SubscriptionBrokenException)
@@ -174,6 +174,9 @@ public sealed class LogSubscriber
             return _acks is not null;
         }
     }
+
+    // What the handler reads of its own host may fail for a time, too.
+    private static bool MayPass(Exception error) => error is FamfsException or SubscriptionBrokenException or IOException or UnauthorizedAccessException;
 
     private bool IsFinal(Exception? error) => error is FamfsException { Reason: ErrorReason.HostGone or ErrorReason.HostConflict }
         || (error is FamfsException { Reason: ErrorReason.WrongFilesystem } && !_client.Connections.HasOthers);
@@ -295,8 +298,7 @@ public sealed class LogSubscriber
             BackoffType = DelayBackoffType.Exponential,
             UseJitter = true,
             Randomizer = _client.Options.Jitter,
-            ShouldHandle = args => ValueTask.FromResult(!last.Welcomed && args.Outcome.Exception is SubscriptionBrokenException
-                or FamfsException && !IsFinal(args.Outcome.Exception)),
+            ShouldHandle = args => ValueTask.FromResult(!last.Welcomed && args.Outcome.Exception is { } error && MayPass(error) && !IsFinal(error)),
         })
         .Build();
 

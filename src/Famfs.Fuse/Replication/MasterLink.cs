@@ -133,18 +133,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             _client = client;
             _subscriber = new(client);
             replica.Gate.SendTo(this);
-            while (true)
-            {
-                try
-                {
-                    await _subscriber.RunAsync(this, cancel).ConfigureAwait(false);
-                }
-                catch (Exception error) when (error is IOException or UnauthorizedAccessException)
-                {
-                    // Something on this host, which has been said; it need not stay so.
-                    await Task.Delay(s_askAgain, options.Clock, cancel).ConfigureAwait(false);
-                }
-            }
+            await _subscriber.RunAsync(this, cancel).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
         {
