@@ -43,8 +43,6 @@ public sealed class SubscriptionBrokenException(SubscriptionFault fault, LogPosi
 /// </summary>
 internal sealed class FrameVerifier
 {
-    // A generation ends with the record that says so; the next message is of the next one.
-    private bool _generationEnded;
     private ulong _snapshotFrames;
     private bool _inSnapshot;
 
@@ -59,8 +57,9 @@ internal sealed class FrameVerifier
     {
         if (_inSnapshot)
             throw Broken(SubscriptionFault.OutOfPlace, "records came inside a snapshot");
-        bool next = _generationEnded && records.Generation == Position.Generation + 1;
-        if (records.Generation != Position.Generation && !next)
+        // A master that compacts the log goes on in another generation of it; who is late passes over to it at an earlier record, and
+        // may pass several. That no record is left out, the sequence says.
+        if (records.Generation < Position.Generation)
             throw Broken(SubscriptionFault.WrongHistory, $"records are of generation {records.Generation}");
         if (records.FirstSequence != Position.Sequence.Next.Value)
             throw Broken(SubscriptionFault.Gap, $"the next record sent is {records.FirstSequence}");
@@ -69,25 +68,22 @@ internal sealed class FrameVerifier
         LogPosition last = Position with { Generation = records.Generation };
         int at = 0;
         int count = 0;
-        bool ended = false;
         while (at < bytes.Length)
         {
             RecordFrame frame = RequireFrame(bytes, at, seed);
-            if (ended || frame.Flags.HasFlag(FrameFlags.Snapshot))
+            if (frame.Flags.HasFlag(FrameFlags.Snapshot))
                 throw Broken(SubscriptionFault.OutOfPlace, $"a {frame.Type} record does not belong behind {last}");
             if (frame.Sequence != last.Sequence.Next)
                 throw Broken(SubscriptionFault.Gap, $"record {frame.Sequence} follows {last}");
             if (frame.Term < last.Term)
                 throw Broken(SubscriptionFault.TermBackwards, $"record {frame.Sequence} of term {frame.Term} follows {last}");
             last = last with { Sequence = frame.Sequence, Term = frame.Term };
-            ended = frame.Type == RecordType.GenerationChanged;
             at += frame.PaddedBytes;
             count++;
         }
         if (count == 0)
             throw Broken(SubscriptionFault.OutOfPlace, "a message of records holds none");
         Position = last;
-        _generationEnded = ended;
         return new(records.Frames.Memory, count, new(records.FirstSequence), records.Generation, records.SegmentId, (long)records.EndOffset);
     }
 
@@ -121,7 +117,6 @@ internal sealed class FrameVerifier
             if (chunk.Position is null || !chunk.Position.FileSystemUuid.TryToGuid(out Guid fileSystem) || fileSystem != Position.FileSystem)
                 throw Broken(SubscriptionFault.WrongHistory, "a snapshot ends without a position in this file system");
             Position = new(fileSystem, chunk.Position.Generation, new(chunk.Position.Sequence), new(chunk.Position.Term));
-            _generationEnded = false;
         }
         return new(chunk.Frames.Memory, count, new(first), chunk.Generation, chunk.SegmentId, (long)chunk.EndOffset);
     }

@@ -152,7 +152,7 @@ public sealed class Famfs2Format : MediaFormat
     }
 
     /// <inheritdoc/>
-    public override ILogReader OpenReader(DevicePool pool, TimeProvider clock) => new Famfs2LogReader(pool);
+    public override ILogReader OpenReader(DevicePool pool, TimeProvider clock, LogSequence? wholeAfter = null) => new Famfs2LogReader(pool);
 
     /// <inheritdoc/>
     public override InodeNumber NextInode(LogSequence last, InodeNumber next) => Famfs2Layout.InodeOf(Famfs2Translator.EntriesUpTo(last));

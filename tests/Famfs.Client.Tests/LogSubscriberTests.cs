@@ -279,18 +279,22 @@ public sealed class LogSubscriberTests
     }
 
     [Fact]
-    public void A_new_generation_follows_only_the_record_that_ends_the_old_one()
+    public void A_later_generation_follows_at_any_record_and_an_earlier_one_never()
     {
         FrameVerifier verifier = new(Start);
         verifier.Verify(Frames(1, 64, 2));
-        Assert.Equal(SubscriptionFault.WrongHistory, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(3, 64, 1, generation: 2))).Fault);
-
+        // The master went on in generation 2 there, and its log has the record in the middle.
         verifier.Verify(Frames(3, 64, 1, type: RecordType.GenerationChanged));
-        Assert.Equal(SubscriptionFault.WrongHistory, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(4, 64, 1, generation: 3))).Fault);
         LogBlock block = verifier.Verify(Frames(4, 64, 1, generation: 2));
-
         Assert.Equal(2UL, block.Generation);
         Assert.Equal(new LogPosition(s_fileSystem, 2, new(4), new(64)), verifier.Position);
+        Assert.Equal(SubscriptionFault.WrongHistory, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(5, 64, 1))).Fault);
+        Assert.Equal(SubscriptionFault.Gap, Assert.Throws<SubscriptionBrokenException>(() => verifier.Verify(Frames(6, 64, 1, generation: 3))).Fault);
+
+        // A stream that is late passes several.
+        verifier.Verify(Frames(5, 64, 2, generation: 4, type: RecordType.GenerationChanged));
+        verifier.Verify(Frames(7, 64, 1, generation: 4));
+        Assert.Equal(new LogPosition(s_fileSystem, 4, new(7), new(64)), verifier.Position);
     }
 
     [Fact]
@@ -441,7 +445,7 @@ public sealed class LogSubscriberTests
         "other segment" => new() { Records = new Records(Frames(3, 128, 1)) { SegmentId = Segment + 1 } },
         "other file system" => new() { Records = Frames(3, 128, 1, fileSystem: Guid.NewGuid()) },
         "term backwards" => new() { Records = Frames(3, 64, 1) },
-        "other generation" => new() { Records = Frames(3, 128, 1, generation: 2) },
+        "other generation" => new() { Records = Frames(3, 128, 1, generation: 0) },
         "empty" => new() { Records = new Records { FirstSequence = 3, Generation = 1, SegmentId = Segment } },
         "snapshot frame" => new() { Records = Frames(3, 128, 1, flags: FrameFlags.Snapshot) },
         "welcome again" => new() { Welcome = new() },

@@ -28,6 +28,9 @@ internal sealed class LogSimulation
 
     /// <summary>How long, in steps.</summary>
     private const int LongestWait = 3000;
+
+    /// <summary>Records of the largest snapshot: a larger one takes most of a run's steps.</summary>
+    private const int LargestSnapshot = 800;
     private const int TailOffset = 2 * AnchorClaim.Size;
     private const long SmallSegment = 5 * MediaLayout.SegmentHeaderBytes;
     private const long MemoryBytes = 64L * MediaLayout.UnitBytes;
@@ -49,6 +52,12 @@ internal sealed class LogSimulation
 
     // A master waits at one in so many of its stores until another one adopts what is there; 0: never.
     private readonly int _meetsOneIn;
+
+    // A master compacts the log instead of one in so many batches.
+    private readonly int _compactsOneIn;
+
+    // The highest generation that was entered.
+    private ulong _newestGeneration = 1;
 
     // Of every slot: its master, which waits so, or has just gone on.
     private readonly SimulatedProcess?[] _waiting = new SimulatedProcess?[MasterCount];
@@ -106,6 +115,13 @@ internal sealed class LogSimulation
         _dawdling = Choose(0, 0, 30, 300);
         _doomOneIn = Choose(3, 10, 1000);
         _meetsOneIn = Choose(0, 4, 16);
+        _compactsOneIn = Choose(int.MaxValue, int.MaxValue, 2, 6);
+        if (_compactsOneIn != int.MaxValue)
+        {
+            // It takes some thousands of steps, which others leave a master in some runs alone.
+            _steps *= 3;
+            _patience = Choose(2000, 8000, 16_000);
+        }
         _sharesCache = _random.Next(3) == 0;
         _memory = new(MemoryBytes, _random.Next(), coherent)
         {
@@ -291,7 +307,7 @@ internal sealed class LogSimulation
             // overtaken since, so it has not always what others rely on by now.
             SettledHistory.RequireWhole($"{process.Name} term {master.Writer.Term}", master.History.Records.Count, reliedOnAtClaim);
             _settled.Rely($"{process.Name} term {master.Writer.Term}", master.History.Records);
-            Serve(process, slot, master, random);
+            Serve(process, slot, pool, master, random);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {
@@ -354,14 +370,30 @@ internal sealed class LogSimulation
         }
     }
 
-    private void Serve(SimulatedProcess process, int slot, TestMaster master, Random random)
+    private void Serve(SimulatedProcess process, int slot, DevicePool pool, TestMaster master, Random random)
     {
         for (int batches = random.Next(1, 25); batches > 0 && !_scheduler.Quiescing; batches--)
         {
             _ends[slot] = master.Writer.Segment.DeviceOffsetOf(master.Writer.Tail);
             int known = master.History.Records.Count;
             Term claimed = _highestClaim;
-            if (random.Next(4) == 0 || master.Writer.RemainingBytes < 32_000)
+            if (random.Next(_compactsOneIn) == 0 && master.Writer.RemainingBytes >= 12_000 && master.History.Records.Count < LargestSnapshot && master.History.FreeOffset + (16 * MediaLayout.UnitBytes) < MemoryBytes)
+            {
+                _actedAt[slot] = _scheduler.Step;
+                if (random.Next(_doomOneIn) == 0)
+                    _scheduler.Doom(process, host: random.Next(2) == 0, steps: 1000);
+                ulong generation = master.Writer.Position.Generation;
+                bool small = random.Next(2) == 0;
+                _counts.Add(Count.CompactionsBegun);
+                if (Writing(slot, () => master.TryCompact(pool, _clock, least => small ? SmallSegment : least, () => master.PublishValues([.. Enumerable.Range(0, random.Next(1, 5)).Select(_ => ++_nextValue)]))))
+                {
+                    RequireTail(process, slot, master);
+                    _counts.Add(Count.Compactions);
+                    _newestGeneration = Math.Max(_newestGeneration, generation + 1);
+                }
+                _segments++;
+            }
+            else if (random.Next(4) == 0 || master.Writer.RemainingBytes < 32_000)
             {
                 _actedAt[slot] = _scheduler.Step;
                 Writing(slot, () => GoOn(master, random));
@@ -437,6 +469,8 @@ internal sealed class LogSimulation
         if (before is not null && before.Position.Sequence.Value > 0 && random.Next(3) == 0)
             reader.Resume(before.Position, before.Offset);
         _lastReaders[index] = reader;
+        LogHistory records = new(pool.Primary.FileSystem);
+        bool inSnapshot = false;
         PollVerdict last = default;
         while (!_scheduler.Quiescing)
         {
@@ -448,12 +482,17 @@ internal sealed class LogSimulation
             if (isDamageSaid && last is not (PollVerdict.LookAgain or PollVerdict.TailLost))
                 throw new InvalidOperationException($"S25 broken: {process.Name} at {position} says damage without having looked again");
             last = verdict;
-            if (reader.Position.Sequence.Value < position.Sequence.Value || reader.Position.Term < position.Term || reader.Offset < offset)
+            (LogPosition now, bool sameGeneration) = (reader.Position, reader.Position.Generation == position.Generation);
+            if (now.Sequence.Value < position.Sequence.Value || now.Term < position.Term || now.Generation < position.Generation || (sameGeneration && reader.Offset < offset))
                 throw new InvalidOperationException($"P1 broken: {process.Name} went back from {position} to {reader.Position}");
             switch (verdict)
             {
                 case PollVerdict.Records:
-                    LogHistory records = new(pool.Primary.FileSystem);
+                    _counts.Add(Count.LateReads, position.Sequence.Value > 0 && block.Generation < _newestGeneration ? 1 : 0);
+                    _counts.Add(Count.GenerationsPassed, position.Sequence.Value > 0 && !sameGeneration ? 1 : 0);
+                    // The frames of a snapshot come in several blocks, and count from the first.
+                    records = block.IsSnapshot && !inSnapshot || !block.IsSnapshot ? new(pool.Primary.FileSystem) : records;
+                    inSnapshot = block.IsSnapshot;
                     records.Apply(block);
                     _settled.Rely(process.Name, records.Records);
                     break;
@@ -485,6 +524,13 @@ internal sealed class LogSimulation
         try
         {
             PollVerdict verdict = reader.Poll(out block);
+            // Damage in a generation that is over is the end for who still reads it.
+            if (verdict == PollVerdict.Diverged && reader.Divergence.Contains("is over and cannot be read any more", StringComparison.Ordinal) && _damage is { Done: true })
+            {
+                _counts.Add(Count.ReadersRefused);
+                isDamageSaid = true;
+                return PollVerdict.LookAgain;
+            }
             return verdict != PollVerdict.Diverged ? verdict : throw new InvalidOperationException($"P1 broken: a reader at {position} is told that its past is another one");
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && _damage is { Done: true })
@@ -613,6 +659,8 @@ internal sealed class LogSimulation
                 history.Apply(block);
         }
         _settled.Rely(who, history.Records);
+        if (verdict == PollVerdict.Diverged && reader.Divergence.Contains("is over and cannot be read any more", StringComparison.Ordinal) && _damage is { Done: true })
+            return;
         if (verdict != PollVerdict.UpToDate || reader.Position != last.Writer.Position)
             throw new InvalidOperationException($"{who} ends {verdict} at {reader.Position}, the last master at {last.Writer.Position}");
     }

@@ -12,6 +12,18 @@ internal enum Count
     Terms,
     Depositions,
     Advances,
+
+    /// <summary>Compactions that were begun.</summary>
+    CompactionsBegun,
+
+    /// <summary>Switches to another generation of the log.</summary>
+    Compactions,
+
+    /// <summary>Polls of readers in an older generation than that of the newest switch, which gave them records.</summary>
+    LateReads,
+
+    /// <summary>Readers that came from one generation to a later one.</summary>
+    GenerationsPassed,
     Records,
     Acknowledged,
     UnsettledPolls,

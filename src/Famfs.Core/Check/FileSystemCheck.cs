@@ -184,7 +184,7 @@ public sealed class FileSystemCheck : IReplayObserver
             switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
-                    state.ApplyFrames(block.Frames.Span);
+                    state.ApplyFrames(block.Generation, block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
                     return true;
@@ -273,7 +273,7 @@ public sealed class FileSystemCheck : IReplayObserver
                 Add("host-unknown", where, $"is of host {line.Host}, which is not registered");
             else if (host.Slot != entry.HostSlot)
                 Add("host-block", where, $"is of host {line.Host}, whose block is {host.Slot}");
-            else if (line.Generation != pool.Primary.Generation && line.ReplayedSequence.Value != 0)
+            else if (!HostHistory.IsGenerationOf(state, line.Generation) && line.ReplayedSequence.Value != 0)
                 Add("host-position", where, $"mount {line.Mount} is in generation {line.Generation}", FindingSeverity.Warning);
             // What lies behind an end that was not reached is not known to be lost.
             else if (HostHistory.Contradicts(line, state) && (complete || _tailLost || line.ReplayedSequence.Value <= state.Position.Sequence.Value))

@@ -11,11 +11,15 @@ namespace Famfs.Core.Check;
 public static class HostHistory
 {
     /// <summary>True when the (sequence, term) of <paramref name="line"/> is not in the history that <paramref name="state"/> has
-    /// replayed, ahead of it or inside. False for a line of another generation, and for one whose loss was accepted.</summary>
+    /// replayed, ahead of it or inside. False for a line of a generation that this log does not have, and for one whose loss was accepted.</summary>
     public static bool Contradicts(MountLine line, ReplayState state) =>
-        line.ReplayedSequence.Value != 0 && line.Generation == state.Position.Generation
+        line.ReplayedSequence.Value != 0 && IsGenerationOf(state, line.Generation)
         && state.FindTerm(line.ReplayedSequence) != line.ReplayedTerm
         && !state.IsLossAccepted(line.Mount);
+
+    /// <summary>The log has, or had before it was compacted, that generation: an import begins another history.</summary>
+    public static bool IsGenerationOf(ReplayState state, ulong generation) =>
+        generation >= (state.FileSystem?.Generation ?? state.Position.Generation) && generation <= state.Position.Generation;
 
     /// <summary>One line for people: the mount, what it has, what the log has.</summary>
     public static string Explain(MountLine line, ReplayState state) =>

@@ -27,7 +27,7 @@ public static class MountsInMemory
         using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default);
         ILogReader reader = pool.Format.OpenReader(pool, clock);
         while (reader.PollSettled(out LogBlock block) == PollVerdict.Records)
-            state.ApplyFrames(block.Frames.Span);
+            state.ApplyFrames(block.Generation, block.Frames.Span);
         HashSet<int> moving = [];
         IReadOnlyList<HostEntry> entries;
         while (true)

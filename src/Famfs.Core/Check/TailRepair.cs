@@ -74,7 +74,7 @@ public static class TailRepair
     {
         PollVerdict verdict;
         while ((verdict = reader.PollSettled(out LogBlock block)) == PollVerdict.Records)
-            state.ApplyFrames(block.Frames.Span);
+            state.ApplyFrames(block.Generation, block.Frames.Span);
         return verdict;
     }
 }

@@ -145,7 +145,7 @@ public ref struct FileCreatedRecord
     }
 
     /// <summary>Length of the payload in bytes.</summary>
-    public readonly int GetByteCount() => GetByteCount(HasMap ? MapBytes() : 0);
+    public readonly int GetByteCount() => GetByteCount(HasMap ? MapBytes(ChunkBytes, Extents) : 0);
 
     /// <summary>Writes the payload to the start of <paramref name="target"/>; returns its length.</summary>
     /// <exception cref="ArgumentException">The target is too short, or the map has more extents than
@@ -154,7 +154,7 @@ public ref struct FileCreatedRecord
     {
         if (Extents.Length > MaxExtentsPerFile)
             throw new ArgumentException($"a map of {Extents.Length} extents");
-        int mapBytes = HasMap ? MapBytes() : 0;
+        int mapBytes = HasMap ? MapBytes(ChunkBytes, Extents) : 0;
         if (target.Length < GetByteCount(mapBytes))
             throw new ArgumentException("the target is too short", nameof(target));
         ProtoWriter writer = new(target);
@@ -169,18 +169,7 @@ public ref struct FileCreatedRecord
         writer.VarintField(9, Gid);
         writer.VarintField(10, SizeBytes);
         if (HasMap)
-        {
-            writer.DelimitedField(11, mapBytes);
-            writer.VarintField(1, ChunkBytes);
-            foreach (ref readonly MapExtent extent in Extents)
-            {
-                writer.DelimitedField(2, ExtentBytes(extent));
-                writer.VarintField(1, extent.Device.Value);
-                writer.VarintField(2, (ulong)extent.OffsetBytes);
-                writer.VarintField(3, (ulong)extent.LengthBytes);
-            }
-        }
-
+            WriteMap(ref writer, mapBytes, ChunkBytes, Extents);
         writer.VarintField(12, Staged ? 1u : 0);
         writer.BytesField(13, OwnerMount);
         return writer.Written;
@@ -194,7 +183,8 @@ public ref struct FileCreatedRecord
         return written;
     }
 
-    private static bool TryReadMap(ReadOnlySpan<byte> bytes, Span<MapExtent> extents, ref int count, ref ulong chunkBytes)
+    /// <summary>Reads a <c>FileMap</c>, adding to what was read of another one before.</summary>
+    internal static bool TryReadMap(ReadOnlySpan<byte> bytes, Span<MapExtent> extents, ref int count, ref ulong chunkBytes)
     {
         ProtoReader reader = new(bytes);
         while (!reader.AtEnd)
@@ -258,12 +248,27 @@ public ref struct FileCreatedRecord
         + ProtoWriter.VarintFieldBytes((ulong)extent.OffsetBytes)
         + ProtoWriter.VarintFieldBytes((ulong)extent.LengthBytes);
 
-    private readonly int MapBytes()
+    /// <summary>Length of a <c>FileMap</c> in bytes.</summary>
+    internal static int MapBytes(ulong chunkBytes, ReadOnlySpan<MapExtent> extents)
     {
-        int bytes = ProtoWriter.VarintFieldBytes(ChunkBytes);
-        foreach (ref readonly MapExtent extent in Extents)
+        int bytes = ProtoWriter.VarintFieldBytes(chunkBytes);
+        foreach (ref readonly MapExtent extent in extents)
             bytes += ProtoWriter.DelimitedFieldBytes(ExtentBytes(extent));
         return bytes;
+    }
+
+    /// <summary>Writes a <c>FileMap</c> as field 11. <paramref name="mapBytes"/>: of <see cref="MapBytes"/>.</summary>
+    internal static void WriteMap(ref ProtoWriter writer, int mapBytes, ulong chunkBytes, ReadOnlySpan<MapExtent> extents)
+    {
+        writer.DelimitedField(11, mapBytes);
+        writer.VarintField(1, chunkBytes);
+        foreach (ref readonly MapExtent extent in extents)
+        {
+            writer.DelimitedField(2, ExtentBytes(extent));
+            writer.VarintField(1, extent.Device.Value);
+            writer.VarintField(2, (ulong)extent.OffsetBytes);
+            writer.VarintField(3, (ulong)extent.LengthBytes);
+        }
     }
 
     private readonly int GetByteCount(int mapBytes) =>

@@ -21,6 +21,9 @@ internal ref struct ProtoReader(ReadOnlySpan<byte> bytes)
 
     public readonly bool AtEnd => _rest.IsEmpty;
 
+    /// <summary>Bytes that are not read yet.</summary>
+    public readonly int RestBytes => _rest.Length;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool TryReadVarint(out ulong value)
     {
@@ -159,15 +162,20 @@ internal ref struct ProtoWriter(Span<byte> target)
     {
         if (value == 0)
             return;
-        _target[Written++] = (byte)((number << 3) | ProtoReader.Varint);
+        Varint((number << 3) | ProtoReader.Varint);
         Varint(value);
     }
 
     public void Fixed64Field(uint number, ulong value)
     {
-        if (value == 0)
-            return;
-        _target[Written++] = (byte)((number << 3) | ProtoReader.Fixed64);
+        if (value != 0)
+            OptionalFixed64Field(number, value);
+    }
+
+    /// <summary>A field whose presence says something.</summary>
+    public void OptionalFixed64Field(uint number, ulong value)
+    {
+        Varint((number << 3) | ProtoReader.Fixed64);
         BinaryPrimitives.WriteUInt64LittleEndian(_target[Written..], value);
         Written += sizeof(ulong);
     }
@@ -184,7 +192,7 @@ internal ref struct ProtoWriter(Span<byte> target)
     /// <summary>Tag and length; the content follows.</summary>
     public void DelimitedField(uint number, int length)
     {
-        _target[Written++] = (byte)((number << 3) | ProtoReader.Delimited);
+        Varint((number << 3) | ProtoReader.Delimited);
         Varint((uint)length);
     }
 

@@ -35,6 +35,9 @@ public enum PollVerdict
 /// <param name="EndOffset">Log offset behind the last.</param>
 public readonly record struct LogBlock(ReadOnlyMemory<byte> Frames, int Count, LogSequence FirstSequence, ulong Generation, ulong SegmentId, long EndOffset)
 {
+    /// <summary>The frames are of a snapshot, and number themselves from 0: <see cref="FirstSequence"/> does not count.</summary>
+    public bool IsSnapshot { get; init; }
+
     /// <summary>The frames, one after another.</summary>
     public RecordFrames Records => new(Frames.Span);
 }
@@ -60,6 +63,9 @@ public interface ILogReader
     /// <summary>The tail of the last <see cref="PollVerdict.TailLost"/> may be right, and what lies behind it a batch that was never
     /// published: its master died on the way.</summary>
     bool TailMayBeRight => false;
+
+    /// <summary>Why the last verdict was <see cref="PollVerdict.Diverged"/>, for people; empty: not known.</summary>
+    string Divergence => "";
 
     /// <summary>Gives the next records, if any are published and settled. Throws MEDIA_CORRUPT when memory is
     /// damaged and has been for a second, NOT_SUPPORTED_BY_FORMAT at a record of a kind that must be understood and is not.</summary>

@@ -68,9 +68,15 @@ public abstract class MediaFormat
     /// and request id. <paramref name="inode"/>: the next inode number.</summary>
     public abstract PreparedDevice PrepareDevice(DevicePool pool, DaxDevice device, DeviceIndex index, InodeNumber inode, bool force, TimeProvider clock);
 
-    /// <summary>Reads the log of <paramref name="pool"/> from its start. <paramref name="clock"/>: measures how long something has
-    /// looked damaged.</summary>
-    public abstract ILogReader OpenReader(DevicePool pool, TimeProvider clock);
+    /// <summary>A log of the format may be followed from one generation to the next, as a compaction makes it.</summary>
+    public virtual bool EntersGenerations => false;
+
+    /// <summary>Reads the log of <paramref name="pool"/> from its start.</summary>
+    /// <param name="pool">The devices.</param>
+    /// <param name="clock">Measures how long something has looked damaged.</param>
+    /// <param name="wholeAfter">Every record after this one is handed out as a record, also where a snapshot stands for it, as long as
+    /// the memory has it. Null: the newest snapshot, if there is one, then the records after it.</param>
+    public abstract ILogReader OpenReader(DevicePool pool, TimeProvider clock, LogSequence? wholeAfter = null);
 
     /// <summary>Invalidates and reads the lines of the mounts, as they are now. Empty where mounts have none.</summary>
     public virtual IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool) => [];

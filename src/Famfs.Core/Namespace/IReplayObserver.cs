@@ -43,4 +43,15 @@ public interface IReplayObserver
 
     /// <summary>A record carries a caller's request id.</summary>
     void RequestSeen(in RequestTrace request);
+
+    /// <summary>Ids of requests made up to this time, ms since 1970, may have been forgotten for want of room: a snapshot does not have
+    /// them.</summary>
+    void RequestsDropped(long madeMs)
+    {
+    }
+
+    /// <summary>A snapshot is restored whole: nothing is known of single records up to <paramref name="position"/>.</summary>
+    void SnapshotRestored(LogPosition position)
+    {
+    }
 }

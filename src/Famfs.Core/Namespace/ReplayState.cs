@@ -24,7 +24,7 @@ public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evi
 /// as before it. A shortage of this process (<see cref="FamfsException.IsShortage"/>) passes as it is; the state is as before the
 /// record unless <see cref="TornAt"/> names it.
 /// </summary>
-public sealed class ReplayState : IDisposable
+public sealed partial class ReplayState : IDisposable
 {
     private readonly IReplayObserver? _observer;
 
@@ -33,6 +33,8 @@ public sealed class ReplayState : IDisposable
     private readonly MapExtent[] _extents = new MapExtent[InodeTree.MaxExtentsPerFile];
     private readonly List<MapExtent> _excluded = [];
     private readonly SubtreeEntryRemoved _onRemoved;
+    private readonly ulong _startGeneration;
+    private ulong _framesGeneration; // that the frames at hand are of, or less
 
     // Owner: the applying thread; published whole for other readers.
     private volatile Tables _tables = new();
@@ -46,6 +48,7 @@ public sealed class ReplayState : IDisposable
     public ReplayState(LogPosition start, UInt128 hashKey, IReplayObserver? observer = null)
     {
         Position = start;
+        _startGeneration = start.Generation;
         Tree = new InodeTree(hashKey);
         _reader = Tree.RegisterReader();
         _observer = observer;
@@ -203,17 +206,29 @@ public sealed class ReplayState : IDisposable
         return count;
     }
 
+    /// <summary>Applies frames of <paramref name="generation"/>, as <see cref="ApplyFrames(ReadOnlySpan{byte})"/>. Positions are of it
+    /// with the first.</summary>
+    public int ApplyFrames(ulong generation, ReadOnlySpan<byte> frames)
+    {
+        _framesGeneration = Math.Max(_framesGeneration, generation);
+        return ApplyFrames(frames);
+    }
+
     /// <summary>Applies one record. Throws MEDIA_CORRUPT when it cannot follow what is there, and
     /// NOT_SUPPORTED_BY_FORMAT for a type that this version must know and does not.</summary>
     public void Apply(in RecordFrame frame)
     {
-        if (frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm)
+        bool isOfSnapshot = (frame.Flags & FrameFlags.Snapshot) != 0;
+        if (!isOfSnapshot && (_snapshot is not null || frame.Sequence != Position.Sequence.Next || frame.Term < HighestTerm))
             throw Contradiction($"record {frame.Sequence} of term {frame.Term} follows {Position}", null);
         _begun = false;
         _observer?.RecordBegins(RecordHead.RequestIdOf(frame.Payload));
         try
         {
-            Dispatch(frame);
+            if (isOfSnapshot)
+                ApplySnapshotFrame(frame);
+            else
+                Dispatch(frame);
         }
         catch (InvalidProtocolBufferException error)
         {
@@ -230,9 +245,11 @@ public sealed class ReplayState : IDisposable
         {
             throw Contradiction($"record {frame.Sequence} ({frame.Type}): {error.Message}", error);
         }
+        if (isOfSnapshot)
+            return;
         if (_tables.TermStarts.IsEmpty || frame.Term != HighestTerm)
             _tables = _tables with { TermStarts = _tables.TermStarts.Add((frame.Sequence, frame.Term)) };
-        Position = Position with { Sequence = frame.Sequence, Term = frame.Term };
+        Position = Position with { Generation = Math.Max(Position.Generation, _framesGeneration), Sequence = frame.Sequence, Term = frame.Term };
         HighestTerm = frame.Term;
         Volatile.Write(ref _applied, frame.Sequence.Value);
     }
@@ -309,6 +326,9 @@ public sealed class ReplayState : IDisposable
             case RecordType.PolicySet:
                 ApplyPolicySet(Parse(PolicySet.Parser, frame), frame);
                 break;
+            case RecordType.GenerationChanged:
+                ApplyGenerationChanged(Parse(GenerationChanged.Parser, frame), frame);
+                break;
             case RecordType.EntryIgnored:
                 ApplyEntryIgnored(Parse(EntryIgnored.Parser, frame));
                 break;
@@ -372,20 +392,22 @@ public sealed class ReplayState : IDisposable
     {
         if (_tables.FileSystem is not null)
             throw Contradiction("a second FileSystemCreated", null);
-        // Units of 4 KiB are of a format without generations.
-        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == MediaLayout.SmallUnitBytes && r.Generation == 0);
-        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != Position.Generation || !unitFits)
-            throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
+        RequireFileSystem(r, Position.Generation);
         Tree.MakeRoot(Inode(r.RootInode), r.RootMode, r.RootUid, r.RootGid, r.TimeNs);
         _tables = _tables with { FileSystem = r };
     }
 
+    private void RequireFileSystem(FileSystemCreated r, ulong generation)
+    {
+        // Units of 4 KiB are of a format without generations.
+        bool unitFits = r.UnitBytes == MediaLayout.UnitBytes || (r.UnitBytes == MediaLayout.SmallUnitBytes && r.Generation == 0);
+        if (r.FileSystemUuid.ToGuid("uuid") != Position.FileSystem || r.Generation != generation || !unitFits)
+            throw Contradiction($"the log is of file system {r.FileSystemUuid.ToGuid("uuid")} with units of {r.UnitBytes}", null);
+    }
+
     private void ApplyDeviceAdded(DeviceAdded r, in RecordFrame frame)
     {
-        if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
-            throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
-        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
-            throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
+        RequireNextDevice(r);
         _tables = _tables with { Devices = _tables.Devices.Add(r) };
         Volatile.Write(ref _capacityBytes, _capacityBytes + (long)r.LengthBytes);
         _observer?.DeviceAdded(r);
@@ -398,6 +420,14 @@ public sealed class ReplayState : IDisposable
                 MakeSystem(Inode(created.HostTableInode), RequireExtent(created.HostTable), r.TimeNs);
         }
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void RequireNextDevice(DeviceAdded r)
+    {
+        if (r.Index != _tables.Devices.Length || r.Index >= MediaLayout.MaxDevices)
+            throw Contradiction($"device {r.Index} follows {_tables.Devices.Length} devices", null);
+        if (r.LengthBytes == 0 || r.LengthBytes % (ulong)UnitBytes != 0 || r.LengthBytes > long.MaxValue)
+            throw Contradiction($"device {r.Index} of {r.LengthBytes} bytes", null);
     }
 
     private void ApplyMasterSlotGranted(MasterSlotGranted r, in RecordFrame frame)
@@ -518,6 +548,8 @@ public sealed class ReplayState : IDisposable
         InodeNumber parent = new(r.Parent);
         RequireName(inode, parent, r.Name.Span, frame);
         Tree.Remove(inode, r.TimeNs);
+        if (parent == InodeNumber.None)
+            _tables = _tables with { Segments = _tables.Segments.RemoveAll(s => s.Inode == inode) };
         Replaced(inode);
         if (parent != InodeNumber.None)
         {
@@ -588,6 +620,14 @@ public sealed class ReplayState : IDisposable
         PolicySet policy = _tables.Policy.Clone();
         policy.MergeFrom(r);
         _tables = _tables with { Policy = policy };
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    /// <summary>Where the log goes on is what active copies say. The master may have died before, and the log stayed where it was.</summary>
+    private void ApplyGenerationChanged(GenerationChanged r, in RecordFrame frame)
+    {
+        if (r.NewGeneration <= _startGeneration || r.NewGeneration > Math.Max(Position.Generation, _framesGeneration) + 1 || r.SnapshotSequence == 0 || r.SnapshotSequence > frame.Sequence.Value)
+            throw Contradiction($"record {frame.Sequence} begins generation {r.NewGeneration} with a snapshot of the records below {r.SnapshotSequence}, and is in generation {Position.Generation}", null);
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
     }
 

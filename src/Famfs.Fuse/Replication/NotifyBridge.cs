@@ -18,6 +18,7 @@ internal sealed class NotifyBridge(AckGate gate, ReusedSpace reused) : IReplayOb
     private WrittenFiles? _written;
     private HeldFiles? _held;
     private LogSequence _appliedUpTo;
+    private readonly List<MapExtent> _devices = []; // each whole
     private MountChanges? _changes;
     private MountChange? _own; // what a program of this mount waits for, and the record at hand does
     private readonly List<(MountChange Change, InodeNumber Made)> _done = []; // those that are applied and not answered
@@ -123,8 +124,12 @@ internal sealed class NotifyBridge(AckGate gate, ReusedSpace reused) : IReplayOb
 
     public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents) => reused.Add(extents);
 
+    // Which space was given back before, a snapshot does not say; this host's caches may have lines of any.
+    public void SnapshotRestored(LogPosition position) => reused.Add(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_devices));
+
     public void DeviceAdded(DeviceAdded device)
     {
+        _devices.Add(new(new((ushort)device.Index), 0, (long)device.LengthBytes));
         // Before there is a mount they are looked for anyway.
         if (_notifier is not null)
             gate.DeviceJoins();

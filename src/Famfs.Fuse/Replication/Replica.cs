@@ -26,7 +26,8 @@ internal sealed class Replica : ICapacity, IDisposable
     // Guard: _applying.
     private readonly TimeProvider _clock;
     private ILogReader _reader;
-    private long _offset;
+    private long _offset; // log offset after the last record applied
+    private ulong _generation; // the generation that it is an offset of; the reader may be in a later one
     private bool _readerBehind;
     private bool _damageIsFinal;
     private bool _untold; // what is applied is not told to the bridge
@@ -45,6 +46,7 @@ internal sealed class Replica : ICapacity, IDisposable
         Pool = pool;
         _host = host;
         LogPosition start = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
+        _generation = start.Generation;
         Gate = new(start);
         // The position is that of the record before.
         Reused = new(device => (device.Value < _state!.Devices.Length && _state.Devices[device.Value].Coherent) || _state!.Position.Sequence.Value < RefreshedTo.Value);
@@ -121,7 +123,11 @@ internal sealed class Replica : ICapacity, IDisposable
     public FamfsException? Bootstrap(LogSequence after, Action beginTelling)
     {
         lock (_applying)
+        {
             _telling = (after, beginTelling);
+            // The kernel is told of single records, not of a snapshot.
+            _reader = _around(Pool.Format.OpenReader(Pool, _clock, wholeAfter: after));
+        }
         FamfsException? damage = Bootstrap();
         lock (_applying)
             BeginTelling(new(ulong.MaxValue));
@@ -140,11 +146,11 @@ internal sealed class Replica : ICapacity, IDisposable
                     Thread.Sleep(LogPolling.LookAgainInterval);
             }
         }
-        catch (FamfsException error) when (_state.FileSystem is not null && _state.TornAt.Value == 0 && ReferenceEquals(error, _damage))
+        catch (FamfsException error) when (_state.FileSystem is not null && !_state.IsInSnapshot && _state.TornAt.Value == 0 && ReferenceEquals(error, _damage))
         {
             // What came before it is applied.
         }
-        if (_state.FileSystem is null)
+        if (_state.FileSystem is null || _state.IsInSnapshot)
             throw new FamfsException(ErrorReason.MediaCorrupt, $"{Pool.PrimaryDevice.Path}: a master is taking over and the log cannot be read yet, or it is damaged; try again");
         return _damage;
     }
@@ -283,7 +289,7 @@ internal sealed class Replica : ICapacity, IDisposable
                 Tell();
             if (_readerBehind)
             {
-                _reader.Resume(Position, _offset);
+                _reader.Resume(Position with { Generation = _generation }, _offset);
                 _readerBehind = false;
             }
             PollVerdict verdict;
@@ -303,12 +309,14 @@ internal sealed class Replica : ICapacity, IDisposable
             }
             catch (Exception error) when (FamfsException.IsShortage(error))
             {
-                _readerBehind = true;
+                // Within a snapshot it has handed out everything before, and nobody else knows where it is.
+                _readerBehind = !_state.IsInSnapshot;
                 throw Shortage(error);
             }
             if (verdict == PollVerdict.Diverged)
             {
-                _damage = new(ErrorReason.StaleGeneration, $"{Pool.PrimaryDevice.Path}: record {Position}, which this mount has, is not in the log any more: unmount and mount again") { Path = Pool.PrimaryDevice.Path };
+                string cause = _reader.Divergence.Length > 0 ? _reader.Divergence : $"record {Position}, which this mount has, is not in the log any more";
+                _damage = new(ErrorReason.StaleGeneration, $"{Pool.PrimaryDevice.Path}: {cause}: unmount and mount again") { Path = Pool.PrimaryDevice.Path };
                 _damageIsFinal = true;
                 _isOfOtherHistory = true;
                 throw _damage;
@@ -353,28 +361,31 @@ internal sealed class Replica : ICapacity, IDisposable
     private void Apply(in LogBlock block, int skip)
     {
         LogSequence before = _state.Position.Sequence;
-        BeginTelling(new(block.FirstSequence.Value + (ulong)block.Count - 1));
+        if (!block.IsSnapshot)
+            BeginTelling(new(block.FirstSequence.Value + (ulong)block.Count - 1));
         try
         {
             try
             {
-                _state.ApplyFrames(block.Frames.Span[skip..]);
-                _offset = block.EndOffset;
+                _state.ApplyFrames(block.Generation, block.Frames.Span[skip..]);
+                (_offset, _generation) = (block.EndOffset, block.Generation);
             }
             finally
             {
                 // Also when a record in the middle was bad: what came before it is applied.
                 _position = new(_state.Position);
             }
-            Tell();
+            // A part of a snapshot is nothing that could be told.
+            if (!_state.IsInSnapshot)
+                Tell();
         }
         catch (Exception error) when (FamfsException.IsShortage(error))
         {
-            // The reader has gone past the block: it goes back to what is applied.
+            // The reader has gone past the block: it goes back to what is applied. A snapshot ends with its block.
             if (_state.Position.Sequence != before)
-                _offset = OffsetOfPosition(block);
+                (_offset, _generation) = (block.IsSnapshot ? block.EndOffset : OffsetOfPosition(block), block.Generation);
             _readerBehind = true;
-            throw Shortage(error);
+            throw Shortage(error, isTorn: _state.IsInSnapshot);
         }
         catch (FamfsException error)
         {
@@ -404,11 +415,11 @@ internal sealed class Replica : ICapacity, IDisposable
     }
 
     /// <summary>The log is not damaged, and what is missing here is looked for again. Only a record of which a part is here ends that.</summary>
-    private FamfsException Shortage(Exception error)
+    private FamfsException Shortage(Exception error, bool isTorn = false)
     {
-        if (_state.TornAt.Value == 0)
+        if (_state.TornAt.Value == 0 && !isTorn)
             return error as FamfsException ?? new(ErrorReason.Overloaded, $"memory ran out behind record {Position}; it is tried again", error);
-        _damage = new(ErrorReason.Overloaded, $"memory ran out while record {_state.TornAt} was applied, a part of it is here: unmount and mount again", error);
+        _damage = new(ErrorReason.Overloaded, $"memory ran out while {(isTorn ? "the snapshot of the log" : $"record {_state.TornAt}")} was applied, a part of it is here: unmount and mount again", error);
         _damageIsFinal = true;
         return _damage;
     }

@@ -6,6 +6,9 @@ internal enum VerdictKind
     /// <summary>Decided: all that it appends is in the batch.</summary>
     Done,
 
+    /// <summary>Decided, and nothing else goes into the batch.</summary>
+    Last,
+
     /// <summary>The batch has no room for it; it asks to be asked again in one that has.</summary>
     NextBatch,
 

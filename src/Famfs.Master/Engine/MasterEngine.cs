@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using Famfs.Core;
 using Famfs.Core.Log;
+using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.Master.Queries;
 using Famfs.Master.State;
@@ -135,6 +136,14 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         }
     }
 
+    /// <summary>Queues the end of a compaction. The task gives the position of its record; its errors leave the log where it is, but for
+    /// NOT_MASTER. Any thread.</summary>
+    public Task<LogPosition> EnterAsync(GenerationSwitch change)
+    {
+        Enqueue(change);
+        return change.Task;
+    }
+
     /// <summary>Takes no more: what waits is done, and the term ends. Any thread.</summary>
     internal void Close() => _queue.CompleteAdding();
 
@@ -233,7 +242,8 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
             long after = _clock.GetTimestamp();
             _queue.Charge(next, _clock.GetElapsedTime(before, after));
             before = after;
-            if (verdict.Kind != VerdictKind.Done)
+            bool isDecided = verdict.Kind is VerdictKind.Done or VerdictKind.Last;
+            if (!isDecided)
                 _inFlight.RemoveAt(_inFlight.Count - 1); // what it has appended is published with this batch
             if (verdict.Kind == VerdictKind.NextBatch)
             {
@@ -247,9 +257,9 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
             }
             if (verdict.Kind == VerdictKind.NextTurn)
                 _queue.EndTurn(next);
-            else if (verdict.Kind != VerdictKind.Done)
+            else if (!isDecided)
                 PutAside(next, verdict);
-            bool full = ++turns >= MaxBatchOperations || after >= end;
+            bool full = ++turns >= MaxBatchOperations || after >= end || verdict.Kind == VerdictKind.Last;
             next = !full && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
         }
         EndBatch();
@@ -308,11 +318,51 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         {
             _writer.Check();
         }
+        // It is the last one, and the others need not wait for it.
+        GenerationSwitch? change = _inFlight.Count > 0 && _inFlight[^1] is GenerationSwitch { IsRecorded: true } last ? last : null;
         foreach (EngineOperation operation in _inFlight)
-            operation.Complete(null);
+        {
+            if (operation != change)
+                operation.Complete(null);
+        }
+        if (change is not null)
+        {
+            Enter(change);
+            change.Complete(null);
+        }
         _inFlight.Clear();
         _segments.Confirm();
         TakeSubtreesApart();
+    }
+
+    /// <summary>Goes on in another generation of the log, which has every record when the last ones are copied. Where they cannot be, the
+    /// log stays where it is.</summary>
+    private void Enter(GenerationSwitch change)
+    {
+        if (!change.TryCatchUp(_writer.Position))
+            return;
+        _writer.Segments!.Enter(change.Next);
+        _context.State.Replay.EnterGeneration(change.Next.Generation);
+        (LogPosition last, long offset) = change.Next.AfterSnapshot;
+        _feed.Entered(_writer.Position, _writer.Tail, last, offset);
+        ReleaseSegments();
+    }
+
+    /// <summary>Segments of this slot that the log does not have any more are nobody's to store to: each former master of the slot is
+    /// dead, because this one has its lock. Those of other slots stay (SAFETY S8), and so does the first one of this, which is named
+    /// by the superblock or granted with the slot.</summary>
+    private void ReleaseSegments()
+    {
+        List<InodeNumber> over = [];
+        foreach (OwnedSegment segment in _context.State.Replay.Segments)
+        {
+            SegmentSpace space = new(segment.Extent.Device, segment.Extent.OffsetBytes, segment.Extent.LengthBytes);
+            if (segment.Slot == Term.Slot && segment.Term.Value != 0 && !_writer.Segments!.Uses(space) && !_segments.Holds(space))
+                over.Add(segment.Inode);
+        }
+        // Where the queue is closed the engine ends, and they stay until the log is compacted again.
+        if (over.Count > 0)
+            _queue.TryReturn(new ChangeOperation<int>(new SegmentRelease(over), Caller.Master));
     }
 
     /// <summary>What was removed with all below it is answered by now; the rest of the work takes turns with other callers'.</summary>

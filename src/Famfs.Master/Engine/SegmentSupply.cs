@@ -22,6 +22,12 @@ internal sealed class SegmentSupply(ISegmentedLog? log, ChangeContext context)
     /// <summary>Whether the next batch may go on in another segment.</summary>
     public bool HasReserve => _reserved is not null;
 
+    /// <summary>The space, or a part of it, is in reserve, or will be.</summary>
+    public bool Holds(SegmentSpace space) => IsIn(_reserved, space) || IsIn(_pending, space);
+
+    private static bool IsIn(SegmentSpace? part, SegmentSpace space) =>
+        part is { } p && p.Device == space.Device && p.Offset >= space.Offset && p.Offset < space.Offset + space.LengthBytes;
+
     /// <summary>Bytes of frames that operations may append to the next batch; negative in a log that is nearly full.</summary>
     public long RoomBytes => Math.Min(MediaLayout.MaxBatchBytes, log?.RemainingBytes ?? long.MaxValue) - ChangeContext.ReservationMargin;
 

@@ -19,17 +19,21 @@ internal static class Positions
     {
         if (position.FileSystemUuid.ToGuid("file_system_uuid") != state.FileSystem)
             throw new FamfsException(ErrorReason.WrongFilesystem, $"this is file system {state.FileSystem}");
-        RequireInHistory(state.Replay, position, state.Replay.Position);
+        RequireInHistory(state, position, state.Replay.Position);
         return state.Replay.Position with { Sequence = new(position.Sequence), Term = new(position.Term) };
     }
 
     /// <summary>Throws STALE_GENERATION unless <paramref name="position"/> is in the history that ends at
     /// <paramref name="end"/>. Sequence 0 is before every history. Any thread.</summary>
-    public static void RequireInHistory(ReplayState replay, Position position, LogPosition end)
+    public static void RequireInHistory(MasterState state, Position position, LogPosition end)
     {
         if (position.Sequence == 0)
             return;
-        if (position.Generation != end.Generation || replay.FindTerm(new(position.Sequence)) != new Term(position.Term))
+        ReplayState replay = state.Replay;
+        // A mount may follow the log to another generation before its master has said so. One below that of mkfs was before an import.
+        ulong last = end.Generation + (state.Format.EntersGenerations ? 1u : 0);
+        bool isOfHistory = position.Generation >= (replay.FileSystem?.Generation ?? end.Generation) && position.Generation <= last;
+        if (!isOfHistory || replay.FindTerm(new(position.Sequence)) != new Term(position.Term))
             throw new FamfsException(ErrorReason.StaleGeneration, $"position {position.Generation}:{position.Sequence}@{position.Term} is not in this master's history, which ends at {end}");
     }
 }

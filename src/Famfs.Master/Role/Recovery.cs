@@ -58,11 +58,13 @@ internal static class Recovery
     {
         while (true)
         {
-            index.Add(reader.Position, reader.Offset);
+            // Within a snapshot nobody can go on.
+            if (!state.IsInSnapshot)
+                index.Add(reader.Position, reader.Offset);
             switch (reader.PollSettled(out LogBlock block))
             {
                 case PollVerdict.Records:
-                    state.ApplyFrames(block.Frames.Span);
+                    state.ApplyFrames(block.Generation, block.Frames.Span);
                     break;
                 case PollVerdict.UpToDate:
                     return;
@@ -106,7 +108,7 @@ internal static class Recovery
         PollVerdict verdict;
         // A tail that is lost hides the rest from everybody but a claimant, which is what this one wants to be.
         while ((verdict = reader.PollSettled(out LogBlock block)) == PollVerdict.Records)
-            state.ApplyFrames(block.Frames.Span);
+            state.ApplyFrames(block.Generation, block.Frames.Span);
         return new(verdict == PollVerdict.UpToDate, state.MasterSlots, state.LastTermStarted, state.TermHasEnded);
     }
 }

@@ -579,7 +579,7 @@ internal sealed class MasterService(
     {
         Position watermark = released.Watermark ?? new();
         // What was not published cannot have been released; counting it would give away what is deleted later.
-        Positions.RequireInHistory(state.Replay, watermark, hub.Published);
+        Positions.RequireInHistory(state, watermark, hub.Published);
         if (released.HeldInodes.Count > CallLimits.HeldInodes)
             throw new FamfsException(ErrorReason.BadRequest, $"held_inodes has {released.HeldInodes.Count} inodes, the limit is {CallLimits.HeldInodes}") { Limit = CallLimits.HeldInodes };
         if (known)
@@ -608,7 +608,7 @@ internal sealed class MasterService(
                 if (requests.Current.MessageCase == SubscribeRequest.MessageOneofCase.Written && mount != Guid.Empty)
                 {
                     Written written = requests.Current.Written;
-                    Positions.RequireInHistory(state.Replay, written.Position ?? new(), hub.Published);
+                    Positions.RequireInHistory(state, written.Position ?? new(), hub.Published);
                     await send(await RecordWrittenAsync(claim, written, CallerIdentity.Of(context)).ConfigureAwait(false)).ConfigureAwait(false);
                     continue;
                 }
@@ -621,7 +621,7 @@ internal sealed class MasterService(
                     throw new FamfsException(ErrorReason.BadRequest, "only Ack, and Register, Written and Released of a mount, may follow Hello");
                 Position position = requests.Current.Ack.Position ?? new();
                 // What is not in the log cannot have been replayed; counting it would end waits too early.
-                Positions.RequireInHistory(state.Replay, position, hub.Published);
+                Positions.RequireInHistory(state, position, hub.Published);
                 if (mount != Guid.Empty && requests.Current.Ack.MissingDevices is { } missing)
                     mounts.SaidDevices(mount, claim.Host.Host, DevicesSaid.Parse(missing, state.Replay.Devices.Length));
                 if (mount != Guid.Empty && !known)

@@ -94,6 +94,17 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
         }
     }
 
+    /// <inheritdoc/>
+    public void Entered(LogPosition position, long tail, LogPosition snapshotLast, long snapshotEnd)
+    {
+        lock (_gate)
+        {
+            index.Enter(snapshotLast, snapshotEnd);
+            _published = position;
+            _publishedOffset = tail;
+        }
+    }
+
     /// <summary>The master is over; every stream ends. Any thread.</summary>
     public void End(Exception error)
     {
@@ -147,7 +158,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
             await _catchUps.WaitAsync(cancel).ConfigureAwait(false);
             try
             {
-                ILogReader reader = pool.Format.OpenReader(pool, clock);
+                ILogReader reader = pool.Format.OpenReader(pool, clock, wholeAfter: sent.Sequence);
                 reader.Resume(before, offset);
                 do
                 {
@@ -189,7 +200,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
         {
             PollVerdict verdict = reader.Poll(out LogBlock block);
             if (verdict == PollVerdict.Diverged)
-                throw new FamfsException(ErrorReason.StaleGeneration, $"position {sent} is not in this master's history");
+                throw new FamfsException(ErrorReason.StaleGeneration, reader.Divergence.Length > 0 ? reader.Divergence : $"position {sent} is not in this master's history");
             if (verdict == PollVerdict.TakeoverPending)
                 throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
             if (verdict == PollVerdict.LookAgain)
@@ -199,6 +210,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
             }
             if (verdict is PollVerdict.UpToDate or PollVerdict.TailLost)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends before {Published}");
+            // It stands for nothing that is to be sent.
+            if (block.IsSnapshot)
+                continue;
             int skip = SkipUpTo(block, sent);
             if (skip == block.Frames.Length)
                 continue;

@@ -28,6 +28,9 @@ internal sealed class FormatRules(DevicePool pool)
     /// <summary>Mounts register in memory.</summary>
     public bool HasHostTable => _limits.HasHostTable;
 
+    /// <summary>A log may continue in another generation, as a compaction makes it.</summary>
+    public bool EntersGenerations => pool.Format.EntersGenerations;
+
     /// <summary>What the format cannot promise with so many devices, for an operator.</summary>
     public IReadOnlyList<string> FindWarnings(int devices) => pool.Format.FindWarnings(devices);
 

@@ -12,13 +12,24 @@ internal sealed class LogIndex
     private readonly Lock _gate = new();
     private readonly List<(LogPosition Before, long Offset)> _marks = [];
 
-    /// <summary>Offers a frame boundary: the record before it, and its offset. Offsets grow.</summary>
+    /// <summary>Offers a frame boundary: the record before it, and its offset. Offsets grow within a generation.</summary>
     public void Add(LogPosition before, long offset)
     {
         lock (_gate)
         {
-            if (_marks.Count == 0 || offset >= _marks[^1].Offset + Spacing)
+            if (_marks.Count == 0 || before.Generation != _marks[^1].Before.Generation || offset >= _marks[^1].Offset + Spacing)
                 _marks.Add((before, offset));
+        }
+    }
+
+    /// <summary>The log goes on in a generation that has every record after <paramref name="before"/>, from <paramref name="offset"/>
+    /// on.</summary>
+    public void Enter(LogPosition before, long offset)
+    {
+        lock (_gate)
+        {
+            _marks.RemoveAll(mark => mark.Before.Sequence.Value >= before.Sequence.Value);
+            _marks.Add((before, offset));
         }
     }
 

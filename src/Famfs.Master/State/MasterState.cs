@@ -147,6 +147,12 @@ internal sealed class MasterState : IReplayObserver, IDisposable
         Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 }, RequestShare);
 
     /// <inheritdoc/>
+    public void RequestsDropped(long madeMs) => Requests.DroppedUpTo(madeMs);
+
+    /// <inheritdoc/>
+    public void SnapshotRestored(LogPosition position) => SetTimes.BeginAfter(position.Sequence);
+
+    /// <inheritdoc/>
     public void Dispose()
     {
         Replay.Dispose();

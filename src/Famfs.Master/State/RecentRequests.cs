@@ -60,6 +60,9 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
     // Share that is looked at for ids that are too old.
     private int _hand;
 
+    /// <summary>Everything that is remembered of the log, the oldest first. It holds until the next is remembered.</summary>
+    public RememberedRequests Remembered => new(List(), _shares[LogShare].DroppedMs);
+
     /// <summary>Ids remembered.</summary>
     public int Count => _count;
 
@@ -90,6 +93,9 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
         _hand = (_hand + 1) % ShareCount;
         DropOld(_hand);
     }
+
+    /// <summary>What the log had of ids made up to this time, ms since 1970, was forgotten before this master began.</summary>
+    public void DroppedUpTo(long madeMs) => _shares[LogShare].DroppedMs = Math.Max(_shares[LogShare].DroppedMs, madeMs);
 
     /// <summary>Finds the record that the id made, whoever asked for it. Throws INVALID_ARGUMENT (other content, malformed id) or
     /// REQUEST_EXPIRED.</summary>
@@ -131,6 +137,13 @@ internal sealed class RecentRequests(TimeProvider clock, int capacity = 1_000_00
                 MasterTimeMs = (ulong)nowMs,
             };
         }
+    }
+
+    private IEnumerable<RequestTrace> List()
+    {
+        int place = _shares[LogShare].Count == 0 ? None : _shares[LogShare].First;
+        for (; place != None; place = _next[place])
+            yield return _slab[place];
     }
 
     private long NowMs => clock.GetUtcNow().ToUnixTimeMilliseconds();

@@ -27,6 +27,9 @@ internal sealed class SetTimes(int capacity = 16384)
             _last.Remove(oldest);
     }
 
+    /// <summary>Of records up to <paramref name="sequence"/> nothing is known: a snapshot stands for them.</summary>
+    public void BeginAfter(LogSequence sequence) => KnownAfter = sequence;
+
     /// <summary>Whether a record after <paramref name="sequence"/>, which is not before <see cref="KnownAfter"/>, set the time of an
     /// inode.</summary>
     public bool IsSetAfter(InodeNumber inode, LogSequence sequence) => _last.TryGetValue(inode, out LogSequence last) && last.Value > sequence.Value;

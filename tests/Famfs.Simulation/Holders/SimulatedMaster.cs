@@ -157,6 +157,8 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
             mount.Push(this, block);
     }
 
+    public void Entered(LogPosition position, long tail, LogPosition snapshotLast, long snapshotEnd) => throw new NotSupportedException("nothing is compacted here");
+
     public void End(Exception error)
     {
     }

@@ -2,6 +2,7 @@ using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
+using Google.Protobuf;
 
 namespace Famfs.TestSupport.Log;
 
@@ -38,17 +39,64 @@ public sealed class LogHistory(Guid fileSystem)
         {
             if (RecordFrame.Parse(frames, seed, out RecordFrame frame) != FrameVerdict.Good)
                 throw new InvalidDataException("a block holds a frame that is not good");
-            _records.Add(new(frame.Sequence.Value, frame.Term.Value, frame.Type, Convert.ToHexString(frame.Payload)));
-            if (frame.Type == RecordType.MasterSlotGranted)
-            {
-                MasterSlotGranted granted = MasterSlotGranted.Parser.ParseFrom(frame.Payload);
-                Take((int)granted.Slot, granted.Segment);
-            }
-            else if (frame.Type == RecordType.SegmentReserved)
-            {
-                Take(frame.Term.Slot, SegmentReserved.Parser.ParseFrom(frame.Payload).Extent);
-            }
+            if ((frame.Flags & FrameFlags.Snapshot) == 0)
+                Add(new(frame.Sequence.Value, frame.Term.Value, frame.Type, Convert.ToHexString(frame.Payload)));
+            else if (frame.Type == RecordType.SnapshotRequest)
+                AddOfSnapshot(SnapshotRequest.Parser.ParseFrom(frame.Payload));
+            else if (frame.Type == RecordType.SnapshotState)
+                AddSpaces(SnapshotState.Parser.ParseFrom(frame.Payload));
             frames = frames[frame.PaddedBytes..];
+        }
+    }
+
+    /// <summary>Writes everything as the rest of a snapshot: each record in a frame. Gives the frames.</summary>
+    public void WriteSnapshot(IFrameSink sink, Term term)
+    {
+        ulong number = 1;
+        foreach (HistoryRecord record in _records)
+        {
+            Add(RecordType.SnapshotRequest, new SnapshotRequest
+            {
+                Sequence = record.Sequence,
+                Term = record.Term,
+                RecordType = (uint)record.Type,
+                RequestId = ByteString.CopyFrom(Convert.FromHexString(record.Payload)),
+            });
+        }
+        Add(RecordType.SnapshotEnd, new SnapshotEnd { Frames = number + 1 });
+
+        void Add(RecordType type, IMessage message)
+        {
+            int bytes = message.CalculateSize();
+            message.WriteTo(sink.Reserve(bytes)[..bytes]);
+            sink.Commit(bytes, type, FrameFlags.Snapshot, new(number++), term);
+        }
+    }
+
+    private void AddSpaces(SnapshotState r)
+    {
+        foreach (SnapshotSegment segment in r.Segments)
+            Take((int)segment.Slot, segment.Extent);
+    }
+
+    private void AddOfSnapshot(SnapshotRequest r)
+    {
+        if (r.Sequence != (ulong)_records.Count + 1)
+            throw new InvalidDataException($"a snapshot has record {r.Sequence} after {_records.Count} records");
+        Add(new(r.Sequence, r.Term, (RecordType)r.RecordType, Convert.ToHexString(r.RequestId.Span)));
+    }
+
+    private void Add(HistoryRecord record)
+    {
+        _records.Add(record);
+        if (record.Type == RecordType.MasterSlotGranted)
+        {
+            MasterSlotGranted granted = MasterSlotGranted.Parser.ParseFrom(Convert.FromHexString(record.Payload));
+            Take((int)granted.Slot, granted.Segment);
+        }
+        else if (record.Type == RecordType.SegmentReserved)
+        {
+            Take(new Term(record.Term).Slot, SegmentReserved.Parser.ParseFrom(Convert.FromHexString(record.Payload)).Extent);
         }
     }
 

@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
 
@@ -13,6 +14,9 @@ public sealed class TestMaster
 {
     /// <summary>Polls without records (chosen: more than the longest pause of a simulation).</summary>
     private const int MostPollsWithout = 10_000;
+
+    /// <summary>Bytes that a generation has room for when it is entered: for some records, and one that reserves more.</summary>
+    private const int LeastRoomBytes = 4096;
 
     private readonly RecordBatch _batch = new();
     private bool _spareTaken;
@@ -61,6 +65,8 @@ public sealed class TestMaster
                     break;
                 case PollVerdict.UpToDate or PollVerdict.TailLost:
                     return history;
+                case PollVerdict.Diverged when reader.Divergence.Contains("is over and cannot be read any more", StringComparison.Ordinal):
+                    throw new FamfsException(ErrorReason.MediaCorrupt, reader.Divergence);
                 case PollVerdict.Diverged:
                     throw new InvalidOperationException("what was applied is not in the history any more");
             }
@@ -102,9 +108,95 @@ public sealed class TestMaster
     /// <summary>Reserves space and goes on in it.</summary>
     public void GoOn(long lengthBytes)
     {
+        Writer.Advance(Reserve(lengthBytes));
+    }
+
+    /// <summary>Goes on in another generation of the log. False: somebody is taking over or the memory is damaged, and the log stays
+    /// where it is.</summary>
+    /// <param name="pool">The devices, as the master has them.</param>
+    /// <param name="clock">Of its reader.</param>
+    /// <param name="spaceBytes">Bytes of each space, or the least that is asked for.</param>
+    /// <param name="meanwhile">Called when the snapshot is written, before the records after it are.</param>
+    /// <param name="requests">The snapshot is one of the state that the records make, with these requests. Null: it has each record.</param>
+    public bool TryCompact(DevicePool pool, TimeProvider clock, Func<long, long> spaceBytes, Action? meanwhile = null, RememberedRequests? requests = null)
+    {
+        if (Writer.Position.Term != Writer.Term)
+            Publish(RecordType.TermStarted, new TermStarted());
+        LogReader reader = new(pool, clock);
+        LogHistory replayed = new(pool.Primary.FileSystem);
+        using ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), default);
+        if (!TryRead(reader, block =>
+            {
+                if (requests is not null)
+                    state.ApplyFrames(block.Generation, block.Frames.Span);
+                else
+                    replayed.Apply(block);
+            }))
+        {
+            return false;
+        }
+        INextGeneration next = Writer.BeginGeneration(reader, least => Reserve(spaceBytes(least)));
+        if (requests is not null)
+            state.WriteSnapshot(next, Writer.Term, requests, CancellationToken.None);
+        else
+            replayed.WriteSnapshot(next, Writer.Term);
+        next.EndSnapshot();
+        meanwhile?.Invoke();
+        try
+        {
+            next.Complete();
+            // Records may take another space, which takes another record.
+            while (next.Last != Writer.Position.Sequence)
+            {
+                if (!TryRead(reader, block => next.Add(block)))
+                    return false;
+                next.RequireRoom(LeastRoomBytes);
+            }
+            Publish(RecordType.GenerationChanged, new GenerationChanged { NewGeneration = next.Generation, SnapshotSequence = next.SnapshotLast.Next.Value });
+            if (!TryRead(reader, block => next.Add(block)))
+                return false;
+            next.Complete();
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && error.Message.Contains("is not what was written", StringComparison.Ordinal))
+        {
+            return false;
+        }
+        Writer.Enter(next);
+        return true;
+    }
+
+    // To the last record that is published.
+    private bool TryRead(LogReader reader, Action<LogBlock> take)
+    {
+        for (int polls = 0; reader.Position.Sequence != Writer.Position.Sequence; polls++)
+        {
+            if (polls == MostPollsWithout)
+                return false;
+            Writer.Check();
+            try
+            {
+                PollVerdict verdict = reader.Poll(out LogBlock block);
+                if (verdict is PollVerdict.TailLost or PollVerdict.Diverged)
+                    return false;
+                if (verdict == PollVerdict.Records)
+                    take(block);
+            }
+            catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt)
+            {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    // Above those of tests.
+    private ulong ReservedInode() => 500_000 + Writer.Position.Sequence.Value;
+
+    private SegmentSpace Reserve(long lengthBytes)
+    {
         SegmentSpace space = new(new(0), History.FreeOffset, lengthBytes);
-        Publish(RecordType.SegmentReserved, new SegmentReserved { Extent = new() { OffsetBytes = (ulong)space.Offset, LengthBytes = (ulong)lengthBytes } });
-        Writer.Advance(space);
+        Publish(RecordType.SegmentReserved, new SegmentReserved { Inode = ReservedInode(), Extent = new() { OffsetBytes = (ulong)space.Offset, LengthBytes = (ulong)lengthBytes } });
+        return space;
     }
 
     /// <summary>Goes on in a space that the slot has in reserve since its start. False: it has none.</summary>

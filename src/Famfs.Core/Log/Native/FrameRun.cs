@@ -43,6 +43,29 @@ internal readonly record struct FrameRun(long Count, long End, LogSequence First
         return false;
     }
 
+    /// <summary>True when whole frames, whatever their sequence and term, fill the segment from log offset <paramref name="from"/> to
+    /// <paramref name="end"/>.</summary>
+    public static bool IsWhole(DevicePool pool, Guid fileSystem, ulong generation, SegmentRef segment, long from, long end)
+    {
+        DaxDevice device = pool.Require(segment.Device);
+        uint seed = Crc32C.Seed(fileSystem, generation, segment.Id);
+        byte[] buffer = GC.AllocateUninitializedArray<byte>((int)Math.Max(0, Math.Min(ReadBytes, end - from)));
+        while (from < end)
+        {
+            int filled = (int)Math.Min(buffer.Length, end - from);
+            device.Invalidate(segment.DeviceOffsetOf(from), filled);
+            device.Read(segment.DeviceOffsetOf(from), buffer.AsSpan(0, filled));
+            int at = 0;
+            FrameVerdict verdict = FrameVerdict.Good;
+            while (at < filled && (verdict = RecordFrame.Parse(buffer.AsSpan(at, filled - at), seed, out RecordFrame frame)) == FrameVerdict.Good)
+                at += frame.PaddedBytes;
+            if (at == 0 || verdict == FrameVerdict.Corrupt)
+                return false;
+            from += at;
+        }
+        return from == end;
+    }
+
     /// <summary>Follows frames from log offset <paramref name="from"/> to the first that is bad, out of turn or beyond
     /// <paramref name="end"/>, or at most <paramref name="limit"/> of them. <paramref name="only"/>: a frame of another term ends
     /// the run; zero: any term does that is below the one before it.</summary>

@@ -41,6 +41,30 @@ public sealed class LogReader : ILogReader
     private SegmentRef[] _chain = [];
     private bool _resumed;
 
+    // The record before the next frame. In a snapshot: none.
+    private LogPosition _at;
+
+    private long _offset;
+
+    // The last record that was handed out in an earlier generation, and its place there, while it is looked for in this one.
+    private LogPosition? _had;
+    private long _hadOffset;
+
+    // Where the snapshot ends that the generation begins with; how many of its frames were read; what it stands for.
+    private long _snapshotEnd;
+    private ulong _snapshotFrames;
+    private GenerationOrigin? _origin;
+
+    // The generation being read is over: what its last active copy said, with its newest segment sealed where the snapshot of the
+    // next one begins. Null: it is the one that the anchor names.
+    private ActiveAnchor? _former;
+
+    // The anchor's slot names another generation than the anchor that was read.
+    private bool _isOtherGeneration;
+
+    // What is read belongs to a generation that is over: where it is damaged, it may be gone.
+    private bool _isInFormer;
+
     // Highest claim when the poll began; tells damage from memory that changed hands during the poll.
     private Term _highestAtStart;
 
@@ -63,14 +87,14 @@ public sealed class LogReader : ILogReader
         _own = own;
         _clock = clock;
         _anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
-        Position = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
+        _at = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
     }
 
     /// <inheritdoc/>
-    public LogPosition Position { get; private set; }
+    public LogPosition Position => _had ?? _at;
 
     /// <inheritdoc/>
-    public long Offset { get; private set; }
+    public long Offset => _had is null ? _offset : _hadOffset;
 
     /// <summary>The anchor that the reader follows; null before the first poll.</summary>
     public ActiveAnchor? Anchor => _anchor;
@@ -88,6 +112,19 @@ public sealed class LogReader : ILogReader
     /// lost. For a repair only (SAFETY S24: no other claimant shortens the log).</summary>
     internal bool EndsAtDamage { get; init; }
 
+    /// <summary>A reader from the start hands out every record after this one as a record, also where a snapshot stands for it; it
+    /// begins in the generation that has it. Null: with the newest snapshot.</summary>
+    public LogSequence? WholeAfter { get; init; }
+
+    /// <summary>A log that was compacted is read. Else it is refused with NOT_SUPPORTED_BY_FORMAT.</summary>
+    public bool EntersGenerations { get; init; } = true;
+
+    /// <inheritdoc/>
+    public string Divergence { get; private set; } = "";
+
+    /// <summary>The next frame is of a snapshot.</summary>
+    private bool IsInSnapshot => _offset < _snapshotEnd;
+
     /// <inheritdoc/>
     public string TailDamage { get; private set; } = "";
 
@@ -97,8 +134,11 @@ public sealed class LogReader : ILogReader
     /// <inheritdoc/>
     public void Resume(LogPosition position, long offset)
     {
-        Position = position;
-        Offset = offset;
+        _at = position;
+        _had = null;
+        _offset = offset;
+        _snapshotEnd = 0;
+        _former = null;
         _resumed = true;
     }
 
@@ -118,9 +158,14 @@ public sealed class LogReader : ILogReader
             // A deposed master's slot may be written anew while somebody still reads what it left.
             return PollVerdict.TakeoverPending;
         }
-        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && !Suspect(new(error.Message, Offset, default)))
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && !Suspect(new(error.Message, _offset, default)))
         {
             return PollVerdict.LookAgain;
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt && _isInFormer)
+        {
+            Divergence = $"generation {Position.Generation} of the log, of which this reader has record {Position}, is over and cannot be read any more ({error.Message})";
+            return PollVerdict.Diverged;
         }
         if (verdict is not (PollVerdict.LookAgain or PollVerdict.TailLost))
             _suspicion = null;
@@ -131,6 +176,7 @@ public sealed class LogReader : ILogReader
     private PollVerdict PollOnce(out LogBlock block)
     {
         block = default;
+        _isInFormer = false;
         Term highest = _highestAtStart = _anchors.ReadHighestClaim();
         if (_own.Value != 0)
         {
@@ -151,27 +197,97 @@ public sealed class LogReader : ILogReader
             RequireSoundAnchors();
         }
 
-        if (LookAtTail(out TailWord word, out TailVerdict said) is not { } tail)
-            return PollVerdict.TakeoverPending;
-        if (Offset >= tail)
-            return AtTail(word, said, tail, out block);
-        if (!TryReadFrames(tail, out SegmentRef segment, out int read, out int count, out LogPosition last))
-            return AtTail(word, said, tail, out block);
+        do
+        {
+            // Where a generation is over, and read to its end, the next one is entered.
+            if (_former is not null && _offset >= _former.Chain[^1].AbsoluteEnd)
+            {
+                PollVerdict followed = Follow(highest);
+                if (followed != PollVerdict.UpToDate)
+                    return followed;
+            }
+            _isInFormer = _former is not null;
+            TailWord word = default;
+            TailVerdict said = TailVerdict.Published;
+            if ((_former?.Chain[^1].AbsoluteEnd ?? LookAtTail(out word, out said)) is not { } tail)
+            {
+                if (!_isOtherGeneration)
+                    return PollVerdict.TakeoverPending;
+                // The master went on to another generation.
+                PollVerdict followed = Follow(highest);
+                if (followed != PollVerdict.UpToDate)
+                    return followed;
+                continue;
+            }
+            if (_offset >= tail)
+                return AtTail(word, said, tail, out block);
+            if (!TryReadFrames(tail, out SegmentRef segment, out int read, out int count, out LogPosition last))
+                return AtTail(word, said, tail, out block);
 
-        // Only now is it known that no one had started to take over when the tail was in memory.
-        _anchors.WriteBackTail(_anchor!);
-        Term after = _anchors.ReadHighestClaim();
-        if (after != (_own.Value == 0 ? _anchor!.Term : _own))
-            return PollVerdict.TakeoverPending;
-        block = Take(segment, read, count, last);
-        return PollVerdict.Records;
+            // Only now is it known that no one had started to take over when the tail was in memory.
+            _anchors.WriteBackTail(_anchor!);
+            Term after = _anchors.ReadHighestClaim();
+            if (after != (_own.Value == 0 ? _anchor!.Term : _own))
+                return PollVerdict.TakeoverPending;
+            if (_had is not { } had)
+            {
+                block = Take(segment, read, count, last);
+                return PollVerdict.Records;
+            }
+            if (!TryPass(had, read, count, last, out int passed, out int passedCount))
+                return PollVerdict.Diverged;
+            if (passed < read)
+            {
+                block = Take(segment, read, count, last, passed, passedCount);
+                return PollVerdict.Records;
+            }
+        }
+        while (true);
     }
 
-    private LogBlock Take(SegmentRef segment, int read, int count, LogPosition last)
+    /// <summary>Passes over records that were handed out before. False: the last of them is another one here.</summary>
+    private bool TryPass(LogPosition had, int read, int count, LogPosition last, out int passed, out int passedCount)
     {
-        LogBlock block = new(_buffer.AsMemory(0, read), count, Position.Sequence.Next, Position.Generation, segment.Id, Offset + read);
-        Position = last;
-        Offset += read;
+        passed = read;
+        passedCount = count;
+        if (last.Sequence.Value < had.Sequence.Value)
+        {
+            (_at, _offset) = (last, _offset + read);
+            return true;
+        }
+        passed = 0;
+        passedCount = 0;
+        RecordFrame frame;
+        do
+        {
+            frame = RecordFrame.ReadVerified(_buffer.AsSpan(passed, read - passed));
+            passed += frame.PaddedBytes;
+            passedCount++;
+        }
+        while (frame.Sequence != had.Sequence);
+        if (frame.Term != had.Term)
+        {
+            Divergence = $"record {had}, which this reader has, is of term {frame.Term} in generation {_at.Generation}";
+            return false;
+        }
+        _had = null;
+        if (passed == read)
+            (_at, _offset) = (last, _offset + read);
+        return true;
+    }
+
+    private LogBlock Take(SegmentRef segment, int read, int count, LogPosition last, int passed = 0, int passedCount = 0)
+    {
+        LogSequence first = passed > 0 ? RecordFrame.ReadVerified(_buffer.AsSpan(passed, read - passed)).Sequence : _at.Sequence.Next;
+        LogBlock block = new(_buffer.AsMemory(passed, read - passed), count - passedCount, first, _at.Generation, segment.Id, _offset + read) { IsSnapshot = IsInSnapshot };
+        if (IsInSnapshot)
+        {
+            _snapshotFrames += (ulong)count;
+            if (_offset + read == _snapshotEnd)
+                last = _at with { Sequence = _origin!.Last, Term = new(_origin.Begin.LastTerm) };
+        }
+        _at = last;
+        _offset += read;
         return block;
     }
 
@@ -181,14 +297,16 @@ public sealed class LogReader : ILogReader
     private PollVerdict AtTail(TailWord word, TailVerdict said, long tail, out LogBlock block)
     {
         block = default;
+        if (_former is not null)
+            throw new FamfsException(ErrorReason.MediaCorrupt, $"generation {_former.Generation} of the log ends at {Position}, before the snapshot of the next one begins");
         if (_own.Value != 0)
         {
             _adopting = true;
             return Adopt(out block);
         }
         string damage = said is TailVerdict.After or TailVerdict.Impossible ? "is none that a master stores"
-            : Offset > tail ? "is before what was read"
-            : IsFrameNext() ? Offset < tail ? "is inside a record" : "is before whole records"
+            : _offset > tail ? "is before what was read"
+            : IsFrameNext() ? _offset < tail ? "is inside a record" : "is before whole records"
             : "";
         if (damage.Length == 0)
             return PollVerdict.UpToDate;
@@ -197,9 +315,9 @@ public sealed class LogReader : ILogReader
             return PollVerdict.LookAgain;
         if (_anchors.ReadHighestClaim() > _anchor.Term)
             return PollVerdict.TakeoverPending;
-        if (!Suspect(new(damage, Offset, word)))
+        if (!Suspect(new(damage, _offset, word)))
             return PollVerdict.LookAgain;
-        TailMayBeRight = said == TailVerdict.Published && Offset == tail;
+        TailMayBeRight = said == TailVerdict.Published && _offset == tail;
         TailDamage = $"{_pool.PrimaryDevice.Path}: tail-lost: the tail of term {_anchor.Term} {damage}: what comes after {Position} is not shown until a master starts";
         return PollVerdict.TailLost;
     }
@@ -228,11 +346,11 @@ public sealed class LogReader : ILogReader
             return PollVerdict.UpToDate;
         SegmentRef segment = _chain[^1];
         DaxDevice device = _pool.Require(segment.Device);
-        uint seed = Crc32C.Seed(Position.FileSystem, Position.Generation, segment.Id);
-        long place = segment.DeviceOffsetOf(Offset);
-        int read = (int)Math.Min(segment.AbsoluteEnd - Offset, BlockBytes);
+        uint seed = Crc32C.Seed(_at.FileSystem, _at.Generation, segment.Id);
+        long place = segment.DeviceOffsetOf(_offset);
+        int read = (int)Math.Min(segment.AbsoluteEnd - _offset, BlockBytes);
         int count = 0;
-        LogPosition last = Position;
+        LogPosition last = _at;
         for (int pass = 0; pass < 2 && read > 0; pass++)
         {
             device.Invalidate(place, read);
@@ -251,7 +369,7 @@ public sealed class LogReader : ILogReader
             _adopted = true;
             return PollVerdict.UpToDate;
         }
-        AdoptedFrom ??= Position.Sequence.Next;
+        AdoptedFrom ??= _at.Sequence.Next;
         block = Take(segment, read, count, last);
         return PollVerdict.Records;
     }
@@ -260,11 +378,11 @@ public sealed class LogReader : ILogReader
     private bool IsFrameNext()
     {
         SegmentRef segment = _chain[^1];
-        if (Offset < segment.AbsoluteStart || Offset < _anchor!.StartTail)
+        if (_offset < segment.AbsoluteStart || _offset < _anchor!.StartTail)
             return false;
         DaxDevice device = _pool.Require(segment.Device);
-        long place = segment.DeviceOffsetOf(Offset);
-        int room = (int)Math.Min(segment.AbsoluteEnd - Offset, MediaLayout.MaxRecordBytes);
+        long place = segment.DeviceOffsetOf(_offset);
+        int room = (int)Math.Min(segment.AbsoluteEnd - _offset, MediaLayout.MaxRecordBytes);
         if (room < RecordFrame.HeaderBytes)
             return false;
         device.Invalidate(place, RecordFrame.HeaderBytes);
@@ -274,7 +392,7 @@ public sealed class LogReader : ILogReader
             return false;
         device.Invalidate(place, bytes);
         device.Read(place, _buffer.AsSpan(0, bytes));
-        Verify(_buffer.AsSpan(0, bytes), Crc32C.Seed(Position.FileSystem, Position.Generation, segment.Id), adopting: true, out _, out int count, out _, out _);
+        Verify(_buffer.AsSpan(0, bytes), Crc32C.Seed(_at.FileSystem, _at.Generation, segment.Id), adopting: true, out _, out int count, out _, out _);
         return count > 0;
     }
 
@@ -323,12 +441,90 @@ public sealed class LogReader : ILogReader
         }
         if (_anchor is not null && active.Term < _anchor.Term)
             return PollVerdict.TakeoverPending;
+        if (active.Generation > _at.Generation || (_offset == 0 && active.Generation > _pool.Primary.Generation))
+            return Enter(active);
         SegmentRef[] chain = LoadChain(active);
-        if (Offset > 0 && !IsInHistory(active))
+        if (_offset > 0 && !IsInHistory(active))
             return PollVerdict.Diverged;
         _anchor = active;
         _chain = chain;
+        _former = null;
         _resumed = false;
+        _isOtherGeneration = false;
+        return PollVerdict.UpToDate;
+    }
+
+    /// <summary>
+    /// The log goes on in a later generation. A reader from the start begins with its snapshot. Another one needs the records after what
+    /// it has: they are in the newest generation whose snapshot does not stand for one of them. That may be the reader's own, which
+    /// then is read to where the snapshot of the next one begins.
+    /// </summary>
+    private PollVerdict Enter(ActiveAnchor active)
+    {
+        if (!EntersGenerations)
+            throw new FamfsException(ErrorReason.NotSupportedByFormat, $"{_pool.PrimaryDevice.Path}: the log was compacted, to generation {active.Generation}: this version reads none but {_pool.Primary.Generation}") { Path = _pool.PrimaryDevice.Path };
+        ActiveAnchor at = active;
+        ActiveAnchor? former = null;
+        while (true)
+        {
+            SegmentRef[] chain = LoadChain(at);
+            if (at.Generation == _at.Generation)
+            {
+                // Also in the middle of its snapshot.
+                if (at.Generation != _pool.Primary.Generation && _offset == 0 && !IsInSnapshot)
+                    return Commit(active, former, chain, GenerationOrigin.Read(_pool, chain[0], at.Generation));
+                if (_offset > 0 && !IsInHistory(at))
+                    return PollVerdict.Diverged;
+                return Commit(active, former, chain, null);
+            }
+            GenerationOrigin origin = GenerationOrigin.Read(_pool, chain[0], at.Generation);
+            bool isFresh = _offset == 0;
+            bool stands = isFresh
+                ? WholeAfter is { } after && after.Value < origin.Last.Value
+                : IsInSnapshot || Position.Sequence.Value < origin.Last.Value;
+            if (!stands)
+                return Commit(active, former, chain, origin);
+            _isInFormer = true;
+            at = former = origin.DescribePrevious()
+                ?? throw new FamfsException(ErrorReason.MediaCorrupt, $"{_pool.PrimaryDevice.Path}: the snapshot of generation {at.Generation} names an end of the generation before it that cannot be");
+            if (at.Generation < _at.Generation)
+            {
+                Divergence = $"generation {_at.Generation}, of which this reader has record {Position}, is not in the log";
+                return PollVerdict.Diverged;
+            }
+        }
+    }
+
+    /// <summary>Goes on in a generation: where <paramref name="origin"/> is given, at its start or after its snapshot, else where the
+    /// reader is.</summary>
+    private PollVerdict Commit(ActiveAnchor active, ActiveAnchor? former, SegmentRef[] chain, GenerationOrigin? origin)
+    {
+        // A claimant that claims after this look finds what was read here.
+        if (_own.Value == 0 && _anchors.ReadHighestClaim() != active.Term)
+            return PollVerdict.TakeoverPending;
+        if (origin is not null)
+        {
+            LogPosition position = Position;
+            long offset = Offset;
+            bool isFresh = _offset == 0;
+            if (!isFresh && position.Sequence == origin.Last && position.Term.Value != origin.Begin.LastTerm)
+            {
+                Divergence = $"record {position}, which this reader has, is of term {origin.Begin.LastTerm} in generation {origin.Begin.Generation}";
+                return PollVerdict.Diverged;
+            }
+            _origin = origin;
+            _snapshotEnd = origin.EndOffset;
+            _snapshotFrames = 0;
+            _at = _at with { Generation = origin.Begin.Generation, Sequence = isFresh ? default : origin.Last, Term = isFresh ? default : new(origin.Begin.LastTerm) };
+            _had = !isFresh && position.Sequence.Value > origin.Last.Value ? position : null;
+            _hadOffset = offset;
+            _offset = isFresh ? origin.BeginOffset : origin.EndOffset;
+        }
+        _anchor = active;
+        _former = former;
+        _chain = chain;
+        _resumed = false;
+        _isOtherGeneration = false;
         return PollVerdict.UpToDate;
     }
 
@@ -343,11 +539,11 @@ public sealed class LogReader : ILogReader
     /// tail that the new term started from means another history (or other memory) all the same.</summary>
     private bool IsInHistory(ActiveAnchor active)
     {
-        if (active.Generation != Position.Generation || Position.Term > active.Term)
+        if (active.Generation != _at.Generation || Position.Term > active.Term)
             return false;
-        if (Position.Term == active.Term || Offset < active.StartTail)
+        if (_at.Term == active.Term || _offset < active.StartTail)
             return true;
-        return Offset == active.StartTail && Position.Sequence == active.StartSequence && Position.Term == active.StartTerm;
+        return _offset == active.StartTail && _at.Sequence == active.StartSequence && _at.Term == active.StartTerm;
     }
 
     private SegmentRef[] LoadChain(ActiveAnchor active)
@@ -360,7 +556,7 @@ public sealed class LogReader : ILogReader
             DaxDevice device = _pool.Require(first.Device);
             device.Invalidate(first.Offset, block.Length);
             device.Read(first.Offset, block);
-            if (!SegmentHeader.TryParse(block, out SegmentHeader? header) || header!.FileSystem != Position.FileSystem
+            if (!SegmentHeader.TryParse(block, out SegmentHeader? header) || header!.FileSystem != _at.FileSystem
                 || header.Generation != active.Generation || header.Segment.Id != first.Id || header.Predecessor is null
                 || header.Segment.AbsoluteStart != first.AbsoluteStart || older.Count + active.Chain.Length > active.SegmentCount)
                 throw new FamfsException(ErrorReason.MediaCorrupt, $"{device.Path}: header of log segment {first.Id:x} at offset {first.Offset} is damaged") { Path = device.Path };
@@ -383,6 +579,11 @@ public sealed class LogReader : ILogReader
                 return Math.Max(tail, _chain[^1].AbsoluteStart);
             // The master went on to another segment since the anchor was read.
             SlotState slot = _anchors.RequireSlot(_anchor.Term.Slot);
+            if (slot.Active is not null && slot.Active.Term == _anchor.Term && slot.Active.Generation != _anchor.Generation)
+            {
+                _isOtherGeneration = true;
+                return null;
+            }
             if (slot.Active is not null && slot.Active.Term == _anchor.Term && slot.Active.Counter > _anchor.Counter)
             {
                 _chain = ExtendChain(_chain, slot.Active);
@@ -413,33 +614,35 @@ public sealed class LogReader : ILogReader
     /// a master stores.</summary>
     private bool TryReadFrames(long tail, out SegmentRef segment, out int good, out int count, out LogPosition last)
     {
-        int index = Array.FindLastIndex(_chain, s => s.AbsoluteStart <= Offset);
+        int index = Array.FindLastIndex(_chain, s => s.AbsoluteStart <= _offset);
         segment = _chain[index];
         bool isLast = index == _chain.Length - 1;
         long end = isLast ? tail : segment.AbsoluteEnd;
-        int wanted = (int)Math.Min(end - Offset, BlockBytes);
+        if (IsInSnapshot)
+            end = Math.Min(end, _snapshotEnd);
+        int wanted = (int)Math.Min(end - _offset, BlockBytes);
         DaxDevice device = _pool.Require(segment.Device);
-        uint seed = Crc32C.Seed(Position.FileSystem, Position.Generation, segment.Id);
+        uint seed = Crc32C.Seed(_at.FileSystem, _at.Generation, segment.Id);
         Span<byte> bytes = _buffer.AsSpan(0, wanted);
         for (int attempt = 0; ; attempt++)
         {
-            long place = segment.DeviceOffsetOf(Offset);
+            long place = segment.DeviceOffsetOf(_offset);
             device.Invalidate(place, wanted);
             device.Read(place, bytes);
             FrameVerdict verdict = Verify(bytes, seed, adopting: false, out good, out count, out last, out string cause);
-            if (verdict == FrameVerdict.Good || (verdict == FrameVerdict.Torn && wanted < end - Offset && count > 0))
+            if (verdict == FrameVerdict.Good || (verdict == FrameVerdict.Torn && wanted < end - _offset && count > 0))
                 return true;
             if (attempt < CorruptAttempts)
                 continue;
             // What comes before is whole.
             if (count > 0)
                 return true;
-            if (verdict == FrameVerdict.Torn && isLast && IsFrameNext())
+            if (verdict == FrameVerdict.Torn && isLast && _former is null && IsFrameNext())
                 return false;
-            if (EndsAtDamage && isLast && !FrameRun.IsAnyWhole(_pool, Position.FileSystem, Position.Generation, segment, Offset))
+            if (EndsAtDamage && isLast && _former is null && !FrameRun.IsAnyWhole(_pool, _at.FileSystem, _at.Generation, segment, _offset))
                 return false;
             throw new FamfsException(ErrorReason.MediaCorrupt,
-                $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(Offset) + good}: {cause}")
+                $"{device.Path}: record after {Position} in log segment {segment.Id:x} at offset {segment.DeviceOffsetOf(_offset) + good}: {cause}")
             { Path = device.Path };
         }
     }
@@ -449,7 +652,7 @@ public sealed class LogReader : ILogReader
     {
         good = 0;
         count = 0;
-        last = Position;
+        last = _at;
         cause = "";
         while (good < bytes.Length)
         {
@@ -461,7 +664,25 @@ public sealed class LogReader : ILogReader
             }
             // In a segment that a restarted master went on in, an older term's unpublished frames have the right
             // seed and sequence; their term gives them away.
-            bool termFits = adopting || Offset + good >= _anchor!.StartTail ? frame.Term == _anchor!.Term : frame.Term <= _anchor.StartTerm;
+            ActiveAnchor anchor = _former ?? _anchor!;
+            bool termFits = adopting || _offset + good >= anchor.StartTail ? frame.Term == anchor.Term : frame.Term <= anchor.StartTerm;
+            bool isOfSnapshot = (frame.Flags & FrameFlags.Snapshot) != 0;
+            if (isOfSnapshot != IsInSnapshot)
+            {
+                cause = isOfSnapshot ? $"a frame of a snapshot follows {last}" : $"record {frame.Sequence} is in a snapshot";
+                return FrameVerdict.Corrupt;
+            }
+            if (isOfSnapshot)
+            {
+                if (frame.Sequence.Value != _snapshotFrames + (ulong)count || frame.Term != _origin!.Term)
+                {
+                    cause = $"frame {frame.Sequence} of a snapshot, where frame {_snapshotFrames + (ulong)count} is due";
+                    return FrameVerdict.Corrupt;
+                }
+                good += frame.PaddedBytes;
+                count++;
+                continue;
+            }
             if (frame.Sequence != last.Sequence.Next || frame.Term < last.Term || !termFits)
             {
                 cause = $"sequence {frame.Sequence} of term {frame.Term} follows {last}";

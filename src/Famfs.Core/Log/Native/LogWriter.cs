@@ -178,7 +178,54 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
     internal static SegmentRef[] NewestOf(List<SegmentRef> chain) =>
         [.. chain[Math.Max(0, chain.Count - MediaLayout.MaxChainInAnchor)..]];
 
-    private ulong NextSegmentId() => (Term.Value << 16) + ++_segmentsStarted;
+    /// <inheritdoc/>
+    public bool Uses(SegmentSpace space) =>
+        _chain.Exists(s => s.Device == space.Device && s.Offset < space.Offset + space.LengthBytes && space.Offset < s.Offset + s.LengthBytes);
+
+    /// <inheritdoc/>
+    public INextGeneration BeginGeneration(ILogReader reader, Func<long, SegmentSpace> takeSpace)
+    {
+        RequireMaster();
+        return new NextGeneration(_pool, (LogReader)reader, Term, NextSegmentId, takeSpace);
+    }
+
+    /// <inheritdoc/>
+    public void Enter(INextGeneration next)
+    {
+        RequireMaster();
+        NextGeneration generation = (NextGeneration)next;
+        if (generation.Last != Position.Sequence || generation.Generation != Position.Generation + 1)
+            throw new InvalidOperationException($"generation {generation.Generation} ends with record {generation.Last}, the log with {Position}");
+        EndOnFailure(() =>
+        {
+            _chain.Clear();
+            _chain.AddRange(generation.Chain);
+            _tail = generation.Tail;
+            Position = Position with { Generation = generation.Generation };
+            // As a term that begins here: a tail word of before, whose offset is one of the generation before, does not count.
+            ulong counter = _anchor.Counter + CopiesAtOnce;
+            _anchor = _anchor with
+            {
+                Counter = counter,
+                FirstCounter = counter,
+                Generation = generation.Generation,
+                StartTail = _tail,
+                StartSequence = Position.Sequence,
+                StartTerm = Position.Term,
+                SegmentCount = (uint)_chain.Count,
+                Chain = NewestOf(_chain),
+            };
+            Announce();
+        });
+    }
+
+    /// <summary>Id of the segment that a term begins as the <paramref name="count"/>th. LOG_FULL where it would be another term's.</summary>
+    internal static ulong SegmentIdOf(Term term, ulong count) => count <= ushort.MaxValue
+        ? (term.Value << 16) + count
+        : throw new FamfsException(ErrorReason.LogFull, $"term {term} has begun {ushort.MaxValue} log segments, the limit; start the master again") { Limit = ushort.MaxValue };
+
+    // Of the engine's thread, and of one that writes the next generation meanwhile.
+    private ulong NextSegmentId() => SegmentIdOf(Term, Interlocked.Increment(ref _segmentsStarted));
 
     private void EndOnFailure(Action publishing)
     {

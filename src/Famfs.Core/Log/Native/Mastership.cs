@@ -20,12 +20,12 @@ public sealed class Mastership
     private readonly AnchorArea _anchors;
     private readonly AnchorClaim _claim;
 
-    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider clock, bool endsAtDamage)
+    private Mastership(DevicePool pool, AnchorArea anchors, AnchorClaim claim, TimeProvider clock, bool endsAtDamage, bool entersGenerations)
     {
         _pool = pool;
         _anchors = anchors;
         _claim = claim;
-        Reader = new(pool, clock, claim.Term) { EndsAtDamage = endsAtDamage };
+        Reader = new(pool, clock, claim.Term) { EndsAtDamage = endsAtDamage, EntersGenerations = entersGenerations };
     }
 
     /// <summary>The claimed term.</summary>
@@ -56,8 +56,8 @@ public sealed class Mastership
     }
 
     /// <summary>Writes a claim above every term that memory shows, before anything else is read. <paramref name="endsAtDamage"/>: as
-    /// <see cref="ClaimRequest.EndsAtDamage"/>.</summary>
-    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider clock, bool endsAtDamage = false)
+    /// <see cref="ClaimRequest.EndsAtDamage"/>. <paramref name="entersGenerations"/>: as <see cref="LogReader.EntersGenerations"/>.</summary>
+    public static Mastership Claim(DevicePool pool, int slot, Guid host, Guid master, TimeProvider clock, bool endsAtDamage = false, bool entersGenerations = true)
     {
         AnchorArea anchors = new(pool.PrimaryDevice, pool.Primary.FileSystem);
         ulong highest = 0;
@@ -66,7 +66,7 @@ public sealed class Mastership
             highest = Math.Max(highest, anchors.RequireSlot(s).HighestTerm.Value);
         }
         AnchorClaim claim = anchors.WriteClaim(slot, Term.After(new(highest), slot), master, host, pool.Primary.Generation);
-        return new(pool, anchors, claim, clock, endsAtDamage);
+        return new(pool, anchors, claim, clock, endsAtDamage, entersGenerations);
     }
 
     /// <summary>Becomes active behind what <see cref="Reader"/> has read. <paramref name="own"/>: every space
@@ -79,7 +79,7 @@ public sealed class Mastership
         long tail = Reader.Offset;
         SegmentRef last = chain[^1] with { SealedBytes = tail - chain[^1].AbsoluteStart };
         ActiveAnchor? previous = _anchors.RequireSlot(Term.Slot).Active;
-        OwnSpaces spaces = new(_pool, Reader.Position.FileSystem, Reader.Position.Generation, own, [.. chain[..^1], last, .. PublishedBy(previous)]);
+        OwnSpaces spaces = new(_pool, own, [.. chain[..^1].Append(last).Select(s => (Reader.Position.Generation, s)), .. PublishedBy(previous).Select(s => (previous!.Generation, s))]);
         ulong started = 0;
         if (chain[^1].AbsoluteEnd - tail < MinSegmentBytes || !spaces.EndsWith(last))
         {

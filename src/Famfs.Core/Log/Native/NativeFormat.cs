@@ -10,9 +10,14 @@ public sealed class NativeFormat : MediaFormat
     /// <summary>The format has no state, so one of it does.</summary>
     public static readonly NativeFormat Instance = new();
 
-    private NativeFormat()
-    {
-    }
+    /// <summary>The format as it will be, for tests: its logs may have been compacted.</summary>
+    internal static readonly NativeFormat OfGenerations = new(true);
+
+    private NativeFormat(bool entersGenerations = false) => EntersGenerations = entersGenerations;
+
+    /// <summary>Logs that were compacted are read. Programs do not yet, and none compacts one
+    /// (docs/decisions/0068-a-compacted-log-is-another-generation.md).</summary>
+    public override bool EntersGenerations { get; }
 
     /// <inheritdoc/>
     public override string Name => "native";
@@ -101,7 +106,8 @@ public sealed class NativeFormat : MediaFormat
     }
 
     /// <inheritdoc/>
-    public override ILogReader OpenReader(DevicePool pool, TimeProvider clock) => new LogReader(pool, clock);
+    public override ILogReader OpenReader(DevicePool pool, TimeProvider clock, LogSequence? wholeAfter = null) =>
+        new LogReader(pool, clock) { EntersGenerations = EntersGenerations, WholeAfter = wholeAfter };
 
     /// <inheritdoc/>
     public override IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool) => new MountLineTable(pool).ReadInUse();

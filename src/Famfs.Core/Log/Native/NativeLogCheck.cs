@@ -12,7 +12,7 @@ internal sealed class NativeLogCheck : LogCheck
 
     /// <summary>Checks the file system of <paramref name="pool"/>.</summary>
     public NativeLogCheck(DevicePool pool, TimeProvider clock)
-        : this(pool, new LogReader(pool, clock))
+        : this(pool, new LogReader(pool, clock) { EntersGenerations = pool.Format.EntersGenerations })
     {
     }
 

@@ -51,7 +51,7 @@ internal sealed class NativeMasterClaim : MasterClaim
                 }
             }
             Guid master = Guid.NewGuid();
-            Mastership mastership = Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock, request.EndsAtDamage);
+            Mastership mastership = Mastership.Claim(pool, slot, request.Host.Host, master, request.Clock, request.EndsAtDamage, pool.Format.EntersGenerations);
             List<MountLine> lines = [.. new MountLineTable(pool).ReadInUse().Select(entry => entry.Line).OfType<MountLine>()];
             return new(mastership, lines, request.Host.Host, slotLock) { Master = master, Slot = slot };
         }
@@ -76,7 +76,7 @@ internal sealed class NativeMasterClaim : MasterClaim
     /// <summary>Reads the log as any reader may, for the slot that it gives to this host.</summary>
     private static (int Slot, TermStarted? Last, bool Ended) FindSlot(DevicePool pool, ClaimRequest request)
     {
-        LogReader reader = new(pool, request.Clock);
+        LogReader reader = new(pool, request.Clock) { EntersGenerations = pool.Format.EntersGenerations };
         LogSurvey survey = request.Survey(reader);
         foreach ((int slot, Guid owner) in survey.MasterSlots)
         {

@@ -19,20 +19,18 @@ internal sealed class OwnSpaces
 
     private readonly DevicePool _pool;
     private readonly Guid _fileSystem;
-    private readonly ulong _generation;
     private readonly List<SegmentSpace> _own;
     private readonly Dictionary<SegmentSpace, Use> _uses = [];
-    private readonly IReadOnlyList<SegmentRef> _known;
+    private readonly IReadOnlyList<(ulong Generation, SegmentRef Segment)> _known;
     private readonly byte[] _window = new byte[WindowBytes];
     private readonly byte[] _header = new byte[MediaLayout.SegmentHeaderBytes];
 
     /// <summary>Looks at <paramref name="own"/> as far as it is asked for. <paramref name="known"/>: sealed segments that are known to be
-    /// used, whatever is found in the space.</summary>
-    public OwnSpaces(DevicePool pool, Guid fileSystem, ulong generation, IReadOnlyList<SegmentSpace> own, IReadOnlyList<SegmentRef> known)
+    /// used, whatever is found in the space, each with its generation.</summary>
+    public OwnSpaces(DevicePool pool, IReadOnlyList<SegmentSpace> own, IReadOnlyList<(ulong Generation, SegmentRef Segment)> known)
     {
         _pool = pool;
-        _fileSystem = fileSystem;
-        _generation = generation;
+        _fileSystem = pool.Primary.FileSystem;
         _own = [.. own];
         _known = known;
     }
@@ -72,7 +70,7 @@ internal sealed class OwnSpaces
 
     private static long EndIn(SegmentSpace space, SegmentRef segment) => segment.Offset - space.Offset + MediaLayout.SegmentHeaderBytes + segment.SealedBytes;
 
-    private long KnownEnd(SegmentSpace space) => _known.Where(s => Contains(space, s)).Select(s => EndIn(space, s)).DefaultIfEmpty(0).Max();
+    private long KnownEnd(SegmentSpace space) => _known.Where(s => Contains(space, s.Segment)).Select(s => EndIn(space, s.Segment)).DefaultIfEmpty(0).Max();
 
     private Use Find(SegmentSpace space)
     {
@@ -86,18 +84,20 @@ internal sealed class OwnSpaces
         DaxDevice device = _pool.Require(space.Device);
         Use use = new(space, KnownEnd(space), false);
         // A header that is damaged hides no frames of a segment that an active copy names.
-        SegmentRef[] segments = [.. FindHeaders(device, space).Concat(_known.Where(s => Contains(space, s))).DistinctBy(s => (s.Offset, s.Id)).OrderBy(s => s.Offset)];
-        foreach (SegmentRef segment in segments)
+        (ulong Generation, SegmentRef Segment)[] segments = [.. FindHeaders(device, space).Concat(_known.Where(s => Contains(space, s.Segment))).DistinctBy(s => (s.Segment.Offset, s.Segment.Id)).OrderBy(s => s.Segment.Offset)];
+        foreach ((ulong generation, SegmentRef segment) in segments)
         {
-            long end = segments.FirstOrDefault(s => s.Offset > segment.Offset) is { Offset: > 0 } next ? next.Offset : space.Offset + space.LengthBytes;
-            use = WalkFrames(device, use, segment, end);
+            long end = segments.FirstOrDefault(s => s.Segment.Offset > segment.Offset) is { Segment.Offset: > 0 } next ? next.Segment.Offset : space.Offset + space.LengthBytes;
+            use = WalkFrames(device, use, generation, segment, end);
         }
         return use;
     }
 
-    private List<SegmentRef> FindHeaders(DaxDevice device, SegmentSpace space)
+    /// <summary>Segments of every generation: readers that are late read those of one that is over, and one that was never entered may
+    /// still be.</summary>
+    private List<(ulong Generation, SegmentRef Segment)> FindHeaders(DaxDevice device, SegmentSpace space)
     {
-        List<SegmentRef> headers = [];
+        List<(ulong Generation, SegmentRef Segment)> headers = [];
         for (long place = space.Offset; place + MediaLayout.SegmentHeaderBytes <= space.Offset + space.LengthBytes; place += MediaLayout.SegmentHeaderBytes)
         {
             device.Invalidate(place, DaxDevice.LineBytes);
@@ -106,22 +106,24 @@ internal sealed class OwnSpaces
                 continue;
             device.Invalidate(place, _header.Length);
             device.Read(place, _header);
-            if (SegmentHeader.TryParse(_header, out SegmentHeader? header) && header!.FileSystem == _fileSystem && header.Generation == _generation
+            if (SegmentHeader.TryParse(_header, out SegmentHeader? header) && header!.FileSystem == _fileSystem && header.Generation >= _pool.Primary.Generation
                 && header.Segment.Device == space.Device && header.Segment.Offset == place)
-                headers.Add(header.Segment);
+                headers.Add((header.Generation, header.Segment));
         }
         return headers;
     }
 
     /// <summary>Follows whole frames of a segment, then looks for others before <paramref name="end"/>, a device offset.</summary>
-    private Use WalkFrames(DaxDevice device, Use use, SegmentRef segment, long end)
+    private Use WalkFrames(DaxDevice device, Use use, ulong generation, SegmentRef segment, long end)
     {
-        uint seed = Crc32C.Seed(_fileSystem, _generation, segment.Id);
+        uint seed = Crc32C.Seed(_fileSystem, generation, segment.Id);
+        uint noticeSeed = Crc32C.Seed(_fileSystem, _pool.Primary.Generation, segment.Id);
         long at = segment.DeviceOffsetOf(segment.AbsoluteStart);
         use = use.With(at);
         LogSequence sequence = default;
         Term term = default;
         bool broken = false;
+        bool isInSnapshot = false;
         long windowAt = at;
         int filled = 0;
         while (at < end)
@@ -135,9 +137,12 @@ internal sealed class OwnSpaces
             }
             ReadOnlySpan<byte> rest = _window.AsSpan((int)(at - windowAt), (int)(windowAt + filled - at));
             // A frame of an older term behind one of a newer is left of a history that nobody can follow any more.
-            if (RecordFrame.Parse(rest, seed, out RecordFrame frame) == FrameVerdict.Good && frame.Sequence.Value > sequence.Value && frame.Term >= term)
+            bool isNotice = generation != _pool.Primary.Generation && at == segment.DeviceOffsetOf(0) && segment.AbsoluteStart == 0;
+            if (RecordFrame.Parse(rest, isNotice ? noticeSeed : seed, out RecordFrame frame) == FrameVerdict.Good
+                && (isNotice || IsNext(frame, sequence, term, ref isInSnapshot)))
             {
-                (sequence, term) = (frame.Sequence, frame.Term);
+                if (!isNotice)
+                    (sequence, term) = (frame.Sequence, frame.Term);
                 at += frame.PaddedBytes;
                 use = use.With(at) with { IsBroken = use.IsBroken || broken };
                 continue;
@@ -147,6 +152,18 @@ internal sealed class OwnSpaces
             at += Math.Max(RecordFrame.Alignment, (zeros < 0 ? rest.Length : zeros) / RecordFrame.Alignment * RecordFrame.Alignment);
         }
         return use;
+    }
+
+    // The frames of a snapshot have numbers of their own.
+    private static bool IsNext(in RecordFrame frame, LogSequence sequence, Term term, ref bool isInSnapshot)
+    {
+        bool isOfSnapshot = (frame.Flags & FrameFlags.Snapshot) != 0;
+        if (isOfSnapshot == isInSnapshot && sequence.Value != 0)
+            return frame.Sequence.Value > sequence.Value && frame.Term >= term;
+        if (isOfSnapshot && sequence.Value != 0)
+            return false;
+        isInSnapshot = isOfSnapshot;
+        return frame.Term >= term;
     }
 
     /// <summary>How a space is used.</summary>

@@ -1,5 +1,6 @@
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
+using Famfs.V1;
 
 namespace Famfs.Core.Log.Native;
 
@@ -18,9 +19,23 @@ internal sealed class SegmentHeaderCheck(DevicePool pool, CheckReport report)
     private readonly byte[] _block = new byte[MediaLayout.SegmentHeaderBytes];
     private List<SegmentHeader>? _scanned;
 
+    // How the generation begins; null: with the first record, or it cannot be read.
+    private GenerationOrigin? _origin;
+
     /// <summary>Walks from the newest segment to the first.</summary>
     public void Run(ActiveAnchor active)
     {
+        if (active.Generation > pool.Primary.Generation && active.Chain[0] is { AbsoluteStart: 0 } begin && IsPresent(begin))
+        {
+            try
+            {
+                _origin = GenerationOrigin.Read(pool, begin, active.Generation);
+            }
+            catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt)
+            {
+                report.Add(Code, Name(begin), error.Message);
+            }
+        }
         for (int i = active.Chain.Length - 1; i > 0; i--)
         {
             if (!Compare(active, active.Chain[i], active.Chain[i - 1]))
@@ -90,6 +105,8 @@ internal sealed class SegmentHeaderCheck(DevicePool pool, CheckReport report)
         FrameRun first = FrameRun.Follow(pool, _fileSystem, active.Generation, segment, segment.AbsoluteStart, segment.AbsoluteEnd, limit: 1);
         if (first.Count > 0)
             return new(first.First.Value - 1);
+        if (_origin is not null && segment.AbsoluteStart < _origin.EndOffset)
+            return _origin.Last;
         if (predecessor is not { SealedBytes: > 0 } before)
             return null;
         FrameRun all = FrameRun.Follow(pool, _fileSystem, active.Generation, before, before.AbsoluteStart, before.AbsoluteEnd);

@@ -1,0 +1,201 @@
+using Famfs.Core;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Namespace;
+using Famfs.Master.Changes;
+using Famfs.Master.State;
+using Famfs.V1;
+
+namespace Famfs.Master.Engine;
+
+/// <summary>
+/// Compacts the log (docs/decisions/0068-a-compacted-log-is-another-generation.md, 0069): reads it a second time, writes what it
+/// comes to as the beginning of another generation, copies the records since, and asks the engine to go on there. All but the last
+/// step is done by a thread of its own. Whatever fails before that step leaves the log where it is.
+/// </summary>
+/// <param name="engine">The engine.</param>
+/// <param name="log">Its log.</param>
+/// <param name="pool">The devices.</param>
+/// <param name="clock">The engine's.</param>
+/// <param name="random">For this object alone.</param>
+internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, DevicePool pool, TimeProvider clock, Random random)
+{
+    /// <summary>Bytes that must still fit in the generation when it is entered: the last records, and what the log needs to reserve the
+    /// next segment (chosen: a unit has room for it).</summary>
+    private const long RoomBytes = (1L << 20) + GenerationSwitch.MarginBytes;
+
+    /// <summary>Most bytes of one space (chosen: as of other segments).</summary>
+    private const long LargestSpaceBytes = 64L << 20;
+
+    /// <summary>Bytes of an inode in a snapshot, about (chosen: a file with a short name and one extent).</summary>
+    private const long InodeBytes = 128;
+
+    /// <summary>Records that the engine's thread may be left to copy (chosen: a millisecond).</summary>
+    private const ulong FewRecords = 1000;
+
+    /// <summary>How often the switch is tried: in between, more records came than had room.</summary>
+    private const int Tries = 5;
+
+    private readonly Lock _gate = new();
+    private Task<LogPosition>? _running; // guarded by _gate
+
+    // The engine's thread has the generation, and must not wait for itself.
+    private bool _isHandedOver;
+
+    // Reserved to this term for a generation that was never entered. The compacting thread's.
+    private readonly List<SegmentSpace> _leftOver = [];
+
+    /// <summary>Compacts the log, or joins the compaction that is under way. Gives the position of the record that says so. Errors:
+    /// NOT_MASTER when the term is over; NO_SPACE when no device has room for it; LOG_FULL; MEDIA_CORRUPT when the log, or what was
+    /// written, cannot be read; OVERLOADED when records come faster than they are copied. Any thread.</summary>
+    public Task<LogPosition> RunAsync(CancellationToken cancel)
+    {
+        lock (_gate)
+        {
+            if (_running is not { IsCompleted: false })
+                _running = Task.Factory.StartNew(() => Run(cancel), cancel, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            return _running;
+        }
+    }
+
+    private LogPosition Run(CancellationToken cancel)
+    {
+        // After the batch that begins the term.
+        LogPosition until = Await(engine.QueryAsync(Caller.Master, reader => reader.Position));
+        ILogReader reader = pool.Format.OpenReader(pool, clock);
+        RecentRequests requests = new(clock);
+        List<SegmentSpace> taken = [];
+        bool isEntered = false;
+        try
+        {
+            INextGeneration next;
+            using (ReplayState state = new(new(pool.Primary.FileSystem, pool.Primary.Generation, default, default), MasterState.RandomKey(random), new Remembered(requests)))
+            {
+                Read(reader, until.Sequence, cancel, block => state.ApplyFrames(block.Generation, block.Frames.Span));
+                long estimate = (state.Tree.InodeCount + requests.Count) * InodeBytes;
+                next = log.BeginGeneration(reader, least => TakeSpace(least, estimate, taken));
+                state.WriteSnapshot(next, engine.Term, requests.Remembered, cancel);
+            }
+            next.EndSnapshot();
+            for (int attempt = 1; ; attempt++)
+            {
+                // The last time there is room for a whole batch.
+                CatchUp(reader, next, attempt == Tries ? MediaLayout.MaxBatchBytes + RoomBytes : RoomBytes, cancel);
+                GenerationSwitch last = new(next, reader, clock);
+                try
+                {
+                    Volatile.Write(ref _isHandedOver, true);
+                    LogPosition entered = Await(engine.EnterAsync(last));
+                    isEntered = true;
+                    // Those of earlier attempts are given back with the other segments that are over.
+                    _leftOver.Clear();
+                    return entered;
+                }
+                catch (FamfsException error) when (error.Reason == ErrorReason.Overloaded && last.Left is not null && attempt < Tries)
+                {
+                    // More came than had room.
+                    Volatile.Write(ref _isHandedOver, false);
+                    next.Add(last.Left.Value);
+                }
+            }
+        }
+        finally
+        {
+            Volatile.Write(ref _isHandedOver, false);
+            if (!isEntered)
+                _leftOver.AddRange(taken);
+        }
+    }
+
+    /// <summary>Copies records until few are left, and there is room for those.</summary>
+    private void CatchUp(ILogReader reader, INextGeneration next, long roomBytes, CancellationToken cancel)
+    {
+        while (true)
+        {
+            LogPosition until = Await(engine.QueryAsync(Caller.Master, state => state.Position));
+            ulong behind = until.Sequence.Value - next.Last.Value;
+            Read(reader, until.Sequence, cancel, block => next.Add(block));
+            // It may take space, which makes another record.
+            next.RequireRoom(roomBytes);
+            next.Complete();
+            if (behind <= FewRecords)
+                return;
+        }
+    }
+
+    private void Read(ILogReader reader, LogSequence until, CancellationToken cancel, Action<LogBlock> take)
+    {
+        while (reader.Position.Sequence.Value < until.Value)
+        {
+            cancel.ThrowIfCancellationRequested();
+            switch (reader.PollSettled(out LogBlock block))
+            {
+                case PollVerdict.Records:
+                    take(block);
+                    break;
+                case PollVerdict.TakeoverPending:
+                    throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
+                case PollVerdict.TailLost:
+                    throw new FamfsException(ErrorReason.MediaCorrupt, reader.TailDamage);
+                case PollVerdict verdict:
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends at {reader.Position} ({verdict}), before record {until}");
+            }
+        }
+    }
+
+    // The compacting thread.
+    private SegmentSpace TakeSpace(long leastBytes, long estimateBytes, List<SegmentSpace> taken)
+    {
+        if (Volatile.Read(ref _isHandedOver))
+            throw new InvalidOperationException("a generation takes space while it is entered");
+        long least = Math.Max(leastBytes, RoomBytes + MediaLayout.SegmentHeaderBytes);
+        int left = _leftOver.FindIndex(space => space.LengthBytes >= least);
+        SegmentSpace space;
+        if (left >= 0)
+        {
+            space = _leftOver[left];
+            _leftOver.RemoveAt(left);
+        }
+        else
+        {
+            long wish = Math.Clamp(estimateBytes - taken.Sum(t => t.LengthBytes), least, LargestSpaceBytes);
+            space = Await(engine.RunAsync(new SegmentReservation(least, wish), Caller.Master));
+        }
+        taken.Add(space);
+        return space;
+    }
+
+    private static T Await<T>(Task<T> task) => task.GetAwaiter().GetResult();
+
+    /// <summary>Remembers the requests of a replay.</summary>
+    private sealed class Remembered(RecentRequests requests) : IReplayObserver
+    {
+        public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
+        {
+        }
+
+        public void InodeChanged(InodeNumber inode)
+        {
+        }
+
+        public void FileDeleted(InodeNumber inode)
+        {
+        }
+
+        public void ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+        {
+        }
+
+        public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
+        {
+        }
+
+        public void DeviceAdded(DeviceAdded device)
+        {
+        }
+
+        public void RequestSeen(in RequestTrace request) => requests.Add(request);
+
+        public void RequestsDropped(long madeMs) => requests.DroppedUpTo(madeMs);
+    }
+}

@@ -1,0 +1,334 @@
+using System.Collections.Immutable;
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Famfs.Core.Namespace;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
+using Famfs.Master.Holders;
+using Famfs.Master.Role;
+using Famfs.TestSupport;
+using Famfs.TestSupport.Dax;
+using Famfs.V1;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace Famfs.Master.Tests.Engine;
+
+/// <summary>The engine goes on in another generation of its log, under load.</summary>
+public sealed class CompactionTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("famfs-compaction-").FullName;
+    private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
+    private readonly string _path;
+
+    public CompactionTests() => _path = Path.Combine(_directory, "0");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public async Task A_log_is_compacted_under_load_and_nothing_is_lost()
+    {
+        Format(4L << 30);
+        Guid id = Guid.CreateVersion7();
+        List<string> names = [];
+        LogPosition entered;
+        CreateFileReply made;
+        await using (RunningMaster master = await StartAsync(out LogCompaction compaction))
+        {
+            LogPosition start = new(master.State.FileSystem, 1, default, default);
+            using ReplayState follower = new(start, default);
+            using CancellationTokenSource over = new();
+            Task running = master.Hub.RunAsync(start, reply => Follow(follower, reply.Records), over.Token);
+            made = await master.CreateAsync(new() { Path = "first", SizeBytes = 1, RequestId = id.ToByteString() });
+            for (int i = 0; i < 2000; i++)
+                await master.MakeDirectoryAsync($"d{i}");
+            for (int i = 0; i < 1900; i++)
+                await master.RunAsync(new Removal(new() { Path = $"d{i}" }));
+            names.AddRange(Enumerable.Range(1900, 100).Select(i => $"d{i}"));
+            long before = await master.QueryAsync(_ => master.Engine.LogBytes);
+
+            Task<LogPosition> compacting = compaction.RunAsync(TestContext.Current.CancellationToken);
+            Assert.Same(compacting, compaction.RunAsync(TestContext.Current.CancellationToken));
+            for (int i = 0; !compacting.IsCompleted || i < 50; i++)
+            {
+                await master.MakeDirectoryAsync($"while{i}");
+                names.Add($"while{i}");
+            }
+            entered = await compacting;
+            Assert.Equal(2UL, entered.Generation);
+            await master.MakeDirectoryAsync("after");
+            names.Add("after");
+            LogPosition end = await master.PositionAsync();
+            Assert.Equal(2UL, end.Generation);
+            Assert.True(await master.QueryAsync(_ => master.Engine.LogBytes) < before);
+            // A repeated request finds what it made.
+            Assert.Equal(made.File.Inode, (await master.CreateAsync(new() { Path = "first", SizeBytes = 1, RequestId = id.ToByteString() })).File.Inode);
+
+            await WaitAsync(() => follower.Position.Sequence == end.Sequence, running);
+            Assert.Equal(end, follower.Position);
+            Assert.Equal([.. names.Append("first").Order(StringComparer.Ordinal)], Names(follower));
+            await over.CancelAsync();
+
+            // A second time, and a stream that begins between the two.
+            entered = await compaction.RunAsync(TestContext.Current.CancellationToken);
+            Assert.Equal(3UL, entered.Generation);
+        }
+        await using (RunningMaster again = await StartAsync(out _))
+        {
+            Assert.Equal(3UL, (await again.PositionAsync()).Generation);
+            Assert.Equal([.. names.Append("first").Order(StringComparer.Ordinal)], await again.QueryAsync(_ => Names(again.State.Replay)));
+            Assert.Equal(made.File.Inode, (await again.CreateAsync(new() { Path = "first", SizeBytes = 1, RequestId = id.ToByteString() })).File.Inode);
+            Assert.Equal(ErrorReason.Exists, (await Assert.ThrowsAsync<FamfsException>(() => again.CreateAsync(new() { Path = "first", SizeBytes = 1, RequestId = Guid.CreateVersion7().ToByteString() }))).Reason);
+        }
+    }
+
+    [Fact]
+    public async Task Without_space_for_it_the_log_stays_where_it_is()
+    {
+        Format(16 << 20);
+        await using RunningMaster master = await StartAsync(out LogCompaction compaction);
+        for (int i = 0; await master.FreeBytesAsync() > 0; i++)
+            await master.CreateAsync(new() { Path = $"f{i}", SizeBytes = 1 });
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(TestContext.Current.CancellationToken));
+        Assert.Equal(ErrorReason.NoSpace, error.Reason);
+        Assert.Equal(1UL, (await master.PositionAsync()).Generation);
+        await master.MakeDirectoryAsync("d");
+    }
+
+    [Fact]
+    public async Task A_snapshot_that_memory_does_not_give_back_is_not_entered_and_its_space_is_used_by_the_next()
+    {
+        FakeSharedMemory memory = new(64L << 20, seed: 1, coherent: true) { AccidentOneIn = 0 };
+        using (DaxDevice device = memory.Attach("master"))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        await using RunningMaster master = Start(TestFormats.OfGenerations.Open([memory.Attach("master")]), out LogCompaction compaction);
+        for (int i = 0; i < 200; i++)
+            await master.MakeDirectoryAsync($"d{i}");
+        int spaces = master.State.Replay.Segments.Length;
+        bool damaged = false;
+        memory.BeforeAccess = (_, operation, offset) =>
+        {
+            // What was written is read again, from the header on.
+            ImmutableArray<OwnedSegment> segments = master.State.Replay.Segments;
+            if (damaged || operation != FakeOperation.Load || segments.Length == spaces || offset != segments[^1].Extent.OffsetBytes)
+                return;
+            damaged = true;
+            memory.WriteMemory(offset + MediaLayout.SegmentHeaderBytes + 2048, [0xEE, 0xEE]);
+        };
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(TestContext.Current.CancellationToken));
+        memory.BeforeAccess = null;
+        Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
+        Assert.Contains("is not what was written", error.Message, StringComparison.Ordinal);
+        Assert.Equal((true, 1UL), (damaged, (await master.PositionAsync()).Generation));
+        spaces = master.State.Replay.Segments.Length;
+        Assert.Equal(2UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
+        Assert.Equal(spaces, master.State.Replay.Segments.Length);
+        Assert.Equal(200, Names(master.State.Replay).Count);
+    }
+
+    /// <summary>The record that ends a compaction is in the log, and then there is no room to copy what came with it.</summary>
+    [Theory]
+    [InlineData(2)]
+    [InlineData(5)]
+    public async Task Records_that_come_faster_than_they_are_copied_are_copied_in_another_round(int tight)
+    {
+        Format(1L << 30);
+        CancellationToken cancel = TestContext.Current.CancellationToken;
+        DevicePool pool = TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]);
+        Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), cancel);
+        TightLog log = new(recovered.Writer.Segments!, tight);
+        await using (RunningMaster master = new(recovered, addressLength: 10, new TightWriter(recovered.Writer, log)))
+        {
+            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System, new Random(2));
+            for (int i = 0; i < 20; i++)
+                await master.MakeDirectoryAsync($"d{i}");
+            if (tight < 5)
+                Assert.Equal(2UL, (await compaction.RunAsync(cancel)).Generation);
+            else
+                Assert.Equal(ErrorReason.Overloaded, (await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(cancel))).Reason);
+            await master.MakeDirectoryAsync("after");
+            Assert.Equal(tight < 5 ? 2UL : 1, (await master.PositionAsync()).Generation);
+        }
+        await using RunningMaster again = await StartAsync(out _);
+        Assert.Equal(21, Names(again.State.Replay).Count);
+        Assert.Equal(tight < 5 ? 2UL : 1, (await again.PositionAsync()).Generation);
+    }
+
+    /// <summary>SAFETY S9: a mount that has not released them may still read them.</summary>
+    [Fact]
+    public async Task Segments_of_a_former_generation_are_given_back_when_every_mount_has_released_them()
+    {
+        Format(1L << 30);
+        await using RunningMaster master = await StartAsync(out LogCompaction compaction);
+        await master.DecideAsync(context =>
+        {
+            context.Append(RecordType.HostRegistered, new HostRegistered { HostId = _host.Host.ToByteString(), HostSlot = 0, Name = "alpha" });
+            return true;
+        });
+        MountLineTable table = new(master.State.Pool);
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        table.Write(0, line);
+        // Into several segments.
+        for (int i = 0; master.State.Replay.Segments.Length < 4; i++)
+        {
+            await master.MakeDirectoryAsync($"{i}-{new string('d', 200)}");
+            await master.RunAsync(new Removal(new() { Path = $"{i}-{new string('d', 200)}" }));
+        }
+        OwnedSegment[] before = [.. master.State.Replay.Segments];
+        await compaction.RunAsync(TestContext.Current.CancellationToken);
+        await compaction.RunAsync(TestContext.Current.CancellationToken);
+        OwnedSegment[] after = [.. await master.QueryAsync(_ => master.State.Replay.Segments)];
+        // The first one of the slot stays, and what the log is in, or will be.
+        Assert.Contains(before[0], after);
+        OwnedSegment[] over = [.. before.Except(after)];
+        Assert.NotEmpty(over);
+        HashSet<InodeNumber> deleted = await master.QueryAsync(_ => master.State.Replay.Tree.EnumerateDeleted().ToHashSet());
+        Assert.All(over, segment => Assert.Contains(segment.Inode, deleted));
+
+        MountRegistry mounts = new(master.State, table, TimeProvider.System);
+        using SpaceReclaimer reclaimer = new(master.Engine, master.State, mounts, new SpaceZeroing(master.State.Pool), TimeProvider.System, NullLogger<SpaceReclaimer>.Instance);
+        for (int i = 0; i < 5; i++)
+            _ = await reclaimer.RunTurnAsync();
+        Assert.True(master.State.Replay.Tree.DeletedCount >= over.Length);
+        Assert.Empty(master.State.Replay.Reservations);
+        long free = await master.FreeBytesAsync();
+        table.Write(0, line with { Counter = 2, ReleasedWatermark = (await master.PositionAsync()).Sequence });
+        for (int i = 0; i < 1000 && master.State.Replay.Tree.DeletedCount > 0; i++)
+            _ = await reclaimer.RunTurnAsync();
+        Assert.Equal(0, master.State.Replay.Tree.DeletedCount);
+        Assert.True(await master.FreeBytesAsync() >= free + over.Sum(s => s.Extent.LengthBytes));
+        // The log goes on, also with a third generation.
+        await master.MakeDirectoryAsync("after");
+        Assert.Equal(4UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
+    }
+
+    private static ValueTask Follow(ReplayState state, Records records)
+    {
+        uint seed = Crc32C.Seed(state.Position.FileSystem, records.Generation, records.SegmentId);
+        for (ReadOnlySpan<byte> rest = records.Frames.Span; !rest.IsEmpty;)
+        {
+            Assert.Equal(FrameVerdict.Good, RecordFrame.Parse(rest, seed, out RecordFrame frame));
+            rest = rest[frame.PaddedBytes..];
+        }
+        state.ApplyFrames(records.Generation, records.Frames.Span);
+        return default;
+    }
+
+    private static List<string> Names(ReplayState state)
+    {
+        List<string> names = [];
+        using TreeReader reader = state.Tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        DirectoryEntries entries = scope.List(InodeNumber.Root, 0);
+        while (entries.MoveNext())
+            names.Add(System.Text.Encoding.UTF8.GetString(entries.Name));
+        names.Sort(StringComparer.Ordinal);
+        return names;
+    }
+
+    private void Format(long bytes)
+    {
+        using (FileStream file = File.Create(_path))
+            file.SetLength(bytes);
+        using DaxDevice device = DaxDevice.Open(_path);
+        NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+    }
+
+    private Task<RunningMaster> StartAsync(out LogCompaction compaction)
+    {
+        return Task.FromResult(Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out compaction));
+    }
+
+    private RunningMaster Start(DevicePool pool, out LogCompaction compaction)
+    {
+        Recovery.Result recovered = Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken).GetAwaiter().GetResult();
+        RunningMaster master = new(recovered, addressLength: 10);
+        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2));
+        return master;
+    }
+
+    private static async Task WaitAsync(Func<bool> condition, Task running)
+    {
+        while (!condition())
+        {
+            if (running.IsCompleted)
+                await running;
+            await Task.Delay(5, TestContext.Current.CancellationToken);
+        }
+    }
+
+    /// <summary>A log whose next generation has no room when the engine asks, so many times.</summary>
+    private sealed class TightLog(ISegmentedLog inner, int tight) : ISegmentedLog
+    {
+        public SegmentSpace? Spare => inner.Spare;
+
+        public long RemainingBytes => inner.RemainingBytes;
+
+        public long SegmentCapacityBytes => inner.SegmentCapacityBytes;
+
+        public int SegmentCount => inner.SegmentCount;
+
+        public void Advance(SegmentSpace extent) => inner.Advance(extent);
+
+        public bool Uses(SegmentSpace space) => inner.Uses(space);
+
+        public INextGeneration BeginGeneration(ILogReader reader, Func<long, SegmentSpace> takeSpace) => new TightGeneration(inner.BeginGeneration(reader, takeSpace), tight);
+
+        public void Enter(INextGeneration next) => inner.Enter(((TightGeneration)next).Inner);
+    }
+
+    private sealed class TightGeneration(INextGeneration inner, int tight) : INextGeneration
+    {
+        private int _tight = tight;
+
+        public INextGeneration Inner => inner;
+
+        public ulong Generation => inner.Generation;
+
+        public LogSequence SnapshotLast => inner.SnapshotLast;
+
+        public LogSequence Last => inner.Last;
+
+        public IReadOnlyList<SegmentSpace> Spaces => inner.Spaces;
+
+        public long RemainingBytes => _tight-- > 0 ? 0 : inner.RemainingBytes;
+
+        public (LogPosition Last, long Offset) AfterSnapshot => inner.AfterSnapshot;
+
+        public Span<byte> Reserve(int maxBytes) => inner.Reserve(maxBytes);
+
+        public void Commit(int payloadBytes, RecordType type, FrameFlags flags, LogSequence sequence, Term term) => inner.Commit(payloadBytes, type, flags, sequence, term);
+
+        public void EndSnapshot() => inner.EndSnapshot();
+
+        public void Add(in LogBlock records) => inner.Add(records);
+
+        public void RequireRoom(long bytes) => inner.RequireRoom(bytes);
+
+        public void Complete() => inner.Complete();
+    }
+
+    private sealed class TightWriter(ILogWriter inner, ISegmentedLog log) : ILogWriter
+    {
+        public Term Term => inner.Term;
+
+        public LogPosition Position => inner.Position;
+
+        public long Tail => inner.Tail;
+
+        public ulong SegmentId => inner.SegmentId;
+
+        public long RemainingRecords => inner.RemainingRecords;
+
+        public ISegmentedLog Segments => log;
+
+        public void Publish(RecordBatch batch) => inner.Publish(batch);
+
+        public void Check() => inner.Check();
+
+        public void Tick(ulong counter) => inner.Tick(counter);
+    }
+}
