@@ -5,7 +5,7 @@ CONFIGURATION ?= Release
 OUT := artifacts/bin
 NATIVE := artifacts/native
 
-.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-survive soak test-packages test-kubernetes test-abuse test-damage sim format clean
+.PHONY: all build publish native deb images pack demo test test-managed test-native test-kernel test-kills test-survive soak test-packages test-systemd test-kubernetes test-abuse test-damage sim format clean
 
 all: build
 
@@ -59,6 +59,9 @@ soak: ## clients use a nearly full pool while everything is killed in turns, MIN
 
 test-packages: ## installs, upgrades and purges the packages of artifacts/native in a chroot; needs root and debootstrap; ends like test
 	tests/run-packages $(NATIVE)
+
+test-systemd: ## boots systemd in name spaces of its own with the packages of artifacts/native; needs root and debootstrap; ends like test
+	tests/run-systemd $(NATIVE)
 
 test-kubernetes: ## a cluster of two nodes on this machine (../shared/kubernetes) with artifacts/native: install, use, upgrade, drain, remove; ends like test
 	tests/run-kubernetes $(NATIVE)

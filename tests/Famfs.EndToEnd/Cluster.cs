@@ -21,6 +21,9 @@ internal sealed class Cluster : IDisposable
     /// <summary>Longest wait for anything (chosen: far above what a loaded machine takes).</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
+    /// <summary>Between two looks at a condition: who waits without it takes a processor from what it waits for (chosen).</summary>
+    public static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(1);
+
     private const string PortRange = "/proc/sys/net/ipv4/ip_local_port_range";
 
     private static readonly HashSet<int> s_ports = []; // guards itself
@@ -214,7 +217,7 @@ internal sealed class Cluster : IDisposable
         while (!condition())
         {
             Assert.True(Stopwatch.GetElapsedTime(start) < (patience ?? Patience), $"{what} did not happen within {patience ?? Patience}{(instead is null ? "" : $": {instead()}")}");
-            Thread.Yield();
+            Thread.Sleep(Pause);
         }
     }
 

@@ -273,6 +273,7 @@ internal sealed class SoakClient : IDisposable
         {
             if (mount.Failures != mountFailures || (isChange && (_world.Master.MayFail || _world.Master.Failures != masterFailures)))
                 return false;
+            await Task.Delay(Cluster.Pause);
         }
         if (answer.IsDone)
             return true;

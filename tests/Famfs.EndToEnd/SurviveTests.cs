@@ -197,7 +197,7 @@ public sealed class SurviveTests
             // A program that has failed, or one that hangs.
             bool failed = load.HasExited || load.Output.Length > 0 || Stopwatch.GetElapsedTime(start) > Cluster.Patience;
             Assert.False(failed, $"{when}: {load.Output} from {string.Join(' ', before)} to {string.Join(' ', now)}; {daemon.Output}");
-            Thread.Yield();
+            Thread.Sleep(Cluster.Pause);
         }
     }
 
