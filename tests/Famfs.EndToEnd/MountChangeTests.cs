@@ -266,6 +266,37 @@ public sealed class MountChangeTests
             """);
     }
 
+    [Fact]
+    public void A_master_that_is_started_again_fails_no_change_of_a_program()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        (ServerProcess master, string address) = cluster.StartMaster("a");
+        (_, string a) = cluster.Mount("a", address);
+        string over = Path.Combine(cluster.NewDirectory("told"), "over");
+        Task changing = Task.Run(() => Python(a, over, """
+            n = 0
+            while not os.path.exists(b):
+                os.mkdir(a + "/d"); os.rename(a + "/d", a + "/e"); os.chmod(a + "/e", 0o700); os.rmdir(a + "/e"); n += 1
+                open(b + ".rounds", "w").write(str(n))
+            """), TestContext.Current.CancellationToken);
+        int Rounds() => int.TryParse(File.Exists(over + ".rounds") ? File.ReadAllText(over + ".rounds") : "", out int rounds) ? rounds : 0;
+        void Progress()
+        {
+            int rounds = Rounds();
+            Cluster.Await("a program's changes", () => changing.IsCompleted || Rounds() > rounds + 2);
+        }
+        Progress();
+        foreach (string signal in (string[])["KILL", "TERM", "KILL"])
+        {
+            master.Signal(signal);
+            master.AwaitExit();
+            master = cluster.StartMasterAt("a", address);
+            Progress();
+        }
+        File.WriteAllText(over, "");
+        changing.GetAwaiter().GetResult();
+    }
+
     private static void Python(string a, string b, string program)
     {
         using Process process = Process.Start(new ProcessStartInfo("python3", ["-c", Prelude + program, Cluster.Program("Famfs.Cli", "famfs"), a, b]) { RedirectStandardError = true, RedirectStandardOutput = true })!;

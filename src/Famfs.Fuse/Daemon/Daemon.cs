@@ -61,6 +61,7 @@ internal sealed class Daemon
         _written = options.NoTimes || !replica.Pool.Format.Limits.HasTimes ? null : new(TimeProvider.System);
         _link = new(replica, _registration, _written, log);
         _changes = new(replica, () => _link.Client, TimeProvider.System, log);
+        _link.Lost = _changes.AwaitMaster;
         _description = new(replica, _registration, _link, keeper, _mountId);
     }
 

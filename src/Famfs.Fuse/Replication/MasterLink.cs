@@ -187,6 +187,9 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
             _asked = Stopwatch.GetTimestamp();
     }
 
+    /// <summary>Called when a master is lost that had the stream. Set before the stream starts.</summary>
+    public Action? Lost { get; set; }
+
     /// <summary>Deleted files that this mount has. Set before the stream starts.</summary>
     public HeldFiles? Held { get; set; }
 
@@ -324,6 +327,8 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     public void OnDisconnected(Exception? error)
     {
         bool was = _connected;
+        if (was)
+            Lost?.Invoke();
         _connected = false;
         written?.OnRefused(TimeSpan.Zero); // what it had is told the next one
         bool renewing = _renewing;

@@ -51,7 +51,7 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
     private volatile bool _leaving;
     private volatile RequestMemory? _memory;
     private volatile bool _awaitsMaster;
-    private long _since; // set before the first request
+    private long _since; // set before the one above
 
     private static ReadOnlySpan<byte> UserPrefix => "user."u8;
 
@@ -212,11 +212,11 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         }
     }
 
-    /// <summary>This daemon goes on for another: until it has reached a master the first time, programs wait for it and are not
-    /// refused.</summary>
+    /// <summary>A master is to be expected, because this daemon continues for another, or one has just gone: until one is reached, and
+    /// for the time of its restart at most, programs wait for it and are not refused. Any thread.</summary>
     public void AwaitMaster()
     {
-        _since = clock.GetTimestamp();
+        Volatile.Write(ref _since, clock.GetTimestamp());
         _awaitsMaster = true;
     }
 
@@ -231,7 +231,7 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             change.Fail(Errno.EHOSTDOWN);
     }
 
-    private bool MayComeYet() => _awaitsMaster && clock.GetElapsedTime(_since) < s_patience;
+    private bool MayComeYet() => _awaitsMaster && clock.GetElapsedTime(Volatile.Read(ref _since)) < s_patience;
 
     private async Task RunWhenReachedAsync(MountChange change)
     {

@@ -166,6 +166,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                     (sent, slow) = await CatchUpAsync(reader, sent, send, cancel).ConfigureAwait(false);
                     if (slow is null && TryGoLive(sent) is { } subscription)
                         return (subscription, sent);
+                    // Its host has read from memory what the engine has not published yet.
+                    if (slow is null && sent.Sequence.Value > Published.Sequence.Value)
+                        await Task.Delay(LogPolling.LookAgainInterval, clock, cancel).ConfigureAwait(false);
                 }
                 while (slow is null);
             }
