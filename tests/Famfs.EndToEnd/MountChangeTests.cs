@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.Versioning;
 using Famfs.Core.Log;
 using Xunit;
@@ -272,28 +273,41 @@ public sealed class MountChangeTests
         using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
         (ServerProcess master, string address) = cluster.StartMaster("a");
         (_, string a) = cluster.Mount("a", address);
-        string over = Path.Combine(cluster.NewDirectory("told"), "over");
-        Task changing = Task.Run(() => Python(a, over, """
-            n = 0
-            while not os.path.exists(b):
-                os.mkdir(a + "/d"); os.rename(a + "/d", a + "/e"); os.chmod(a + "/e", 0o700); os.rmdir(a + "/e"); n += 1
-                open(b + ".rounds", "w").write(str(n))
+        string told = cluster.NewDirectory("told");
+        Task changing = Task.Run(() => Python(a, told, """
+            n, failed = 0, 0
+            while not os.path.exists(b + "/over"):
+                d, e = f"{a}/d{failed}", f"{a}/e{failed}"
+                try: os.mkdir(d); os.rename(d, e); os.chmod(e, 0o700); os.rmdir(e)
+                except OSError as error:
+                    assert error.errno in (errno.EHOSTDOWN, errno.ETIMEDOUT), error
+                    failed += 1
+                    open(b + "/failed", "w").write(str(error))
+                n += 1
+                open(b + "/new", "w").write(str(n)); os.rename(b + "/new", b + "/rounds")
             """), TestContext.Current.CancellationToken);
-        int Rounds() => int.TryParse(File.Exists(over + ".rounds") ? File.ReadAllText(over + ".rounds") : "", out int rounds) ? rounds : 0;
+        string rounds = Path.Combine(told, "rounds");
+        string failed = Path.Combine(told, "failed");
+        int Rounds() => File.Exists(rounds) ? int.Parse(File.ReadAllText(rounds), CultureInfo.InvariantCulture) : 0;
         void Progress()
         {
-            int rounds = Rounds();
-            Cluster.Await("a program's changes", () => changing.IsCompleted || Rounds() > rounds + 2);
+            int before = Rounds();
+            Cluster.Await("a program's changes", () => changing.IsCompleted || Rounds() > before + 2);
         }
         Progress();
         foreach (string signal in (string[])["KILL", "TERM", "KILL"])
         {
+            long gone = Stopwatch.GetTimestamp();
             master.Signal(signal);
             master.AwaitExit();
             master = cluster.StartMasterAt("a", address);
             Progress();
+            // Longer than a program waits: then it is to be told.
+            if (Stopwatch.GetElapsedTime(gone) < TimeSpan.FromSeconds(9))
+                Assert.False(File.Exists(failed), $"{signal}: {(File.Exists(failed) ? File.ReadAllText(failed) : "")}");
+            File.Delete(failed);
         }
-        File.WriteAllText(over, "");
+        File.WriteAllText(Path.Combine(told, "over"), "");
         changing.GetAwaiter().GetResult();
     }
 
