@@ -41,6 +41,24 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
 
     public ulong Last => _state.Position.Sequence.Value;
 
+    /// <summary>A record reserves a byte to a term, and none has given it to another since.</summary>
+    public bool IsReservedTo(Term term, long offset) =>
+        _state.Reservations.Any(r => r.Term == term && r.Extents.Any(e => offset >= e.OffsetBytes && offset < e.OffsetBytes + e.LengthBytes));
+
+    /// <summary>Which block of the host table a host has.</summary>
+    public int? SlotOf(Guid host) => _state.Hosts.TryGetValue(host, out HostRecord? record) ? record.Slot : null;
+
+    /// <summary>A byte that segments of the log have.</summary>
+    public bool IsOfLog(long offset)
+    {
+        foreach (OwnedSegment segment in _state.Segments)
+        {
+            if (offset >= segment.Extent.OffsetBytes && offset < segment.Extent.OffsetBytes + segment.Extent.LengthBytes)
+                return true;
+        }
+        return false;
+    }
+
     /// <summary>Every file whose space is not free, with it.</summary>
     public IReadOnlyDictionary<ulong, MapExtent[]> Owned => _owned;
 
