@@ -22,8 +22,8 @@ internal sealed class SimulatedProcess(string name, string host) : IDisposable
 
     public string Host { get; } = host;
 
-    /// <summary>Released when it is this process' turn.</summary>
-    public SemaphoreSlim Turn { get; } = new(0);
+    /// <summary>Set when it is this process' turn.</summary>
+    public AutoResetEvent Turn { get; } = new(false);
 
     /// <summary>Not scheduled before this step: a pause (SIGSTOP, a hypervisor, a page fault that takes a minute).</summary>
     public long PausedUntil { get; set; }
@@ -168,7 +168,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         foreach (Thread thread in _threads)
             thread.Start();
         _current = _processes[_random.Next(_processes.Count)];
-        _current.Turn.Release();
+        _current.Turn.Set();
         if (!_allDone.Wait(s_stuck))
             Failure ??= new TimeoutException($"the simulation is stuck at step {Step} in {_current?.Name}");
         else
@@ -246,7 +246,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     private void Live(SimulatedProcess process, Action<SimulatedProcess> body)
     {
         _processor!.TakeThread();
-        process.Turn.Wait();
+        process.Turn.WaitOne();
         while (!Quiescing)
         {
             try
@@ -307,7 +307,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         {
             Switches++;
             HandTo(next);
-            self.Turn.Wait();
+            self.Turn.WaitOne();
         }
         if (Failure is not null)
             throw new ProcessKilledException();
@@ -373,6 +373,6 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     private void HandTo(SimulatedProcess next)
     {
         _current = next;
-        next.Turn.Release();
+        next.Turn.Set();
     }
 }

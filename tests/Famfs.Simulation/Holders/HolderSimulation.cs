@@ -545,14 +545,17 @@ internal sealed class HolderSimulation : IDisposable
     }
 
     /// <summary>Entries that nobody can read.</summary>
-    private List<HostEntry> UnreadableEntries()
+    private List<HostEntry> UnreadableEntries() => [.. Entries().Where(e => e.Unreadable)];
+
+    /// <summary>The host table, as it is in memory.</summary>
+    private List<HostEntry> Entries()
     {
         Action<string, string, long>? hook = Memory.BeforeAccess;
         Memory.BeforeAccess = null;
         try
         {
             using DevicePool pool = TestFormats.All.Open([Memory.Attach($"table-{Scheduler.Step}")]);
-            return [.. new MountLineTable(pool).ReadInUse().Where(e => e.Unreadable)];
+            return new MountLineTable(pool).ReadInUse();
         }
         finally
         {
@@ -615,7 +618,7 @@ internal sealed class HolderSimulation : IDisposable
             else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps && UnreadableEntries().Any(e => !e.IsUnfinished))
                 Scheduler.Finish(); // both copies are damaged: one by a store that tore; what nobody can read holds everything
             else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps)
-                throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}");
+                throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}; {string.Join("; ", _hosts.AsEnumerable())}; {string.Join("; ", Entries().Where(e => e.Line is not { State: MountState.Ended }))}; {_buried.Count(b => b.Life.Threads > 0)} that have ended have threads");
             Scheduler.WaitFor(() => _calmSince < 0 && Scheduler.Work >= _steps, Scheduler.IsCalm ? 50 : 10_000);
         }
     }

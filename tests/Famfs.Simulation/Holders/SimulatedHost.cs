@@ -49,6 +49,10 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
 
     public IEnumerable<OpenFile> Reachable => Kernels.SelectMany(k => k.Reachable);
 
+    /// <summary>What is left of older mounts, for people.</summary>
+    public override string ToString() =>
+        $"{name} has receipts [{string.Join(' ', Receipts.Select(r => r.ToString()[..4]))}] and superblocks [{string.Join(' ', Kernels.Where(k => !k.IsGone).Select(k => $"{k.Mount.ToString()[..4]}{(k.IsCut ? " cut" : "")} open {k.Open.Count}"))}]";
+
     public void Crash()
     {
         Kernels.Clear();
