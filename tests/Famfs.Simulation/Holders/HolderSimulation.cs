@@ -27,6 +27,7 @@ internal sealed class HolderCounts
     public long Touches;
     public int Uses;
     public long Changes;
+    public long Acknowledged;
     public long Evictions;
     public long Impostors;
     public long Damages;
@@ -35,7 +36,7 @@ internal sealed class HolderCounts
     /// <summary>What programs, clients and operators did.</summary>
     public long Operations => Opens + Touches + Changes + Evictions + Impostors;
 
-    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, evictions {Evictions}";
+    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, acknowledged {Acknowledged}, evictions {Evictions}";
 }
 
 /// <summary>
@@ -90,6 +91,7 @@ internal sealed class HolderSimulation : IDisposable
         UnmountOneIn = Choose(100, 600, 100_000);
         _isCrowded = _random.Next(5) == 0;
         MostOpen = _isCrowded ? 24 : Choose(1, 3, 24);
+        MostInLine = Choose(1, 3, MountLine.MaxExceptions);
         _earlierTerms = _random.Next(8) == 0 ? 70 : 0;
         _damageAt = _random.Next(2) == 0 ? _random.NextInt64(_steps) : long.MaxValue;
         _lossOneIn = Choose(0, 5, 50, 500);
@@ -145,6 +147,9 @@ internal sealed class HolderSimulation : IDisposable
     public int UnmountOneIn { get; }
 
     public int MostOpen { get; }
+
+    /// <summary>Held files that a line names at most; the product's number takes many.</summary>
+    public int MostInLine { get; }
 
     /// <summary>The last things that happened.</summary>
     public IEnumerable<string> History => _history;
@@ -450,6 +455,18 @@ internal sealed class HolderSimulation : IDisposable
     private void Wait(Random random, Task answer, SimulatedMaster master)
     {
         Scheduler.WaitFor(() => answer.IsCompleted || master.Life.IsOver, random.Next(25, 2000));
+        Position? position = !answer.IsCompletedSuccessfully ? null : answer switch
+        {
+            Task<CreateFileReply> made => made.Result.Position,
+            Task<MakeDirectoryReply> made => made.Result.Position,
+            Task<MutationReply> made => made.Result.Position,
+            _ => null,
+        };
+        if (position is not null)
+        {
+            Counts.Acknowledged++;
+            Space.RequireKept(new(s_fileSystem, position.Generation, new(position.Sequence), new(position.Term)));
+        }
         if (answer.IsCompleted && IsDelivered())
             answer.GetAwaiter().GetResult();
         else if (answer.IsFaulted)
@@ -630,6 +647,7 @@ internal sealed class HolderSimulation : IDisposable
         if (_hosts.Any(h => h.Mounts.Count == 0 || h.Mounts.Any(m => !m.IsOpen || m.Replica.Position.Sequence.Value != Space.Last)))
             return false;
         RequireSpace(master);
+        Space.RequireAllKept();
         return true;
     }
 

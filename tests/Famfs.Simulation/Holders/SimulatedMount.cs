@@ -24,8 +24,8 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
     // A thread that waits looks again after so many steps, whatever it waits for.
     private const int IdleSteps = 1000;
 
-    // What a stream names at most; the product's number takes too many files.
-    private const int MostNamed = 20;
+    // What a stream names more than a line, at most; the product's number takes too many files.
+    private const int NamedBesides = 4;
 
     private readonly HolderSimulation _simulation;
     private readonly SimulatedHost _host;
@@ -71,7 +71,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         ReplyWriter replies = new(transport);
         _worker = new(_requests, operations, replies, new WorkerState(_workerReader, new ReplyBuffer(), _requests.Buffer, replies, operations.Failures));
         _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, host.ReachesMemory, hasThread: false);
-        _registration.Releases = () => _held.Describe();
+        _registration.Releases = () => _held.Describe(simulation.MostInLine);
         _registration.TakeOver = () => host.ReachesMemory || replica.TryTakeOver(_held);
         _registration.LeaveReceipt = () => host.Receipts.Add(mount);
         replica.Attach(_notifier, null, _held);
@@ -278,8 +278,8 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         if (_stream is { } stream && _knownStream && _simulation.IsDelivered())
             stream.Registry.Acknowledged(Id, position);
         // It may come late, and after others.
-        if (_stream is { } told && _knownStream && _held.Count > MountLine.MaxExceptions && _random.Next(4) == 0)
-            _statements.Enqueue((told, _held.Describe(MostNamed)));
+        if (_stream is { } told && _knownStream && _held.Count > _simulation.MostInLine && _random.Next(4) == 0)
+            _statements.Enqueue((told, _held.Describe(_simulation.MostInLine + NamedBesides)));
         if (_statements.Count > 0 && _random.Next(2) == 0)
         {
             (SimulatedMaster to, ReleaseStatement statement) = _statements.Dequeue();
