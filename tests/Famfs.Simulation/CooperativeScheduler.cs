@@ -22,14 +22,17 @@ internal sealed class SimulatedProcess(string name, string host) : IDisposable
 
     public string Host { get; } = host;
 
-    /// <summary>Released when it is this process' turn.</summary>
-    public SemaphoreSlim Turn { get; } = new(0);
+    /// <summary>Set when it is this process' turn.</summary>
+    public AutoResetEvent Turn { get; } = new(false);
 
     /// <summary>Not scheduled before this step: a pause (SIGSTOP, a hypervisor, a page fault that takes a minute).</summary>
     public long PausedUntil { get; set; }
 
     /// <summary>Has nothing to do before this step.</summary>
     public long SleepsUntil { get; set; }
+
+    /// <summary>It has something to do earlier when this holds.</summary>
+    public Func<bool>? WakesWhen { get; set; }
 
     /// <summary>Dies at its next access.</summary>
     public bool Killed { get; set; }
@@ -96,13 +99,25 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     // Touched by the holder of the baton only.
     private readonly Random _random = new(seed);
     private readonly List<SimulatedProcess> _processes = [];
+    private readonly List<SimulatedProcess> _awake = []; // of Pick
     private readonly List<Thread> _threads = [];
     private readonly SemaphoreSlim _allDone = new(0);
     private SimulatedProcess? _current;
+    private OneProcessor? _processor; // set before the threads are started
     private long _lastStep;
 
-    /// <summary>Switch points so far.</summary>
+    /// <summary>Switch points so far; with <see cref="SkipsIdleTime"/> also the time that was skipped.</summary>
     public long Step { get; private set; }
+
+    /// <summary>Switch points so far.</summary>
+    public long Work { get; private set; }
+
+    /// <summary>Whether an access takes a step and is no switch point.</summary>
+    public Func<long, bool>? IsBrief { get; init; }
+
+    /// <summary>Where nobody has anything to do, the next step is the one at which somebody has. Else who would be first comes at
+    /// once.</summary>
+    public bool SkipsIdleTime { get; init; }
 
     /// <summary>Called before every access, with its operation and offset.</summary>
     public Action<string, long>? BeforeAccess { get; set; }
@@ -147,11 +162,13 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     public void Run(long steps)
     {
         _lastStep = steps;
+        using OneProcessor processor = OneProcessor.Take();
+        _processor = processor;
         memory.BeforeAccess = (_, operation, offset) => OnAccess(operation, offset);
         foreach (Thread thread in _threads)
             thread.Start();
         _current = _processes[_random.Next(_processes.Count)];
-        _current.Turn.Release();
+        _current.Turn.Set();
         if (!_allDone.Wait(s_stuck))
             Failure ??= new TimeoutException($"the simulation is stuck at step {Step} in {_current?.Name}");
         else
@@ -167,6 +184,22 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     {
         _current!.SleepsUntil = Step + steps;
         Yield();
+    }
+
+    /// <summary>The process has nothing to do until <paramref name="condition"/> holds, or for some steps. The condition depends on nothing
+    /// but what processes of the simulation do.</summary>
+    public void WaitFor(Func<bool> condition, int most)
+    {
+        SimulatedProcess self = _current!;
+        self.WakesWhen = condition;
+        try
+        {
+            Sleep(most);
+        }
+        finally
+        {
+            self.WakesWhen = null;
+        }
     }
 
     /// <summary>The process does something that another may come before.</summary>
@@ -212,7 +245,8 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     private void Live(SimulatedProcess process, Action<SimulatedProcess> body)
     {
-        process.Turn.Wait();
+        _processor!.TakeThread();
+        process.Turn.WaitOne();
         while (!Quiescing)
         {
             try
@@ -249,6 +283,11 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             return;
         if (isQuiet(operation, offset) && operation is not (FakeOperation.Fence or FakeOperation.Lock))
             return;
+        if (IsBrief?.Invoke(offset) == true)
+        {
+            Step++; // who waits for the clock by looking at memory comes to the end of that
+            return;
+        }
         if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && !IsCalm && OneIn(chaos.DecisivePauseOneIn))
             Pause(_current!);
         else if (operation == FakeOperation.Load && _current!.PausedUntil <= Step && _random.Next(chaos.LoadSwitchOneIn) != 0)
@@ -260,6 +299,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
     {
         SimulatedProcess self = _current!;
         Step++;
+        Work++;
         Quiescing |= Step >= _lastStep;
         if (!Quiescing && !IsCalm)
             Disturb(self);
@@ -267,7 +307,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         {
             Switches++;
             HandTo(next);
-            self.Turn.Wait();
+            self.Turn.WaitOne();
         }
         if (Failure is not null)
             throw new ProcessKilledException();
@@ -310,16 +350,29 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     private SimulatedProcess? Pick()
     {
-        SimulatedProcess[] alive = [.. _processes.Where(p => !p.Done)];
-        if (alive.Length == 0)
-            return null;
-        SimulatedProcess[] awake = [.. alive.Where(p => Quiescing || p.Life is { IsOver: true } || (p.SleepsUntil <= Step && (IsCalm || p.PausedUntil <= Step)))];
-        return awake.Length > 0 ? awake[_random.Next(awake.Length)] : alive.MinBy(p => Math.Max(p.SleepsUntil, p.PausedUntil));
+        _awake.Clear();
+        SimulatedProcess? soonest = null;
+        foreach (SimulatedProcess process in _processes)
+        {
+            if (process.Done)
+                continue;
+            if (Quiescing || process.Life is { IsOver: true } || ((IsCalm || process.PausedUntil <= Step) && (process.SleepsUntil <= Step || process.WakesWhen?.Invoke() == true)))
+                _awake.Add(process);
+            else if (soonest is null || WakesAt(process) < WakesAt(soonest))
+                soonest = process;
+        }
+        if (_awake.Count > 0)
+            return _awake[_random.Next(_awake.Count)];
+        if (SkipsIdleTime && soonest is not null)
+            Step = WakesAt(soonest);
+        return soonest;
     }
+
+    private long WakesAt(SimulatedProcess process) => IsCalm ? process.SleepsUntil : Math.Max(process.SleepsUntil, process.PausedUntil);
 
     private void HandTo(SimulatedProcess next)
     {
         _current = next;
-        next.Turn.Release();
+        next.Turn.Set();
     }
 }

@@ -188,7 +188,10 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
                         open.Add(line.Mount);
                         continue;
                     }
-                    _table.Write(entry.Index, line with { Counter = line.Counter + 1, State = MountState.Ended });
+                    MountLine end = line with { Counter = line.Counter + 1, State = MountState.Ended };
+                    _table.Write(entry.Index, end);
+                    // Into the other copy too: a damaged line must not bring back what the mount held.
+                    _table.Write(entry.Index, end with { Counter = end.Counter + 1 });
                     Ended = Ended.Add(line.Mount);
                 }
             }
@@ -210,6 +213,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         {
             _table = new(pool, host.Locks);
             Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+            Write(_line with { Counter = _line.Counter + 1 }); // as EndOlder does
         }
         ReleaseLock();
     }
@@ -269,12 +273,18 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         {
             if (!_table.TryLock(entry, out IDisposable? held))
                 continue;
-            if (IsFree(slot, entry, out counter))
+            try
             {
-                _held = held;
-                return entry;
+                if (IsFree(slot, entry, out counter))
+                {
+                    (_held, held) = (held, null);
+                    return entry;
+                }
             }
-            held.Dispose();
+            finally
+            {
+                held?.Dispose(); // also when the table cannot be read now
+            }
         }
         throw new FamfsException(ErrorReason.NoSpace, $"all {MediaLayout.EntriesPerHost} mounts of host {host.Host} are in use or have not been proved gone; see `famfs hosts`") { Limit = MediaLayout.EntriesPerHost };
     }

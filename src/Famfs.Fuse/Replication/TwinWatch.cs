@@ -34,7 +34,8 @@ internal sealed class TwinWatch(HostIdentity host, TimeProvider clock)
         }
         foreach ((int entry, ulong counter) in now)
         {
-            if (_counters.TryGetValue(entry, out ulong before) && before != counter)
+            // One that goes back has lost its newer copy to damage.
+            if (_counters.TryGetValue(entry, out ulong before) && counter > before)
                 throw new FamfsException(ErrorReason.HostConflict, $"another machine is mounted under this host's id {host.Host}; its state directory was copied");
         }
         return clock.GetElapsedTime(_since) >= Watched;

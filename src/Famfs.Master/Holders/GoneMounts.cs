@@ -58,7 +58,8 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
             // A line that is seen for the first time may have stood still for long.
             if (!_seen.TryGetValue(line.Mount, out (ulong Counter, long Since, bool Moved) known))
                 _seen[line.Mount] = (line.Counter, clock.GetTimestamp(), false);
-            else if (known.Counter != line.Counter)
+            // One that goes back has lost its newer copy to damage: that is no sign of life, and its boot is not the host's.
+            else if (line.Counter > known.Counter)
                 _seen[line.Mount] = (line.Counter, clock.GetTimestamp(), true);
         }
         // Entries are written anew by later mounts.

@@ -7,6 +7,8 @@ using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Replication;
 using Famfs.TestSupport;
+using Famfs.TestSupport.Dax;
+using Famfs.TestSupport.Log;
 using Famfs.V1;
 using Google.Protobuf;
 using Xunit;
@@ -87,7 +89,7 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal([dead, ended, without], registration.EndOlder([dead, living, ended, without]));
         List<HostEntry> entries = table.ReadBlock(0);
         MountLine Of(Guid mount) => Assert.Single(entries, e => e.Line?.Mount == mount).Line!;
-        Assert.Equal((MountState.Ended, 6UL, 1UL), (Of(dead).State, Of(dead).Counter, Of(dead).ReplayedSequence.Value));
+        Assert.Equal((MountState.Ended, 7UL, 1UL), (Of(dead).State, Of(dead).Counter, Of(dead).ReplayedSequence.Value));
         Assert.Equal((MountState.Live, 5UL), (Of(living).State, Of(living).Counter));
         held.Dispose();
         Assert.Equal([living], registration.EndOlder([living]));
@@ -187,6 +189,39 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
     }
 
+    /// <summary>Damage of a line that has ended leaves no older line that holds memory: the host's next mount makes it good.</summary>
+    [Theory]
+    [InlineData(0, false)]
+    [InlineData(MountLine.Size, false)]
+    [InlineData(0, true)]
+    [InlineData(MountLine.Size, true)]
+    public void A_damaged_line_brings_back_no_mount_that_has_ended(int copy, bool byAnother)
+    {
+        using Replica replica = Replicate();
+        Guid ended = Guid.NewGuid();
+        MountRegistration registration = new(replica, _host, ended, TimeProvider.System) { GrantedSlot = 0 };
+        registration.Advance();
+        int entry = Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Index;
+        if (byAnother)
+        {
+            registration.ReleaseLock();
+            MountRegistration other = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
+            Assert.Equal([ended], other.EndOlder([ended]));
+        }
+        else
+        {
+            registration.End(replica.Pool);
+        }
+        long place = ((NativeSuperblock)replica.Pool.Primary).HostTableOffset + ((long)entry * MediaLayout.HostEntryBytes) + copy;
+        replica.Pool.PrimaryDevice.Write(place + 40, [1, 2, 3]);
+        HostEntry damaged = Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0));
+        Assert.True(damaged is { Line: null, IsUnfinished: true }, $"{damaged}");
+        Guid next = Guid.NewGuid();
+        new MountRegistration(replica, _host, next, TimeProvider.System) { GrantedSlot = 0 }.Advance();
+        HostEntry now = Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0));
+        Assert.Equal((entry, next, false), (now.Index, now.Line!.Mount, now.HasLostCopy));
+    }
+
     /// <summary>Dead mounts may have taken all lines of a host. Whoever ends them purges first what they have left in the caches.</summary>
     [Fact]
     public void Older_mounts_are_ended_without_an_own_line_and_only_when_their_lines_are_taken_over()
@@ -206,6 +241,44 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal([dead[3]], registration.Ended);
         registration.Advance();
         Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+    }
+
+    [Theory]
+    [InlineData(4UL, true)]
+    [InlineData(3UL, false)]
+    [InlineData(2UL, false)] // its newer copy is damaged
+    public void A_line_of_another_boot_is_a_twins_when_it_moves_on(ulong later, bool isTwin)
+    {
+        TwinWatch watch = new(_host, new HastyClock(3000));
+        MountLine line = new() { Counter = 3, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        Assert.False(watch.StandStill([new(0, line, Unreadable: false)]));
+        bool Look() => watch.StandStill([new(0, line with { Counter = later }, Unreadable: false)]);
+        if (isTwin)
+            Assert.Equal(ErrorReason.HostConflict, Assert.Throws<FamfsException>(() => Look()).Reason);
+        else
+            Assert.True(Look());
+    }
+
+    [Fact]
+    public void An_entry_is_not_kept_locked_when_the_table_cannot_be_read_once()
+    {
+        FakeSharedMemory memory = new(40L * MediaLayout.UnitBytes, seed: 1) { AccidentOneIn = 0 };
+        using (DaxDevice device = memory.Attach("host"))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        using Replica replica = new(TestFormats.All.Open([memory.Attach("host")]), _host.Host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
+        bool locked = false;
+        memory.BeforeAccess = (_, operation, _) =>
+        {
+            if (locked && operation == FakeOperation.Load)
+                throw new IOException("of the test");
+            locked |= operation == FakeOperation.Lock;
+        };
+        Assert.Throws<IOException>(registration.Advance);
+        memory.BeforeAccess = null;
+        registration.Advance();
+        Assert.Equal(0, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Index);
     }
 
     private void EndAll(Replica replica, Guid mount)

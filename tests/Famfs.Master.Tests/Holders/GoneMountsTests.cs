@@ -22,11 +22,7 @@ public sealed class GoneMountsTests : IDisposable
     public void Line_is_of_an_earlier_boot_only_when_one_of_another_boot_was_seen_to_move()
     {
         string path = Path.Combine(_directory, "0");
-        using (FileStream file = File.Create(path))
-            file.SetLength(16 << 20);
-        using (DaxDevice device = DaxDevice.Open(path))
-            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        using MasterState state = new(TestFormats.All.Open([DaxDevice.Open(path)]), TimeProvider.System, new Random(1));
+        using MasterState state = Format(path);
         SteppingClock clock = new();
         MountLineTable table = new(state.Pool);
         MountLine first = Line();
@@ -45,6 +41,40 @@ public sealed class GoneMountsTests : IDisposable
 
         table.Write(1, second with { Counter = 2 });
         Assert.Equal([first.Mount], gone.FindEarlierBoots(table.ReadInUse()).Select(end => end.Mount));
+    }
+
+    /// <summary>A damaged copy of an older boot's line leaves the copy before it. A mount of this boot that is stopped is alive.</summary>
+    [Fact]
+    public void A_damaged_line_of_an_earlier_boot_has_not_moved()
+    {
+        string path = Path.Combine(_directory, "0");
+        using MasterState state = Format(path);
+        SteppingClock clock = new();
+        MountLineTable table = new(state.Pool);
+        MountLine earlier = Line();
+        MountLine stopped = Line();
+        for (ulong counter = 1; counter <= 2; counter++)
+        {
+            table.Write(0, earlier with { Counter = counter });
+            table.Write(1, stopped with { Counter = counter });
+        }
+        GoneMounts gone = new(state, clock);
+        Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
+        clock.Now += (long)(Lease.TotalSeconds * clock.TimestampFrequency);
+        state.Pool.PrimaryDevice.Write(((NativeSuperblock)state.Pool.Primary).HostTableOffset + MountLine.Size + 40, [1, 2, 3]);
+        Assert.Equal(1UL, table.ReadInUse()[0].Line!.Counter);
+        Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
+        table.Write(0, earlier with { Counter = 3 });
+        Assert.Equal([stopped.Mount], gone.FindEarlierBoots(table.ReadInUse()).Select(end => end.Mount));
+    }
+
+    private MasterState Format(string path)
+    {
+        using (FileStream file = File.Create(path))
+            file.SetLength(16 << 20);
+        using (DaxDevice device = DaxDevice.Open(path))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        return new(TestFormats.All.Open([DaxDevice.Open(path)]), TimeProvider.System, new Random(1));
     }
 
     private MountLine Line() => new() { Counter = 1, State = MountState.Live, Host = _host.Host, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };

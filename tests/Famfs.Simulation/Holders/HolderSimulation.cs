@@ -6,6 +6,7 @@ using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
+using Famfs.Master.Holders;
 using Famfs.Master.Role;
 using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
@@ -23,10 +24,19 @@ internal sealed class HolderCounts
     public long Pauses;
     public long Terms;
     public long Opens;
+    public long Touches;
+    public int Uses;
     public long Changes;
+    public long Acknowledged;
     public long Evictions;
+    public long Impostors;
+    public long Damages;
+    public long StreamReleases;
 
-    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, changes {Changes}, evictions {Evictions}";
+    /// <summary>What programs, clients and operators did.</summary>
+    public long Operations => Opens + Touches + Changes + Evictions + Impostors;
+
+    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, acknowledged {Acknowledged}, evictions {Evictions}";
 }
 
 /// <summary>
@@ -39,23 +49,31 @@ internal sealed class HolderCounts
 /// </summary>
 internal sealed class HolderSimulation : IDisposable
 {
-    private const int DeviceUnits = 40;
+    // A pool that files fill; and one in which a mount can hold more than its line names.
+    private const int FewUnits = 40;
+    private const int ManyUnits = 96;
     private const int MostHistory = 4000;
-    private const long CalmSteps = 60_000;
+    private const long CalmSteps = 240_000;
     private const long CalmTicks = 10;
 
     private static readonly string[] s_paths = ["a", "b", "c", "d/a", "d/b", "d", "e/a", "e"];
+    private static readonly string[] s_manyPaths = [.. s_paths, .. Enumerable.Range(0, 24).Select(i => $"f{i}")];
     private static readonly Guid s_fileSystem = new("5eed5eed-2222-4222-8222-222222222222");
 
     private readonly int _seed;
     private readonly Random _random;
     private readonly SimulatedHost[] _hosts;
     private readonly List<SimulatedMaster> _masters = [];
+    private readonly List<SimulatedMaster> _everyMaster = [];
     private readonly List<(SimulatedLife Life, IDisposable What)> _buried = [];
     private readonly Queue<string> _history = [];
     private readonly long _steps;
     private readonly int _lossOneIn;
     private readonly int _masterPatience;
+    private readonly int _logSwitchOneIn;
+    private readonly bool _isCrowded;
+    private readonly int _earlierTerms;
+    private long _damageAt;
     private long _ids;
     private int _claiming;
     private int _turn; // of the two masters: who serves when all is calm
@@ -67,12 +85,18 @@ internal sealed class HolderSimulation : IDisposable
         _random = new(seed);
         bool coherent = _random.Next(3) == 0;
         _steps = _random.Next(8_000, 25_000);
-        _masterPatience = Choose(100, 600, 2500);
+        _masterPatience = Choose(500, 4000, 20_000);
         MountPatience = Choose(50, 400);
+        LongestIdle = Choose(40, 200, 1000);
         UnmountOneIn = Choose(100, 600, 100_000);
-        MostOpen = Choose(1, 3, 24);
-        _lossOneIn = Choose(0, 4, 20);
-        Memory = new(DeviceUnits * (long)MediaLayout.UnitBytes, _random.Next(), coherent)
+        _isCrowded = _random.Next(5) == 0;
+        MostOpen = _isCrowded ? 24 : Choose(1, 3, 24);
+        MostInLine = Choose(1, 3, MountLine.MaxExceptions);
+        _earlierTerms = _random.Next(8) == 0 ? 70 : 0;
+        _damageAt = _random.Next(2) == 0 ? _random.NextInt64(_steps) : long.MaxValue;
+        _lossOneIn = Choose(0, 5, 50, 500);
+        _logSwitchOneIn = Choose(1, 20, 100);
+        Memory = new((_isCrowded ? ManyUnits : FewUnits) * (long)MediaLayout.UnitBytes, _random.Next(), coherent)
         {
             LateLines = true,
             AccidentOneIn = Choose(0, 3, 8, 40),
@@ -85,13 +109,15 @@ internal sealed class HolderSimulation : IDisposable
             PauseOneIn = Choose(0, 60, 200, 1000),
             LongestPause = Choose(300, 2000, 10_000),
             DecisivePauseOneIn = Choose(0, 20, 100),
-            KillOneIn = Choose(0, 600, 3000),
-            CrashOneIn = Choose(0, 3000, 12_000),
+            KillOneIn = Choose(0, 1000, 4000),
+            CrashOneIn = Choose(0, 4000, 16_000),
             LongestBoot = Choose(20, 2000),
         };
         Clock = new StepClock(this);
         Scheduler = new(_random.Next(), Memory, chaos, IsQuiet, IsDecisive)
         {
+            SkipsIdleTime = true,
+            IsBrief = IsBrief,
             AtAccess = OnAccess,
             HostCrashed = host => Array.Find(_hosts!, h => h.Name == host)?.Crash(),
         };
@@ -116,9 +142,14 @@ internal sealed class HolderSimulation : IDisposable
 
     public int MountPatience { get; }
 
+    public int LongestIdle { get; }
+
     public int UnmountOneIn { get; }
 
     public int MostOpen { get; }
+
+    /// <summary>Held files that a line names at most; the product's number takes many.</summary>
+    public int MostInLine { get; }
 
     /// <summary>The last things that happened.</summary>
     public IEnumerable<string> History => _history;
@@ -144,13 +175,15 @@ internal sealed class HolderSimulation : IDisposable
                 for (int daemon = 0; daemon < daemons; daemon++)
                 {
                     Random random = new(_random.Next());
-                    int place = daemon;
                     Scheduler.Spawn($"daemon-{host.Name}-{daemon}", host.Name, process => Whole(process, () => host.LiveAsDaemon(process, random)));
                     foreach ((string kind, int number) in new[] { ("notifier", 0), ("releases", 1), ("worker", 2) })
-                        Scheduler.Spawn($"{kind}-{host.Name}-{daemon}", host.Name, process => Whole(process, () => host.LiveAsThread(process, place, number)));
+                        Scheduler.Spawn($"{kind}-{host.Name}-{daemon}", host.Name, process => Whole(process, () => host.LiveAsThread(process, number)));
                 }
-                Random programs = new(_random.Next());
-                Scheduler.Spawn($"program-{host.Name}", host.Name, process => host.LiveAsProgram(process, programs));
+                for (int program = 0; program < 2; program++)
+                {
+                    Random random = new(_random.Next());
+                    Scheduler.Spawn($"program-{host.Name}-{program}", host.Name, process => host.LiveAsProgram(process, random));
+                }
             }
             Random client = new(_random.Next());
             Scheduler.Spawn("client", "host-client", _ => LiveAsClient(client));
@@ -165,7 +198,7 @@ internal sealed class HolderSimulation : IDisposable
         {
             throw new InvalidOperationException($"seed {_seed}: {error.Message}\n  last: {string.Join("\n  ", _history.TakeLast(40))}", error);
         }
-        Counts.Steps = Scheduler.Step;
+        Counts.Steps = Scheduler.Work;
         Counts.Kills = Scheduler.Kills;
         Counts.Crashes = Scheduler.Crashes;
         Counts.Pauses = Scheduler.Pauses;
@@ -196,7 +229,11 @@ internal sealed class HolderSimulation : IDisposable
         return new(bytes);
     }
 
-    public string AnyPath(Random random) => s_paths[random.Next(s_paths.Length)];
+    public string AnyPath(Random random)
+    {
+        string[] paths = _isCrowded ? s_manyPaths : s_paths;
+        return paths[random.Next(paths.Length)];
+    }
 
     /// <summary>Whether a message comes through.</summary>
     public bool IsDelivered() => Scheduler.IsCalm || _lossOneIn == 0 || _random.Next(_lossOneIn) != 0;
@@ -207,6 +244,8 @@ internal sealed class HolderSimulation : IDisposable
         SimulatedMaster[] serving = [.. _masters.Where(m => !m.HasEnded && !m.Life.IsOver)];
         return serving.Length == 0 ? null : serving[_random.Next(serving.Length)];
     }
+
+    public bool HasMaster => _masters.Exists(m => !m.HasEnded && !m.Life.IsOver);
 
     /// <summary>To be disposed when its threads have left it.</summary>
     public void Bury(SimulatedLife life, IDisposable what) => _buried.Add((life, what));
@@ -244,6 +283,12 @@ internal sealed class HolderSimulation : IDisposable
         || (operation is FakeOperation.Load && offset >= MediaLayout.AnchorOffset && offset < MediaLayout.HostTableOffset && !IsDecisive(offset))
         || (operation is FakeOperation.Load or FakeOperation.Invalidate && Memory.IsUntouched(offset));
 
+    // What happens between two accesses to the log is the matter of LogSimulation.
+    private bool IsBrief(long offset) =>
+        _logSwitchOneIn > 1
+        && ((offset >= MediaLayout.AnchorOffset && offset < MediaLayout.HostTableOffset) || Space.IsOfLog(offset))
+        && _random.Next(_logSwitchOneIn) > 0;
+
     private static bool IsDecisive(long offset) =>
         (offset >= MediaLayout.AnchorOffset && offset < MediaLayout.HostTableOffset && (offset - MediaLayout.AnchorOffset) % MediaLayout.AnchorStride < 3 * DaxDevice.LineBytes)
         || (offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + 8L * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
@@ -258,6 +303,13 @@ internal sealed class HolderSimulation : IDisposable
         Space.Read();
         using (SimulatedMaster first = new(this, HostName(0), identity, recovered, Memory, Clock, new(2)))
             first.ServeAlone(new MasterSlotGrant(new() { HostId = HostId(1).ToByteString() }));
+        for (int term = 0; term < _earlierTerms; term++)
+        {
+            SimulatedHost host = _hosts[term % 2];
+            recovered = Recovery.RunAsync(TestFormats.All.Open([Memory.Attach(host.Name)]), host.Identity, takeOver: true, "", Clock, new(term), default).GetAwaiter().GetResult();
+            using SimulatedMaster next = new(this, host.Name, host.Identity, recovered, Memory, Clock, new(term));
+            next.ServeAlone(new MasterSlotGrant(new() { HostId = HostId(1).ToByteString() }));
+        }
         Memory.Settle();
     }
 
@@ -270,7 +322,7 @@ internal sealed class HolderSimulation : IDisposable
     private void LiveAsMaster(SimulatedProcess process, int slot, Random random)
     {
         process.DiesWhole = true;
-        Scheduler.Sleep(random.Next(1, Scheduler.IsCalm ? 200 : _masterPatience));
+        Scheduler.Sleep(random.Next(1, Scheduler.IsCalm ? 200 : HasMaster ? _masterPatience : 300));
         // When all is calm, one takes over: an operator sees to that.
         if (Scheduler.Quiescing || (Scheduler.IsCalm && (AnyMaster() is not null || _claiming > 0 || slot != _turn)))
             return;
@@ -300,6 +352,7 @@ internal sealed class HolderSimulation : IDisposable
         process.Life = master.Life;
         master.Life.Threads++;
         _masters.Add(master);
+        _everyMaster.Add(master);
         Counts.Terms++;
         Note($"term {master.Term} serves at {recovered.State.Replay.Position}");
         try
@@ -322,10 +375,10 @@ internal sealed class HolderSimulation : IDisposable
     private void LiveAsReclaimer(SimulatedProcess process, int slot)
     {
         process.DiesWhole = true;
-        SimulatedMaster? master = _masters.Find(m => m.Term.Slot == slot && !m.Life.IsOver && !m.HasEnded && !m.HasReclaimer);
-        if (master is null)
+        bool IsWithout(SimulatedMaster master) => master.Term.Slot == slot && !master.Life.IsOver && !master.HasEnded && !master.HasReclaimer;
+        if (_masters.Find(IsWithout) is not { } master)
         {
-            Scheduler.Sleep(30);
+            Scheduler.WaitFor(() => _masters.Exists(IsWithout), 2000);
             return;
         }
         process.Life = master.Life;
@@ -360,7 +413,7 @@ internal sealed class HolderSimulation : IDisposable
                     ended.IsToEnd = true;
                 if (!IsDelivered() || AnyMaster() is not { } master)
                 {
-                    Scheduler.Sleep(50);
+                    Scheduler.WaitFor(() => HasMaster, 500);
                     continue;
                 }
                 int shape = random.Next();
@@ -376,6 +429,8 @@ internal sealed class HolderSimulation : IDisposable
                     break;
             }
             EvictSometimes(random);
+            ImpersonateSometimes(random);
+            DamageOnce(random);
             Scheduler.Sleep(random.Next(1, 200));
         }
     }
@@ -387,7 +442,7 @@ internal sealed class HolderSimulation : IDisposable
         switch (random.Next(10))
         {
             case 0 or 1 or 2 or 3 or 4:
-                return master.Send(new FileCreation(new() { RequestId = id, Path = path, SizeBytes = (ulong)random.Next(1, 3 * MediaLayout.UnitBytes) }));
+                return master.Send(new FileCreation(new() { RequestId = id, Path = path, SizeBytes = (ulong)random.Next(1, (_isCrowded ? 1 : 3) * MediaLayout.UnitBytes) }));
             case 5:
                 return master.Send(new DirectoryCreation(new() { RequestId = id, Path = path }));
             case 6 or 7 or 8:
@@ -399,8 +454,19 @@ internal sealed class HolderSimulation : IDisposable
 
     private void Wait(Random random, Task answer, SimulatedMaster master)
     {
-        for (int patience = random.Next(5, 400); patience > 0 && !answer.IsCompleted && !master.Life.IsOver && !Scheduler.Quiescing; patience--)
-            Scheduler.Sleep(5);
+        Scheduler.WaitFor(() => answer.IsCompleted || master.Life.IsOver, random.Next(25, 2000));
+        Position? position = !answer.IsCompletedSuccessfully ? null : answer switch
+        {
+            Task<CreateFileReply> made => made.Result.Position,
+            Task<MakeDirectoryReply> made => made.Result.Position,
+            Task<MutationReply> made => made.Result.Position,
+            _ => null,
+        };
+        if (position is not null)
+        {
+            Counts.Acknowledged++;
+            Space.RequireKept(new(s_fileSystem, position.Generation, new(position.Sequence), new(position.Term)));
+        }
         if (answer.IsCompleted && IsDelivered())
             answer.GetAwaiter().GetResult();
         else if (answer.IsFaulted)
@@ -435,6 +501,85 @@ internal sealed class HolderSimulation : IDisposable
         host.IsOff = false;
     }
 
+    /// <summary>Somebody tells a master what is not so: that a mount has released everything, has acknowledged everything, or is gone. It is
+    /// a caller that nobody knows, or another host than the mount's (SAFETY S28).</summary>
+    private void ImpersonateSometimes(Random random)
+    {
+        List<SimulatedMount> mounts = [.. _hosts.SelectMany(h => h.Mounts)];
+        if (random.Next(4) != 0 || mounts.Count == 0 || AnyMaster() is not { } master)
+            return;
+        Counts.Impostors++;
+        SimulatedMount mount = mounts[random.Next(mounts.Count)];
+        bool known = random.Next(2) == 0;
+        Guid host = known ? HostId(9) : mount.Host;
+        MountRegistry registry = master.Registry;
+        LogPosition position = master.State.Replay.Position;
+        List<OlderMount> older = [new() { MountId = mount.Id.ToByteString(), Evidence = GoneEvidence.SuperblockGone }];
+        MountClaim claim = new(new(host, ByteString.CopyFrom(new byte[32]), "impostor"), known ? NextId() : mount.Id, position.ToMessage());
+        try
+        {
+            Wait(random, master.Send(new MountAdmission(claim, known ? GoneMounts.Accept(host, older, registry) : [])), master);
+        }
+        catch (FamfsException)
+        {
+            return;
+        }
+        // Whose mount it is may be known to this master from its line only.
+        bool believed = known && registry.HasLine(mount.Id, mount.Host);
+        registry.Subscribed(mount.Id, host, NextId(), "stock", "", known: believed);
+        if (believed)
+            registry.SaidReleased(mount.Id, host, position.Sequence, []);
+        Scheduler.Sleep(random.Next(1, 500));
+        registry.Unsubscribed(mount.Id, known: believed);
+    }
+
+    /// <summary>One line of one copy of a mount's line is damaged (SAFETY S24).</summary>
+    private void DamageOnce(Random random)
+    {
+        if (Scheduler.Work < _damageAt || Scheduler.IsCalm)
+            return;
+        long entry = MediaLayout.HostTableOffset + random.NextInt64(3L * MediaLayout.EntriesPerHost) * MediaLayout.HostEntryBytes;
+        byte[] before = new byte[MediaLayout.HostEntryBytes];
+        Memory.ReadMemory(entry, before);
+        if (!before.AsSpan().ContainsAnyExcept((byte)0))
+            return;
+        _damageAt = long.MaxValue;
+        Counts.Damages++;
+        long at = random.Next(MediaLayout.HostEntryBytes / DaxDevice.LineBytes) * DaxDevice.LineBytes;
+        byte[] line = new byte[DaxDevice.LineBytes];
+        switch (random.Next(3))
+        {
+            case 0:
+                before.AsSpan((int)at, line.Length).CopyTo(line);
+                line[random.Next(line.Length)] ^= (byte)(1 << random.Next(8));
+                break;
+            case 1:
+                line.AsSpan().Fill(0xFF);
+                break;
+        }
+        Note($"line {at / DaxDevice.LineBytes} of entry {(entry - MediaLayout.HostTableOffset) / MediaLayout.HostEntryBytes} is damaged");
+        Memory.WriteMemory(entry + at, line);
+    }
+
+    /// <summary>Entries that nobody can read.</summary>
+    private List<HostEntry> UnreadableEntries() => [.. Entries().Where(e => e.Unreadable)];
+
+    /// <summary>The host table, as it is in memory.</summary>
+    private List<HostEntry> Entries()
+    {
+        Action<string, string, long>? hook = Memory.BeforeAccess;
+        Memory.BeforeAccess = null;
+        try
+        {
+            using DevicePool pool = TestFormats.All.Open([Memory.Attach($"table-{Scheduler.Step}")]);
+            return new MountLineTable(pool).ReadInUse();
+        }
+        finally
+        {
+            Memory.BeforeAccess = hook;
+        }
+    }
+
     private ByteString RequestId(Random random)
     {
         byte[] id = new byte[16];
@@ -461,12 +606,15 @@ internal sealed class HolderSimulation : IDisposable
     /// <summary>First anything happens, then nothing new: what is not in use must come back, and everybody must serve.</summary>
     private void WatchForEnd()
     {
+        int looks = 0;
         while (!Scheduler.Quiescing)
         {
-            if (_calmSince < 0 && Scheduler.Step >= _steps)
+            if (_calmSince < 0 && Scheduler.Work >= _steps)
             {
                 Scheduler.IsCalm = true;
                 _calmSince = Scheduler.Step;
+                foreach (SimulatedHost host in _hosts)
+                    host.IsOff = false;
                 Note("calm");
             }
             // What a former master may still store to is free when its slot has another term.
@@ -476,11 +624,19 @@ internal sealed class HolderSimulation : IDisposable
                 foreach (SimulatedMaster master in _masters)
                     master.IsToEnd = true;
             }
+            // The next mount of a host makes a damaged entry good.
+            if (_calmSince >= 0 && looks++ % 20 == 19)
+            {
+                foreach (HostEntry entry in UnreadableEntries())
+                    Array.Find(_hosts, h => Space.SlotOf(h.Identity.Host) == entry.HostSlot)?.MountAnew();
+            }
             if (_calmSince >= 0 && IsDone())
                 Scheduler.Finish();
+            else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps && UnreadableEntries().Any(e => !e.IsUnfinished))
+                Scheduler.Finish(); // both copies are damaged: one by a store that tore; what nobody can read holds everything
             else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps)
-                throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}");
-            Scheduler.Sleep(50);
+                throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}; {string.Join("; ", _hosts.AsEnumerable())}; {string.Join("; ", Entries().Where(e => e.Line is not { State: MountState.Ended }))}; {_buried.Count(b => b.Life.Threads > 0)} that have ended have threads");
+            Scheduler.WaitFor(() => _calmSince < 0 && Scheduler.Work >= _steps, Scheduler.IsCalm ? 50 : 10_000);
         }
     }
 
@@ -491,6 +647,7 @@ internal sealed class HolderSimulation : IDisposable
         if (_hosts.Any(h => h.Mounts.Count == 0 || h.Mounts.Any(m => !m.IsOpen || m.Replica.Position.Sequence.Value != Space.Last)))
             return false;
         RequireSpace(master);
+        Space.RequireAllKept();
         return true;
     }
 
@@ -525,6 +682,10 @@ internal sealed class HolderSimulation : IDisposable
     {
         if (operation == FakeOperation.Zero)
         {
+            // S7: a record gives the unit to who stores there, and nobody else has it since.
+            SimulatedMaster? zeroing = _everyMaster.Find(m => m.Life == Scheduler.Current.Life);
+            if (!Space.IsReservedTo(zeroing?.Term ?? default, offset))
+                throw new InvalidOperationException($"S7 broken: {Scheduler.Current.Name}, term {zeroing?.Term}, zeroes at {offset}, which no record reserves to it");
             MapExtent unit = new(new(0), offset / MediaLayout.UnitBytes * MediaLayout.UnitBytes, MediaLayout.UnitBytes);
             foreach (SimulatedHost host in _hosts)
             {

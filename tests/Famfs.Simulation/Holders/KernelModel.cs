@@ -77,6 +77,9 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
 
     public List<OpenFile> Open { get; } = [];
 
+    /// <summary>A request waits.</summary>
+    public bool HasWaiting => _waiting.Count > 0;
+
     /// <summary>The next request is an OPEN.</summary>
     public bool IsOpenNext => _waiting.TryPeek(out KernelRequest? next) && next.Message[4] == (byte)FuseOpcode.FUSE_OPEN;
 
@@ -106,7 +109,7 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
         {
             _waiting.Enqueue(request);
             while (request.Reply is null && !IsCut && !scheduler.Quiescing)
-                scheduler.Yield();
+                scheduler.WaitFor(() => request.Reply is not null || IsCut, 1000);
             return request.Reply;
         }
         finally
@@ -184,7 +187,7 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
                 ReadOnlySpan<byte> tail = message[(code == FuseConstants.FUSE_NOTIFY_DELETE ? 40 : 32)..];
                 string name = Encoding.UTF8.GetString(tail[..^1]);
                 while (_looking.GetValueOrDefault(node) > 0 && !IsCut && !isDead() && !scheduler.Quiescing)
-                    scheduler.Yield();
+                    scheduler.WaitFor(() => _looking.GetValueOrDefault(node) == 0 || IsCut || isDead(), 200);
                 if (!_inodes.ContainsKey(node) || !_names.Remove((node, name), out ulong child))
                     return -(int)Errno.ENOENT;
                 if (_inodes.TryGetValue(child, out KernelInode? inode) && IsUnused(inode))

@@ -23,6 +23,7 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
     private readonly Dictionary<ulong, string> _names = []; // namespaces by sequence
     private readonly Dictionary<ulong, MapExtent[]> _owned = []; // by inode: not given back
     private readonly Dictionary<ulong, MapExtent[]> _ever = [];
+    private readonly Dictionary<ulong, Term> _acknowledged = []; // by sequence: what is not in the history yet
 
     public SettledSpace(FakeSharedMemory memory, LogPosition start)
     {
@@ -40,6 +41,24 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
     public Dictionary<RecordType, int> Made { get; } = [];
 
     public ulong Last => _state.Position.Sequence.Value;
+
+    /// <summary>A record reserves a byte to a term, and none has given it to another since.</summary>
+    public bool IsReservedTo(Term term, long offset) =>
+        _state.Reservations.Any(r => r.Term == term && r.Extents.Any(e => offset >= e.OffsetBytes && offset < e.OffsetBytes + e.LengthBytes));
+
+    /// <summary>Which block of the host table a host has.</summary>
+    public int? SlotOf(Guid host) => _state.Hosts.TryGetValue(host, out HostRecord? record) ? record.Slot : null;
+
+    /// <summary>A byte that segments of the log have.</summary>
+    public bool IsOfLog(long offset)
+    {
+        foreach (OwnedSegment segment in _state.Segments)
+        {
+            if (offset >= segment.Extent.OffsetBytes && offset < segment.Extent.OffsetBytes + segment.Extent.LengthBytes)
+                return true;
+        }
+        return false;
+    }
 
     /// <summary>Every file whose space is not free, with it.</summary>
     public IReadOnlyDictionary<ulong, MapExtent[]> Owned => _owned;
@@ -67,9 +86,29 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
                 Made[frame.Type] = Made.GetValueOrDefault(frame.Type) + 1;
                 _state.ApplyFrames(bytes);
                 _names[sequence] = Describe(_reader);
+                if (_acknowledged.Remove(sequence, out Term term))
+                    RequireTerm(sequence, term);
             }
             frames = frames[frame.PaddedBytes..];
         }
+    }
+
+    /// <summary>A caller was told that its change is made, at this position. Its record is in the history, or will be: a claimant may keep
+    /// readers from it for now.</summary>
+    public void RequireKept(LogPosition position)
+    {
+        ulong sequence = position.Sequence.Value;
+        if (sequence > Last)
+            _acknowledged[sequence] = position.Term;
+        else
+            RequireTerm(sequence, position.Term);
+    }
+
+    /// <summary>Nothing that was acknowledged is missing from the history, now that all of it was read.</summary>
+    public void RequireAllKept()
+    {
+        if (_acknowledged.Count > 0)
+            throw new InvalidOperationException($"P1 broken: record {_acknowledged.Keys.Max()} was acknowledged, and {Last} is the last one");
     }
 
     /// <summary>A namespace that somebody has at a position is the one of that position.</summary>
@@ -129,8 +168,17 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
         _state.Dispose();
     }
 
+    private void RequireTerm(ulong sequence, Term term)
+    {
+        Term found = RecordFrame.ReadVerified(_frames[(int)sequence - 1]).Term;
+        if (found != term)
+            throw new InvalidOperationException($"P1 broken: record {sequence} was acknowledged by term {term}, and is of term {found}");
+    }
+
     void IReplayObserver.ExtentsTaken(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
     {
+        if (_ever.ContainsKey(inode.Value) && !_owned.ContainsKey(inode.Value))
+            throw new InvalidOperationException($"S19 broken: inode {inode} is made again");
         foreach (MapExtent extent in extents)
         {
             foreach ((ulong other, MapExtent[] owned) in _owned)

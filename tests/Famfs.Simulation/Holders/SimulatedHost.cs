@@ -32,6 +32,9 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
     /// <summary>Without power.</summary>
     public bool IsOff { get; set; }
 
+    /// <summary>One of its mounts is to end, so that another one comes.</summary>
+    public bool IsToMountAnew { get; set; }
+
     /// <summary>What mounts of this boot have left in the state directory.</summary>
     public HashSet<Guid> Receipts { get; } = [];
 
@@ -46,6 +49,10 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
 
     public IEnumerable<OpenFile> Reachable => Kernels.SelectMany(k => k.Reachable);
 
+    /// <summary>What is left of older mounts, for people.</summary>
+    public override string ToString() =>
+        $"{name} has receipts [{string.Join(' ', Receipts.Select(r => r.ToString()[..4]))}] and superblocks [{string.Join(' ', Kernels.Where(k => !k.IsGone).Select(k => $"{k.Mount.ToString()[..4]}{(k.IsCut ? " cut" : "")} open {k.Open.Count}"))}]";
+
     public void Crash()
     {
         Kernels.Clear();
@@ -54,6 +61,9 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
         Life = new();
         Identity = Identity with { Boot = BootId(id, ++_boots) };
     }
+
+    /// <summary>An operator unmounts and mounts, when all is calm.</summary>
+    public void MountAnew() => IsToMountAnew = true;
 
     /// <summary>Older mounts of this boot whose superblock is gone.</summary>
     public IReadOnlyCollection<Guid> FindGone(Guid own) =>
@@ -110,14 +120,15 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
     }
 
     /// <summary>A thread of a daemon: serves whichever of the host's has none of its kind.</summary>
-    public void LiveAsThread(SimulatedProcess process, int place, int kind)
+    public void LiveAsThread(SimulatedProcess process, int kind)
     {
-        SimulatedMount? mount = Mounts.Count > place ? Mounts[place] : null;
-        if (mount is null || mount.Life.IsOver || mount.IsEnding || !mount.Kinds.Add(kind))
+        bool IsWithout(SimulatedMount mount) => !mount.Life.IsOver && !mount.IsEnding && !mount.Kinds.Contains(kind);
+        if (Mounts.Find(IsWithout) is not { } mount)
         {
-            simulation.Scheduler.Sleep(40);
+            simulation.Scheduler.WaitFor(() => Mounts.Exists(IsWithout), 2000);
             return;
         }
+        mount.Kinds.Add(kind);
         process.Life = mount.Life;
         mount.Life.Threads++;
         try
@@ -143,7 +154,7 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
         CooperativeScheduler scheduler = simulation.Scheduler;
         if (IsOff)
         {
-            scheduler.Sleep(50);
+            scheduler.WaitFor(() => !IsOff, 500);
             return;
         }
         List<OpenFile> open = [];
@@ -153,8 +164,9 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
         {
             while (!scheduler.Quiescing)
             {
+                int done = simulation.Counts.Uses;
                 Use(random, open, memory);
-                scheduler.Sleep(random.Next(1, 60));
+                scheduler.Sleep(random.Next(1, simulation.Counts.Uses > done ? 20 : 400));
             }
         }
         finally
@@ -255,6 +267,7 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
             if (!mount.IsCut || mount.ReachesMemory)
                 simulation.RequireReach(name, file);
             simulation.Counts.Opens++;
+            simulation.Counts.Uses++;
             return file;
         }
         finally
@@ -269,6 +282,8 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
         long at = (long)random.Next(Places) * DaxDevice.LineBytes;
         ulong number = file.Inode.Number;
         bool writes = random.Next(2) == 0;
+        simulation.Counts.Touches++;
+        simulation.Counts.Uses++;
         byte[] word = BitConverter.GetBytes(number);
         if (file.Mount.ReachesMemory)
         {

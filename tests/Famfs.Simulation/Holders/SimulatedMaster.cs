@@ -28,6 +28,7 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
     private readonly Random _random;
     private bool _stopping;
     private bool _zeroing;
+    private bool _isAsked; // since the last turn of the engine began
 
     public SimulatedMaster(HolderSimulation simulation, string host, HostIdentity identity, Recovery.Result recovered, FakeSharedMemory memory, TimeProvider clock, Random random)
     {
@@ -84,8 +85,9 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
                     _engine.EndInOrder();
                     return;
                 }
+                _isAsked = false;
                 _ = _engine.RunTurn(TimeSpan.Zero);
-                _simulation.Scheduler.Sleep(_random.Next(1, 20));
+                _simulation.Scheduler.WaitFor(() => _isAsked || IsToEnd, _random.Next(1, 60));
             }
         }
         catch (Exception error) when (error is not (ProcessKilledException or FakeHostCrashedException))
@@ -135,18 +137,32 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
                 if (error.Reason == ErrorReason.NotMaster)
                     return;
             }
-            _simulation.Scheduler.Sleep(_random.Next(10, 150));
+            // A file whose name is gone may be below a directory that is not taken apart yet.
+            bool hasWork = State.Replay.Tree.DeletedCount > 0;
+            _simulation.Scheduler.WaitFor(() => HasEnded || (!hasWork && State.Replay.Tree.DeletedCount > 0), _random.Next(10, hasWork ? 150 : 400));
         }
     }
 
     /// <summary>Asks the engine, and waits until it has answered: what waits is a thread of the simulation.</summary>
-    public Task<T> RunAsync<T>(Change<T> change, Caller caller) => Await(_engine.RunAsync(change, caller));
+    public Task<T> RunAsync<T>(Change<T> change, Caller caller)
+    {
+        _isAsked = true;
+        return Await(_engine.RunAsync(change, caller));
+    }
 
     /// <inheritdoc cref="RunAsync"/>
-    public Task<T> QueryAsync<T>(Caller caller, Func<StateReader, T> query) => Await(_engine.QueryAsync(caller, query));
+    public Task<T> QueryAsync<T>(Caller caller, Func<StateReader, T> query)
+    {
+        _isAsked = true;
+        return Await(_engine.QueryAsync(caller, query));
+    }
 
     /// <summary>Queues a change, without waiting.</summary>
-    public Task<T> Send<T>(Change<T> change) => _engine.RunAsync(change, Caller.Master);
+    public Task<T> Send<T>(Change<T> change)
+    {
+        _isAsked = true;
+        return _engine.RunAsync(change, Caller.Master);
+    }
 
     public void Publish(RecordBatch batch, LogPosition position, ulong segmentId, long tail)
     {
@@ -187,7 +203,7 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
     {
         _stopping = true;
         while (_zeroing && !_simulation.Scheduler.Quiescing)
-            _simulation.Scheduler.Yield();
+            _simulation.Scheduler.WaitFor(() => !_zeroing, 50);
     }
 
     public void Dispose()
@@ -201,7 +217,7 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
     private Task<T> Await<T>(Task<T> task)
     {
         while (!task.IsCompleted && !_simulation.Scheduler.Quiescing)
-            _simulation.Scheduler.Sleep(5);
+            _simulation.Scheduler.WaitFor(() => task.IsCompleted, 50);
         return task.IsCompleted ? task : throw new ProcessKilledException();
     }
 }

@@ -21,6 +21,12 @@ namespace Famfs.Simulation.Holders;
 /// with a kernel that is a model.</summary>
 internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescription, IDisposable
 {
+    // A thread that waits looks again after so many steps, whatever it waits for.
+    private const int IdleSteps = 1000;
+
+    // What a stream names more than a line, at most; the product's number takes too many files.
+    private const int NamedBesides = 4;
+
     private readonly HolderSimulation _simulation;
     private readonly SimulatedHost _host;
     private readonly Random _random;
@@ -36,6 +42,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
     private readonly DevicePool _workerPool;
     private readonly DevicePool _releasePool;
     private readonly Queue<(SimulatedMaster From, LogBlock Block)> _inbox = [];
+    private readonly Queue<(SimulatedMaster To, ReleaseStatement Statement)> _statements = [];
     private SimulatedMaster? _stream;
     private bool _knownStream;
     private bool _behind;
@@ -64,13 +71,16 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         ReplyWriter replies = new(transport);
         _worker = new(_requests, operations, replies, new WorkerState(_workerReader, new ReplyBuffer(), _requests.Buffer, replies, operations.Failures));
         _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, host.ReachesMemory, hasThread: false);
-        _registration.Releases = () => _held.Describe();
+        _registration.Releases = () => _held.Describe(simulation.MostInLine);
         _registration.TakeOver = () => host.ReachesMemory || replica.TryTakeOver(_held);
         _registration.LeaveReceipt = () => host.Receipts.Add(mount);
         replica.Attach(_notifier, null, _held);
     }
 
     public Guid Id { get; }
+
+    /// <summary>Whose it is.</summary>
+    public Guid Host => _host.Identity.Host;
 
     public SimulatedLife Life { get; } = new();
 
@@ -116,7 +126,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         {
             Follow();
             KeepLine();
-            if (_random.Next(scheduler.IsCalm ? 5 : 30) == 0)
+            if (_random.Next(scheduler.IsCalm ? 5 : 10) == 0)
             {
                 try
                 {
@@ -130,26 +140,42 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
             _simulation.Space.RequireSame($"mount {Id.ToString()[..4]} of {_host.Name}", _replica.Position, _reader);
             // Where the kernel has the devices, a mount holds what was removed while it lives: in the end it is unmounted.
             bool holdsForGood = scheduler.IsCalm && _host.ReachesMemory && _held.Count > 0;
-            if (WasRefused || Kernel.IsCut || holdsForGood || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
+            bool isToEnd = scheduler.IsCalm && _host.IsToMountAnew && Kernel.Open.Count == 0;
+            if (isToEnd)
+                _host.IsToMountAnew = false;
+            if (isToEnd || WasRefused || Kernel.IsCut || holdsForGood || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
             {
                 if (Kernel.Open.Count == 0 || Kernel.IsCut)
                     break;
             }
-            scheduler.Sleep(_random.Next(1, 40));
+            (LogSequence known, int held) = (_replica.Gate.Acknowledged.Sequence, _held.Count);
+            scheduler.WaitFor(() => _inbox.Count > 0 || _replica.Gate.Acknowledged.Sequence != known || _held.Count != held, _random.Next(1, scheduler.IsCalm ? 40 : _simulation.LongestIdle));
         }
         if (!scheduler.Quiescing)
             End();
     }
 
     /// <summary>The notifying thread.</summary>
-    public void Notify() => Loop(() => _ = _notifier.TellWaiting());
+    public void Notify() => Loop(() =>
+    {
+        LogSequence known = _replica.Position.Sequence;
+        if (!_notifier.TellWaiting())
+            _simulation.Scheduler.WaitFor(() => IsEnding || _replica.Position.Sequence != known, IdleSteps);
+    });
 
     /// <summary>The thread of releases.</summary>
-    public void Release() => Loop(_held.AskAll);
+    public void Release() => Loop(() =>
+    {
+        if (_held.Count == 0)
+            _simulation.Scheduler.WaitFor(() => IsEnding || _held.Count > 0, IdleSteps);
+        _held.AskAll();
+        _simulation.Scheduler.Sleep(_random.Next(1, 100));
+    });
 
     /// <summary>A worker.</summary>
     public void Work() => Loop(() =>
     {
+        _simulation.Scheduler.WaitFor(() => IsEnding || Kernel.HasWaiting, IdleSteps);
         while (true)
         {
             // OPEN holds a lock while it drops lines; others of this process would really wait for it.
@@ -203,7 +229,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         while (!IsEnding && !_simulation.Scheduler.Quiescing)
         {
             turn();
-            _simulation.Scheduler.Sleep(_random.Next(1, 25));
+            _simulation.Scheduler.Pass();
         }
     }
 
@@ -251,6 +277,18 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         }
         if (_stream is { } stream && _knownStream && _simulation.IsDelivered())
             stream.Registry.Acknowledged(Id, position);
+        // It may come late, and after others.
+        if (_stream is { } told && _knownStream && _held.Count > _simulation.MostInLine && _random.Next(4) == 0)
+            _statements.Enqueue((told, _held.Describe(_simulation.MostInLine + NamedBesides)));
+        if (_statements.Count > 0 && _random.Next(2) == 0)
+        {
+            (SimulatedMaster to, ReleaseStatement statement) = _statements.Dequeue();
+            if (_simulation.IsDelivered())
+            {
+                _simulation.Counts.StreamReleases++;
+                to.Registry.SaidReleased(Id, _host.Identity.Host, statement.Watermark, statement.Exceptions);
+            }
+        }
         foreach (Guid over in _registration.EndOlder(_host.FindGone(Id)))
             _host.Receipts.Remove(over);
     }
@@ -269,7 +307,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
             new(new(_host.Identity.Host, ByteString.CopyFrom(_host.Identity.MachineDigest), _host.Name), Id, _replica.Position.ToMessage()),
             Famfs.Master.Holders.GoneMounts.Accept(_host.Identity.Host, older, master.Registry)));
         while (!admission.IsCompleted && !master.HasEnded && !master.Life.IsOver && !_simulation.Scheduler.Quiescing)
-            _simulation.Scheduler.Yield();
+            _simulation.Scheduler.WaitFor(() => admission.IsCompleted || master.HasEnded || master.Life.IsOver, 100);
         if (!admission.IsCompletedSuccessfully || !_simulation.IsDelivered())
         {
             _ = admission.Exception;
@@ -299,7 +337,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         Disconnect();
         IsEnding = true;
         while (Life.Threads > 1 && !_simulation.Scheduler.Quiescing)
-            _simulation.Scheduler.Yield();
+            _simulation.Scheduler.WaitFor(() => Life.Threads <= 1, 100);
         if (!Kernel.IsGone || Life.Threads > 1)
             return;
         _replica.PurgeAtEnd(_held, _replica.Pool);
