@@ -172,7 +172,8 @@ public static class Mounting
         if (options.Masters.Select(FamfsClientOptions.FindAddressFault).FirstOrDefault(fault => fault is not null) is { } wrong)
             throw new FamfsException(ErrorReason.BadRequest, wrong);
         MountPlace.RequireBelowRoot(mountPoint);
-        string state = HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable));
+        // The daemon is started elsewhere.
+        string state = Path.GetFullPath(HostIdentity.StateDirectoryOf(options.HostState, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable)));
         if (IsMounted(options, mountPoint) && HostKeeper.HasWithoutDaemon(state, mountPoint))
             return PrepareTakeOver(options, mountPoint, state);
         bool tookDead = await TakeDeadAwayAsync(options, mountPoint, cancel).ConfigureAwait(false);
@@ -186,7 +187,7 @@ public static class Mounting
         try
         {
             RequireNotMounted(options, mountPoint);
-            string program = ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath);
+            string program = Path.GetFullPath(ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath));
             await RequireSoundAsync(options, cancel).ConfigureAwait(false);
             MountPlace.RequireHidesNothing(mountPoint, options.Devices, options.Masters, state, options.LogPath, options.CaFile, options.CertificateFile, options.KeyFile);
             return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead, TakesOver: false);
@@ -200,7 +201,7 @@ public static class Mounting
 
     // No path of the mount is looked at: nobody serves it. Of two daemons that start, the keeper lets the second wait for the first.
     private static Plan PrepareTakeOver(MountOptions options, string mountPoint, string state) =>
-        new(null, ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath), mountPoint, state, ArgumentsOf(options, mountPoint, state), TookDeadAway: false, TakesOver: true);
+        new(null, Path.GetFullPath(ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath)), mountPoint, state, ArgumentsOf(options, mountPoint, state), TookDeadAway: false, TakesOver: true);
 
     private static List<string> ArgumentsOf(MountOptions options, string mountPoint, string state)
     {

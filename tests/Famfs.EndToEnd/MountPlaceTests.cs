@@ -50,6 +50,28 @@ public sealed class MountPlaceTests
     }
 
     [Fact]
+    public void A_daemon_keeps_busy_nothing_of_who_has_mounted()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        string master = cluster.StartMaster("a").Address;
+        string a = cluster.Mount("a", master).Path;
+        cluster.Famfs("creat", "--size", "4096", a + "/f");
+        string place = cluster.NewDirectory("place");
+        // Whoever mounts stands in a mount and has a file of it open; what is named is relative.
+        string state = Path.GetRelativePath(Path.GetDirectoryName(a)!, cluster.StateOf("b"));
+        using ServerProcess mount = new("/bin/sh",
+        [
+            "-c", "cd \"$0\" && exec 7<f && exec \"$2\" mount --host-state ../" + state + " --master " + master + " " + string.Join(' ', cluster.Devices) + " \"$1\"",
+            a, place, Cluster.Program("Famfs.Cli", "famfs"),
+        ], new() { ["PATH"] = $"{Path.GetDirectoryName(Cluster.Program("Famfs.Fuse", "famfsd"))}:{Environment.GetEnvironmentVariable("PATH")}" });
+        Assert.True(mount.AwaitExit() == 0, mount.Output);
+        Assert.Equal(["f"], Directory.EnumerateFileSystemEntries(place).Select(Path.GetFileName));
+        Assert.Empty(MountCalls.FindHolders(a));
+        cluster.Famfs("umount", a);
+        cluster.Famfs("umount", place);
+    }
+
+    [Fact]
     public void A_place_has_one_name_and_takes_one_mount()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);

@@ -126,6 +126,12 @@ internal static unsafe partial class LibcMap
     [LibraryImport(Library)]
     public static partial int posix_spawn_file_actions_adddup2(byte* actions, int fd, int newfd);
 
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int posix_spawn_file_actions_addchdir_np(byte* actions, string path);
+
+    [LibraryImport(Library)]
+    public static partial int posix_spawn_file_actions_addclosefrom_np(byte* actions, int from);
+
     [LibraryImport(Library)]
     public static partial int posix_spawn_file_actions_destroy(byte* actions);
 

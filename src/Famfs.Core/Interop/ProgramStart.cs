@@ -23,7 +23,9 @@ public static unsafe class ProgramStart
         throw PathErrors.Of(path, Errno.Last);
     }
 
-    /// <summary>Starts a program in a session of its own, its output appended to <paramref name="log"/>, its input empty. Errors as of
+    /// <summary>Starts a program in a session of its own and in <c>/</c>, its output appended to <paramref name="log"/>, its input empty.
+    /// It gets no other descriptor of this process: one would keep a file system busy that somebody wants to unmount. (A C library
+    /// before glibc 2.34 leaves it those that are not closed on exec.) <paramref name="path"/> is absolute. Errors as of
     /// <see cref="PathErrors.Of"/>, of the program.</summary>
     public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, AppendedFile log)
     {
@@ -38,6 +40,8 @@ public static unsafe class ProgramStart
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
             Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfOutput));
             Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfError));
+            Require(path, LibcMap.posix_spawn_file_actions_addchdir_np(actions, "/"));
+            CloseOthers(path, actions);
             using StringVector vector = new([path, .. arguments]);
             using StringVector environment = new([.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")]);
             int pid;
@@ -48,6 +52,18 @@ public static unsafe class ProgramStart
         {
             _ = LibcMap.posix_spawn_file_actions_destroy(actions);
             _ = LibcMap.posix_spawnattr_destroy(attributes);
+        }
+    }
+
+    private static void CloseOthers(string path, byte* actions)
+    {
+        try
+        {
+            Require(path, LibcMap.posix_spawn_file_actions_addclosefrom_np(actions, DescriptorOfError + 1));
+        }
+        catch (EntryPointNotFoundException)
+        {
+            // An older C library: the program has what this one was given.
         }
     }
 
