@@ -268,7 +268,7 @@ public sealed class MountChangeTests
     }
 
     [Fact]
-    public void A_master_that_is_started_again_fails_no_change_of_a_program()
+    public async Task A_master_that_is_started_again_fails_no_change_of_a_program()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
         (ServerProcess master, string address) = cluster.StartMaster("a");
@@ -308,7 +308,7 @@ public sealed class MountChangeTests
             File.Delete(failed);
         }
         File.WriteAllText(Path.Combine(told, "over"), "");
-        changing.GetAwaiter().GetResult();
+        await changing;
     }
 
     private static void Python(string a, string b, string program)
