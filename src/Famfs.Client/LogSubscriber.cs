@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.V1;
@@ -176,7 +177,7 @@ public sealed class LogSubscriber
     }
 
     // What the handler reads of its own host may fail for a time, too.
-    private static bool MayPass(Exception error) => error is FamfsException or SubscriptionBrokenException or IOException or UnauthorizedAccessException;
+    private static bool MayPass(Exception error) => error is FamfsException or DeviceFaultException or SubscriptionBrokenException or IOException or UnauthorizedAccessException;
 
     private bool IsFinal(Exception? error) => error is FamfsException { Reason: ErrorReason.HostGone or ErrorReason.HostConflict }
         || (error is FamfsException { Reason: ErrorReason.WrongFilesystem } && !_client.Connections.HasOthers);

@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using Famfs.Core;
+using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.ScriptedMaster;
@@ -431,6 +432,52 @@ public sealed class LogSubscriberTests
 
         InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => new LogSubscriber(client).RunAsync(handler, Limit.Minute()));
         Assert.Equal("cannot apply", e.Message);
+    }
+
+    public static TheoryData<string, Exception> Passing => new()
+    {
+        { "files", new IOException("no descriptors") },
+        { "rights", new UnauthorizedAccessException("not now") },
+        { "memory", new DeviceFaultException("does not answer") },
+    };
+
+    [Theory]
+    [MemberData(nameof(Passing), DisableDiscoveryEnumeration = true)]
+    public async Task What_passes_on_a_host_ends_no_subscription(string what, Exception error)
+    {
+        Channel<Hello> hellos = Channel.CreateUnbounded<Hello>();
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Subscribe = async (requests, replies, context) =>
+            {
+                Assert.True(await requests.MoveNext(CancellationToken.None));
+                await hellos.Writer.WriteAsync(requests.Current.Hello);
+                await replies.WriteAsync(new() { Welcome = new() });
+                await replies.WriteAsync(new() { Records = Frames(requests.Current.Hello.Position.Sequence + 1, 64, 1) });
+                await Task.Delay(Timeout.Infinite, context.CancellationToken).ContinueWith(_ => { }, TaskScheduler.Default);
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(Limit.Minute());
+        bool failed = false;
+        RecordingHandler handler = new()
+        {
+            OnBlock = _ =>
+            {
+                if (!Interlocked.Exchange(ref failed, true))
+                    throw error;
+            },
+        };
+
+        Task running = new LogSubscriber(client).RunAsync(handler, stop.Token);
+        for (int i = 0; i < 2; i++)
+        {
+            Task<Hello> next = hellos.Reader.ReadAsync(Limit.Minute()).AsTask();
+            Assert.True(await Task.WhenAny(next, running) == next, what);
+        }
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+        Assert.Same(error, handler.Disconnects[0]);
     }
 
     private static LogPosition Start => new(s_fileSystem, 1, default, default);
