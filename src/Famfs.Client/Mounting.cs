@@ -101,6 +101,8 @@ public static class Mounting
 {
     private const string ProgramName = "famfsd";
 
+    private const string AutomountType = "autofs";
+
     // Chosen: room in the log for what a daemon says before it has mounted.
     private const int FirstWordsBytes = 16 << 10;
 
@@ -128,7 +130,9 @@ public static class Mounting
             // A daemon that cannot say what is wrong is not started.
             log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{options.Clock.GetUtcNow().UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ} info: {ProgramName} is started"), FirstWordsBytes);
             begin = log.LengthBytes;
-            daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, log);
+            // To whoever is in its process group, an automounter's place is a directory. Others wait there for the mount, and so would its daemon.
+            bool isAutomounted = MountEntry.ReadTable(options.MountTablePath).LastOrDefault(e => e.MountPoint == plan.MountPoint)?.FileSystemType == AutomountType;
+            daemon = ProgramStart.StartDetached(plan.Program, plan.Arguments, log, keepsGroup: isAutomounted);
         }
         FamfsMount mount;
         try

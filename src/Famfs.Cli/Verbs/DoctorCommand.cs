@@ -149,6 +149,9 @@ internal static class DoctorCommand
         {
             try
             {
+                string registration = mount.ReadRegistration();
+                if (registration != FamfsMount.Registered)
+                    report.Missing.Add(new($"{mount.MountPoint}: names are served, files cannot be opened: {registration}", "mend what it names; the mount tries again by itself"));
                 foreach ((uint index, Guid uuid) in mount.ReadMissingDevices())
                     report.Missing.Add(new($"{mount.MountPoint}: lacks device {index} ({uuid}) of its pool; files on it answer EIO", $"bring the device to this host, then `famfs devices attach DEVICE {mount.MountPoint}`"));
                 foreach (MountDevice device in mount.ReadDevices().Values)

@@ -27,7 +27,11 @@ public static unsafe class ProgramStart
     /// It gets no other descriptor of this process: one would keep a file system busy that somebody wants to unmount. (A C library
     /// before glibc 2.34 leaves it those that are not closed on exec.) <paramref name="path"/> is absolute. Errors as of
     /// <see cref="PathErrors.Of"/>, of the program.</summary>
-    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, AppendedFile log)
+    /// <param name="path">The program.</param>
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="log">Takes its output.</param>
+    /// <param name="keepsGroup">It stays in this process's session and process group.</param>
+    public static DetachedProgram StartDetached(string path, IReadOnlyList<string> arguments, AppendedFile log, bool keepsGroup = false)
     {
         byte* attributes = stackalloc byte[LibcMap.SpawnObjectBytes];
         byte* actions = stackalloc byte[LibcMap.SpawnObjectBytes];
@@ -36,7 +40,7 @@ public static unsafe class ProgramStart
         try
         {
             // A zeroed signal mask: the daemon must get SIGTERM whatever this thread blocks.
-            Require(path, LibcMap.posix_spawnattr_setflags(attributes, LibcMap.POSIX_SPAWN_SETSID | LibcMap.POSIX_SPAWN_SETSIGMASK));
+            Require(path, LibcMap.posix_spawnattr_setflags(attributes, (short)((keepsGroup ? 0 : LibcMap.POSIX_SPAWN_SETSID) | LibcMap.POSIX_SPAWN_SETSIGMASK)));
             Require(path, LibcMap.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", Libc.O_RDONLY, 0));
             Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfOutput));
             Require(path, LibcMap.posix_spawn_file_actions_adddup2(actions, log.Descriptor, DescriptorOfError));

@@ -232,7 +232,7 @@ internal sealed class Daemon
                 new(_host, _mountId, mount.Negotiated.Dialect.Name, _options.MountPoint, gone), new() { Addresses = _options.Masters, Tls = tls }, ending.Token);
             Task ended = await Task.WhenAny(mount.Completion, _keeper.LeaveAsked, Task.Delay(Timeout.Infinite, cancel)).ConfigureAwait(false);
             asked = ended != mount.Completion;
-            leaving = asked && (ended == _keeper.LeaveAsked || _options.LeaveAtEnd || _options.Leave.IsCancellationRequested) && _keeper.IsKept;
+            leaving = asked && (ended == _keeper.LeaveAsked || _options.LeaveAtEnd || _options.Leave.IsCancellationRequested) && await _keeper.AwaitKeptAsync().ConfigureAwait(false);
             _options.Service.Stopping();
             await _link.ReportLastAsync(LastReport).ConfigureAwait(false);
             if (leaving)
@@ -249,7 +249,7 @@ internal sealed class Daemon
         if (leaving)
         {
             _registration.ReleaseLock();
-            if (_keeper.StillKeeps())
+            if (await _keeper.StillKeepsAsync(mount).ConfigureAwait(false))
                 DaemonLog.Left(_log, _options.MountPoint);
             else
                 EndUnkept(mount);

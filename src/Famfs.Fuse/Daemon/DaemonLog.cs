@@ -74,7 +74,7 @@ internal static partial class DaemonLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "reads, writes or opens of files on device {Index} ({Device}) answer EIO: it is not on this host; `famfs devices attach DEVICE {MountPoint}` gives it to this mount")]
     public static partial void MissingDevice(ILogger logger, int index, string device, string mountPoint);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "{Count} changes through the mount were refused (EPERM: cp, mkdir, touch, rm, chmod and the like); use famfs creat, cp, mkdir, chmod, chown or touch instead, and write or mmap what is there")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Count} calls through the mount were refused with EPERM: files are made by famfs creat and famfs cp, and keep their size; write or mmap what is there")]
     public static partial void Forbidden(ILogger logger, long count);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Count} messages of the kernel were no valid requests")]

@@ -45,12 +45,19 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     // Chosen: above the time that a daemon gives the changes it has begun, and a loaded machine takes.
     private static readonly TimeSpan LeavePatience = TimeSpan.FromSeconds(60);
 
+    // Chosen: above what a restart of the keeper takes on a loaded machine.
+    private static readonly TimeSpan RestartPatience = TimeSpan.FromSeconds(10);
+
+    // Chosen: how soon a keeper that is back is seen.
+    private static readonly TimeSpan LookForIt = TimeSpan.FromMilliseconds(20);
+
     private readonly TaskCompletionSource _leaveAsked = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private IDescriptorKeeper? _keeper;
     private Func<bool, (KeptDevices Devices, IReadOnlyList<SafeHandle> Files)?> _describe = static _ => null;
     private (int, int, int) _described; // of which log the keeper has what the kernel holds
     private long? _looked;
     private volatile string? _keptBy;
+    private long _lost; // when the keeper was that had it; 0: none has been lost
     private bool _isOver;
     private bool _isTaken;
     private string? _said;
@@ -180,13 +187,53 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
         }
     }
 
-    /// <summary>Asks whether the keeper is there: what this daemon leaves is the next one's.</summary>
-    public bool StillKeeps() => _keeper is not null && _keeper.Poll() != KeeperNews.Lost;
+    /// <summary>Whether the mount is kept, now or when a keeper that has just ended is back: both may be restarted together. Any
+    /// thread, while upkeep runs.</summary>
+    public async Task<bool> AwaitKeptAsync()
+    {
+        while (!IsKept)
+        {
+            long lost = Volatile.Read(ref _lost);
+            if (lost == 0 || Stopwatch.GetElapsedTime(lost) >= RestartPatience)
+                return false;
+            await Task.Delay(LookForIt).ConfigureAwait(false);
+        }
+        return true;
+    }
+
+    /// <summary>Asks whether the keeper is there: what this daemon leaves is the next one's. One that has ended meanwhile is waited
+    /// for, and given the mount.</summary>
+    public async Task<bool> StillKeepsAsync(FuseMount mount)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!_isOver)
+        {
+            try
+            {
+                if (_keeper is not null && _keeper.Poll() != KeeperNews.Lost)
+                    return true;
+                Disconnect();
+                _keeper = Connect();
+                Keep(mount, isServed: true);
+                if (_keeper is not null)
+                    continue;
+            }
+            catch (IOException error)
+            {
+                Lose(error.Message);
+            }
+            if (Stopwatch.GetElapsedTime(start) >= RestartPatience)
+                break;
+            await Task.Delay(LookForIt).ConfigureAwait(false);
+        }
+        return false;
+    }
 
     /// <summary>The mount ends: nobody takes it over any more.</summary>
     public void Drop()
     {
         _isOver = true;
+        Volatile.Write(ref _lost, 0);
         _keptBy = null;
         TryDrop();
         Disconnect();
@@ -248,7 +295,10 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     {
         // A keeper that refuses what is new is left nothing that is old: the next daemon would take it for the mount.
         if (IsKept)
+        {
             TryDrop();
+            Volatile.Write(ref _lost, Stopwatch.GetTimestamp());
+        }
         Disconnect();
         _keptBy = null;
         if (_said != cause)

@@ -21,6 +21,9 @@ internal static class KeeperProgram
     // Chosen: a day.
     private const int MaxGiveUpSeconds = 86_400;
 
+    // Chosen: above what the restart of a daemon takes on a loaded machine.
+    private static readonly TimeSpan s_lastPatience = TimeSpan.FromSeconds(10);
+
     private const string Help = """
         famfs-keeper [--host-state DIR] [--give-up SECONDS]
 
@@ -77,7 +80,7 @@ internal static class KeeperProgram
             string path = KeeperConnection.PathIn(HostIdentity.StateDirectoryOf(directory, Environment.GetEnvironmentVariable(HostIdentity.StateDirectoryVariable)));
             if (list)
                 return List(path);
-            using KeeperServer server = KeeperServer.Start(path, line => Console.Out.WriteLine(line), Unmount, patience);
+            using KeeperServer server = KeeperServer.Start(path, line => Console.Out.WriteLine(line), Unmount, patience, s_lastPatience);
             ServiceNotifier.OfProcess().Ready("keeps mounts");
             Console.Out.WriteLine($"listening at {path}");
             server.Run(signals.Token);

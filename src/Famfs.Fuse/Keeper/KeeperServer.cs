@@ -36,19 +36,21 @@ internal sealed class KeeperServer : IDisposable
     private readonly Action<string> _say;
     private readonly Func<string, string?> _letGo;
     private readonly TimeSpan _patience;
+    private readonly TimeSpan _lastPatience;
     private readonly List<Connection> _connections = [];
     private readonly Dictionary<string, Entry> _entries = [];
     private readonly byte[] _message = new byte[KeeperMessage.MaxBytes];
 
-    private KeeperServer(Socket listener, string path, FileStream held, Action<string> say, Func<string, string?> letGo, TimeSpan patience) =>
-        (_listener, _path, _lock, _say, _letGo, _patience) = (listener, path, held, say, letGo, patience);
+    private KeeperServer(Socket listener, string path, FileStream held, Action<string> say, Func<string, string?> letGo, TimeSpan patience, TimeSpan lastPatience) =>
+        (_listener, _path, _lock, _say, _letGo, _patience, _lastPatience) = (listener, path, held, say, letGo, patience, lastPatience);
 
     /// <summary>Begins to listen. Throws <see cref="FamfsException"/> with the path where another keeper is, or where it cannot.</summary>
     /// <param name="path">Of the socket; its directory is made, for its owner alone.</param>
     /// <param name="say">Takes a line for the operator.</param>
     /// <param name="letGo">Given a key that is given up, before its files are closed; gives what did not work, or null.</param>
     /// <param name="patience">How long something may be without a holder; zero: for any time.</param>
-    public static KeeperServer Start(string path, Action<string> say, Func<string, string?> letGo, TimeSpan patience = default)
+    /// <param name="lastPatience">How long it may be so before this keeper ends: who restarts both lets the holder go first.</param>
+    public static KeeperServer Start(string path, Action<string> say, Func<string, string?> letGo, TimeSpan patience = default, TimeSpan lastPatience = default)
     {
         const int Backlog = 16;
         const UnixFileMode OwnerAlone = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
@@ -68,7 +70,7 @@ internal sealed class KeeperServer : IDisposable
             listener = new(AddressFamily.Unix, SocketType.Seqpacket, ProtocolType.Unspecified);
             listener.Bind(new UnixDomainSocketEndPoint(path));
             listener.Listen(Backlog);
-            return new(listener, path, held, say, letGo, patience);
+            return new(listener, path, held, say, letGo, patience, lastPatience);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or SocketException)
         {
@@ -85,21 +87,27 @@ internal sealed class KeeperServer : IDisposable
     public void Run(CancellationToken cancel)
     {
         while (!cancel.IsCancellationRequested)
-        {
-            List<Socket> ready = [_listener, .. _connections.Select(c => c.Socket)];
-            Socket.Select(ready, null, null, _entries.Values.Any(e => e.Awaiting.Count > 0) ? PauseWhileAwaited : Pause);
-            foreach (Socket socket in ready)
-            {
-                if (socket == _listener)
-                    Accept();
-                else if (_connections.Find(c => c.Socket == socket) is { } connection)
-                    Serve(connection);
-            }
-            TellWhoWaits();
-            GiveUpWhatIsOld();
-        }
+            ServeTurn();
+        long told = Stopwatch.GetTimestamp();
+        while (Stopwatch.GetElapsedTime(told) < _lastPatience && _entries.Values.Any(e => HolderOf(e) is null && (e.AloneSince is not { } since || Stopwatch.GetElapsedTime(since) < _lastPatience)))
+            ServeTurn();
         foreach ((string key, Entry entry) in _entries.Where(e => HolderOf(e.Value) is null).ToList())
             GiveUp(key, entry, "this keeper ends");
+    }
+
+    private void ServeTurn()
+    {
+        List<Socket> ready = [_listener, .. _connections.Select(c => c.Socket)];
+        Socket.Select(ready, null, null, _entries.Values.Any(e => e.Awaiting.Count > 0) ? PauseWhileAwaited : Pause);
+        foreach (Socket socket in ready)
+        {
+            if (socket == _listener)
+                Accept();
+            else if (_connections.Find(c => c.Socket == socket) is { } connection)
+                Serve(connection);
+        }
+        TellWhoWaits();
+        GiveUpWhatIsOld();
     }
 
     /// <inheritdoc/>
@@ -244,14 +252,12 @@ internal sealed class KeeperServer : IDisposable
 
     private void GiveUpWhatIsOld()
     {
-        if (_patience <= TimeSpan.Zero)
-            return;
         foreach ((string key, Entry entry) in _entries.ToList())
         {
             // Not one that is about to die: only a connection that has ended is asked for here, again and again.
             bool isAlone = entry.Holder is null or { IsClosed: true };
             entry.AloneSince = isAlone ? entry.AloneSince ?? Stopwatch.GetTimestamp() : null;
-            if (entry.AloneSince is { } since && Stopwatch.GetElapsedTime(since) >= _patience)
+            if (_patience > TimeSpan.Zero && entry.AloneSince is { } since && Stopwatch.GetElapsedTime(since) >= _patience)
                 GiveUp(key, entry, string.Create(CultureInfo.InvariantCulture, $"no process has had it for {_patience.TotalSeconds:0} s"));
         }
     }

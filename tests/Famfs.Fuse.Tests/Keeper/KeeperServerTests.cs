@@ -149,6 +149,32 @@ public sealed class KeeperServerTests : IDisposable
     }
 
     [Fact]
+    public void Told_to_end_it_waits_for_the_next_holder_of_what_was_left_just_now()
+    {
+        string path = Path.Combine(_directory, "ending", "socket");
+        List<string> letGo = [];
+        using CancellationTokenSource end = new();
+        using KeeperServer ending = KeeperServer.Start(path, static _ => { }, key =>
+        {
+            letGo.Add(key);
+            return null;
+        }, lastPatience: TimeSpan.FromMinutes(2));
+        Thread thread = new(() => ending.Run(end.Token));
+        thread.Start();
+        using MemoryFile file = MemoryFile.Create("test", 4096);
+        SocketKeeper first = SocketKeeper.TryConnect(path)!;
+        first.Keep("/a", [file.Descriptor]);
+        first.Dispose();
+        end.Cancel();
+        using SocketKeeper second = SocketKeeper.TryConnect(path)!;
+        Assert.Equal(TakeOutcome.Taken, second.TryTake("/a", out SafeFileHandle[] taken, out _));
+        foreach (SafeFileHandle descriptor in taken)
+            descriptor.Dispose();
+        thread.Join();
+        Assert.Empty(letGo);
+    }
+
+    [Fact]
     public void A_put_takes_the_place_of_what_was_there_and_its_files_are_closed()
     {
         using SocketKeeper keeper = Connect();
