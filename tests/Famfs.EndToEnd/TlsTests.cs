@@ -26,7 +26,7 @@ public sealed class TlsTests
         Refused(cluster, 6, "trusted", "status", "--master", master);
         Refused(cluster, 6, "trusted", "status", "--master", master, "--ca-file", theirs.File);
         Refused(cluster, 6, "trusted", "status", "--master", master.Replace("127.0.0.1", "localhost", StringComparison.Ordinal), "--ca-file", ours.File);
-        Refused(cluster, 6, "no master answers", "status", "--timeout", "1", "--master", master.Replace("https", "http", StringComparison.Ordinal));
+        Refused(cluster, 6, "no master answers", "status", "--timeout", "10", "--master", master.Replace("https", "http", StringComparison.Ordinal));
 
         (ServerProcess daemon, string a) = cluster.Mount("a", master, "--ca-file", ours.File);
         daemon.Await($"subscribed to the master at {master}");
