@@ -214,7 +214,7 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
                     return true;
                 Disconnect();
                 _keeper = Connect();
-                Keep(mount, isServed: true);
+                Keep(mount, isServed: false); // nobody answers any more
                 if (_keeper is not null)
                     continue;
             }
