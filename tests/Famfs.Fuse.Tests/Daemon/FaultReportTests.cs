@@ -77,8 +77,8 @@ public sealed class FaultReportTests
         mount.Shell("mkdir d; cp /proc/self/comm new; touch f; rm f; mkfifo p; ln f g; : > f");
         report.Say();
         string line = Assert.Single(log.Lines);
-        Assert.Contains("use famfs creat, cp, mkdir", line, StringComparison.Ordinal);
-        Assert.Matches("^[7-9] changes", line);
+        Assert.Contains("files are made by famfs creat and famfs cp", line, StringComparison.Ordinal);
+        Assert.Matches("^[7-9] calls", line);
 
         mount.Shell("mkdir d");
         clock.Advance(FaultReport.ForbiddenInterval - FaultReport.Interval);
@@ -87,7 +87,7 @@ public sealed class FaultReportTests
         Assert.Single(log.Lines);
         clock.Advance(FaultReport.Interval);
         report.Say();
-        Assert.StartsWith("1 changes", log.Lines[^1], StringComparison.Ordinal);
+        Assert.StartsWith("1 calls", log.Lines[^1], StringComparison.Ordinal);
         Assert.Equal(2, log.Lines.Count);
     }
 
