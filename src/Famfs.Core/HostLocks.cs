@@ -44,7 +44,7 @@ public sealed class HostLocks
     /// with a count of 0 all from the first on. False while anybody has one of them, this process included. Disposing
     /// <paramref name="held"/> releases them, as does the death of the process. Errors: <see cref="FamfsException"/> with the path
     /// when the file cannot be made or opened.</summary>
-    public unsafe bool TryLock(Guid fileSystem, long first, long count, [NotNullWhen(true)] out IDisposable? held)
+    public bool TryLock(Guid fileSystem, long first, long count, [NotNullWhen(true)] out IDisposable? held)
     {
         held = null;
         OpenFile? file = Open(fileSystem, out string path);
@@ -55,11 +55,10 @@ public sealed class HostLocks
         }
         try
         {
-            var request = new Libc.flock { Type = Libc.F_WRLCK, Start = first, Length = count };
-            if (Libc.fcntl_flock(file.Descriptor, Libc.F_OFD_SETLK, &request) == 0)
-                held = file;
-            else if (Errno.Last is not (Errno.EAGAIN or Errno.EACCES))
-                throw PathErrors.Of(path, Errno.Last);
+            if (FileLock.TryTake(file, Libc.F_WRLCK, first, count, out int errno))
+                held = new FileLock(file);
+            else if (errno != 0)
+                throw PathErrors.Of(path, errno);
         }
         finally
         {

@@ -1,9 +1,12 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
 using Famfs.Core.Dax;
 using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.TestSupport;
 using Famfs.V1;
+using Microsoft.Win32.SafeHandles;
 using Xunit;
 
 namespace Famfs.Core.Tests;
@@ -40,6 +43,38 @@ public sealed class HostLocksTests : IDisposable
         Assert.True(locks.TryLock(s_first, 0, 0, out IDisposable? all));
         all.Dispose();
         Assert.Equal(0b110_000_000u, FileStatus.Read(locks.PathOf(s_first)!, followLinks: true).Mode);
+    }
+
+    /// <summary>As a program has them that another thread is just starting.</summary>
+    [Fact]
+    public void A_lock_that_is_given_up_is_free_while_a_copy_of_its_descriptor_is_open()
+    {
+        string device = Path.Combine(_directory, "device");
+        using (FileStream file = File.Create(device))
+            file.SetLength(4 << 20);
+        using DaxDevice other = DaxDevice.Open(device);
+        HostLocks locks = HostLocks.In(State);
+        using (DescriptorCopies copies = new())
+        {
+            using (DaxDevice formatting = DaxDevice.Open(device))
+            {
+                Assert.True(formatting.TryUse(alone: true));
+                Assert.True(formatting.TryLockByte(3, out IDisposable? onDevice));
+                Assert.True(locks.TryLock(s_first, 3, 1, out IDisposable? onHost));
+                IDisposable turn = Assert.IsAssignableFrom<IDisposable>(DirectoryTurn.TryTake(_directory));
+                Assert.True(copies.CopyAll(_directory) >= 4);
+                Assert.False(other.TryUse(alone: false));
+                onDevice.Dispose();
+                onHost.Dispose();
+                turn.Dispose();
+            }
+            Assert.True(other.TryUse(alone: false));
+            Assert.True(other.TryLockByte(3, out IDisposable? again));
+            again.Dispose();
+            Assert.True(locks.TryLock(s_first, 3, 1, out again));
+            again.Dispose();
+            Assert.IsAssignableFrom<IDisposable>(DirectoryTurn.TryTake(_directory)).Dispose();
+        }
     }
 
     [Fact]
@@ -106,5 +141,35 @@ public sealed class HostLocksTests : IDisposable
             Assert.False(DeviceLock.TryTake(here.PrimaryDevice, locks, fileSystem, 5, out _));
         Assert.True(DeviceLock.TryTake(here.PrimaryDevice, locks, fileSystem, 5, out slot));
         slot.Dispose();
+    }
+
+    /// <summary>Copies of this process's descriptors, as a new process has them until it executes.</summary>
+    private sealed class DescriptorCopies : IDisposable
+    {
+        private readonly List<SafeFileHandle> _copies = [];
+
+        /// <summary>Copies those whose file is in a directory, or is it. Gives how many.</summary>
+        public int CopyAll(string directory)
+        {
+            foreach (string link in Directory.EnumerateFileSystemEntries("/proc/self/fd"))
+            {
+                if (new System.IO.FileInfo(link).LinkTarget is not { } target || !(target + "/").StartsWith(directory + "/", StringComparison.Ordinal))
+                    continue;
+                int copy = Dup(int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture));
+                if (copy >= 0)
+                    _copies.Add(new(copy, ownsHandle: true));
+            }
+            return _copies.Count;
+        }
+
+        public void Dispose()
+        {
+            foreach (SafeFileHandle copy in _copies)
+                copy.Dispose();
+        }
+
+        [DllImport("libc", EntryPoint = "dup")]
+        [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+        private static extern int Dup(int descriptor);
     }
 }

@@ -37,6 +37,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     private readonly Lock _guard = new();
     private LineFlush? _flush;
     private volatile bool _coherent;
+    private volatile bool _inUse;
 
     private MappedDaxDevice(string path, string identity, long startBytes, long lengthBytes, bool regular, bool readOnly, OpenFile file, MemoryMapping mapping, FaultSafeCopy copy, OpenFile? zeros)
     {
@@ -407,8 +408,8 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         held = null;
         try
         {
-            if (TryLock(descriptor, F_WRLCK, index))
-                held = file;
+            if (TryLock(file, F_WRLCK, index))
+                held = new FileLock(file);
         }
         finally
         {
@@ -419,23 +420,19 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>A lock of the device's own open file description, which closing it gives up.</remarks>
+    /// <remarks>A lock of the device's own open file description.</remarks>
     public override bool TryUse(bool alone)
     {
         if (alone)
             RequireWritable();
         ObjectDisposedException.ThrowIf(_mapping.IsClosed, this);
-        return TryLock(_file.Descriptor, alone ? F_WRLCK : F_RDLCK, UseLock);
+        bool taken = TryLock(_file, alone ? F_WRLCK : F_RDLCK, UseLock);
+        _inUse |= taken;
+        return taken;
     }
 
-    private bool TryLock(int descriptor, short type, long index)
-    {
-        var request = new flock { Type = type, Start = _startBytes + index, Length = 1 };
-        if (fcntl_flock(descriptor, F_OFD_SETLK, &request) == 0)
-            return true;
-        int errno = Errno.Last;
-        return errno is Errno.EAGAIN or Errno.EACCES ? false : throw new IOException($"{Path}: lock {index}: {Errno.Describe(errno)}");
-    }
+    private bool TryLock(OpenFile file, short type, long index) =>
+        FileLock.TryTake(file, type, _startBytes + index, 1, out int errno) || (errno == 0 ? false : throw new IOException($"{Path}: lock {index}: {Errno.Describe(errno)}"));
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -446,6 +443,8 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
         _copy.Dispose();
         _zeros?.Dispose();
         _flush?.Dispose();
+        if (_inUse && !_file.IsClosed)
+            FileLock.Release(_file);
         _file.Dispose();
     }
 

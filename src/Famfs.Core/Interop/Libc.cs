@@ -24,6 +24,7 @@ public static unsafe partial class Libc
     public const int F_SEAL_GROW = 4;
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
+    public const short F_UNLCK = 2;
     public const int W_OK = 2;
     public const int X_OK = 1;
     public const int AT_FDCWD = -100;
@@ -173,6 +174,9 @@ public static unsafe partial class Libc
 
     /// <summary>LOCK_EX | LOCK_NB of sys/file.h.</summary>
     public const int LOCK_EX_NB = 2 | 4;
+
+    /// <summary>Of sys/file.h.</summary>
+    public const int LOCK_UN = 8;
 
     [LibraryImport(Library, EntryPoint = "flock", SetLastError = true)]
     public static partial int flock_whole(int fd, int operation);

@@ -200,11 +200,10 @@ public static class DirectoryTurn
         if (descriptor < 0)
             throw PathErrors.Of(directory, Errno.Last);
         OpenFile file = new(descriptor);
-        if (Libc.flock_whole(descriptor, Libc.LOCK_EX_NB) == 0)
-            return file;
-        int errno = Errno.Last;
+        if (FileLock.TryTakeWhole(file, out int errno))
+            return new FileLock(file);
         file.Dispose();
-        return errno == Errno.EAGAIN ? null : throw PathErrors.Of(directory, errno);
+        return errno == 0 ? null : throw PathErrors.Of(directory, errno);
     }
 }
 
