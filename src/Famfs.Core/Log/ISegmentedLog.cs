@@ -21,6 +21,10 @@ public interface ISegmentedLog
     /// <summary>A segment of the log is in <paramref name="space"/>. The engine's thread.</summary>
     bool Uses(SegmentSpace space);
 
+    /// <summary>Invalidates and reads the highest term that was claimed in a slot; 0: none. Null: that cannot be read. The engine's
+    /// thread.</summary>
+    Term? ReadClaim(int slot);
+
     /// <summary>Goes on in a reserved extent, which a published and checked record gave to this term (SAFETY S7).</summary>
     void Advance(SegmentSpace extent);
 

@@ -120,15 +120,15 @@ public sealed partial class ReplayState
             yield return (Head + record.CalculateSize(), s => s.Gone.Add(record));
         }
         yield return (Head + tables.Policy.CalculateSize(), s => s.Policies.Add(tables.Policy));
-        foreach (OwnedSegment segment in tables.Segments)
+        foreach (OwnedSegment segment in tables.Segments.Concat(tables.FormerSegments))
         {
             SnapshotSegment owned = new() { Inode = segment.Inode.Value, Term = segment.Term.Value, Extent = Describe(segment.Extent), Slot = (uint)segment.Slot };
             yield return (Head + owned.CalculateSize(), s => s.Segments.Add(owned));
         }
         foreach ((LogSequence first, Term term) in tables.TermStarts)
             yield return (Head + 22, s => s.Terms.Add(new SnapshotTerm { Sequence = first.Value, Term = term.Value }));
-        foreach ((Term term, LogSequence sequence) in tables.EndsOfZeroing.OrderBy(e => e.Key.Value))
-            yield return (Head + 22, s => s.EndedZeroing.Add(new SnapshotTerm { Sequence = sequence.Value, Term = term.Value }));
+        foreach ((Term term, LogSequence sequence) in tables.EndsInOrder.OrderBy(e => e.Key.Value))
+            yield return (Head + 22, s => s.EndedTerms.Add(new SnapshotTerm { Sequence = sequence.Value, Term = term.Value }));
         foreach (Guid mount in tables.LossAccepted.Order())
             yield return (Head + 18, s => s.LossesAccepted.Add(mount.ToByteString()));
         foreach ((LogSequence sequence, GoneRecord record) in tables.GoneHosts.Values.OrderBy(g => g.Record.Host))
@@ -311,7 +311,7 @@ public sealed partial class ReplayState
             Gone = tables.Gone.SetItems(r.Gone.Select(Parse).Select(g => KeyValuePair.Create(g.Mount, g))),
             Policy = r.Policies.Count > 0 ? r.Policies[^1] : tables.Policy,
             TermStarts = tables.TermStarts.AddRange(r.Terms.Select(t => (new LogSequence(t.Sequence), new Term(t.Term)))),
-            EndsOfZeroing = tables.EndsOfZeroing.SetItems(r.EndedZeroing.Select(t => KeyValuePair.Create(new Term(t.Term), new LogSequence(t.Sequence)))),
+            EndsInOrder = tables.EndsInOrder.SetItems(r.EndedTerms.Select(t => KeyValuePair.Create(new Term(t.Term), new LogSequence(t.Sequence)))),
             LossAccepted = tables.LossAccepted.Union(r.LossesAccepted.Select(m => m.ToGuid("mount id"))),
             GoneHosts = tables.GoneHosts.SetItems(r.GoneHosts.Select(g => (Sequence: new LogSequence(g.Sequence), Record: Parse(g.Record))).Select(g => KeyValuePair.Create(g.Record.Host, g))),
             Reservations = tables.Reservations.AddRange(r.Zeroing.Select(t => new Reservation(new(t.Sequence), new(t.Term), []))),
@@ -350,6 +350,7 @@ public sealed partial class ReplayState
             }
             if (r.State is InodeState.Deleted or InodeState.Zeroing)
             {
+                RemoveSegment(inode);
                 Volatile.Write(ref _pendingReclaimBytes, _pendingReclaimBytes + bytes);
                 _observer?.FileDeleted(inode);
             }

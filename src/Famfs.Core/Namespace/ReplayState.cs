@@ -86,6 +86,10 @@ public sealed partial class ReplayState : IDisposable
     /// <summary>Segment spaces. Any thread.</summary>
     public ImmutableArray<OwnedSegment> Segments => _tables.Segments;
 
+    /// <summary>Segment spaces that were deleted and are not reclaimed, in the order of deletion: a master of their slot may still store
+    /// there (SAFETY S8). Any thread.</summary>
+    public ImmutableArray<OwnedSegment> FormerSegments => _tables.FormerSegments;
+
     /// <summary>Space that is being zeroed, with the term that does it. Any thread.</summary>
     public ImmutableArray<Reservation> Reservations => _tables.Reservations;
 
@@ -95,7 +99,7 @@ public sealed partial class ReplayState : IDisposable
     public bool IsProvedEnded(Term term)
     {
         Tables tables = _tables;
-        if (tables.EndsOfZeroing.ContainsKey(term))
+        if (tables.EndsInOrder.ContainsKey(term))
             return true;
         LogSequence first = default;
         foreach ((LogSequence began, Term other) in tables.TermStarts)
@@ -109,6 +113,11 @@ public sealed partial class ReplayState : IDisposable
             && tables.GoneHosts.TryGetValue(host, out (LogSequence Sequence, GoneRecord Record) all) && all.Sequence.Value > first.Value
             && all.Record.Evidence is not GoneEvidence.LossAccepted;
     }
+
+    /// <summary>Whether the log proves that no process of a slot stores to the spaces of the slot any more, whatever it has read, where
+    /// <paramref name="claimed"/> is the highest term that was claimed there. Who has claimed and has no record yet may be about to store.
+    /// Any thread.</summary>
+    public bool IsSlotAtRest(Term claimed) => claimed.Value == 0 || (_tables.TermStarts.Any(start => start.Term == claimed) && IsProvedEnded(claimed));
 
     /// <summary>Term of the last <c>TermStarted</c>; none before the first. Any thread.</summary>
     public Term LastStartedTerm => _tables.LastStartedTerm;
@@ -449,6 +458,7 @@ public sealed partial class ReplayState : IDisposable
         MapExtent extent = RequireExtent(r.Extent);
         MakeSystem(Inode(r.Inode), extent, r.TimeNs);
         _tables = _tables with { Segments = _tables.Segments.Add(new(Inode(r.Inode), frame.Term.Slot, frame.Term, extent)) };
+        Stores(frame.Term);
     }
 
     private void ApplyHostRegistered(HostRegistered r, in RecordFrame frame)
@@ -549,7 +559,7 @@ public sealed partial class ReplayState : IDisposable
         RequireName(inode, parent, r.Name.Span, frame);
         Tree.Remove(inode, r.TimeNs);
         if (parent == InodeNumber.None)
-            _tables = _tables with { Segments = _tables.Segments.RemoveAll(s => s.Inode == inode) };
+            RemoveSegment(inode);
         Replaced(inode);
         if (parent != InodeNumber.None)
         {
@@ -559,6 +569,19 @@ public sealed partial class ReplayState : IDisposable
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, inode);
         if (!LeavesSubtrees)
             TakeApart(int.MaxValue);
+    }
+
+    // The space of a deleted segment is still one to which masters of its slot store.
+    private void RemoveSegment(InodeNumber inode)
+    {
+        Tables tables = _tables;
+        foreach (OwnedSegment segment in tables.Segments)
+        {
+            if (segment.Inode != inode)
+                continue;
+            _tables = tables with { Segments = tables.Segments.Remove(segment), FormerSegments = tables.FormerSegments.Add(segment) };
+            return;
+        }
     }
 
     /// <summary>A record that takes a name away names it, and it is what the tree has; both empty for what has none.</summary>
@@ -572,23 +595,32 @@ public sealed partial class ReplayState : IDisposable
 
     private void ApplyTermStarted(TermStarted r, Term term)
     {
-        ImmutableDictionary<Term, LogSequence> ends = _tables.EndsOfZeroing;
+        ImmutableDictionary<Term, LogSequence> ends = _tables.EndsInOrder;
         // An end that was adopted may have been stored by a master that went on.
         if (r.AdoptedFrom != 0)
             ends = ends.RemoveRange(ends.Where(e => e.Value.Value >= r.AdoptedFrom).Select(e => e.Key));
-        _tables = _tables with { LastTermStarted = r, LastStartedTerm = term, EndsOfZeroing = ends };
+        _tables = _tables with { LastTermStarted = r, LastStartedTerm = term, EndsInOrder = ends };
     }
 
     private void ApplyTermEnded(in RecordFrame frame)
     {
         _tables = _tables with { TermHasEnded = true };
         Term term = frame.Term;
-        if (_tables.Reservations.Any(r => r.Term == term))
-            _tables = _tables with { EndsOfZeroing = _tables.EndsOfZeroing.SetItem(term, frame.Sequence) };
+        // A later term of its slot proves the end of an earlier one by itself.
+        ImmutableDictionary<Term, LogSequence> ends = _tables.EndsInOrder.RemoveRange(_tables.EndsInOrder.Keys.Where(other => other.Slot == term.Slot));
+        _tables = _tables with { EndsInOrder = ends.SetItem(term, frame.Sequence) };
+    }
+
+    // Whatever came before, a term that is given space has not ended.
+    private void Stores(Term term)
+    {
+        if (_tables.EndsInOrder.ContainsKey(term))
+            _tables = _tables with { EndsInOrder = _tables.EndsInOrder.Remove(term) };
     }
 
     private void ApplyZeroingStarted(InodeNumber inode, Term term)
     {
+        Stores(term);
         ImmutableArray<Reservation> reservations = _tables.Reservations;
         for (int i = 0; i < reservations.Length; i++)
         {
@@ -609,7 +641,11 @@ public sealed partial class ReplayState : IDisposable
     {
         int count = CopyExtents(inode, out long bytes);
         Tree.Reclaim(inode);
-        _tables = _tables with { Reservations = _tables.Reservations.RemoveAll(r => r.Inode == inode) };
+        _tables = _tables with
+        {
+            Reservations = _tables.Reservations.RemoveAll(r => r.Inode == inode),
+            FormerSegments = _tables.FormerSegments.RemoveAll(s => s.Inode == inode),
+        };
         Volatile.Write(ref _usedBytes, _usedBytes - bytes);
         Volatile.Write(ref _pendingReclaimBytes, _pendingReclaimBytes - bytes);
         _observer?.ExtentsFreed(inode, _extents.AsSpan(0, count));
@@ -738,6 +774,7 @@ public sealed partial class ReplayState : IDisposable
         public int HostSlots { get; init; }
         public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
         public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
+        public ImmutableArray<OwnedSegment> FormerSegments { get; init; } = [];
         public ImmutableArray<Reservation> Reservations { get; init; } = [];
         public Term LastStartedTerm { get; init; }
         public ImmutableDictionary<Guid, GoneRecord> Gone { get; init; } = ImmutableDictionary<Guid, GoneRecord>.Empty;
@@ -750,8 +787,8 @@ public sealed partial class ReplayState : IDisposable
         public TermStarted? LastTermStarted { get; init; }
         public bool TermHasEnded { get; init; }
 
-        /// <summary>Terms that ended in order while they zeroed, with the record that says so.</summary>
-        public ImmutableDictionary<Term, LogSequence> EndsOfZeroing { get; init; } = ImmutableDictionary<Term, LogSequence>.Empty;
+        /// <summary>The last term of each slot that ended in order, with the record that says so.</summary>
+        public ImmutableDictionary<Term, LogSequence> EndsInOrder { get; init; } = ImmutableDictionary<Term, LogSequence>.Empty;
         public PolicySet Policy { get; init; } = new() { Reclaim = ReclaimPolicy.Confirmed };
     }
 }

@@ -27,6 +27,7 @@ internal sealed class ChangeContext : IDisposable
     private const int GrowthBytes = 4096;
 
     private readonly RecordBatch _batch;
+    private readonly ISegmentedLog? _log;
     private readonly List<MapExtent> _runs = [];
 
     // Requests whose space is being zeroed, by request id.
@@ -41,9 +42,11 @@ internal sealed class ChangeContext : IDisposable
     private long _roomRecords;
     private long _logBytes;
 
-    /// <summary>Decides on a state; its records go into <paramref name="batch"/>, which stays the caller's.</summary>
-    public ChangeContext(MasterState state, RecordBatch batch, TimeProvider clock, Random random)
+    /// <summary>Decides on a state; its records go into <paramref name="batch"/>, which stays the caller's. <paramref name="log"/>: where
+    /// claims can be read; null: nowhere.</summary>
+    public ChangeContext(MasterState state, RecordBatch batch, TimeProvider clock, Random random, ISegmentedLog? log = null)
     {
+        _log = log;
         State = state;
         Reader = new(state);
         Clock = clock;
@@ -165,6 +168,12 @@ internal sealed class ChangeContext : IDisposable
 
     /// <summary>Ends a record written into the room of <see cref="ReservePayload"/>, and applies it.</summary>
     public void AppendReserved(int payloadBytes, RecordType type) => ApplyFrame(_batch.Commit(payloadBytes, type));
+
+    /// <summary>No process but this one stores to the log segments of a slot any more, whatever it has read of the log (SAFETY S8): the
+    /// highest claim of the slot, as the memory has it now, is this term's, or the log proves its end. Who claims after this look reads
+    /// every record that was published before it, so it knows which segments are deleted.</summary>
+    public bool IsSlotAtRest(int slot) =>
+        _log?.ReadClaim(slot) is { } claimed && (claimed == State.Replay.HighestTerm || State.Replay.IsSlotAtRest(claimed));
 
     /// <summary>Takes one run for the log, on device 0 if it has one: bootstrap then needs no other device.
     /// Else on any device that this host has and, under a dialect floor, every kernel can map, those last that mounts lack: a

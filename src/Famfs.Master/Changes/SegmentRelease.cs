@@ -4,7 +4,7 @@ using Famfs.V1;
 
 namespace Famfs.Master.Changes;
 
-/// <summary>Deletes log segments of the own slot that no active copy names any more, after the log has gone on in another generation.
+/// <summary>Deletes log segments that the log does not have any more, after it has gone on in another generation.
 /// They are given back as files are (SAFETY S9): a mount that may still read one has not released it.</summary>
 /// <param name="segments">Their inodes.</param>
 internal sealed class SegmentRelease(IReadOnlyList<InodeNumber> segments) : Change<int>

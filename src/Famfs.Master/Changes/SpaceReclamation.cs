@@ -28,7 +28,7 @@ internal sealed class ReservedFiles
     /// <summary>Files that some mount still has.</summary>
     public HashSet<InodeNumber> Held { get; } = [];
 
-    /// <summary>Files that a master of an earlier term may still store to.</summary>
+    /// <summary>Files, or segments of the log, that a master of an earlier term may still store to.</summary>
     public HashSet<InodeNumber> Quarantined { get; } = [];
 
     /// <summary>Everything up to the mark was looked at.</summary>
@@ -37,7 +37,8 @@ internal sealed class ReservedFiles
 
 /// <summary>
 /// Reserves deleted files to this term, so that it may zero them (SAFETY S7, S17): those up to a mark that no mount has any
-/// more, and those that an earlier term reserved and did not finish, once it is proved that it stores no more (S8).
+/// more, and those that an earlier term reserved and did not finish, once it is proved that it stores no more (S8). A segment of the
+/// log is as a file; besides, no master of its slot may have it for one that it may store to.
 /// </summary>
 internal sealed class ZeroingStart : Change<ReservedFiles>
 {
@@ -88,6 +89,8 @@ internal sealed class ZeroingStart : Change<ReservedFiles>
     {
         ReplayState replay = context.State.Replay;
         Dictionary<InodeNumber, Term> reserved = replay.Reservations.ToDictionary(r => r.Inode, r => r.Term);
+        Dictionary<InodeNumber, int> segments = replay.FormerSegments.ToDictionary(s => s.Inode, s => s.Slot);
+        Dictionary<int, bool> rests = [];
         List<ReservedFile> found = [];
         long bytes = 0;
         foreach (InodeNumber inode in _mark is null ? _named.Where(named => IsDeleted(context, named)) : replay.Tree.EnumerateDeleted())
@@ -107,6 +110,10 @@ internal sealed class ZeroingStart : Change<ReservedFiles>
             {
                 reply.Held.Add(inode);
             }
+            else if (segments.TryGetValue(inode, out int slot) && !IsAtRest(slot))
+            {
+                reply.Quarantined.Add(inode);
+            }
             else
             {
                 ReservedFile file = new(inode, ExtentsOf(context, inode));
@@ -119,6 +126,8 @@ internal sealed class ZeroingStart : Change<ReservedFiles>
                 return found;
             }
         }
+        bool IsAtRest(int slot) => rests.TryGetValue(slot, out bool known) ? known : rests[slot] = context.IsSlotAtRest(slot);
+
         // Where the end of what was released is not in the list, nothing tells where to stop.
         return _mark is null ? found : throw new InvalidOperationException($"inode {_mark.Last} is not among the deleted files");
     }

@@ -72,7 +72,7 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         _feed = feed;
         _zeroing = zeroing;
         _clock = clock;
-        _context = new(state, _batch, clock, random);
+        _context = new(state, _batch, clock, random, writer.Segments);
         _segments = new(writer.Segments, _context);
         _thread = new(Run) { Name = "master-engine", IsBackground = true };
     }
@@ -341,29 +341,37 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
     {
         if (!change.TryCatchUp(_writer.Position))
             return;
+        List<OwnedSegment> left = [.. _context.State.Replay.Segments.Where(segment => _writer.Segments!.Uses(SpaceOf(segment)))];
         _writer.Segments!.Enter(change.Next);
         _context.State.Replay.EnterGeneration(change.Next.Generation);
         (LogPosition last, long offset) = change.Next.AfterSnapshot;
         _feed.Entered(_writer.Position, _writer.Tail, last, offset);
-        ReleaseSegments();
+        ReleaseSegments(left);
     }
 
-    /// <summary>Segments of this slot that the log does not have any more are nobody's to store to: each former master of the slot is
-    /// dead, because this one has its lock. Those of other slots stay (SAFETY S8), and so does the first one of this, which is named
-    /// by the superblock or granted with the slot.</summary>
-    private void ReleaseSegments()
+    /// <summary>Deletes segments that the log does not have any more. The first one of each slot stays, which is named by the superblock or
+    /// granted with the slot. Of other slots only those go that were in the log, but for the newest: there, or in one that was never used,
+    /// their next master has room to begin. Space is given back when no mount reads it and no master of its slot may store to it
+    /// (SAFETY S8, S9): <see cref="ZeroingStart"/>.</summary>
+    /// <param name="left">Those that were in the log, oldest first.</param>
+    private void ReleaseSegments(List<OwnedSegment> left)
     {
         List<InodeNumber> over = [];
         foreach (OwnedSegment segment in _context.State.Replay.Segments)
         {
-            SegmentSpace space = new(segment.Extent.Device, segment.Extent.OffsetBytes, segment.Extent.LengthBytes);
-            if (segment.Slot == Term.Slot && segment.Term.Value != 0 && !_writer.Segments!.Uses(space) && !_segments.Holds(space))
+            int place = left.IndexOf(segment);
+            bool isNeeded = segment.Slot == Term.Slot
+                ? _segments.Holds(SpaceOf(segment))
+                : place < 0 || !left.Skip(place + 1).Any(later => later.Slot == segment.Slot);
+            if (segment.Term.Value != 0 && !isNeeded && !_writer.Segments!.Uses(SpaceOf(segment)))
                 over.Add(segment.Inode);
         }
         // Where the queue is closed the engine ends, and they stay until the log is compacted again.
         if (over.Count > 0)
             _queue.TryReturn(new ChangeOperation<int>(new SegmentRelease(over), Caller.Master));
     }
+
+    private static SegmentSpace SpaceOf(in OwnedSegment segment) => new(segment.Extent.Device, segment.Extent.OffsetBytes, segment.Extent.LengthBytes);
 
     /// <summary>What was removed with all below it is answered by now; the rest of the work takes turns with other callers'.</summary>
     private void TakeSubtreesApart()

@@ -74,6 +74,45 @@ public sealed class ReplayStateTests : IDisposable
     }
 
     [Fact]
+    public void A_slot_is_at_rest_when_the_last_that_claimed_it_has_a_record_and_has_ended()
+    {
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 0 }, new(128));
+        Assert.True(_state.IsSlotAtRest(default));
+        Assert.False(_state.IsSlotAtRest(new(128)));
+        Apply(RecordType.TermEnded, new TermEnded(), new(128));
+        Assert.True(_state.IsSlotAtRest(new(128)));
+        // Somebody has claimed it since, and has read who knows how much; also after the host was gone and came back.
+        Assert.False(_state.IsSlotAtRest(new(192)));
+        Apply(RecordType.MasterSlotGranted, new MasterSlotGranted { HostId = s_host.ToByteString(), SegmentInode = 98, Segment = new() { OffsetBytes = 40UL * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } }, new(128));
+        Apply(RecordType.HostGone, new HostGone { HostId = s_host.ToByteString(), Evidence = GoneEvidence.Fenced }, new(128));
+        Assert.False(_state.IsSlotAtRest(new(192)));
+        // A later term of the slot proves that the earlier one has ended, and nothing about itself.
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 0 }, new(192));
+        Assert.False(_state.IsSlotAtRest(new(192)));
+        Apply(RecordType.TermEnded, new TermEnded(), new(192));
+        LogSequence end = _state.Position.Sequence;
+        Assert.True(_state.IsSlotAtRest(new(192)));
+        // An end that was adopted may have been stored by a master that went on.
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 1, AdoptedFrom = end.Value }, new(193));
+        Assert.False(_state.IsSlotAtRest(new(192)));
+        Assert.True(_state.IsProvedEnded(new(128)));
+    }
+
+    [Fact]
+    public void A_deleted_segment_is_known_with_its_slot_until_it_is_reclaimed()
+    {
+        Apply(RecordType.SegmentReserved, new SegmentReserved { Inode = 101, Extent = new() { OffsetBytes = 50UL * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } }, new(129));
+        OwnedSegment segment = Assert.Single(_state.Segments, s => s.Inode.Value == 101);
+        Apply(RecordType.Deleted, new Deleted { Inode = 101 }, new(129));
+        Assert.DoesNotContain(segment, _state.Segments);
+        Assert.Equal([segment], _state.FormerSegments);
+        Apply(RecordType.ZeroingStarted, new ZeroingStarted { Inode = 101 }, new(129));
+        Assert.Equal([segment], _state.FormerSegments);
+        Apply(RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = 101 }, new(129));
+        Assert.Empty(_state.FormerSegments);
+    }
+
+    [Fact]
     public void What_was_before_a_term_does_not_prove_its_end()
     {
         Term term = new(128);

@@ -227,6 +227,7 @@ public sealed class SnapshotTests
         Lines("host", state.Hosts.Values.OrderBy(h => h.Host));
         Lines("slot", state.MasterSlots.OrderBy(s => s.Key));
         Lines("segment", state.Segments);
+        Lines("former segment", state.FormerSegments);
         Lines("reservation", state.Reservations.OrderBy(r => r.Inode.Value).Select(r => $"{r.Inode} {r.Term} {string.Join(' ', r.Extents)} {state.IsProvedEnded(r.Term)}"));
         Lines("gone", state.Gone.Values.OrderBy(g => g.Mount).Select(g => $"{g} {state.IsLossAccepted(g.Mount)}"));
         for (int i = 1; i < 8; i++)
@@ -238,7 +239,7 @@ public sealed class SnapshotTests
         for (ulong sequence = 0; sequence <= state.Position.Sequence.Value + 1; sequence++)
             text.Append(CultureInfo.InvariantCulture, $"{state.FindTerm(new(sequence))?.Value} ");
         for (ulong term = 0; term < 4000; term++)
-            text.Append(state.IsProvedEnded(new(term)) ? '1' : '0');
+            text.Append(state.IsProvedEnded(new(term)) ? '1' : '0').Append(state.IsSlotAtRest(new(term)) ? '1' : '0');
         text.AppendLine();
         Lines("request", observer.Requests.OrderBy(r => r.Sequence.Value));
         Lines("taken", observer.Taken.Order());

@@ -205,6 +205,74 @@ public sealed class CompactionTests : IDisposable
         Assert.Equal(4UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
     }
 
+    /// <summary>SAFETY S8: who has claimed the slot, and was not heard of since, may have read the log when they were its own.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Segments_of_another_slot_are_given_back_when_no_master_of_it_may_store_to_them(bool isClaimed)
+    {
+        Format(1L << 30);
+        HostIdentity other = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "other");
+        OwnedSegment[] first;
+        await using (RunningMaster master = await StartAsync(out _))
+        {
+            await master.DecideAsync(context =>
+            {
+                Assert.True(context.TryAllocateRun(MediaLayout.UnitBytes, out MapExtent extent));
+                context.Append(RecordType.MasterSlotGranted, new MasterSlotGranted
+                {
+                    Slot = 1,
+                    HostId = other.Host.ToByteString(),
+                    SegmentInode = context.NextInode.Value,
+                    Segment = new() { Device = extent.Device.Value, OffsetBytes = (ulong)extent.OffsetBytes, LengthBytes = (ulong)extent.LengthBytes },
+                });
+                return true;
+            });
+            for (int i = 0; SegmentsOf(master, 0).Length < 4; i++)
+            {
+                await master.MakeDirectoryAsync($"{i}-{new string('d', 200)}");
+                await master.RunAsync(new Removal(new() { Path = $"{i}-{new string('d', 200)}" }));
+            }
+            first = SegmentsOf(master, 0);
+        }
+        for (int i = 0; i < 2; i++)
+        {
+            await using RunningMaster master = Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out LogCompaction compaction, other);
+            if (i == 0)
+                continue;
+            // Below this term, as one that was stopped before this one claimed.
+            if (isClaimed)
+                new AnchorArea(master.State.Pool.PrimaryDevice, master.State.FileSystem).WriteClaim(0, new(master.Engine.Term.Value - 1), Guid.NewGuid(), _host.Host, 1);
+            await compaction.RunAsync(TestContext.Current.CancellationToken);
+            await master.PositionAsync();
+            // Its first one, the newest in the log, and one that was never used: its next master has room.
+            Assert.Equal([first[0], .. first[2..]], SegmentsOf(master, 0));
+            InodeNumber[] deleted = [first[1].Inode];
+            long free = await master.FreeBytesAsync();
+            MountRegistry mounts = new(master.State, new(master.State.Pool), TimeProvider.System);
+            using SpaceReclaimer reclaimer = new(master.Engine, master.State, mounts, new SpaceZeroing(master.State.Pool), TimeProvider.System, NullLogger<SpaceReclaimer>.Instance);
+            for (int turn = 0; turn < 100 && await master.QueryAsync(_ => master.State.Replay.Tree.DeletedCount) > 0; turn++)
+                _ = await reclaimer.RunTurnAsync();
+            HashSet<InodeNumber> left = await master.QueryAsync(_ => master.State.Replay.Tree.EnumerateDeleted().ToHashSet());
+            Assert.Equal(isClaimed ? [.. deleted] : [], left);
+            Assert.Equal(isClaimed, master.State.ReclaimWaits.Any(wait => wait.Contains("a former master", StringComparison.Ordinal)));
+            Assert.Equal(isClaimed ? free : free + first[1].Extent.LengthBytes, await master.FreeBytesAsync());
+        }
+        // Its next master has room, and when that has ended, nobody is left.
+        await using (RunningMaster master = await StartAsync(out _))
+            await master.MakeDirectoryAsync("after");
+        await using RunningMaster last = Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out _, other);
+        MountRegistry none = new(last.State, new(last.State.Pool), TimeProvider.System);
+        using SpaceReclaimer rest = new(last.Engine, last.State, none, new SpaceZeroing(last.State.Pool), TimeProvider.System, NullLogger<SpaceReclaimer>.Instance);
+        for (int turn = 0; turn < 100 && await last.QueryAsync(_ => last.State.Replay.Tree.DeletedCount) > 0; turn++)
+            _ = await rest.RunTurnAsync();
+        Assert.Equal(0, last.State.Replay.Tree.DeletedCount);
+        Assert.Empty(last.State.Replay.FormerSegments);
+        Assert.Equal("after", Assert.Single(Names(last.State.Replay)));
+    }
+
+    private static OwnedSegment[] SegmentsOf(RunningMaster master, int slot) => [.. master.State.Replay.Segments.Where(s => s.Slot == slot)];
+
     private static ValueTask Follow(ReplayState state, Records records)
     {
         uint seed = Crc32C.Seed(state.Position.FileSystem, records.Generation, records.SegmentId);
@@ -242,9 +310,9 @@ public sealed class CompactionTests : IDisposable
         return Task.FromResult(Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out compaction));
     }
 
-    private RunningMaster Start(DevicePool pool, out LogCompaction compaction)
+    private RunningMaster Start(DevicePool pool, out LogCompaction compaction, HostIdentity? host = null)
     {
-        Recovery.Result recovered = Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken).GetAwaiter().GetResult();
+        Recovery.Result recovered = Recovery.RunAsync(pool, host ?? _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken).GetAwaiter().GetResult();
         RunningMaster master = new(recovered, addressLength: 10);
         compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2));
         return master;
@@ -274,6 +342,8 @@ public sealed class CompactionTests : IDisposable
         public void Advance(SegmentSpace extent) => inner.Advance(extent);
 
         public bool Uses(SegmentSpace space) => inner.Uses(space);
+
+        public Term? ReadClaim(int slot) => inner.ReadClaim(slot);
 
         public INextGeneration BeginGeneration(ILogReader reader, Func<long, SegmentSpace> takeSpace) => new TightGeneration(inner.BeginGeneration(reader, takeSpace), tight);
 

@@ -183,6 +183,13 @@ public sealed class LogWriter : ILogWriter, ISegmentedLog
         _chain.Exists(s => s.Device == space.Device && s.Offset < space.Offset + space.LengthBytes && space.Offset < s.Offset + s.LengthBytes);
 
     /// <inheritdoc/>
+    public Term? ReadClaim(int slot)
+    {
+        SlotState state = _anchors.ReadSlot(slot);
+        return state.Unreadable ? null : state.HighestTerm;
+    }
+
+    /// <inheritdoc/>
     public INextGeneration BeginGeneration(ILogReader reader, Func<long, SegmentSpace> takeSpace)
     {
         RequireMaster();
