@@ -89,6 +89,12 @@ public abstract class DaxDevice : IDisposable
     /// it. True where there is nothing to say it on.</summary>
     public virtual bool TryUse(bool alone) => true;
 
+    /// <summary>Closes what this object has open of a range alone, where it opens parts: a mount lets go of a file only when nobody has it
+    /// open. What is used of the range later is opened anew. Nobody uses the range, or lists what is open, meanwhile.</summary>
+    public virtual void LetGo(long offset, long length)
+    {
+    }
+
     /// <summary>Opens a devdax character device or a regular file, whole.</summary>
     /// <param name="path">Where it is on this host; for a regular file also <c>PATH:offset=BYTES</c> (with K, M, G
     /// or T), when the device starts behind the file's start.</param>

@@ -76,6 +76,20 @@ public sealed class PiecewiseDaxDevice : DaxDevice
     /// <summary>Opens the piece that covers a byte, if it is not open. Errors as of <see cref="Read"/>, without those of memory.</summary>
     public void RequireOpen(long offset) => _ = Require(offset);
 
+    /// <inheritdoc/>
+    /// <remarks>Pieces that lie in the range whole.</remarks>
+    public override void LetGo(long offset, long length)
+    {
+        RequireRange(offset, length);
+        lock (_opening)
+        {
+            ILookup<bool, OpenPiece> isOver = _pieces.ToLookup(p => p.Place.OffsetBytes >= offset && p.EndBytes <= offset + length);
+            _pieces = [.. isOver[false]];
+            foreach (OpenPiece piece in isOver[true])
+                piece.Device.Dispose();
+        }
+    }
+
     private readonly record struct OpenPiece(DevicePiece Place, MappedDaxDevice Device)
     {
         public long EndBytes => Place.OffsetBytes + Place.LengthBytes;

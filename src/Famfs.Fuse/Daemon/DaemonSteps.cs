@@ -4,6 +4,7 @@ using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Namespace;
 using Famfs.Fuse.Memory;
 using Famfs.Fuse.Protocol;
 using Famfs.Fuse.Replication;
@@ -40,6 +41,7 @@ internal sealed class DaemonSteps(
     public IReadOnlyList<UpkeepStep> ListOf(FuseMount mount, FaultReport faults, ControlSocket? control, DeathGuard? guard) =>
     [
         new("leave a mount that is unmounted", LeaveWhenUnmounted),
+        new("let go of former segments of the log", LetGoOfFormerSegments),
         new("have the mount kept", () => HaveKept(mount, guard)),
         new("attach devices that are given", () => AttachGiven(control)),
         new("look for devices", LookForDevices),
@@ -88,9 +90,17 @@ internal sealed class DaemonSteps(
         return StepOutcome.Done;
     }
 
+    private StepOutcome LetGoOfFormerSegments()
+    {
+        replica.LetGoOfFormerSegments();
+        return StepOutcome.Done;
+    }
+
     private StepOutcome HaveKept(FuseMount mount, DeathGuard? guard)
     {
-        keeper.Advance(mount, (replica.State.Devices.Length, replica.State.Segments.Length, replica.Pool.Present.Count()), mayBeKept: replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
+        ImmutableArray<OwnedSegment> segments = replica.State.Segments;
+        KeptScope scope = new(replica.State.Devices.Length, segments.Length, segments.IsEmpty ? InodeNumber.None : segments[^1].Inode, replica.Pool.Present.Count());
+        keeper.Advance(mount, scope, mayBeKept: replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
         guard?.Tell(keeper.IsKept);
         return StepOutcome.Done;
     }

@@ -26,6 +26,13 @@ internal sealed record TakenMount(KeptState State, DeviceConnection Connection, 
     }
 }
 
+/// <summary>What tells whether the keeper has everything: changes when the kernel holds more, and when there are other files to it.</summary>
+/// <param name="Devices">Devices of the log.</param>
+/// <param name="Segments">Segments of the log. One may go when another comes.</param>
+/// <param name="NewestSegment">The inode of the last one.</param>
+/// <param name="Present">Devices that are here.</param>
+internal readonly record struct KeptScope(int Devices, int Segments, InodeNumber NewestSegment, int Present);
+
 /// <summary>
 /// This daemon's dealings with the keeper of its host: takes a mount over that has no daemon, and has its own kept. Without a
 /// keeper nothing is done; one that comes later, or comes again, is given what there is. One thread at a time: the starting one,
@@ -54,7 +61,7 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     private readonly TaskCompletionSource _leaveAsked = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private IDescriptorKeeper? _keeper;
     private Func<bool, (KeptDevices Devices, IReadOnlyList<SafeHandle> Files)?> _describe = static _ => null;
-    private (int, int, int) _described; // of which log the keeper has what the kernel holds
+    private KeptScope _described; // of which log the keeper has what the kernel holds
     private long? _looked;
     private volatile string? _keptBy;
     private long _lost; // when the keeper was that had it; 0: none has been lost
@@ -143,8 +150,8 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
     }
 
     /// <summary>Gives the keeper what it has not, and hears what it has to tell. <paramref name="mayBeKept"/>: false when nobody may have
-    /// this mount but its daemon. <paramref name="devices"/>: changes when the kernel holds more, or when there are more files to it.</summary>
-    public void Advance(FuseMount mount, (int, int, int) devices, bool mayBeKept)
+    /// this mount but its daemon. <paramref name="scope"/>: what the keeper is to have.</summary>
+    public void Advance(FuseMount mount, KeptScope scope, bool mayBeKept)
     {
         if (State is null || _isOver)
             return;
@@ -163,13 +170,13 @@ internal sealed class MountKeeper(DaemonOptions options, ILogger log) : IDisposa
                 _looked = Stopwatch.GetTimestamp();
                 _keeper = Connect();
                 Keep(mount, isServed: true);
-                _described = devices;
+                _described = scope;
                 return;
             }
-            if (State.Mount.Devices is not null && _described != devices)
+            if (State.Mount.Devices is not null && _described != scope)
             {
                 Keep(mount, isServed: true);
-                _described = devices;
+                _described = scope;
             }
             switch (_keeper.Poll())
             {

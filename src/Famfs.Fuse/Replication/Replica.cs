@@ -33,6 +33,8 @@ internal sealed class Replica : ICapacity, IDisposable
     private bool _untold; // what is applied is not told to the bridge
     private (LogSequence After, Action Begin)? _telling; // a kernel has everything up to there, and is told what comes after
 
+    private ImmutableArray<OwnedSegment> _left = []; // the upkeep thread's: former segments that this process has let go of
+
     // Written under _applying, read anywhere.
     private volatile PositionBox _position;
     private volatile FamfsException? _damage;
@@ -256,6 +258,22 @@ internal sealed class Replica : ICapacity, IDisposable
             _readerBehind = true;
             return before;
         }
+    }
+
+    /// <summary>Closes what this process has open of log segments that were deleted, where it reaches memory through its own mount: else the
+    /// mount would never release them (SAFETY S12). Nothing here reads them any more: the record that deletes a segment is in a
+    /// generation that goes on without it. Upkeep thread, which alone lists what is open.</summary>
+    public void LetGoOfFormerSegments()
+    {
+        ImmutableArray<OwnedSegment> former = _state.FormerSegments;
+        if (former == _left)
+            return;
+        lock (_applying)
+        {
+            foreach (OwnedSegment segment in former.Except(_left))
+                Pool.Find(segment.Extent.Device)?.LetGo(segment.Extent.OffsetBytes, segment.Extent.LengthBytes);
+        }
+        _left = former;
     }
 
     /// <summary>Everything applied from now on is told to <paramref name="notifier"/>, and to <paramref name="written"/> which times of

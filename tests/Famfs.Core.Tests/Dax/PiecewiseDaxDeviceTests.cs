@@ -135,6 +135,28 @@ public sealed class PiecewiseDaxDeviceTests : IDisposable
     }
 
     [Fact]
+    public void Pieces_that_are_let_go_of_are_closed_and_opened_anew_where_they_are_used()
+    {
+        _pieces.Add("superblock", 0, 0, Unit);
+        string file = _pieces.Add("segment-5", 0, 2 * Unit, 2 * Unit);
+        using PiecewiseDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);
+        device.Write(5, [1]);
+        device.Write((2 * Unit) + 5, [2]);
+        // Not a part of one.
+        device.LetGo(Unit, 2 * Unit);
+        Assert.Equal(2, device.OpenPieces.Count);
+        System.Runtime.InteropServices.SafeHandle open = device.OpenPieces[1].File;
+        device.LetGo(2 * Unit, 2 * Unit);
+        Assert.True(open.IsClosed);
+        Assert.DoesNotContain(file, File.ReadAllText("/proc/self/maps"), StringComparison.Ordinal);
+        Assert.Equal(0L, Assert.Single(device.OpenPieces).Place.OffsetBytes);
+        byte[] read = new byte[1];
+        device.Read((2 * Unit) + 5, read);
+        Assert.Equal([2], read);
+        Assert.Equal(2, device.OpenPieces.Count);
+    }
+
+    [Fact]
     public void What_no_file_covers_is_missing_and_the_rest_goes_on()
     {
         using PiecewiseDaxDevice device = new("m", new(0), 100 * Unit, coherent: true, readOnly: false, _pieces);

@@ -222,6 +222,35 @@ public sealed class CompactedLogTests : IDisposable
         Assert.Equal(9, one[0]);
     }
 
+    /// <summary>What this process has open of its own mount keeps the kernel from letting go of it.</summary>
+    [Fact]
+    public void What_is_open_of_a_deleted_segment_is_closed_once()
+    {
+        Replica replica = Start("here");
+        FakeDaxDevice device = (FakeDaxDevice)replica.Pool.Require(default);
+        MakeDirectories(3);
+        _master.GoOn(2 * Unit);
+        MakeDirectories(3);
+        Drain(replica);
+        OwnedSegment over = replica.State.Segments[^1];
+        Compact();
+        replica.LetGoOfFormerSegments();
+        _master.Publish(RecordType.Deleted, new Deleted { Inode = over.Inode.Value });
+        replica.LetGoOfFormerSegments();
+        Assert.Empty(device.Left);
+        Drain(replica);
+        replica.LetGoOfFormerSegments();
+        replica.LetGoOfFormerSegments();
+        Assert.Equal([(over.Extent.OffsetBytes, over.Extent.LengthBytes)], device.Left);
+        // Reclaimed, and then another.
+        _master.Publish(RecordType.ZeroingStarted, new ZeroingStarted { Inode = over.Inode.Value });
+        _master.Publish(RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = over.Inode.Value });
+        MakeDirectories(3);
+        Drain(replica);
+        replica.LetGoOfFormerSegments();
+        Assert.Single(device.Left);
+    }
+
     private DevicePool Open(string cache) => TestFormats.OfGenerations.Open([_memory.Attach(cache)]);
 
     private Replica Start(string cache)

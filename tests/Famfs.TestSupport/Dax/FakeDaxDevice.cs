@@ -42,6 +42,17 @@ public sealed class FakeDaxDevice : DaxDevice
     /// <summary>Non-coherent: lines whose write-back this handle has started. Guarded by the memory.</summary>
     internal LineSet Pending { get; } = new();
 
+    /// <summary>Ranges that its user has let go of.</summary>
+    public List<(long Offset, long Length)> Left { get; } = [];
+
+    /// <inheritdoc/>
+    public override void LetGo(long offset, long length)
+    {
+        RequireRange(offset, length);
+        RequireOpen();
+        Left.Add((offset, length));
+    }
+
     /// <summary>Crashes the whole host.</summary>
     public void Crash() => _memory.Crash(HostName);
 
