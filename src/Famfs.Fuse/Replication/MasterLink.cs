@@ -317,7 +317,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
     public void OnRecords(in LogBlock block, LogPosition position) => replica.ApplyPushed(block);
 
     public void OnSnapshot(in LogBlock block, bool last, LogPosition position) =>
-        throw new FamfsException(ErrorReason.NotImplemented, "snapshots are not applied by this version");
+        throw new FamfsException(ErrorReason.NotImplemented, "a mount reads the snapshot of the log from memory, and a master has sent one");
 
     public void OnLease(TimeSpan timeToLive)
     {

@@ -282,7 +282,8 @@ internal sealed class MasterService(
         Task acknowledging = ReadAcksAsync(requestStream, claim, known, SendAsync, ended, context);
         try
         {
-            await hub.RunAsync(from, SendAsync, ended.Token).ConfigureAwait(false);
+            // A mount reads the memory, which tells it more: whether what it has is still true.
+            await hub.RunAsync(from, SendAsync, ended.Token, takesSnapshot: mount == Guid.Empty).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.NotMaster)
         {

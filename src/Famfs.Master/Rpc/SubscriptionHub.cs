@@ -30,6 +30,9 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
     // Streams that are sent what the memory holds. Each has a reader with a buffer.
     private readonly SemaphoreSlim _catchUps = new(CallLimits.CatchUps);
 
+    // Streams that are sent a snapshot. Each has a reader with a buffer until all of it is taken.
+    private readonly SemaphoreSlim _snapshots = new(CallLimits.CatchUps);
+
     private readonly Lock _gate = new();
     private readonly List<Subscription> _live = [];
     private LogPosition _published = new(pool.Primary.FileSystem, pool.Primary.Generation, default, default);
@@ -118,13 +121,26 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
     }
 
     /// <summary>Sends records behind <paramref name="from"/> until cancelled or the master ends: from memory
-    /// until it is up to date, then as they are published, and again from memory when it was too slow.</summary>
-    public async Task RunAsync(LogPosition from, Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
+    /// until it is up to date, then as they are published, and again from memory when it was too slow.
+    /// <paramref name="takesSnapshot"/>: who has nothing, or needs records that are gone, is sent the newest snapshot; else such a one
+    /// gets STALE_GENERATION.</summary>
+    public async Task RunAsync(LogPosition from, Func<SubscribeReply, ValueTask> send, CancellationToken cancel, bool takesSnapshot = false)
     {
         LogPosition sent = from;
+        if (takesSnapshot && sent.Sequence.Value == 0 && Published.Generation > pool.Primary.Generation)
+            sent = await SendSnapshotAsync(send, cancel).ConfigureAwait(false);
         while (true)
         {
-            (Subscription subscription, sent) = await CatchUpAsync(sent, send, cancel).ConfigureAwait(false);
+            Subscription subscription;
+            try
+            {
+                (subscription, sent) = await CatchUpAsync(sent, send, cancel).ConfigureAwait(false);
+            }
+            catch (FamfsException error) when (takesSnapshot && error.Reason == ErrorReason.StaleGeneration)
+            {
+                sent = await SendSnapshotAsync(send, cancel).ConfigureAwait(false);
+                continue;
+            }
             try
             {
                 while (await subscription.Queue.Reader.WaitToReadAsync(cancel).ConfigureAwait(false))
@@ -177,6 +193,68 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                 _catchUps.Release();
             }
             await slow.ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Sends the snapshot that the log begins with, whole; gives the position that it stands for. What the master publishes
+    /// meanwhile comes after it.</summary>
+    private async Task<LogPosition> SendSnapshotAsync(Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
+    {
+        await _snapshots.WaitAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            ILogReader reader = pool.Format.OpenReader(pool, clock);
+            while (true)
+            {
+                cancel.ThrowIfCancellationRequested();
+                PollVerdict verdict = reader.Poll(out LogBlock block);
+                if (verdict == PollVerdict.TakeoverPending)
+                    throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
+                if (verdict == PollVerdict.LookAgain)
+                {
+                    await Task.Delay(LogPolling.LookAgainInterval, cancel).ConfigureAwait(false);
+                    continue;
+                }
+                if (verdict != PollVerdict.Records || !block.IsSnapshot)
+                    throw new FamfsException(ErrorReason.MediaCorrupt, $"the log in memory ends inside its snapshot, or has none ({verdict} at {reader.Position})");
+                // Within it there is no position.
+                bool isWhole = reader.Position.Sequence.Value != 0;
+                foreach (SnapshotChunk chunk in Split(block, isWhole ? reader.Position : null))
+                    await send(new() { Snapshot = chunk }).ConfigureAwait(false);
+                if (isWhole)
+                    return reader.Position;
+            }
+        }
+        finally
+        {
+            _snapshots.Release();
+        }
+    }
+
+    /// <summary>Parts of a block of a snapshot, each of whole frames that fit a message; the last one with <paramref name="end"/>.</summary>
+    private static IEnumerable<SnapshotChunk> Split(LogBlock block, LogPosition? end)
+    {
+        int start = 0;
+        while (start < block.Frames.Length)
+        {
+            int length = 0;
+            int next;
+            while (start + length < block.Frames.Length
+                && (length + (next = RecordFrame.ReadVerified(block.Frames.Span[(start + length)..]).PaddedBytes) <= MessageBytes || length == 0))
+            {
+                length += next;
+            }
+            bool isLast = end is not null && start + length == block.Frames.Length;
+            yield return new()
+            {
+                Generation = block.Generation,
+                SegmentId = block.SegmentId,
+                EndOffset = (ulong)(block.EndOffset - (block.Frames.Length - start - length)),
+                Frames = ByteString.CopyFrom(block.Frames.Span.Slice(start, length)),
+                Last = isLast,
+                Position = isLast ? end!.Value.ToMessage() : null,
+            };
+            start += length;
         }
     }
 

@@ -118,6 +118,67 @@ public sealed class CompactedLogTests : IDisposable
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
     }
 
+    /// <summary>Whose records are gone from the memory, or who has none.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_reader_without_a_mount_gets_the_snapshot_and_then_every_record_after_it(bool hasNone)
+    {
+        // More than a message, and than a reader hands out at once.
+        MakeDirectories(2000, 14000);
+        SegmentRef old = _before.Writer.Segment;
+        Compact(RememberedRequests.None);
+        using (DaxDevice device = DaxDevice.Open(_path))
+            device.Zero(old.Offset, old.LengthBytes);
+        Recovery.Result recovered = await StartAsync();
+        using MasterOwner owner = new(recovered);
+        SubscriptionHub hub = new(recovered.State.Pool, recovered.Index, TimeProvider.System);
+        LogPosition end = recovered.State.Replay.Position;
+        hub.Recovered(end, recovered.Writer.Tail);
+        LogPosition from = hasNone ? _early with { Sequence = default, Term = default } : _early;
+        Assert.Equal(ErrorReason.StaleGeneration, (await Assert.ThrowsAsync<FamfsException>(() => hub.RunAsync(from, _ => default, TestContext.Current.CancellationToken))).Reason);
+
+        using ReplayState state = new(_early with { Sequence = default, Term = default }, default);
+        using CancellationTokenSource over = new();
+        TaskCreationOptions options = TaskCreationOptions.RunContinuationsAsynchronously;
+        TaskCompletionSource done = new(options);
+        int chunks = 0;
+        Position? whole = null;
+        Task running = hub.RunAsync(from, reply =>
+        {
+            (ByteString frames, ulong generation, ulong segment) = reply.Snapshot is { } chunk
+                ? (chunk.Frames, chunk.Generation, chunk.SegmentId)
+                : (reply.Records.Frames, reply.Records.Generation, reply.Records.SegmentId);
+            uint seed = Crc32C.Seed(end.FileSystem, generation, segment);
+            for (ReadOnlySpan<byte> rest = frames.Span; !rest.IsEmpty;)
+            {
+                Assert.Equal(FrameVerdict.Good, RecordFrame.Parse(rest, seed, out RecordFrame frame));
+                rest = rest[frame.PaddedBytes..];
+            }
+            Assert.InRange(frames.Length, 1, 256 << 10);
+            state.ApplyFrames(generation, frames.Span);
+            if (reply.Snapshot is { } part)
+            {
+                chunks++;
+                Assert.Equal(!state.IsInSnapshot, part.Last);
+                Assert.Null(whole);
+                whole = part.Last ? part.Position : null;
+            }
+            if (state.Position.Sequence == end.Sequence)
+                done.TrySetResult();
+            return default;
+        }, over.Token, takesSnapshot: true);
+        Task first = await Task.WhenAny(done.Task, running).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        if (first == running)
+            await running;
+        Assert.InRange(chunks, 3, 100);
+        Assert.Equal((_snapshotLast.Value, 2UL), (whole!.Sequence, whole.Generation));
+        Assert.Equal(end, state.Position);
+        Assert.Equal(recovered.State.Replay.Tree.DirectoryCount, state.Tree.DirectoryCount);
+        await over.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+    }
+
     private void Compact(RememberedRequests requests)
     {
         MakeDirectories(1000, 10);
