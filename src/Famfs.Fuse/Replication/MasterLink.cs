@@ -276,6 +276,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
         _introduction.Gone.ForgetRecorded(replica.State, _introduction.Host.Host);
         Hello hello = _introduction.CreateHello(replica.Position, registration.Ended);
         hello.MissingDevices = Volatile.Read(ref _devices);
+        hello.FollowsGenerations = replica.Pool.Format.EntersGenerations;
         _told = [.. hello.OlderMounts.Select(o => o.MountId)];
         return hello;
     }

@@ -18,7 +18,8 @@ namespace Famfs.Master.Engine;
 /// <param name="pool">The devices.</param>
 /// <param name="clock">The engine's.</param>
 /// <param name="random">For this object alone.</param>
-internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, DevicePool pool, TimeProvider clock, Random random)
+/// <param name="findThoseThatStay">Names the mounts that would not follow. Any thread.</param>
+internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, DevicePool pool, TimeProvider clock, Random random, Func<IReadOnlyList<string>> findThoseThatStay)
 {
     /// <summary>Bytes that must still fit in the generation when it is entered: the last records, and what the log needs to reserve the
     /// next segment (chosen: a unit has room for it).</summary>
@@ -46,7 +47,7 @@ internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, Devi
     private readonly List<SegmentSpace> _leftOver = [];
 
     /// <summary>Compacts the log, or joins the compaction that is under way. Gives the position of the record that says so. Errors:
-    /// NOT_MASTER when the term is over; NO_SPACE when no device has room for it; LOG_FULL; MEDIA_CORRUPT when the log, or what was
+    /// NOT_SUPPORTED_BY_FORMAT where a mount would not follow; NOT_MASTER when the term is over; NO_SPACE when no device has room for it; LOG_FULL; MEDIA_CORRUPT when the log, or what was
     /// written, cannot be read; OVERLOADED when records come faster than they are copied. Any thread.</summary>
     public Task<LogPosition> RunAsync(CancellationToken cancel)
     {
@@ -60,6 +61,7 @@ internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, Devi
 
     private LogPosition Run(CancellationToken cancel)
     {
+        RequireFollowers();
         // After the batch that begins the term.
         LogPosition until = Await(engine.QueryAsync(Caller.Master, reader => reader.Position));
         ILogReader reader = pool.Format.OpenReader(pool, clock);
@@ -81,6 +83,8 @@ internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, Devi
             {
                 // The last time there is room for a whole batch.
                 CatchUp(reader, next, attempt == Tries ? MediaLayout.MaxBatchBytes + RoomBytes : RoomBytes, cancel);
+                // One may have come meanwhile.
+                RequireFollowers();
                 GenerationSwitch last = new(next, reader, clock);
                 try
                 {
@@ -105,6 +109,13 @@ internal sealed class LogCompaction(MasterEngine engine, ISegmentedLog log, Devi
             if (!isEntered)
                 _leftOver.AddRange(taken);
         }
+    }
+
+    private void RequireFollowers()
+    {
+        IReadOnlyList<string> stay = findThoseThatStay();
+        if (stay.Count > 0)
+            throw new FamfsException(ErrorReason.NotSupportedByFormat, $"the log is not compacted: {stay[0]}{(stay.Count > 1 ? $", and {stay.Count - 1} more" : "")}; update its daemon, or unmount it");
     }
 
     /// <summary>Copies records until few are left, and there is room for those.</summary>

@@ -55,7 +55,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
 
     /// <summary>A stream said hello for a mount. <paramref name="known"/>: its caller is known; else what it says is a hint, which
     /// is shown and counts for nothing (SAFETY S28). <paramref name="address"/>: where it calls from.</summary>
-    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", string address = "", bool known = true, DevicesSaid? devices = null)
+    public void Subscribed(Guid mount, Guid host, Guid boot, string dialect, string version, string mountPoint = "", string address = "", bool known = true, DevicesSaid? devices = null, bool followsGenerations = false)
     {
         lock (_gate)
         {
@@ -71,6 +71,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             // Whoever says hello may say anything; what is kept for each mount is bounded.
             view.Address = address;
             view.Devices = devices;
+            view.FollowsGenerations = followsGenerations;
             view.MountPoint = mountPoint.Length > MaxMountPoint ? mountPoint[..MaxMountPoint] : mountPoint;
             if (known || !view.InTable)
                 view.LastMovedTimestamp = clock.GetTimestamp();
@@ -409,6 +410,25 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         }
         gaps.Sort(StringComparer.Ordinal);
         return gaps;
+    }
+
+    /// <summary>The mounts that have not said that they follow the log to another generation, each as a sentence: after a compaction such
+    /// a one serves what it has, read-only. Also one that no stream was heard of since this master began.</summary>
+    public IReadOnlyList<string> FindThoseThatStay()
+    {
+        List<string> stay = [];
+        lock (_gate)
+        {
+            foreach (MountView view in _mounts.Values.Where(v => v.Counts && !v.FollowsGenerations && !Gone.IsGone(v)))
+            {
+                string version = view.Version.Length > 0 ? $"of version {view.Version}" : "without a stream to this master";
+                stay.Add($"the mount {DevicePresence.NameOf(state, view)}, {version}, does not follow a compacted log");
+            }
+            if (_unreadable > 0)
+                stay.Add($"{_unreadable} {(_unreadable == 1 ? "line" : "lines")} of the host table cannot be read, and may be those of mounts that do not follow a compacted log");
+        }
+        stay.Sort(StringComparer.Ordinal);
+        return stay;
     }
 
     private void Merge(List<HostEntry> entries)

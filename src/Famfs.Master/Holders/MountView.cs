@@ -51,6 +51,9 @@ internal sealed class MountView
     public string Dialect { get; set; } = "";
     public string Version { get; set; } = "";
 
+    /// <summary>It has said that it follows the log to another generation.</summary>
+    public bool FollowsGenerations { get; set; }
+
     /// <summary>Where it is on its host, when it has said so.</summary>
     public string MountPoint { get; set; } = "";
 

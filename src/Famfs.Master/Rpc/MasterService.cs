@@ -259,7 +259,7 @@ internal sealed class MasterService(
         {
             if (isSaid)
                 MasterLog.MountCame(log, mount, name, at, hello.MountPoint.Length > 0 ? Cut(hello.MountPoint) : "mount point not known", Cut(hello.Version), Cut(hello.Dialect));
-            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known, devices);
+            mounts.Subscribed(mount, host, hello.BootId.ToGuid("boot_id"), Cut(hello.Dialect), Cut(hello.Version), hello.MountPoint, at, known, devices, hello.FollowsGenerations);
         }
         // Nothing of it is kept for as long as the stream lasts.
         hello = new();

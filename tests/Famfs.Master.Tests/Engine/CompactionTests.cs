@@ -23,6 +23,7 @@ public sealed class CompactionTests : IDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("famfs-compaction-").FullName;
     private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
     private readonly string _path;
+    private IReadOnlyList<string> _stay = [];
 
     public CompactionTests() => _path = Path.Combine(_directory, "0");
 
@@ -99,6 +100,32 @@ public sealed class CompactionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_log_stays_where_it_is_while_a_mount_would_not_follow()
+    {
+        Format(64 << 20);
+        await using RunningMaster master = await StartAsync(out LogCompaction compaction);
+        MountRegistry mounts = new(master.State, new(master.State.Pool), TimeProvider.System);
+        Guid old = Guid.NewGuid();
+        Guid host = Guid.NewGuid();
+        mounts.Subscribed(old, host, Guid.NewGuid(), "stock", "1.2.3");
+        mounts.Subscribed(Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), "stock", "1.3.0", followsGenerations: true);
+        _stay = mounts.FindThoseThatStay();
+        Assert.Contains($"mount {old}, of version 1.2.3, does not", Assert.Single(_stay), StringComparison.Ordinal);
+        LogPosition before = await master.PositionAsync();
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(TestContext.Current.CancellationToken));
+        Assert.Equal(ErrorReason.NotSupportedByFormat, error.Reason);
+        Assert.Contains("of version 1.2.3", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', error.Message);
+        Assert.Equal(before, await master.PositionAsync());
+        // Its daemon is updated.
+        mounts.Subscribed(old, host, Guid.NewGuid(), "stock", "1.3.0", followsGenerations: true);
+        mounts.Unsubscribed(old);
+        _stay = mounts.FindThoseThatStay();
+        Assert.Empty(_stay);
+        Assert.Equal(2UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
+    }
+
+    [Fact]
     public async Task A_snapshot_that_memory_does_not_give_back_is_not_entered_and_its_space_is_used_by_the_next()
     {
         FakeSharedMemory memory = new(64L << 20, seed: 1, coherent: true) { AccidentOneIn = 0 };
@@ -142,7 +169,7 @@ public sealed class CompactionTests : IDisposable
         TightLog log = new(recovered.Writer.Segments!, tight);
         await using (RunningMaster master = new(recovered, addressLength: 10, new TightWriter(recovered.Writer, log)))
         {
-            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System, new Random(2));
+            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System, new Random(2), () => []);
             for (int i = 0; i < 20; i++)
                 await master.MakeDirectoryAsync($"d{i}");
             if (tight < 5)
@@ -314,7 +341,7 @@ public sealed class CompactionTests : IDisposable
     {
         Recovery.Result recovered = Recovery.RunAsync(pool, host ?? _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken).GetAwaiter().GetResult();
         RunningMaster master = new(recovered, addressLength: 10);
-        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2));
+        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2), () => _stay);
         return master;
     }
 
