@@ -98,6 +98,29 @@ public sealed class ReplayStateTests : IDisposable
         Assert.True(_state.IsProvedEnded(new(128)));
     }
 
+    /// <summary>Whatever its end was worth: by a later record it stores there.</summary>
+    [Fact]
+    public void A_term_that_is_given_space_after_its_end_has_not_ended()
+    {
+        MakeFile(101);
+        Apply(RecordType.Deleted, new Deleted { Inode = 101, Parent = MediaLayout.RootInode, Name = ByteString.CopyFromUtf8("f") });
+        Term term = new(65);
+        Apply(RecordType.TermStarted, new TermStarted { Slot = 1 }, term);
+        foreach ((RecordType type, IMessage record) in (ReadOnlySpan<(RecordType, IMessage)>)
+        [
+            (RecordType.SegmentReserved, new SegmentReserved { Inode = 102, Extent = new() { OffsetBytes = 50UL * MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } }),
+            (RecordType.ZeroingStarted, new ZeroingStarted { Inode = 101 }),
+        ])
+        {
+            Apply(RecordType.TermEnded, new TermEnded(), term);
+            Assert.True(_state.IsProvedEnded(term));
+            Assert.True(_state.IsSlotAtRest(term));
+            Apply(type, record, term);
+            Assert.False(_state.IsProvedEnded(term));
+            Assert.False(_state.IsSlotAtRest(term));
+        }
+    }
+
     [Fact]
     public void A_deleted_segment_is_known_with_its_slot_until_it_is_reclaimed()
     {
