@@ -215,7 +215,7 @@ internal static class MasterProcess
             await engine.DisposeAsync().ConfigureAwait(false);
             await ended.ConfigureAwait(false);
             if (error is SocketException)
-                throw new IOException($"--listen {string.Join(", ", options.Listen)}: {error.Message}", error);
+                throw new IOException(error.Message, error);
             throw;
         }
         SetServing(health, true);

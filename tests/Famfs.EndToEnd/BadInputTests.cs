@@ -154,6 +154,16 @@ public sealed class BadInputTests
     }
 
     [Fact]
+    public void A_master_that_cannot_listen_names_the_address()
+    {
+        using Cluster cluster = Cluster.Create(DeviceBytes);
+        ServerProcess master = cluster.Launch("Famfs.Master", "famfs-master", ["--host-state", cluster.StateOf("a"), .. cluster.Devices.SelectMany(d => (string[])["--device", d]), "--listen", "http://127.0.0.1:0", "--listen", "http://192.0.2.9:7733"]);
+        Assert.Equal(1, master.AwaitExit());
+        Assert.Contains("famfs-master: --listen 192.0.2.9:7733: Cannot assign requested address", master.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("127.0.0.1", master.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_master_that_listens_everywhere_says_at_which_address_it_is_called()
     {
         using Cluster cluster = Cluster.Create(DeviceBytes);

@@ -50,10 +50,20 @@ internal static class ListenAddresses
     public static IEnumerable<string> FindOpen(MasterOptions options) => options.Listen.Where(a =>
         a.StartsWith("http:", StringComparison.Ordinal) || (a.StartsWith("https:", StringComparison.Ordinal) && options.ClientCaFile is null));
 
-    /// <summary>Makes the socket of an endpoint. Everybody may connect to a unix socket: who calls is known there.</summary>
+    /// <summary>Makes the socket of an endpoint. Everybody may connect to a unix socket: who calls is known there. Throws
+    /// <see cref="SocketException"/> whose message names the endpoint.</summary>
     public static Socket Bind(EndPoint endpoint)
     {
-        Socket socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+        Socket socket;
+        try
+        {
+            socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+        }
+        catch (SocketException error)
+        {
+            // Of this type, because the server tries another family or names an address that is taken.
+            throw new SocketException((int)error.SocketErrorCode, $"--listen {endpoint}: {error.Message}");
+        }
         if (endpoint is not UnixDomainSocketEndPoint unix)
             return socket;
         try
