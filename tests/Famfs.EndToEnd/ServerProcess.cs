@@ -77,11 +77,31 @@ internal sealed class ServerProcess : IDisposable
     /// <summary>Ends its input, which was redirected.</summary>
     public void CloseInput() => _process.StandardInput.Close();
 
-    /// <summary>Sends a signal by name, e.g. KILL, STOP, CONT, TERM.</summary>
+    /// <summary>Sends a signal by name, e.g. KILL, STOP, CONT, TERM. After STOP no thread of it runs any more: one of them takes the
+    /// signal, and the others go on until it has been given a processor.</summary>
     public void Signal(string name)
     {
         using Process kill = Process.Start("kill", [$"-{name}", _process.Id.ToString(CultureInfo.InvariantCulture)]);
         kill.WaitForExit();
+        if (name == "STOP")
+            Cluster.Await($"process {_process.Id} has stopped", () => _process.HasExited || !RunsAnyThread());
+    }
+
+    // A thread that waits in the kernel for what cannot be interrupted does not run either.
+    private bool RunsAnyThread()
+    {
+        try
+        {
+            return Directory.EnumerateDirectories($"/proc/{_process.Id}/task").Any(task =>
+            {
+                string status = File.ReadAllText(Path.Combine(task, "stat"));
+                return status[status.LastIndexOf(')') + 2] is 'R' or 'S';
+            });
+        }
+        catch (IOException)
+        {
+            return true; // a thread that has just ended
+        }
     }
 
     public void Dispose()
