@@ -49,6 +49,8 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public ReusedSpace? Reused { get; set; }
 
+    public IOpenDelay? OpenDelay { get; set; }
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
@@ -57,6 +59,7 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
         Windows = Windows,
         Written = Written,
         Reused = Reused,
+        OpenDelay = OpenDelay,
     };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;

@@ -38,7 +38,7 @@ if [ "$GUEST_ID" = 0 ]; then
     check "the other host's mmap is read by read(2)" mtest read $M/contiguous 0 8M 3
     check "the other host's write(2) is read by mmap" mtest mread $M/interleaved 0 24M 4
     for f in contiguous interleaved; do attribute map $M/$f >$S/map.$f; done
-    check "no message during a million faults and 1 GiB of reads and writes" "$BIN/upcalls" $M $M/upcalls 1000000 1073741824
+    check "no message during a million faults and 1 GiB of reads and writes" "$TESTS/upcalls" $M $M/upcalls 1000000 1073741824
     before=$(complaints)
     refused "truncate is refused" "Operation not permitted" truncate -s 1M $M/contiguous
     refused "so is opening with O_TRUNC" "Operation not permitted" bash -c ": > $M/contiguous"

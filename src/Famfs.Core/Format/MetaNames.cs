@@ -11,6 +11,7 @@ namespace Famfs.Core.Format;
 /// hosts                 the host table
 /// segment-INODE         space of log segments
 /// window/D-O-L          space that is reserved to a writer of this host: device, offset, length in bytes
+/// window/flush-NODE     space that a daemon has its host's caches drop; it alone opens it, and nobody lists it
 /// </code>
 /// Numbers are decimal without leading zeros, so a thing has one name.
 /// </summary>
@@ -56,6 +57,25 @@ public static class MetaNames
         length = FormatNumber("-"u8, (ulong)extent.OffsetBytes, name, length);
         return FormatNumber("-"u8, (ulong)extent.LengthBytes, name, length);
     }
+
+    /// <summary>The range that the name of a writer's window tells; false for another name.</summary>
+    public static bool TryParseWindow(string name, out MapExtent extent)
+    {
+        string[] parts = name.Split('-');
+        if (parts.Length == 3
+            && ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out ushort device)
+            && long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out long offset)
+            && long.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out long length))
+        {
+            extent = new(new(device), offset, length);
+            return true;
+        }
+        extent = default;
+        return false;
+    }
+
+    /// <summary>Name of the window of a daemon.</summary>
+    public static string OfFlushWindow(ulong node) => string.Create(CultureInfo.InvariantCulture, $"flush-{node}");
 
     private static int FormatNumber(ReadOnlySpan<byte> before, ulong number, Span<byte> name, int length)
     {

@@ -28,7 +28,8 @@ internal sealed class MetaDirectory : IDevicePieces
     private readonly TimeProvider _clock;
     private readonly Lock _gate = new();
 
-    // Guard: _gate. Files never change what they cover; names are not given to others.
+    // Guard: _gate. Files never change what they cover; names are not given to others. Windows are looked for each time: they come
+    // and go, and another may cover a part of what one covered.
     private readonly Dictionary<string, MapExtent> _known = [];
 
     /// <summary>Looks at a mount.</summary>
@@ -88,6 +89,8 @@ internal sealed class MetaDirectory : IDevicePieces
         long start = _clock.GetTimestamp();
         while (true)
         {
+            if (TryFindWindow(device, offset, out piece))
+                return true;
             lock (_gate)
             {
                 if (TryFindKnown(device, offset, out piece))
@@ -116,6 +119,22 @@ internal sealed class MetaDirectory : IDevicePieces
         return identity.Index == index && identity.Device == uuid && identity.FileSystem == fileSystem
             ? new PiecewiseDaxDevice(path, index, identity.DeviceLengthBytes, identity.Coherent, _readOnly, this)
             : throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {identity.Index} ({identity.Device}) of file system {identity.FileSystem}, the mount says {index} ({uuid}) of {fileSystem}") { Path = path };
+    }
+
+    private bool TryFindWindow(DeviceIndex device, long offset, out DevicePiece piece)
+    {
+        piece = default;
+        DirectoryInfo windows = new(System.IO.Path.Combine(_directory, MetaNames.Windows));
+        if (!windows.Exists) // a daemon that has no windows
+            return false;
+        foreach (string path in Directory.EnumerateFiles(windows.FullName))
+        {
+            if (!MetaNames.TryParseWindow(System.IO.Path.GetFileName(path), out MapExtent extent) || !extent.Overlaps(new(device, offset, 1)))
+                continue;
+            piece = new(extent.OffsetBytes, extent.LengthBytes, path);
+            return true;
+        }
+        return false;
     }
 
     private bool TryFindKnown(DeviceIndex device, long offset, out DevicePiece piece)

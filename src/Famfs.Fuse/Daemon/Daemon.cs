@@ -1,3 +1,4 @@
+using System.Text;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
@@ -46,6 +47,8 @@ internal sealed class Daemon
 
     // Of a mount that is taken over: before the rest of the log is read.
     private (FuseMount Mount, HeldFiles Held)? _taken;
+    private readonly SpaceRefresher? _refresher; // null: workers reach the memory
+    private SpaceWindows? _windows; // set with the mount, where the kernel holds the devices
 
     private Daemon(DaemonOptions options, HostIdentity host, HostMemory memory, Replica replica, MountKeeper keeper, ILogger log)
     {
@@ -62,6 +65,8 @@ internal sealed class Daemon
         _link = new(replica, _registration, _written, log);
         _changes = new(replica, () => _link.Client, TimeProvider.System, log);
         _link.Lost = _changes.AwaitMaster;
+        _refresher = memory.IsHeldByKernel ? new(replica.Reused) : null;
+        replica.Windows.RemembersClosed = memory.IsHeldByKernel;
         _description = new(replica, _registration, _link, keeper, _mountId);
     }
 
@@ -215,6 +220,7 @@ internal sealed class Daemon
         _registration.LeaveReceipt = gone.LeaveReceipt;
         if (_taken is not null)
             ServeTaken(mount);
+        RefreshReused(mount);
         SayMounted(mount);
         using DeathGuard? guard = DeathGuard.TryStart(mount, _log);
         guard?.Tell(_keeper.IsKept);
@@ -239,6 +245,7 @@ internal sealed class Daemon
             {
                 // While records are still applied and the line moves: who waits for a change may have its answer yet.
                 held.Dispose();
+                _refresher?.Dispose();
                 mount.Leave(LastReport, _changes.Leave);
             }
             await ending.CancelAsync().ConfigureAwait(false);
@@ -255,6 +262,7 @@ internal sealed class Daemon
                 EndUnkept(mount);
             return 0;
         }
+        _refresher?.Dispose();
         steps.LeaveMemory();
         if (asked && mount.TryUnmount())
         {
@@ -310,8 +318,31 @@ internal sealed class Daemon
         DaemonLog.TookOver(_log, _options.MountPoint, kept.Mount, kept.Generation, _replica.Position.ToString());
     }
 
-    private HeldFiles NewHeldFiles(FuseMount mount, IEnumerable<(InodeNumber, LogSequence)>? before) =>
-        HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _memory.IsHeldByKernel, before: before);
+    private HeldFiles NewHeldFiles(FuseMount mount, IEnumerable<(InodeNumber, LogSequence)>? before)
+    {
+        if (_memory.IsHeldByKernel)
+            _windows = new(_replica.Windows, mount.Notifier, _memory.FindRoot);
+        HeldFiles held = HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _windows is { } windows ? inode => _replica.TryPurge(inode, windows) : null, before: before);
+        // What deleted files a mount before has left in the caches was purged before this mount was there.
+        if (_memory.IsHeldByKernel)
+            held.TakeOver(_replica.State.NextInode);
+        return held;
+    }
+
+    /// <summary>The mount is reached from now on: what was reused while it was not, and what will be, is dropped from the caches.</summary>
+    private void RefreshReused(FuseMount mount)
+    {
+        if (_refresher is null)
+            return;
+        // A former daemon may have been killed with a window open: the kernel drops all that nobody has.
+        if (_taken is not null)
+            mount.Notifier.DropEntry(_replica.Files.Directory, Encoding.UTF8.GetBytes(MetaNames.Windows));
+        _refresher.Start(_windows!.TryUse, () => _replica.Position.Sequence, sequence =>
+        {
+            _replica.RefreshedTo = sequence;
+            _keeper.State?.SetRefreshedTo(sequence);
+        });
+    }
 
     private FuseMount Mount()
     {
@@ -349,6 +380,7 @@ internal sealed class Daemon
             Meta = _replica.Files,
             Windows = _replica.Windows,
             Reused = _replica.Reused,
+            OpenDelay = _refresher,
             Written = _written,
         };
 

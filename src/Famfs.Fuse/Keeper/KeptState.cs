@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Text;
+using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Interop;
 using Famfs.Fuse.Dialects;
@@ -37,7 +38,7 @@ internal sealed record KeptMount(Guid FileSystem, Guid Mount, uint Connection, N
 /// </code>
 /// A slot has the request id under which a change goes to the master, written before it goes there: a request that the kernel sends
 /// again finds it. A daemon of another version refuses the state and changes nothing.
-/// <para>Guard of the slots: their owner's. The rest is written by one thread at a time.</para>
+/// <para>Guard of the slots: their owner's. Of the rest: <c>_writing</c>.</para>
 /// </summary>
 internal sealed class KeptState : IDisposable
 {
@@ -53,6 +54,7 @@ internal sealed class KeptState : IDisposable
     private const long TotalBytes = HeaderBytes + ((long)SlotCount * SlotBytes);
 
     private readonly MemoryFile _memory;
+    private readonly Lock _writing = new();
 
     private KeptState(MemoryFile memory, KeptMount mount) => (_memory, Mount) = (memory, mount);
 
@@ -93,16 +95,36 @@ internal sealed class KeptState : IDisposable
     }
 
     /// <summary>Stores that the mount is about to have this entry of the host table.</summary>
-    public void SetEntry(int entry) => Write(Mount with { Entry = entry });
+    public void SetEntry(int entry) => Change(mount => mount with { Entry = entry });
 
     /// <summary>Stores what the kernel holds. Throws <see cref="IOException"/> when that is too much; what was stored stays.</summary>
-    public void SetDevices(KeptDevices? devices) => Write(Mount with { Devices = devices });
+    public void SetDevices(KeptDevices? devices) => Change(mount => mount with
+    {
+        Devices = devices is not null && mount.Devices is { } before && before.RefreshedTo.Value > devices.RefreshedTo.Value
+            ? devices with { RefreshedTo = before.RefreshedTo }
+            : devices,
+    });
+
+    /// <summary>Stores that space which was given back up to there is in no cache of this host any more.</summary>
+    public void SetRefreshedTo(LogSequence sequence) => Change(mount => mount.Devices is { } devices && devices.RefreshedTo.Value < sequence.Value
+        ? mount with { Devices = devices with { RefreshedTo = sequence } }
+        : mount);
 
     /// <summary>Whether a file of this size can be the memory of a mount.</summary>
     public static bool IsSize(long lengthBytes) => lengthBytes == TotalBytes;
 
     /// <summary>A daemon more has it.</summary>
-    public void SetNextGeneration() => Write(Mount with { Generation = Mount.Generation + 1 });
+    public void SetNextGeneration() => Change(mount => mount with { Generation = mount.Generation + 1 });
+
+    private void Change(Func<KeptMount, KeptMount> change)
+    {
+        lock (_writing)
+        {
+            KeptMount changed = change(Mount);
+            if (changed != Mount)
+                Write(changed);
+        }
+    }
 
     /// <summary>A slot; the unique is 0 when it is free.</summary>
     public (ulong Unique, Guid Id, long TimeNs) ReadSlot(int slot)

@@ -1,5 +1,6 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Protocol;
 
@@ -15,6 +16,7 @@ public sealed partial class FuseOperations
             return Errno.EPERM;
         var inode = new InodeNumber(request.NodeId);
         bool own;
+        MapExtent[]? awaited = null;
         using (TreeScope scope = worker.Reader.Enter())
         {
             // A deleted file keeps its extents until every holder has let go, and may get no new holder (S12).
@@ -29,15 +31,30 @@ public sealed partial class FuseOperations
                 return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
                 return refusal;
-            if (!own && !TryRefresh(request.NodeId, scope, worker))
+            if (_openDelay is not null)
+                awaited = FindAwaited(request.NodeId, scope);
+            else if (!own && !TryRefresh(request.NodeId, scope, worker))
                 return Errno.EIO;
         }
 
         // What the file system has for itself is opened before the gate is: the daemon writes this mount's line through
         // it, and a master registers the host through it.
-        return own || _gate.Admit(inode) == OpenVerdict.Open
+        if (!own && _gate.Admit(inode) != OpenVerdict.Open)
+            return Errno.EHOSTDOWN;
+        return awaited is null
             ? worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags })
-            : Errno.EHOSTDOWN;
+            : Pending.Begin(request, PendingBody.Open, _openDelay!.Wait(awaited), worker);
+    }
+
+    // A file's extents when its OPEN must wait. A window is the daemon's or a master's, which have the space before any file.
+    private MapExtent[]? FindAwaited(ulong node, in TreeScope scope)
+    {
+        if (node >= MediaLayout.FirstPrivateNode || !TryGetMap(node, scope, out MapView map))
+            return null;
+        MapExtent[] extents = new MapExtent[map.ExtentCount];
+        for (int i = 0; i < extents.Length; i++)
+            extents[i] = map[i];
+        return _openDelay!.IsNeeded(extents) ? extents : null;
     }
 
     // What was another file's before may be in this host's caches.

@@ -9,7 +9,8 @@ namespace Famfs.Fuse.Operations;
 
 /// <summary>
 /// Space of devices that are not coherent which was given back and may belong to another file now: this host's caches may still
-/// have its lines as they were (SAFETY S18). They are dropped before the first OPEN there.
+/// have its lines as they were (SAFETY S18). They are dropped before the first OPEN there: by the worker that answers it
+/// (<see cref="TryRefresh"/>), or by a thread that takes all space at once (<see cref="Take"/>), where no worker reaches the memory.
 /// <para>A bit for each unit, 64 KiB for a device of 1 TiB: what is given back a million times, and never opened here, costs no more.</para>
 /// <para>Guard: <c>_gate</c>, also while lines are dropped: who opens the same file waits for that. Any thread.</para>
 /// </summary>
@@ -20,8 +21,12 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
 
     private readonly Lock _gate = new(); // guards the block below
     private readonly Dictionary<DeviceIndex, ulong[]> _units = [];
+    private readonly List<MapExtent> _taken = []; // runs of units that Take gave, by device and offset, until Refreshed
     private long _marked; // bits that are set
     private volatile bool _any;
+
+    /// <summary>Called after space was added. By whoever applies records.</summary>
+    public event Action? Added;
 
     /// <summary>Space that was given back, in whole units. Whoever applies records, before anybody is told of them.</summary>
     public void Add(ReadOnlySpan<MapExtent> extents)
@@ -41,6 +46,62 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
                 }
                 Mark(words, extent.OffsetBytes / UnitBytes, end, isReused: true);
             }
+        }
+        if (_any)
+            Added?.Invoke();
+    }
+
+    /// <summary>Whether any of this space is still to be dropped.</summary>
+    public bool IsReused(ReadOnlySpan<MapExtent> extents)
+    {
+        if (!_any)
+            return false;
+        lock (_gate)
+        {
+            foreach (MapExtent extent in extents)
+            {
+                if (_units.TryGetValue(extent.Device, out ulong[]? words))
+                {
+                    long end = Math.Min(EndOf(extent), words.Length * 64L);
+                    if (Find(words, extent.OffsetBytes / UnitBytes, end, isReused: true) < end)
+                        return true;
+                }
+                if (_taken.Exists(extent.Overlaps))
+                    return true;
+            }
+            return false;
+        }
+    }
+
+    /// <summary>All space that is to be dropped, as runs of whole units. It counts as reused until <see cref="Refreshed"/>, before which this
+    /// is not called again.</summary>
+    public IReadOnlyList<MapExtent> Take()
+    {
+        lock (_gate)
+        {
+            foreach ((DeviceIndex device, ulong[] words) in _units)
+            {
+                long end = words.Length * 64L;
+                for (long first = 0; (first = Find(words, first, end, isReused: true)) < end;)
+                {
+                    long stop = Find(words, first, end, isReused: false);
+                    _taken.Add(new(device, first * UnitBytes, (stop - first) * UnitBytes));
+                    Mark(words, first, stop, isReused: false);
+                    first = stop;
+                }
+            }
+            _any = _marked > 0 || _taken.Count > 0;
+            return [.. _taken];
+        }
+    }
+
+    /// <summary>What <see cref="Take"/> gave is in no cache of this host any more.</summary>
+    public void Refreshed()
+    {
+        lock (_gate)
+        {
+            _taken.Clear();
+            _any = _marked > 0;
         }
     }
 
@@ -115,6 +176,6 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
             _marked += BitOperations.PopCount(marked) - BitOperations.PopCount(word);
             word = marked;
         }
-        _any = _marked > 0;
+        _any = _marked > 0 || _taken.Count > 0;
     }
 }

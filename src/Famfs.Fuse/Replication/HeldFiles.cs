@@ -76,15 +76,15 @@ internal sealed class HeldFiles : IDisposable
     /// <param name="notifier">Asks its kernel.</param>
     /// <param name="presence">What that kernel may have.</param>
     /// <param name="find">Gives a device; null: it is not reached.</param>
-    /// <param name="isHeldByKernel">The kernel has the devices, and this process does not reach the memory of files.</param>
+    /// <param name="purge">Purges a file where the kernel has the devices; null: it is done by <paramref name="find"/>.</param>
     /// <param name="hasThread">As of the constructor.</param>
     /// <param name="before">As of the constructor.</param>
-    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, bool isHeldByKernel, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
+    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, Func<InodeNumber, bool>? purge = null, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
     {
         HeldFiles? held = null;
         // Where all devices are coherent, there is nothing to purge.
-        bool MustHold(InodeNumber inode) => (isHeldByKernel || held!.IsOfOlderMount(inode)) && !replica.TryPurge(inode, static _ => null);
-        held = new(replica.Gate, notifier, presence, inode => replica.TryPurge(inode, find), MustHold, hasThread, before);
+        bool MustHold(InodeNumber inode) => held!.IsOfOlderMount(inode) && !replica.TryPurge(inode, static _ => null);
+        held = new(replica.Gate, notifier, presence, purge ?? (inode => replica.TryPurge(inode, find)), MustHold, hasThread, before);
         return held;
     }
 

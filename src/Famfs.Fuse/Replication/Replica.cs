@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
@@ -162,27 +163,43 @@ internal sealed class Replica : ICapacity, IDisposable
     /// OVERLOADED where nobody else can read the tree.</summary>
     /// <param name="inode">The file.</param>
     /// <param name="find">Gives a device; null: it is not reached.</param>
-    public bool TryPurge(InodeNumber inode, Func<DeviceIndex, DaxDevice?> find)
+    public bool TryPurge(InodeNumber inode, Func<DeviceIndex, DaxDevice?> find) => ListToPurge(inode).TrueForAll(extent =>
     {
+        if (find(extent.Device) is not { } device)
+            return false;
+        Purge(device, extent.OffsetBytes, extent.LengthBytes);
+        return true;
+    });
+
+    /// <summary>The same where the kernel holds the devices, through <paramref name="windows"/>. Errors: as of
+    /// <see cref="SpaceWindows.TryUse"/>.</summary>
+    public bool TryPurge(InodeNumber inode, SpaceWindows windows) => ListToPurge(inode).TrueForAll(extent =>
+        windows.TryUse(extent, static memory => Purge(memory, 0, memory.LengthBytes)));
+
+    private static void Purge(DaxDevice device, long offset, long length)
+    {
+        device.WriteBack(offset, length);
+        device.Fence();
+        device.Invalidate(offset, length);
+    }
+
+    // A file's space on devices that are not coherent.
+    private List<MapExtent> ListToPurge(InodeNumber inode)
+    {
+        List<MapExtent> extents = [];
         ImmutableArray<DeviceAdded> devices = _state.Devices;
         if (devices.All(device => device.Coherent))
-            return true;
+            return extents;
         using TreeReader reader = Tree.RegisterReader();
         using TreeScope scope = reader.Enter();
         if (!scope.TryGetMap(inode, out MapView map))
-            return true;
+            return extents;
         for (int i = 0; i < map.ExtentCount; i++)
         {
-            MapExtent extent = map[i];
-            if (devices[extent.Device.Value].Coherent)
-                continue;
-            if (find(extent.Device) is not { } device)
-                return false;
-            device.WriteBack(extent.OffsetBytes, extent.LengthBytes);
-            device.Fence();
-            device.Invalidate(extent.OffsetBytes, extent.LengthBytes);
+            if (!devices[map[i].Device.Value].Coherent)
+                extents.Add(map[i]);
         }
-        return true;
+        return extents;
     }
 
     /// <summary>Purges every deleted file that is not reclaimed, as a former mount of this host may have left it. For a start. Gives
@@ -222,7 +239,7 @@ internal sealed class Replica : ICapacity, IDisposable
     }
 
     /// <summary>Purges every file of which this host's caches may have lines, for the end of a mount: nobody does it afterwards. Errors as
-    /// <see cref="TryPurge"/>.</summary>
+    /// <see cref="TryPurge(InodeNumber, Func{DeviceIndex, DaxDevice})"/>.</summary>
     /// <param name="held">Which these are.</param>
     /// <param name="pool">The devices. Where one is not here, no line of it is.</param>
     public void PurgeAtEnd(HeldFiles held, DevicePool pool)

@@ -189,6 +189,8 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
             throw failure;
         if (failure is not null && failure.Message != _saidFailure)
             MasterLog.ReclaimFails(log, _saidFailure = failure.Message);
+        foreach (MapExtent extent in _unzeroed.Where(f => !failed.Contains(f)).SelectMany(f => f.Extents))
+            zeroing.LetGo(extent);
         List<InodeNumber> zeroed = [.. _unzeroed.Where(f => !failed.Contains(f)).Select(f => f.Inode)];
         int returned = zeroed.Count > 0 ? await engine.RunAsync(new SpaceReturn(zeroed), Caller.Master).ConfigureAwait(false) : 0;
         // What is recorded may be another file's by now, and must never be zeroed again.

@@ -59,6 +59,10 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
     }
 
     /// <inheritdoc/>
+    /// <remarks>Where it was reached through a mount: the kernel may have nothing else there when a file gets this space.</remarks>
+    public void LetGo(MapExtent extent) => pool.Find(extent.Device)?.LetGo(extent.OffsetBytes, extent.LengthBytes);
+
+    /// <inheritdoc/>
     public void Stop()
     {
         lock (_threads)

@@ -278,6 +278,28 @@ public sealed class PiecewiseDaxDeviceTests : IDisposable
         Assert.Equal((5 * Unit, Unit), (piece.OffsetBytes, piece.LengthBytes));
     }
 
+    [Fact]
+    public void Windows_are_found_while_they_are_there_and_only_as_they_are_then()
+    {
+        MetaDirectory meta = new(_pieces.MountPoint, readOnly: false, TestFormats.All, _pieces.ReadAttribute, new ManualClock());
+        string windows = Directory.CreateDirectory(Path.Combine(_pieces.MountPoint, ".meta", "window")).FullName;
+        void Show(string name) => File.WriteAllText(Path.Combine(windows, name), "");
+        Show($"0-{4 * Unit}-{4 * Unit}");
+        Show($"1-{4 * Unit}-{2 * Unit}");
+        Show("flush-7");
+        Assert.True(meta.TryFind(new(0), (8 * Unit) - 1, out DevicePiece piece));
+        Assert.Equal(new DevicePiece(4 * Unit, 4 * Unit, Path.Combine(windows, $"0-{4 * Unit}-{4 * Unit}")), piece);
+        Assert.True(meta.TryFind(new(1), 4 * Unit, out piece));
+        Assert.Equal(2 * Unit, piece.LengthBytes);
+        Assert.False(meta.TryFind(new(1), 6 * Unit, out _));
+        Assert.False(meta.TryFind(new(2), 4 * Unit, out _));
+        File.Delete(Path.Combine(windows, $"0-{4 * Unit}-{4 * Unit}"));
+        Show($"0-{6 * Unit}-{Unit}");
+        Assert.True(meta.TryFind(new(0), 6 * Unit, out piece));
+        Assert.Equal(Unit, piece.LengthBytes);
+        Assert.False(meta.TryFind(new(0), 4 * Unit, out _));
+    }
+
     /// <summary>A clock on which every look takes a second.</summary>
     private sealed class ManualClock : TimeProvider
     {

@@ -48,6 +48,22 @@ public sealed class KeptStateTests : IDisposable
     }
 
     [Fact]
+    public void Space_that_was_dropped_from_the_caches_stays_so()
+    {
+        _state.SetRefreshedTo(new(9)); // of a mount whose daemon maps the devices: nothing
+        Assert.Null(_state.Mount.Devices);
+        KeptDevices devices = new([new(new(0), 0x10000000, "/dev/dax0.0")], [], new(5));
+        _state.SetDevices(devices);
+        _state.SetRefreshedTo(new(9));
+        _state.SetRefreshedTo(new(7));
+        Assert.Equal(9UL, _state.Mount.Devices!.RefreshedTo.Value);
+        // Described before that was done.
+        _state.SetDevices(devices with { Devices = [.. devices.Devices, new(new(1), 0x10000000, "/dev/dax1.0")] });
+        using KeptState again = Adopt();
+        Assert.Equal((9UL, 2), (again.Mount.Devices!.RefreshedTo.Value, again.Mount.Devices.Devices.Count));
+    }
+
+    [Fact]
     public void What_its_kernel_holds_has_these_bytes_and_too_much_of_it_is_refused()
     {
         KeptDevices devices = new(

@@ -67,6 +67,33 @@ public sealed class ReusedSpaceTests : IDisposable
     }
 
     [Fact]
+    public void Space_that_is_taken_at_once_counts_as_reused_until_it_is_dropped()
+    {
+        int added = 0;
+        _reused.Added += () => added++;
+        _reused.Add([new(new(Coherent), 0, Unit)]);
+        Assert.Equal(0, added);
+        Assert.False(_reused.IsReused([Units(0, 64)]));
+        _reused.Add([Units(10, 2), Units(1, 1)]);
+        _reused.Add([Units(2, 3)]);
+        Assert.Equal(2, added);
+        Assert.Equal([Units(1, 4), Units(10, 2)], _reused.Take());
+        bool IsReused(long first, long count) => _reused.IsReused([Units(first, count)]);
+        Assert.True(IsReused(0, 2) && IsReused(4, 1) && IsReused(11, 50) && _reused.IsReused([Units(30, 1), Units(10, 1)]));
+        Assert.False(IsReused(0, 1) || IsReused(5, 5) || IsReused(12, 50) || _reused.IsReused([new(new(1), Unit, Unit)]));
+        // What comes meanwhile is the next one's.
+        _reused.Add([Units(11, 2)]);
+        _reused.Refreshed();
+        Assert.True(IsReused(11, 1) && IsReused(12, 1));
+        Assert.False(IsReused(10, 1) || IsReused(1, 4));
+        Assert.Equal([Units(11, 2)], _reused.Take());
+        _reused.Refreshed();
+        Assert.False(IsReused(0, 64));
+        Assert.Empty(_reused.Take());
+        Assert.Empty(_dropped); // by whoever took it
+    }
+
+    [Fact]
     public void Every_part_of_a_file_is_looked_at()
     {
         using TestFileSystem system = new();

@@ -85,6 +85,8 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         Write(all);
         await AwaitAsync(() => Pending == 0);
         Assert.Equal(3, _zeroing.Done.Count);
+        // Before each was given back.
+        Assert.Equal(_zeroing.Done.SelectMany(space => space.Extents).OrderBy(e => e.OffsetBytes), _zeroing.Gone.OrderBy(e => e.OffsetBytes));
     }
 
     [Fact]
@@ -208,6 +210,10 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
             else
                 zeroed();
         }
+
+        public List<MapExtent> Gone { get; } = [];
+
+        public void LetGo(MapExtent extent) => Gone.Add(extent);
 
         public void Stop()
         {

@@ -199,6 +199,8 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
         zeroed();
     }
 
+    public void LetGo(MapExtent extent) => _zeroed.Find(extent.Device)?.LetGo(extent.OffsetBytes, extent.LengthBytes);
+
     public void Stop()
     {
         _stopping = true;

@@ -70,7 +70,9 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         _requests = new(transport, operations.Requests, negotiated.MaxWriteBytes);
         ReplyWriter replies = new(transport);
         _worker = new(_requests, operations, replies, new WorkerState(_workerReader, new ReplyBuffer(), _requests.Buffer, replies, operations.Failures));
-        _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, host.ReachesMemory, hasThread: false);
+        _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, hasThread: false);
+        if (host.ReachesMemory)
+            _held.TakeOver(replica.State.NextInode);
         _registration.Releases = () => _held.Describe(simulation.MostInLine);
         _registration.TakeOver = () => host.ReachesMemory || replica.TryTakeOver(_held);
         _registration.LeaveReceipt = () => host.Receipts.Add(mount);
