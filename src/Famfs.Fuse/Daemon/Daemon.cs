@@ -322,7 +322,7 @@ internal sealed class Daemon
     {
         if (_memory.IsHeldByKernel)
             _windows = new(_replica.Windows, mount.Notifier, _memory.FindRoot);
-        HeldFiles held = HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _windows is { } windows ? inode => _replica.TryPurge(inode, windows) : null, before: before);
+        HeldFiles held = HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _windows is { } windows ? inode => _replica.TryPurge(inode, windows.TryUse) : null, before: before);
         // What deleted files a mount before has left in the caches was purged before this mount was there.
         if (_memory.IsHeldByKernel)
             held.TakeOver(_replica.State.NextInode);

@@ -5,6 +5,7 @@ using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
+using Famfs.V1;
 
 namespace Famfs.Fuse.Memory;
 
@@ -45,6 +46,10 @@ internal sealed class SpaceWindows(WindowTable windows, KernelNotifier notifier,
                     string path = Path.Combine(root, MetaNames.Directory, MetaNames.Windows, Encoding.UTF8.GetString(window.Name));
                     using MappedDaxDevice memory = MappedDaxDevice.OpenFile(path, $"device {part.Device} from {part.OffsetBytes}", readOnly: false, coherent: false);
                     use(memory);
+                }
+                catch (IOException error)
+                {
+                    throw new FamfsException(ErrorReason.HostGone, $"device {part.Device} from {part.OffsetBytes}: {error.Message}", error);
                 }
                 finally
                 {

@@ -110,7 +110,8 @@ public sealed partial class FuseOperations
         _presence.Mark(new InodeNumber(directory.Node));
         if (!directory.TryFind(name, out ulong file))
             return Errno.ENOENT;
-        _presence.Mark(new InodeNumber(file));
+        if (directory.IsTold(file))
+            _presence.Mark(new InodeNumber(file));
         return TryGetNode(file, scope, out InodeAttributes attributes) && attributes.Status == InodeStatus.Published
             ? worker.Reply.Ok(UncachedEntryOf(attributes, scope))
             : Errno.ENOENT;

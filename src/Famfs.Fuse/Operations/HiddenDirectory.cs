@@ -36,6 +36,9 @@ internal abstract class HiddenDirectory(ulong node, HiddenDirectory? parent, str
     /// <paramref name="name"/> has <see cref="MetaNames.MaxBytes"/>.</summary>
     public abstract bool TryGetNext(ulong after, Span<byte> name, out int nameBytes, out ulong file);
 
+    /// <summary>Whether the kernel is told of changes of a file by <see cref="KernelPresence"/>; else whoever opens it tells.</summary>
+    public virtual bool IsTold(ulong file) => true;
+
     /// <summary>What a file holds that is no inode of the log; false when there is no such node here.</summary>
     public virtual bool TryGetPrivate(ulong file, out MapExtent extent)
     {
@@ -86,6 +89,9 @@ internal sealed class WindowDirectory(HiddenDirectory parent, WindowTable window
         (nameBytes, file) = (0, 0);
         return false;
     }
+
+    // There may be millions of the daemon's own in the life of a mount, each for a moment.
+    public override bool IsTold(ulong file) => !windows.IsOwn(file);
 
     public override bool TryGetPrivate(ulong file, out MapExtent extent)
     {

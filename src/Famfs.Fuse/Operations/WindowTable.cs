@@ -70,6 +70,9 @@ public sealed class WindowTable
         }
     }
 
+    /// <summary>Whether that node id is an open window of the daemon's own.</summary>
+    public bool IsOwn(ulong node) => Array.Exists(_own, w => w.Node == node);
+
     /// <summary>Closes a window of the daemon's own, which the kernel must be told.</summary>
     public void CloseOwn(Window window)
     {

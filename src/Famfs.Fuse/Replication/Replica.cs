@@ -3,7 +3,6 @@ using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
-using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Session;
 using Famfs.V1;
@@ -171,10 +170,10 @@ internal sealed class Replica : ICapacity, IDisposable
         return true;
     });
 
-    /// <summary>The same where the kernel holds the devices, through <paramref name="windows"/>. Errors: as of
-    /// <see cref="SpaceWindows.TryUse"/>.</summary>
-    public bool TryPurge(InodeNumber inode, SpaceWindows windows) => ListToPurge(inode).TrueForAll(extent =>
-        windows.TryUse(extent, static memory => Purge(memory, 0, memory.LengthBytes)));
+    /// <summary>The same where the kernel holds the devices. <paramref name="use"/> gives an extent's memory, part by part, or is false
+    /// when it cannot. Errors: its.</summary>
+    public bool TryPurge(InodeNumber inode, Func<MapExtent, Action<DaxDevice>, bool> use) => ListToPurge(inode).TrueForAll(extent =>
+        use(extent, static memory => Purge(memory, 0, memory.LengthBytes)));
 
     private static void Purge(DaxDevice device, long offset, long length)
     {
