@@ -131,7 +131,7 @@ public sealed class CompactionTests : IDisposable
         FakeSharedMemory memory = new(64L << 20, seed: 1, coherent: true) { AccidentOneIn = 0 };
         using (DaxDevice device = memory.Attach("master"))
             NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        await using RunningMaster master = Start(TestFormats.OfGenerations.Open([memory.Attach("master")]), out LogCompaction compaction);
+        await using RunningMaster master = Start(TestFormats.All.Open([memory.Attach("master")]), out LogCompaction compaction);
         for (int i = 0; i < 200; i++)
             await master.MakeDirectoryAsync($"d{i}");
         int spaces = master.State.Replay.Segments.Length;
@@ -164,7 +164,7 @@ public sealed class CompactionTests : IDisposable
     {
         Format(1L << 30);
         CancellationToken cancel = TestContext.Current.CancellationToken;
-        DevicePool pool = TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]);
+        DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]);
         Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), cancel);
         TightLog log = new(recovered.Writer.Segments!, tight);
         await using (RunningMaster master = new(recovered, addressLength: 10, new TightWriter(recovered.Writer, log)))
@@ -264,7 +264,7 @@ public sealed class CompactionTests : IDisposable
         }
         for (int i = 0; i < 2; i++)
         {
-            await using RunningMaster master = Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out LogCompaction compaction, other);
+            await using RunningMaster master = Start(TestFormats.All.Open([DaxDevice.Open(_path)]), out LogCompaction compaction, other);
             if (i == 0)
                 continue;
             // Below this term, as one that was stopped before this one claimed.
@@ -288,7 +288,7 @@ public sealed class CompactionTests : IDisposable
         // Its next master has room, and when that has ended, nobody is left.
         await using (RunningMaster master = await StartAsync(out _))
             await master.MakeDirectoryAsync("after");
-        await using RunningMaster last = Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out _, other);
+        await using RunningMaster last = Start(TestFormats.All.Open([DaxDevice.Open(_path)]), out _, other);
         MountRegistry none = new(last.State, new(last.State.Pool), TimeProvider.System);
         using SpaceReclaimer rest = new(last.Engine, last.State, none, new SpaceZeroing(last.State.Pool), TimeProvider.System, NullLogger<SpaceReclaimer>.Instance);
         for (int turn = 0; turn < 100 && await last.QueryAsync(_ => last.State.Replay.Tree.DeletedCount) > 0; turn++)
@@ -334,7 +334,7 @@ public sealed class CompactionTests : IDisposable
 
     private Task<RunningMaster> StartAsync(out LogCompaction compaction)
     {
-        return Task.FromResult(Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out compaction));
+        return Task.FromResult(Start(TestFormats.All.Open([DaxDevice.Open(_path)]), out compaction));
     }
 
     private RunningMaster Start(DevicePool pool, out LogCompaction compaction, HostIdentity? host = null)

@@ -196,7 +196,7 @@ public sealed class CompactedLogTests : IDisposable
             _before.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = inode, Parent = InodeNumber.Root.Value, Name = ByteString.CopyFromUtf8($"d{inode}"), Mode = 0x1ED });
     }
 
-    private DevicePool Open() => TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]);
+    private DevicePool Open() => TestFormats.All.Open([DaxDevice.Open(_path)]);
 
     private Task<Recovery.Result> StartAsync() =>
         Recovery.RunAsync(Open(), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
