@@ -53,7 +53,7 @@ public sealed class CompactionTests
                 Directory.CreateDirectory($"{a}/a{generation}");
                 Directory.CreateDirectory($"{b}/b{generation}");
                 names.AddRange([$"a{generation}", $"b{generation}"]);
-                client.BarrierAsync(new()).GetAwaiter().GetResult();
+                await client.BarrierAsync(new());
                 Assert.Equal(names.Order(StringComparer.Ordinal), Names(a));
                 Assert.Equal(names.Order(StringComparer.Ordinal), Names(b));
                 Assert.Equal(7, open.ReadByte());
