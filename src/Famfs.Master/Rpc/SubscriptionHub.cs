@@ -184,7 +184,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                         return (subscription, sent);
                     // Its host has read from memory what the engine has not published yet.
                     if (slow is null && sent.Sequence.Value > Published.Sequence.Value)
-                        await Task.Delay(LogPolling.LookAgainInterval, clock, cancel).ConfigureAwait(false);
+                        await LookAgainAsync(cancel).ConfigureAwait(false);
                 }
                 while (slow is null);
             }
@@ -195,6 +195,8 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
             await slow.ConfigureAwait(false);
         }
     }
+
+    private Task LookAgainAsync(CancellationToken cancel) => Task.Delay(LogPolling.LookAgainInterval, clock, cancel);
 
     /// <summary>Sends the snapshot that the log begins with, whole; gives the position that it stands for. What the master publishes
     /// meanwhile comes after it.</summary>
@@ -212,7 +214,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                     throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
                 if (verdict == PollVerdict.LookAgain)
                 {
-                    await Task.Delay(LogPolling.LookAgainInterval, cancel).ConfigureAwait(false);
+                    await LookAgainAsync(cancel).ConfigureAwait(false);
                     continue;
                 }
                 if (verdict != PollVerdict.Records || !block.IsSnapshot)
@@ -286,7 +288,7 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                 throw new FamfsException(ErrorReason.NotMaster, "another master is taking over");
             if (verdict == PollVerdict.LookAgain)
             {
-                await Task.Delay(LogPolling.LookAgainInterval, cancel).ConfigureAwait(false);
+                await LookAgainAsync(cancel).ConfigureAwait(false);
                 continue;
             }
             if (verdict is PollVerdict.UpToDate or PollVerdict.TailLost)

@@ -86,9 +86,7 @@ public sealed class CompactedLogTests : IDisposable
         Compact(RememberedRequests.None);
         Recovery.Result recovered = await StartAsync();
         using MasterOwner owner = new(recovered);
-        SubscriptionHub hub = new(recovered.State.Pool, recovered.Index, TimeProvider.System);
-        LogPosition end = recovered.State.Replay.Position;
-        hub.Recovered(end, recovered.Writer.Tail);
+        SubscriptionHub hub = HubOf(recovered, out LogPosition end);
         LogPosition from = early ? _early with { Sequence = default, Term = default } : _early;
         LogPosition sent = from;
         using CancellationTokenSource over = new();
@@ -132,9 +130,7 @@ public sealed class CompactedLogTests : IDisposable
             device.Zero(old.Offset, old.LengthBytes);
         Recovery.Result recovered = await StartAsync();
         using MasterOwner owner = new(recovered);
-        SubscriptionHub hub = new(recovered.State.Pool, recovered.Index, TimeProvider.System);
-        LogPosition end = recovered.State.Replay.Position;
-        hub.Recovered(end, recovered.Writer.Tail);
+        SubscriptionHub hub = HubOf(recovered, out LogPosition end);
         LogPosition from = hasNone ? _early with { Sequence = default, Term = default } : _early;
         Assert.Equal(ErrorReason.StaleGeneration, (await Assert.ThrowsAsync<FamfsException>(() => hub.RunAsync(from, _ => default, TestContext.Current.CancellationToken))).Reason);
 
@@ -197,6 +193,14 @@ public sealed class CompactedLogTests : IDisposable
     }
 
     private DevicePool Open() => TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]);
+
+    private static SubscriptionHub HubOf(Recovery.Result recovered, out LogPosition end)
+    {
+        SubscriptionHub hub = new(recovered.State.Pool, recovered.Index, TimeProvider.System);
+        end = recovered.State.Replay.Position;
+        hub.Recovered(end, recovered.Writer.Tail);
+        return hub;
+    }
 
     private Task<Recovery.Result> StartAsync() =>
         Recovery.RunAsync(Open(), _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
