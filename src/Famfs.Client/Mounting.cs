@@ -234,14 +234,8 @@ public static class Mounting
         bool any = false;
         while (await IsDeadAsync(options, mountPoint, cancel).ConfigureAwait(false))
         {
-            int errno = MountCalls.Unmount(mountPoint, lazily: false);
-            if (errno == Errno.EBUSY)
-            {
-                IReadOnlyList<MountHolder> holders = MountCalls.FindHolders(mountPoint);
-                throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs whose daemon is gone is mounted there and in use{(holders.Count == 0 ? "" : $" by {string.Join(", ", holders)}")}; end its users first") { Path = mountPoint };
-            }
-            if (errno != 0)
-                throw PathErrors.Of(mountPoint, errno);
+            if (await Unmounting.TryAsync(mountPoint, options.MountTablePath, options.Clock, cancel).ConfigureAwait(false) is { } use)
+                throw new FamfsException(ErrorReason.Exists, $"{mountPoint}: a famfs whose daemon is gone is mounted there and in use{use.Words}; end its users first") { Path = mountPoint };
             any = true;
         }
         return any;

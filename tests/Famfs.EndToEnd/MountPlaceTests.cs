@@ -180,6 +180,27 @@ public sealed class MountPlaceTests
         cluster.Famfs("umount", path);
     }
 
+    [Fact]
+    public void What_is_mounted_on_a_mount_is_named()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
+        (_, string a) = cluster.Mount("a", cluster.StartMaster("a").Address);
+        string below = Path.Combine(a, "d");
+        cluster.Famfs("mkdir", below);
+        Run("mount", "-t", "tmpfs", "none", below);
+        try
+        {
+            (int exit, string output) = cluster.TryFamfs("umount", a);
+            Assert.Equal(1, exit);
+            Assert.Contains($"busy, used by the mount at {below}; end its users", output, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Run("umount", below);
+        }
+        cluster.Famfs("umount", a);
+    }
+
     private static void Run(string program, params string[] arguments)
     {
         using Process process = Process.Start(program, arguments);

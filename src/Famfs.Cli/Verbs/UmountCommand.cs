@@ -25,17 +25,18 @@ internal static class UmountCommand
                 throw new FamfsException(ErrorReason.WrongFilesystem, $"{mountPoint}: is a mount of type {entry.FileSystemType}, not {FamfsMount.FileSystemType}") { Path = mountPoint };
             string directory = HostIdentity.StateDirectoryOf(parsed.GetValue(state), context.Environment.Variable(HostIdentity.StateDirectoryVariable));
             bool isWithoutDaemon = HostKeeper.HasWithoutDaemon(directory, mountPoint);
-            int errno = MountCalls.Unmount(mountPoint, lazily: false);
-            if (errno == Errno.EBUSY)
+            // Who asks a kept mount without a daemon waits for the next one.
+            TimeSpan patience = isWithoutDaemon || parsed.GetValue(force) ? TimeSpan.Zero : Unmounting.Patience;
+            if (await Unmounting.TryAsync(mountPoint, context.Environment.MountTablePath, context.Environment.Clock, cancel, patience).ConfigureAwait(false) is { } use)
             {
                 if (isWithoutDaemon && !parsed.GetValue(force))
-                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy, and kept without a daemon; mount it again and its programs continue, or detach it with --force, which fails them") { Path = mountPoint };
+                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {use.Busy}, and kept without a daemon; mount it again and its programs continue, or detach it with --force, which fails them") { Path = mountPoint };
                 if (!parsed.GetValue(force) && (await context.AskMountAsync(parsed, mountPoint, cancel).ConfigureAwait(false)).Mount is not { IsDead: true })
-                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy; end its users, or detach it with --force") { Path = mountPoint };
-                errno = MountCalls.Unmount(mountPoint, lazily: true);
+                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {use.Busy}; end its users, or detach it with --force") { Path = mountPoint };
+                int errno = MountCalls.Unmount(mountPoint, lazily: true);
+                if (errno != 0)
+                    throw PathErrors.Of(mountPoint, errno);
             }
-            if (errno != 0)
-                throw PathErrors.Of(mountPoint, errno);
             if (isWithoutDaemon)
                 HostKeeper.Drop(directory, mountPoint);
             return (int)ExitCode.Ok;
