@@ -28,8 +28,8 @@ public sealed record MountUse(IReadOnlyList<MountHolder> Holders, IReadOnlyList<
         }
     }
 
-    /// <summary>"busy", with ", used by …" when somebody was found.</summary>
-    public string Busy => IsUnknown ? "busy" : $"busy, used{Words}";
+    /// <summary>", used by …"; empty when nobody was found.</summary>
+    public string Used => IsUnknown ? "" : $", used{Words}";
 }
 
 /// <summary>Takes mounts away that nobody uses.</summary>

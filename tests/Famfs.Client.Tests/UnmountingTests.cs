@@ -43,8 +43,8 @@ public sealed class UnmountingTests
     [Fact]
     public void At_most_eight_are_named()
     {
-        Assert.Equal("busy", s_nobody.Busy);
-        Assert.Equal("busy, used by fio (7), the mount at /m/x", new MountUse([new(7, "fio")], ["/m/x"]).Busy);
+        Assert.Equal("", s_nobody.Used);
+        Assert.Equal(", used by fio (7), the mount at /m/x", new MountUse([new(7, "fio")], ["/m/x"]).Used);
         MountUse many = new([.. Enumerable.Range(1, 11).Select(i => new MountHolder(i, "p"))], []);
         Assert.Equal(" by p (1), p (2), p (3), p (4), p (5), p (6), p (7), p (8) and 3 more", many.Words);
     }

@@ -30,9 +30,9 @@ internal static class UmountCommand
             if (await Unmounting.TryAsync(mountPoint, context.Environment.MountTablePath, context.Environment.Clock, cancel, patience).ConfigureAwait(false) is { } use)
             {
                 if (isWithoutDaemon && !parsed.GetValue(force))
-                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {use.Busy}, and kept without a daemon; mount it again and its programs continue, or detach it with --force, which fails them") { Path = mountPoint };
+                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy, and kept without a daemon{use.Used}; mount it again and its programs continue, or detach it with --force, which fails them") { Path = mountPoint };
                 if (!parsed.GetValue(force) && (await context.AskMountAsync(parsed, mountPoint, cancel).ConfigureAwait(false)).Mount is not { IsDead: true })
-                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: {use.Busy}; end its users, or detach it with --force") { Path = mountPoint };
+                    throw new FamfsException(ErrorReason.Unspecified, $"{mountPoint}: busy{use.Used}; end its users, or detach it with --force") { Path = mountPoint };
                 int errno = MountCalls.Unmount(mountPoint, lazily: true);
                 if (errno != 0)
                     throw PathErrors.Of(mountPoint, errno);
