@@ -166,6 +166,8 @@ internal static class MasterProcess
 
         foreach (string path in pool.KeepOnly(state.Replay.Devices))
             MasterLog.UnknownDevice(log, path);
+        // The engine stops it before its term ends, so it is made before the engine starts.
+        LogCompaction compaction = app.Services.GetRequiredService<LogCompaction>();
         TermStarted? before = state.Replay.LastTermStarted;
         bool orderly = state.Replay.TermHasEnded;
         engine.Start(new TermStarted
@@ -198,6 +200,8 @@ internal static class MasterProcess
             SetServing(health, false);
             options.Service.Stopping();
         });
+        // Nor should the server wait for a call that waits for it.
+        app.Lifetime.ApplicationStopping.Register(compaction.Cancel);
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         try
         {

@@ -106,17 +106,22 @@ internal sealed class LogCompaction : IAsyncDisposable
     /// <summary>It is told to stop.</summary>
     internal bool IsStopping => _over.IsCancellationRequested;
 
-    /// <summary>Ends one that is under way, which leaves the log where it is, unless it is at its last step, and waits for it. The engine
-    /// must be able to answer it, or have ended.</summary>
+    /// <summary>Has one end that is under way, which leaves the log where it is, unless it is at its last step. None begins any
+    /// more.</summary>
+    public void Cancel()
+    {
+        lock (_gate)
+            _isOver = true;
+        _over.Cancel();
+    }
+
+    /// <summary>As <see cref="Cancel"/>, and waits for its end. The engine must be able to answer it, or have ended.</summary>
     public void Stop()
     {
+        Cancel();
         Task? running;
         lock (_gate)
-        {
-            _isOver = true;
             running = _running;
-        }
-        _over.Cancel();
         // What came of it is its callers'.
         if (running is not null)
             Task.WaitAny(running);

@@ -194,7 +194,7 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         if (_next is null && _queue.IsCompleted)
             return false;
         if (_next is not null || TryTakeNext(out _next, patience))
-            _next = RunBatch(_next);
+            RunBatch(_next);
         if (_clock.GetTimestamp() >= _nextTick)
         {
             _writer.Tick(++_ticks);
@@ -227,9 +227,8 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         _ended.TrySetException(error);
     }
 
-    /// <summary>Runs one batch that begins with <paramref name="first"/>; gives an operation that must begin the
-    /// next one because it did not fit.</summary>
-    private EngineOperation? RunBatch(EngineOperation first)
+    /// <summary>Runs one batch that begins with <paramref name="first"/>; an operation that did not fit begins the next one.</summary>
+    private void RunBatch(EngineOperation first)
     {
         StartBatch(_needed);
         bool tried = _needed > 0;
@@ -267,8 +266,9 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
             bool full = ++turns >= MaxBatchOperations || after >= end || verdict.Kind == VerdictKind.Last;
             next = !full && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
         }
+        // Also where this batch fails: then the end completes it.
+        _next = _needed > 0 ? next : null;
         EndBatch();
-        return _needed > 0 ? next : null;
     }
 
     private bool TryTakeNext([NotNullWhen(true)] out EngineOperation? next, TimeSpan patience)
