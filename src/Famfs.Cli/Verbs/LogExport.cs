@@ -64,8 +64,8 @@ internal static class LogExport
             throw Bad(path, $"has version {version}, this version knows {Version} and {CompactedVersion}");
         ulong first = BinaryPrimitives.ReadUInt64LittleEndian(header[32..]);
         ulong generation = version == Version ? first : BinaryPrimitives.ReadUInt64LittleEndian(header[40..]);
-        if (generation < first)
-            throw Bad(path, $"is of generation {generation} of a file system that begins with {first}");
+        if (version == CompactedVersion && generation <= first)
+            throw Bad(path, $"is of generation {generation} of a file system that begins with {first}, and of a log that was compacted");
         return (new(header.Slice(16, 16), bigEndian: true), first, generation);
     }
 

@@ -33,7 +33,7 @@ internal static class LogExportCommand
                     while ((written = await TryWriteAsync(context, pool, file, cancel).ConfigureAwait(false)) is null)
                     {
                         if (++tries == Tries)
-                            throw new FamfsException(ErrorReason.StaleGeneration, "the log was compacted each time it was read; run it again");
+                            throw new FamfsException(ErrorReason.StaleGeneration, $"the log was compacted each of the {Tries} times that it was read; run it again");
                     }
                     records = written.Value;
                     file.Flush(flushToDisk: true);
@@ -74,17 +74,25 @@ internal static class LogExportCommand
         ulong? generation = null;
         bool isPassed = false;
         long records = 0;
-        await LogCommand.ReadBlocksAsync(context, reader, block =>
+        try
         {
-            if (generation is null)
-                LogExport.WriteHeader(file, pool.Primary.FileSystem, first, block.Generation);
-            generation ??= block.Generation;
-            isPassed |= block.Generation != generation;
-            if (isPassed)
-                return;
-            LogExport.WriteBlock(file, block.SegmentId, block.Frames.Span);
-            records += block.Count;
-        }, cancel).ConfigureAwait(false);
+            await LogCommand.ReadBlocksAsync(context, reader, block =>
+            {
+                if (generation is null)
+                    LogExport.WriteHeader(file, pool.Primary.FileSystem, first, block.Generation);
+                generation ??= block.Generation;
+                isPassed |= block.Generation != generation;
+                if (isPassed)
+                    return;
+                LogExport.WriteBlock(file, block.SegmentId, block.Frames.Span);
+                records += block.Count;
+            }, cancel).ConfigureAwait(false);
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.StaleGeneration)
+        {
+            // Of what it read the rest is gone: nobody keeps it for a tool.
+            return null;
+        }
         if (isPassed)
             return null;
         if (generation is null)

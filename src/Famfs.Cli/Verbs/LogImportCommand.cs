@@ -103,6 +103,12 @@ internal static class LogImportCommand
                 throw new FamfsException(ErrorReason.BadRequest, $"{path}: ends inside a snapshot") { Path = path };
             return state;
         }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt)
+        {
+            // Whole blocks that do not fit together.
+            state.Dispose();
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: {error.Message}") { Path = path };
+        }
         catch
         {
             state.Dispose();
