@@ -75,4 +75,9 @@ public readonly record struct LogPosition(Guid FileSystem, ulong Generation, Log
 }
 
 /// <summary>A contiguous range of one device, in bytes.</summary>
-public readonly record struct MapExtent(DeviceIndex Device, long OffsetBytes, long LengthBytes);
+public readonly record struct MapExtent(DeviceIndex Device, long OffsetBytes, long LengthBytes)
+{
+    /// <summary>Whether a byte is in both.</summary>
+    public bool Overlaps(MapExtent other) =>
+        Device == other.Device && OffsetBytes < other.OffsetBytes + other.LengthBytes && other.OffsetBytes < OffsetBytes + LengthBytes;
+}

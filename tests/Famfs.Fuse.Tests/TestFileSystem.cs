@@ -49,6 +49,10 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public ReusedSpace? Reused { get; set; }
 
+    public IOpenDelay? OpenDelay { get; set; }
+
+    public FlushDoor FlushDoor { get; } = new();
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
@@ -57,6 +61,8 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
         Windows = Windows,
         Written = Written,
         Reused = Reused,
+        OpenDelay = OpenDelay,
+        FlushDoor = FlushDoor,
     };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;

@@ -103,6 +103,11 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
     public static MappedDaxDevice OpenFile(string file, string path, bool readOnly, bool coherent) =>
         Open(new DeviceArgument(file, 0), path, readOnly, coherent, FaultSafeCopy.Detect);
 
+    /// <summary>Opens a file of a mount by whole pages, to flush it: for loads, and of any size but 0. Throws as <see cref="OpenFile"/>, and
+    /// <see cref="FamfsException"/> with NOT_FOUND when it is not there.</summary>
+    public static MappedDaxDevice OpenToFlush(string file, string path) =>
+        Open(new DeviceArgument(file, 0), path, readOnly: true, coherent: false, FaultSafeCopy.Detect, byPages: true);
+
     /// <summary>Goes on with a file of a mount that another process had open; <paramref name="file"/> is this object's from then on. Nothing
     /// is asked of whoever serves it. Throws as <see cref="OpenFile"/>.</summary>
     internal static MappedDaxDevice Adopt(Microsoft.Win32.SafeHandles.SafeFileHandle file, string path, long lengthBytes, bool coherent)
@@ -139,7 +144,7 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
     /// <summary>Opens a file that is part of a device, or the device by another name, which is called
     /// <paramref name="path"/> in messages.</summary>
-    internal static MappedDaxDevice Open(DeviceArgument argument, string path, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy)
+    internal static MappedDaxDevice Open(DeviceArgument argument, string path, bool readOnly, bool? coherent, Func<FaultSafeCopy> makeCopy, bool byPages = false)
     {
         // Looked at before it is opened: opening a FIFO blocks, opening some character devices acts.
         statx_buffer named;
@@ -182,7 +187,9 @@ public sealed unsafe class MappedDaxDevice : DaxDevice
 
             if (length == 0)
                 throw Bad(path, $"is empty; {Smallest}");
-            if (length < UnitBytes)
+            if (byPages)
+                length = (length + Environment.SystemPageSize - 1) / Environment.SystemPageSize * Environment.SystemPageSize;
+            else if (length < UnitBytes)
                 throw Bad(path, $"has {length} bytes, less than one unit of {UnitBytes}; {Smallest}");
 
             mapping = MemoryMapping.TryMapShared(file, argument.OffsetBytes, length, alignment, readOnly, out int errno);

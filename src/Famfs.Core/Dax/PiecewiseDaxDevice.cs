@@ -18,6 +18,14 @@ public interface IDevicePieces
     /// time, for the mount to learn of it. Called from threads that never answer the kernel.</summary>
     bool TryFind(DeviceIndex device, long offset, out DevicePiece piece);
 
+    /// <summary>The same for space that is to be zeroed, which may be a window: space that is reserved to this process, of which nothing is
+    /// kept open.</summary>
+    bool TryFindToZero(DeviceIndex device, long offset, out DevicePiece piece, out bool isWindow)
+    {
+        isWindow = false;
+        return TryFind(device, offset, out piece);
+    }
+
     /// <summary>Why there is none, for a message: names the mount.</summary>
     string DescribeAbsence(DeviceIndex device, long offset);
 }
@@ -25,7 +33,8 @@ public interface IDevicePieces
 /// <summary>
 /// A device that this host cannot map whole, because its kernel gives it to a famfs mount: it is made of files
 /// of that mount, each a range of the device (superblock unit, host table, log segments). A piece is opened
-/// and mapped at its first use; what no file covers cannot be reached, and is never a file's data.
+/// and mapped at its first use; what no file covers cannot be reached, and is never a file's data. Space that is zeroed is opened for
+/// one call: the kernel may have no file of it left when it becomes another's.
 /// <para>Threads: as any device; but not from a thread that serves the mount, because opening a piece asks it.</para>
 /// </summary>
 public sealed class PiecewiseDaxDevice : DaxDevice
@@ -173,7 +182,24 @@ public sealed class PiecewiseDaxDevice : DaxDevice
     /// <inheritdoc/>
     public override void Zero(long offset, long length)
     {
-        ForEachPiece(offset, length, static (device, start, bytes) => device.Zero(start, bytes));
+        RequireRange(offset, length);
+        for (long end = offset + length; offset < end;)
+        {
+            if (Find(_pieces, offset) is null && _source.TryFindToZero(_index, offset, out DevicePiece place, out bool isWindow) && isWindow)
+            {
+                using MappedDaxDevice window = OpenPlace(place, offset);
+                long bytes = Math.Min(end, place.OffsetBytes + place.LengthBytes) - offset;
+                window.Zero(offset - place.OffsetBytes, bytes);
+                offset += bytes;
+            }
+            else
+            {
+                OpenPiece piece = Require(offset);
+                long bytes = Math.Min(end, piece.EndBytes) - offset;
+                piece.Device.Zero(offset - piece.Place.OffsetBytes, bytes);
+                offset += bytes;
+            }
+        }
         Fence();
     }
 
@@ -278,15 +304,18 @@ public sealed class PiecewiseDaxDevice : DaxDevice
                 return meanwhile;
             if (!_source.TryFind(_index, offset, out DevicePiece place))
                 throw new FamfsException(ErrorReason.DeviceMissing, $"{Path}: {_source.DescribeAbsence(_index, offset)}") { Path = Path };
-            MappedDaxDevice device = MappedDaxDevice.OpenFile(place.Path, place.Path, ReadOnly, _coherent);
-            OpenPiece piece = new(place, device);
-            if (device.LengthBytes != place.LengthBytes || offset < place.OffsetBytes || offset >= piece.EndBytes || place.OffsetBytes > LengthBytes - place.LengthBytes)
-            {
-                device.Dispose();
-                throw new FamfsException(ErrorReason.WrongFilesystem, $"{place.Path}: has {device.LengthBytes} bytes, the mount says {place.LengthBytes} from {place.OffsetBytes} of {Path}") { Path = place.Path };
-            }
+            OpenPiece piece = new(place, OpenPlace(place, offset));
             _pieces = [.. _pieces.Append(piece).OrderBy(p => p.Place.OffsetBytes)];
             return piece;
         }
+    }
+
+    private MappedDaxDevice OpenPlace(DevicePiece place, long offset)
+    {
+        MappedDaxDevice device = MappedDaxDevice.OpenFile(place.Path, place.Path, ReadOnly, _coherent);
+        if (device.LengthBytes == place.LengthBytes && offset >= place.OffsetBytes && offset - place.OffsetBytes < place.LengthBytes && place.OffsetBytes <= LengthBytes - place.LengthBytes)
+            return device;
+        device.Dispose();
+        throw new FamfsException(ErrorReason.WrongFilesystem, $"{place.Path}: has {device.LengthBytes} bytes, the mount says {place.LengthBytes} from {place.OffsetBytes} of {Path}") { Path = place.Path };
     }
 }

@@ -11,6 +11,7 @@ namespace Famfs.Core.Format;
 /// hosts                 the host table
 /// segment-INODE         space of log segments
 /// window/D-O-L          space that is reserved to a writer of this host: device, offset, length in bytes
+/// flush-RANDOM          a file of the mount whose space its daemon flushes, which alone knows the name, for as long as it does
 /// </code>
 /// Numbers are decimal without leading zeros, so a thing has one name.
 /// </summary>
@@ -56,6 +57,25 @@ public static class MetaNames
         length = FormatNumber("-"u8, (ulong)extent.OffsetBytes, name, length);
         return FormatNumber("-"u8, (ulong)extent.LengthBytes, name, length);
     }
+
+    /// <summary>The range that the name of a writer's window tells; false for another name.</summary>
+    public static bool TryParseWindow(string name, out MapExtent extent)
+    {
+        string[] parts = name.Split('-');
+        if (parts.Length == 3
+            && ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out ushort device)
+            && long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out long offset)
+            && long.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out long length))
+        {
+            extent = new(new(device), offset, length);
+            return true;
+        }
+        extent = default;
+        return false;
+    }
+
+    /// <summary>Before what nobody can guess in the name of a file that a daemon flushes.</summary>
+    public const string FlushPrefix = "flush-";
 
     private static int FormatNumber(ReadOnlySpan<byte> before, ulong number, Span<byte> name, int length)
     {

@@ -83,8 +83,14 @@ internal sealed class MetaDirectory : IDevicePieces
 
     /// <inheritdoc/>
     /// <remarks>Waits for the daemon to replay the record that gives the space.</remarks>
-    public bool TryFind(DeviceIndex device, long offset, out DevicePiece piece)
+    public bool TryFind(DeviceIndex device, long offset, out DevicePiece piece) => TryFind(device, offset, toZero: false, out piece, out _);
+
+    /// <inheritdoc/>
+    public bool TryFindToZero(DeviceIndex device, long offset, out DevicePiece piece, out bool isWindow) => TryFind(device, offset, toZero: true, out piece, out isWindow);
+
+    private bool TryFind(DeviceIndex device, long offset, bool toZero, out DevicePiece piece, out bool isWindow)
     {
+        isWindow = false;
         long start = _clock.GetTimestamp();
         while (true)
         {
@@ -96,6 +102,8 @@ internal sealed class MetaDirectory : IDevicePieces
                 if (TryFindKnown(device, offset, out piece))
                     return true;
             }
+            if (toZero && TryFindWindow(device, offset, out piece))
+                return isWindow = true;
             if (_clock.GetElapsedTime(start) >= Patience)
                 return false;
             Thread.Sleep(Pause);
@@ -116,6 +124,23 @@ internal sealed class MetaDirectory : IDevicePieces
         return identity.Index == index && identity.Device == uuid && identity.FileSystem == fileSystem
             ? new PiecewiseDaxDevice(path, index, identity.DeviceLengthBytes, identity.Coherent, _readOnly, this)
             : throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: is device {identity.Index} ({identity.Device}) of file system {identity.FileSystem}, the mount says {index} ({uuid}) of {fileSystem}") { Path = path };
+    }
+
+    // Windows come and go, and another may cover a part of what one covered: they are looked for each time.
+    private bool TryFindWindow(DeviceIndex device, long offset, out DevicePiece piece)
+    {
+        piece = default;
+        DirectoryInfo windows = new(System.IO.Path.Combine(_directory, MetaNames.Windows));
+        if (!windows.Exists) // a daemon that has none
+            return false;
+        foreach (string path in Directory.EnumerateFiles(windows.FullName))
+        {
+            if (!MetaNames.TryParseWindow(System.IO.Path.GetFileName(path), out MapExtent extent) || !extent.Overlaps(new(device, offset, 1)))
+                continue;
+            piece = new(extent.OffsetBytes, extent.LengthBytes, path);
+            return true;
+        }
+        return false;
     }
 
     private bool TryFindKnown(DeviceIndex device, long offset, out DevicePiece piece)

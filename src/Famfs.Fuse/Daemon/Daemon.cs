@@ -1,3 +1,4 @@
+using System.Text;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Dax;
@@ -47,6 +48,10 @@ internal sealed class Daemon
     // Of a mount that is taken over: before the rest of the log is read.
     private (FuseMount Mount, HeldFiles Held)? _taken;
 
+    // Where the kernel holds the devices; null elsewhere, where workers reach the memory.
+    private readonly FileFlusher? _flusher;
+    private readonly OpenDelay? _opens;
+
     private Daemon(DaemonOptions options, HostIdentity host, HostMemory memory, Replica replica, MountKeeper keeper, ILogger log)
     {
         _mountId = keeper.State?.Mount.Mount ?? Guid.NewGuid();
@@ -63,6 +68,10 @@ internal sealed class Daemon
         _changes = new(replica, () => _link.Client, TimeProvider.System, log);
         _link.Lost = _changes.AwaitMaster;
         _description = new(replica, _registration, _link, keeper, _mountId);
+        if (!memory.IsHeldByKernel)
+            return;
+        _flusher = new(memory.FindRoot, replica.Files.Directory, log);
+        _opens = new(replica.Reused, replica.Windows, _flusher.TryFlush);
     }
 
     /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
@@ -199,13 +208,14 @@ internal sealed class Daemon
     {
         DaemonSteps steps = new(_options, _memory, _replica, _registration, _link, _written, _keeper, _log);
         _ = steps.LookForDevices();
+        _replica.Windows.RemembersClosed = _flusher is not null;
         using FuseMount mount = _taken?.Mount ?? Mount();
         _memory.Enter(mount, _replica.Pool, _options.ReadOnly);
         _description.Attach(mount);
         _registration.DialectNumber = mount.Negotiated.Dialect.Fmaps?.FloorNumber ?? 0;
         using HeldFiles held = _taken?.Held ?? NewHeldFiles(mount, null);
         _registration.Releases = () => held.Describe();
-        _registration.TakeOver = () => _memory.IsHeldByKernel || _replica.TryTakeOver(held);
+        _registration.TakeOver = () => _replica.TryTakeOver(held, PurgeOf(mount));
         _link.Held = held;
         held.Released += () => _link.LineFirst.Set();
         if (_taken is null)
@@ -215,6 +225,11 @@ internal sealed class Daemon
         _registration.LeaveReceipt = gone.LeaveReceipt;
         if (_taken is not null)
             ServeTaken(mount);
+        // What a former daemon has closed, this one may not know of.
+        if (_taken is not null && _flusher is not null)
+            mount.Notifier.DropEntry(_replica.Files.Directory, Encoding.UTF8.GetBytes(MetaNames.Windows));
+        _flusher?.Begin(mount.Notifier);
+        _opens?.Start(mount.Notifier);
         SayMounted(mount);
         using DeathGuard? guard = DeathGuard.TryStart(mount, _log);
         guard?.Tell(_keeper.IsKept);
@@ -238,7 +253,7 @@ internal sealed class Daemon
             if (leaving)
             {
                 // While records are still applied and the line moves: who waits for a change may have its answer yet.
-                held.Dispose();
+                EndFlushing(held);
                 mount.Leave(LastReport, _changes.Leave);
             }
             await ending.CancelAsync().ConfigureAwait(false);
@@ -255,6 +270,8 @@ internal sealed class Daemon
                 EndUnkept(mount);
             return 0;
         }
+        if (_flusher is not null)
+            EndFlushing(held);
         steps.LeaveMemory();
         if (asked && mount.TryUnmount())
         {
@@ -311,7 +328,19 @@ internal sealed class Daemon
     }
 
     private HeldFiles NewHeldFiles(FuseMount mount, IEnumerable<(InodeNumber, LogSequence)>? before) =>
-        HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, _memory.IsHeldByKernel, before: before);
+        HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, PurgeOf(mount), before: before);
+
+    // Null: a worker could do it.
+    private Func<InodeNumber, bool>? PurgeOf(FuseMount mount) => _flusher is not { } flusher ? null : inode =>
+        _replica.TryPurge(inode, flusher.TryFlush) && flusher.AwaitGone(inode, mount.Notifier);
+
+    // While workers answer: these threads are programs of this mount.
+    private void EndFlushing(HeldFiles held)
+    {
+        _flusher?.Stop();
+        held.Dispose();
+        _opens?.Dispose();
+    }
 
     private FuseMount Mount()
     {
@@ -349,6 +378,8 @@ internal sealed class Daemon
             Meta = _replica.Files,
             Windows = _replica.Windows,
             Reused = _replica.Reused,
+            OpenDelay = _opens,
+            FlushDoor = _flusher?.Door,
             Written = _written,
         };
 

@@ -30,6 +30,10 @@ internal abstract class HostMemory : IDeviceResolver, IDisposable
     /// <summary>The kernel holds the devices, and this process is a user of its own mount.</summary>
     public virtual bool IsHeldByKernel => false;
 
+    /// <summary>A path by which this process alone reaches the root of its mount; null: it does not go through the mount, or not
+    /// now.</summary>
+    public virtual string? FindRoot() => null;
+
     /// <summary>Finds out which way it is. Errors: BAD_REQUEST when only some devices are bound for the kernel's famfs, or when
     /// they are bound for another dialect than <paramref name="forced"/>.</summary>
     public static HostMemory Choose(IReadOnlyList<string> places, MediaFormats formats, FileSystemName? wanted, Dialect? forced, uint? pushIoctl, ILogger log)

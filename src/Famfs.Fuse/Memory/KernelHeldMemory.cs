@@ -35,6 +35,9 @@ internal sealed class KernelHeldMemory(
     public override bool IsHeldByKernel => true;
 
     /// <inheritdoc/>
+    public override string? FindRoot() => _inside?.Path;
+
+    /// <inheritdoc/>
     public override DevicePool Open()
     {
         _before = KernelHeldDevices.Open(_held, devices.Required.Count, forced, pushIoctl);

@@ -15,8 +15,11 @@ public sealed partial class FuseOperations
             return Errno.EPERM;
         var inode = new InodeNumber(request.NodeId);
         bool own;
+        IMutation? awaited = null;
         using (TreeScope scope = worker.Reader.Enter())
         {
+            if (_flushDoor?.IsVisited(inode, request.Header.Pid) == true)
+                return OpenToFlush(inode, scope, worker);
             // A deleted file keeps its extents until every holder has let go, and may get no new holder (S12).
             if (!TryGetNode(request.NodeId, scope, out InodeAttributes attributes) || attributes.Status != InodeStatus.Published)
                 return Errno.ESTALE;
@@ -29,16 +32,31 @@ public sealed partial class FuseOperations
                 return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
                 return refusal;
-            if (!own && !TryRefresh(request.NodeId, scope, worker))
-                return Errno.EIO;
+            if (_openDelay is null)
+            {
+                if (!own && !TryRefresh(request.NodeId, scope, worker))
+                    return Errno.EIO;
+            }
+            else if (!own && TryGetMap(request.NodeId, scope, out MapView map))
+            {
+                awaited = _openDelay.Find(inode, map);
+            }
         }
 
         // What the file system has for itself is opened before the gate is: the daemon writes this mount's line through
         // it, and a master registers the host through it.
-        return own || _gate.Admit(inode) == OpenVerdict.Open
+        if (!own && _gate.Admit(inode) != OpenVerdict.Open)
+            return Errno.EHOSTDOWN;
+        return awaited is null
             ? worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags })
-            : Errno.EHOSTDOWN;
+            : Pending.Begin(request, PendingBody.Open, awaited, worker);
     }
+
+    // By a thread of the daemon, which closes it before anybody waits for it no longer.
+    private FuseReply OpenToFlush(InodeNumber inode, in TreeScope scope, WorkerState worker) =>
+        _dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal
+            ? refusal
+            : worker.Reply.Ok(new OpenOut { OpenFlags = _fileOpenFlags });
 
     // What was another file's before may be in this host's caches.
     private bool TryRefresh(ulong node, in TreeScope scope, WorkerState worker)

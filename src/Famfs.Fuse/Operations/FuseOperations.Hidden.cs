@@ -71,7 +71,7 @@ public sealed partial class FuseOperations
                     Kind = InodeKind.System,
                     Mode = HiddenFileMode,
                     SizeBytes = (ulong)extent.LengthBytes,
-                    LinkCount = 1,
+                    LinkCount = 0, // the kernel keeps no inode of it that nobody uses
                 };
                 return true;
             }
@@ -101,13 +101,18 @@ public sealed partial class FuseOperations
     private bool HasContent(in InodeAttributes attributes) =>
         attributes.Kind == InodeKind.File || (attributes.Kind == InodeKind.System && _hidden.Length > 0);
 
-    private FuseReply LookupInHidden(HiddenDirectory directory, ReadOnlySpan<byte> name, in TreeScope scope, WorkerState worker)
+    private FuseReply LookupInHidden(HiddenDirectory directory, ReadOnlySpan<byte> name, uint thread, in TreeScope scope, WorkerState worker)
     {
         if (FindHidden(directory, name) is { } child)
             return worker.Reply.Ok(UncachedEntryOf(AttributesOf(child, scope), scope));
 
         // KernelPresence: mark first, then read what is told; a name by its directory, before it is looked up.
         _presence.Mark(new InodeNumber(directory.Node));
+        if (_flushDoor?.TryEnter(name, thread, out InodeNumber visited) == true)
+        {
+            _presence.Mark(visited);
+            return TryGetNode(visited.Value, scope, out InodeAttributes known) ? worker.Reply.Ok(UncachedEntryOf(known, scope)) : Errno.ENOENT;
+        }
         if (!directory.TryFind(name, out ulong file))
             return Errno.ENOENT;
         _presence.Mark(new InodeNumber(file));

@@ -109,6 +109,10 @@ public sealed partial class FuseOperations
             return Errno.ESTALE;
         switch (body)
         {
+            case PendingBody.Open:
+                return _isOfOtherHistory() ? Errno.ESTALE
+                    : _gate.Admit(inode) != OpenVerdict.Open ? Errno.EHOSTDOWN
+                    : Write(new OpenOut { OpenFlags = _fileOpenFlags }, target, out bytes);
             case PendingBody.Attributes:
                 return Write(AttrOf(attributes, scope), target, out bytes);
             case PendingBody.Entry:

@@ -26,7 +26,7 @@ public sealed partial class FuseOperations
                 : Errno.ENOENT;
         }
         if (FindHidden(parent.Value) is { } hidden)
-            return LookupInHidden(hidden, name, scope, worker);
+            return LookupInHidden(hidden, name, request.Header.Pid, scope, worker);
 
         for (int turn = 0; turn < MaxLookupTurns; turn++)
         {

@@ -72,6 +72,8 @@ public sealed partial class FuseOperations
     private readonly IMutations _mutations;
     private readonly IWrittenFiles? _written;
     private readonly ReusedSpace? _reused;
+    private readonly IOpenDelay? _openDelay;
+    private readonly FlushDoor? _flushDoor;
     private readonly DirectoryHandles _directories;
     private volatile RefusedFmap? _lastRefused;
 
@@ -98,6 +100,8 @@ public sealed partial class FuseOperations
         _directories = new(dependencies.Generation);
         _mutations = dependencies.Mutations;
         _reused = dependencies.Reused;
+        _openDelay = dependencies.OpenDelay;
+        _flushDoor = dependencies.FlushDoor;
         _written = negotiated.Dialect.Fmaps is null ? dependencies.Written : null;
         Requests = RequestsOf(negotiated.Dialect);
         Pending = new PendingReplies(_tree, WritePendingBody, Failures);

@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Namespace;
 using Famfs.Fuse.Protocol;
 
 namespace Famfs.Fuse.Operations;
@@ -79,6 +80,13 @@ public interface IMutation
     /// <summary>The session is over and nobody waits any more. Called once at most, after <see cref="Begin"/>; neither blocks nor
     /// throws.</summary>
     void Abandon();
+}
+
+/// <summary>Lets an OPEN wait for what must come before it.</summary>
+public interface IOpenDelay
+{
+    /// <summary>What an OPEN of a file with this map must wait for; null: nothing. On a worker.</summary>
+    IMutation? Find(InodeNumber inode, in MapView map);
 }
 
 /// <summary>The port of a mount whose programs change nothing: EPERM to everything.</summary>

@@ -144,6 +144,13 @@ public sealed record OperationDependencies(
     /// <summary>What this host's caches may have of space from before; null: nothing.</summary>
     public ReusedSpace? Reused { get; init; }
 
+    /// <summary>Lets an OPEN wait until this host's caches have nothing of the file's space from before; null: the worker drops it
+    /// itself.</summary>
+    public IOpenDelay? OpenDelay { get; init; }
+
+    /// <summary>Lets the daemon flush files of its own mount; null: it reaches their memory in another way.</summary>
+    public FlushDoor? FlushDoor { get; init; }
+
     /// <summary>How many daemons have served this mount before.</summary>
     public uint Generation { get; init; }
 

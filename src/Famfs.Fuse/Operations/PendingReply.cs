@@ -15,6 +15,9 @@ internal enum PendingBody : byte
     /// <summary>The entry of what was made, and an open file (CreateOut).</summary>
     OpenEntry,
 
+    /// <summary>An open file (OpenOut).</summary>
+    Open,
+
     /// <summary>The attributes of the node that was asked about (AttrOut).</summary>
     Attributes,
 }

@@ -44,6 +44,41 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
         }
     }
 
+    /// <summary>Whether there is any.</summary>
+    public bool HasAny => _any;
+
+    /// <summary>Whether any of this space is still to be dropped.</summary>
+    public bool IsReused(ReadOnlySpan<MapExtent> extents)
+    {
+        if (!_any)
+            return false;
+        lock (_gate)
+        {
+            foreach (MapExtent extent in extents)
+            {
+                if (!_units.TryGetValue(extent.Device, out ulong[]? words))
+                    continue;
+                long end = Math.Min(EndOf(extent), words.Length * 64L);
+                if (Find(words, extent.OffsetBytes / UnitBytes, end, isReused: true) < end)
+                    return true;
+            }
+            return false;
+        }
+    }
+
+    /// <summary>This space is in no cache of this host any more. Who calls it keeps the file that has it from being given back.</summary>
+    public void Refreshed(ReadOnlySpan<MapExtent> extents)
+    {
+        lock (_gate)
+        {
+            foreach (MapExtent extent in extents)
+            {
+                if (_units.TryGetValue(extent.Device, out ulong[]? words))
+                    Mark(words, Math.Min(extent.OffsetBytes / UnitBytes, words.Length * 64L), Math.Min(EndOf(extent), words.Length * 64L), isReused: false);
+            }
+        }
+    }
+
     /// <summary>Drops what this host's caches have of a file's space from before. False when it cannot: a device is not reached here.
     /// Throws <see cref="DeviceFaultException"/> where memory faults.</summary>
     public bool TryRefresh(in MapView map, IDeviceResolver devices)

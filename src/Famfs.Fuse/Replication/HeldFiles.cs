@@ -41,7 +41,7 @@ internal sealed class HeldFiles : IDisposable
     private readonly LinkedList<Held> _order = []; // the one deleted first comes first
     private bool _news;
     private bool _hasAsked;
-    private bool _stopping;
+    private volatile bool _stopping; // read without it, too: a purge takes long
 
     // Files below this number may have lines in this host's caches that a mount left which is gone. Written by upkeep.
     private ulong _ofOlderMounts;
@@ -76,15 +76,16 @@ internal sealed class HeldFiles : IDisposable
     /// <param name="notifier">Asks its kernel.</param>
     /// <param name="presence">What that kernel may have.</param>
     /// <param name="find">Gives a device; null: it is not reached.</param>
-    /// <param name="isHeldByKernel">The kernel has the devices, and this process does not reach the memory of files.</param>
+    /// <param name="purge">Purges a file that the kernel has not, where the kernel has the devices; null: it is done by
+    /// <paramref name="find"/>.</param>
     /// <param name="hasThread">As of the constructor.</param>
     /// <param name="before">As of the constructor.</param>
-    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, bool isHeldByKernel, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
+    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, Func<InodeNumber, bool>? purge = null, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
     {
         HeldFiles? held = null;
         // Where all devices are coherent, there is nothing to purge.
-        bool MustHold(InodeNumber inode) => (isHeldByKernel || held!.IsOfOlderMount(inode)) && !replica.TryPurge(inode, static _ => null);
-        held = new(replica.Gate, notifier, presence, inode => replica.TryPurge(inode, find), MustHold, hasThread, before);
+        bool MustHold(InodeNumber inode) => held!.IsOfOlderMount(inode) && !replica.TryPurge(inode, static _ => null);
+        held = new(replica.Gate, notifier, presence, purge ?? (inode => replica.TryPurge(inode, find)), MustHold, hasThread, before);
         return held;
     }
 
@@ -165,6 +166,13 @@ internal sealed class HeldFiles : IDisposable
         }
     }
 
+    /// <summary>Whether a file is held.</summary>
+    public bool Holds(InodeNumber inode)
+    {
+        lock (_gate)
+            return _held.ContainsKey(inode);
+    }
+
     /// <summary>Files that are held, the one deleted first comes first.</summary>
     public IReadOnlyList<InodeNumber> List()
     {
@@ -226,6 +234,8 @@ internal sealed class HeldFiles : IDisposable
             bool released = false;
             foreach (InodeNumber inode in asked)
             {
+                if (_stopping)
+                    return;
                 if (_notifier.Release(inode) != InodePresence.Absent || !TryPurge(inode))
                     continue;
                 lock (_gate)

@@ -162,27 +162,43 @@ internal sealed class Replica : ICapacity, IDisposable
     /// OVERLOADED where nobody else can read the tree.</summary>
     /// <param name="inode">The file.</param>
     /// <param name="find">Gives a device; null: it is not reached.</param>
-    public bool TryPurge(InodeNumber inode, Func<DeviceIndex, DaxDevice?> find)
+    public bool TryPurge(InodeNumber inode, Func<DeviceIndex, DaxDevice?> find) => ListToPurge(inode, zeroing: true).TrueForAll(extent =>
     {
+        if (find(extent.Device) is not { } device)
+            return false;
+        Purge(device, extent.OffsetBytes, extent.LengthBytes);
+        return true;
+    });
+
+    /// <summary>The same where the kernel holds the devices and has no such inode. <paramref name="flush"/> does it with the memory of the file
+    /// of so many bytes, part by part; it is false when it cannot. Errors: its.</summary>
+    public bool TryPurge(InodeNumber inode, Func<InodeNumber, Action<DaxDevice, long, long>, bool> flush) =>
+        ListToPurge(inode, zeroing: false).Count == 0 || flush(inode, Purge);
+
+    private static void Purge(DaxDevice device, long offset, long length)
+    {
+        device.WriteBack(offset, length);
+        device.Fence();
+        device.Invalidate(offset, length);
+    }
+
+    // A file's space on devices that are not coherent. What is being zeroed, every mount has let go of.
+    private List<MapExtent> ListToPurge(InodeNumber inode, bool zeroing)
+    {
+        List<MapExtent> extents = [];
         ImmutableArray<DeviceAdded> devices = _state.Devices;
         if (devices.All(device => device.Coherent))
-            return true;
+            return extents;
         using TreeReader reader = Tree.RegisterReader();
         using TreeScope scope = reader.Enter();
-        if (!scope.TryGetMap(inode, out MapView map))
-            return true;
+        if (!scope.TryGetMap(inode, out MapView map, out InodeStatus status) || map.SizeBytes == 0 || (status == InodeStatus.Zeroing && !zeroing))
+            return extents;
         for (int i = 0; i < map.ExtentCount; i++)
         {
-            MapExtent extent = map[i];
-            if (devices[extent.Device.Value].Coherent)
-                continue;
-            if (find(extent.Device) is not { } device)
-                return false;
-            device.WriteBack(extent.OffsetBytes, extent.LengthBytes);
-            device.Fence();
-            device.Invalidate(extent.OffsetBytes, extent.LengthBytes);
+            if (!devices[map[i].Device.Value].Coherent)
+                extents.Add(map[i]);
         }
-        return true;
+        return extents;
     }
 
     /// <summary>Purges every deleted file that is not reclaimed, as a former mount of this host may have left it. For a start. Gives
@@ -207,9 +223,10 @@ internal sealed class Replica : ICapacity, IDisposable
 
     /// <summary>What mounts of this host that are gone may have left in its caches becomes this mount's to purge, before anybody is told
     /// that they are gone (SAFETY S12, S14). They knew no file that is not in the log now. False when not everything can be purged, or
-    /// the end of the log is not reached. Nothing is to do where the kernel held the devices: it gives them to one mount at a time, and
-    /// that one has purged at its start. Upkeep thread.</summary>
-    public bool TryTakeOver(HeldFiles held)
+    /// the end of the log is not reached. Upkeep thread.</summary>
+    /// <param name="held">What this mount may have: it purges that itself, before it releases it.</param>
+    /// <param name="purge">Purges a file that the kernel has not, where the kernel has the devices; else null.</param>
+    public bool TryTakeOver(HeldFiles held, Func<InodeNumber, bool>? purge = null)
     {
         PollVerdict verdict;
         while ((verdict = PollMemory()) == PollVerdict.Records)
@@ -218,11 +235,11 @@ internal sealed class Replica : ICapacity, IDisposable
         if (verdict != PollVerdict.UpToDate)
             return false;
         held.TakeOver(_state.NextInode);
-        return PurgeDeleted() is null;
+        return purge is null ? PurgeDeleted() is null : Tree.EnumerateDeleted().ToList().TrueForAll(inode => held.Holds(inode) || purge(inode));
     }
 
     /// <summary>Purges every file of which this host's caches may have lines, for the end of a mount: nobody does it afterwards. Errors as
-    /// <see cref="TryPurge"/>.</summary>
+    /// <see cref="TryPurge(InodeNumber, Func{DeviceIndex, DaxDevice})"/>.</summary>
     /// <param name="held">Which these are.</param>
     /// <param name="pool">The devices. Where one is not here, no line of it is.</param>
     public void PurgeAtEnd(HeldFiles held, DevicePool pool)

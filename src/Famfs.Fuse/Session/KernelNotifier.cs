@@ -173,6 +173,13 @@ public sealed class KernelNotifier : IDisposable
             : InodePresence.Unknown;
     }
 
+    /// <summary>Has the kernel drop a name at once, from the calling thread, which must not be a worker.</summary>
+    public void DropEntry(InodeNumber parent, ReadOnlySpan<byte> name)
+    {
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        _ = _transport.Write(message[..Notification.InvalidateEntry(message, parent.Value, name)], default); // ENOENT: it had none
+    }
+
     /// <summary>As <see cref="Probe"/>, after asking a kernel that can (7.45) to drop the inode unless it is in use.
     /// An older one keeps a deleted inode cached when its name was invalidated by an epoch only; there the caller
     /// repeats <see cref="EntryDeleted"/> now and then.</summary>

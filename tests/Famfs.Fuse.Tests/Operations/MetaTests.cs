@@ -239,6 +239,81 @@ public sealed class MetaTests : IDisposable
     }
 
     [Fact]
+    public void A_deleted_file_is_opened_by_the_thread_that_has_looked_up_its_secret_name()
+    {
+        const uint Mine = 7;
+        InodeNumber file = new(20);
+        MakeFileAndDeleteIt(file.Value, 8 * Unit);
+        string name;
+        using (FlushDoor.Visit visit = _system.FlushDoor.Open(file))
+        {
+            name = visit.Name;
+            Assert.Equal(Errno.ESTALE, OpenAs(Mine, file));
+            Assert.Equal(Errno.None, LookupAs(Mine, name));
+            Assert.Equal(Errno.None, OpenAs(Mine, file));
+            Assert.Equal(Errno.ESTALE, OpenAs(Mine + 1, file));
+            Assert.Equal(Errno.ESTALE, OpenAs(Mine, new(21)));
+            Assert.False(visit.IsUnknownHere);
+
+            // Two at a time, each its own.
+            MakeFileAndDeleteIt(21, 9 * Unit);
+            using FlushDoor.Visit second = _system.FlushDoor.Open(new(21));
+            Assert.NotEqual(name, second.Name);
+            Assert.Equal(Errno.None, LookupAs(Mine + 1, second.Name));
+            Assert.Equal((Errno.ESTALE, Errno.None), (OpenAs(Mine, new(21)), OpenAs(Mine + 1, new(21))));
+            Assert.Equal(Errno.None, OpenAs(Mine, file));
+
+            Assert.Equal(Errno.ENOENT, LookupAs(Mine, name[..^1] + (name[^1] == '0' ? '1' : '0')));
+            Assert.DoesNotContain(name, List(Meta));
+            Assert.Equal(Errno.ENOENT, _driver.Lookup(Root, name).Errno);
+        }
+        Assert.Equal((Errno.ENOENT, Errno.ESTALE), (LookupAs(Mine, name), OpenAs(Mine, file)));
+    }
+
+    [Fact]
+    public void A_thread_without_a_number_in_the_mounts_name_space_opens_nothing()
+    {
+        MakeFileAndDeleteIt(20, 8 * Unit);
+        using FlushDoor.Visit visit = _system.FlushDoor.Open(new(20));
+        Assert.Equal((Errno.ENOENT, Errno.ESTALE), (LookupAs(0, visit.Name), OpenAs(0, new(20))));
+        Assert.True(visit.IsUnknownHere);
+    }
+
+    [Fact]
+    public void A_window_that_was_closed_is_remembered_until_the_kernel_has_let_go_of_it()
+    {
+        _system.Windows.RemembersClosed = true;
+        int closed = 0;
+        _system.Windows.Closed += () => closed++;
+        MakeFileAndDeleteIt(20, 8 * Unit);
+        Apply(128, RecordType.TermStarted, new TermStarted());
+        Apply(128, RecordType.ZeroingStarted, new ZeroingStarted { Inode = 20 });
+        Update();
+        MapExtent space = new(default, 8 * Unit, Unit);
+        Assert.True(_system.Windows.IsCovered([space]));
+        Assert.False(_system.Windows.IsCovered([space with { OffsetBytes = 9 * Unit }, space with { Device = new(1) }]));
+        Assert.Equal(0, closed);
+        Apply(128, RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = 20 });
+        Assert.True(_system.Windows.IsCovered([space])); // its record is there, and it is open yet
+        Window gone = Assert.Single(Update());
+        Assert.Equal(1, closed);
+        Assert.True(_system.Windows.IsCovered([space with { OffsetBytes = 7 * Unit, LengthBytes = 3 * Unit }]));
+        _system.Windows.Forget([gone]);
+        Assert.False(_system.Windows.IsCovered([space]) || _system.Windows.HasAny);
+    }
+
+    private Errno OpenAs(uint thread, InodeNumber inode) => AskAs(thread, FuseOpcode.FUSE_OPEN, inode, new byte[8]);
+
+    private Errno LookupAs(uint thread, string name) => AskAs(thread, FuseOpcode.FUSE_LOOKUP, Meta, [.. Encoding.UTF8.GetBytes(name), 0]);
+
+    private Errno AskAs(uint thread, FuseOpcode opcode, InodeNumber node, byte[] body)
+    {
+        byte[] message = RequestDriver.Message(opcode, 1000, node.Value, body);
+        BitConverter.TryWriteBytes(message.AsSpan(32), thread); // fuse_in_header.pid
+        return (Errno)(-BitConverter.ToInt32(Assert.Single(_driver.Raw(message)), 4));
+    }
+
+    [Fact]
     public void Without_one_there_is_no_hidden_directory_and_its_nodes_are_unknown()
     {
         using TestFileSystem plain = new();

@@ -48,7 +48,7 @@ public sealed class OlderMountsLinesTests : IDisposable
         _replica = new(TestFormats.All.Open([_memory.Attach("host")]), Guid.NewGuid(), default, TimeProvider.System);
         Assert.Null(_replica.Bootstrap());
         _notifier = new(new EmptyKernel(), _presence, _replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20, hasThread: false);
-        _held = HeldFiles.Of(_replica, _notifier, _presence, _replica.Pool.Find, isHeldByKernel: false, hasThread: false);
+        _held = HeldFiles.Of(_replica, _notifier, _presence, _replica.Pool.Find, hasThread: false);
         _replica.Attach(_notifier, null, _held);
         _killed = _memory.Attach("host");
         _killed.Write(Place, s_word);

@@ -1,0 +1,168 @@
+using Famfs.Core;
+using Famfs.Core.Dax;
+using Famfs.Core.Namespace;
+using Famfs.Fuse.Operations;
+using Famfs.Fuse.Protocol;
+using Famfs.Fuse.Session;
+
+namespace Famfs.Fuse.Memory;
+
+/// <summary>
+/// Where the kernel holds the devices and no worker reaches the memory: an OPEN of a file in space that was another's before waits
+/// until this host's caches have dropped it (SAFETY S18), and until the kernel has no window over it any more. A thread of its own
+/// sees to both. It flushes the file under its own inode, so it may do so again when programs have it mapped: a daemon that takes
+/// a mount over need not know what the one before had dropped.
+/// <para>Guard: <c>_gate</c>, held for a few instructions.</para>
+/// </summary>
+/// <param name="reused">The space.</param>
+/// <param name="windows">Those of the mount.</param>
+/// <param name="flush">As of <see cref="FileFlusher.TryFlush"/>.</param>
+internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<InodeNumber, Action<DaxDevice, long, long>, bool> flush) : IOpenDelay, IDisposable
+{
+    // Between two tries of what is not possible yet, first and at most.
+    private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(1);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(1);
+
+    // Chosen: a master closes a window before it gives the space to a file.
+    private static readonly TimeSpan WindowPatience = TimeSpan.FromSeconds(30);
+
+    private readonly object _gate = new(); // guards the block below
+    private readonly List<Waiting> _waiting = []; // the oldest first
+    private bool _news = true; // windows that were closed before
+    private bool _stopping;
+
+    private Thread? _thread;
+
+    /// <summary>Begins, when the mount is served.</summary>
+    public void Start(KernelNotifier notifier) => Start(window =>
+    {
+        // By its name, too: a former daemon of this mount gave the same under another node id.
+        notifier.DropEntry(new(WindowTable.DirectoryNode), window.Name);
+        return notifier.Release(new(window.Node));
+    });
+
+    /// <summary>The same with another way to have the kernel let go of a window.</summary>
+    internal void Start(Func<Window, InodePresence> release)
+    {
+        windows.Closed += Wake;
+        _thread = new(() => Run(release)) { IsBackground = true, Name = "first opens" };
+        _thread.Start();
+    }
+
+    /// <inheritdoc/>
+    public IMutation? Find(InodeNumber inode, in MapView map)
+    {
+        if (!reused.HasAny && !windows.HasAny)
+            return null;
+        MapExtent[] extents = new MapExtent[map.ExtentCount];
+        for (int i = 0; i < extents.Length; i++)
+            extents[i] = map[i];
+        return map.SizeBytes > 0 && (reused.IsReused(extents) || windows.IsCovered(extents)) ? new Waiting(this, inode, extents) : null;
+    }
+
+    /// <summary>Ends its thread. Who waits is not answered. More than once.</summary>
+    public void Dispose()
+    {
+        windows.Closed -= Wake;
+        lock (_gate)
+        {
+            _stopping = true;
+            Monitor.Pulse(_gate);
+        }
+        _thread?.Join();
+    }
+
+    private void Wake()
+    {
+        lock (_gate)
+        {
+            _news = true;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    private void Run(Func<Window, InodePresence> release)
+    {
+        TimeSpan pause = FirstPause;
+        while (true)
+        {
+            Waiting[] waiting;
+            lock (_gate)
+            {
+                if (!_news && !_stopping)
+                    _ = _waiting.Count > 0 || windows.HasClosed ? Monitor.Wait(_gate, pause) : Monitor.Wait(_gate);
+                if (_stopping)
+                    return;
+                pause = _news ? FirstPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, LongestPause.Ticks));
+                _news = false;
+                waiting = [.. _waiting];
+            }
+            if (windows.HasClosed)
+                windows.Forget([.. windows.ListClosed().Where(window => release(window) == InodePresence.Absent)]);
+            foreach (Waiting open in waiting)
+            {
+                if (Try(open) is { } errno && TryRemove(open))
+                    open.End(errno);
+            }
+        }
+    }
+
+    // Null: not yet.
+    private Errno? Try(Waiting open)
+    {
+        if (windows.IsCovered(open.Extents))
+            return Environment.TickCount64 - open.Since < WindowPatience.TotalMilliseconds ? null : Errno.EIO;
+        if (!reused.IsReused(open.Extents))
+            return Errno.None;
+        try
+        {
+            if (!flush(open.Inode, static (memory, offset, length) => memory.Invalidate(offset, length)))
+                return null;
+        }
+        catch (Exception error) when (error is DeviceFaultException or FamfsException)
+        {
+            return Errno.EIO; // memory that faults may heal: the next OPEN tries again
+        }
+        reused.Refreshed(open.Extents);
+        return Errno.None;
+    }
+
+    private void Add(Waiting open)
+    {
+        lock (_gate)
+        {
+            _waiting.Add(open);
+            _news = true;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    private bool TryRemove(Waiting open)
+    {
+        lock (_gate)
+            return _waiting.Remove(open);
+    }
+
+    private sealed class Waiting(OpenDelay owner, InodeNumber inode, MapExtent[] extents) : IMutation
+    {
+        private PendingReply? _reply;
+
+        public InodeNumber Inode => inode;
+
+        public MapExtent[] Extents => extents;
+
+        public long Since { get; } = Environment.TickCount64;
+
+        public void Begin(PendingReply reply)
+        {
+            _reply = reply;
+            owner.Add(this);
+        }
+
+        public void End(Errno errno) => _ = errno == Errno.None ? _reply!.Complete(_reply.Node) : _reply!.Fail(errno);
+
+        public bool TryWithdraw() => owner.TryRemove(this);
+
+        public void Abandon() => owner.TryRemove(this);
+    }
+}
