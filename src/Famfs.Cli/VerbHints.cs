@@ -31,7 +31,7 @@ internal static class VerbHints
         ["session"] = "`famfs hosts` shows the mounts of all hosts",
         ["stats"] = "`famfs status` shows the file system and its master",
         ["debug"] = "`famfs doctor` says what this host's kernel speaks and what is missing",
-        ["compact"] = "the log is not compacted yet",
+        ["compact"] = "`famfs log compact` shortens the log",
         ["gc"] = "there is nothing to collect: space that was given to a file is not reused yet",
 
         // What a shell has.

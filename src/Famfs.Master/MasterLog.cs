@@ -66,6 +66,12 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "the host table was not looked at: {Cause}")]
     public static partial void WatchFails(ILogger logger, string cause);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "log compacted to generation {Generation}: {RecordsBefore} records of {BytesBefore} bytes before, {RecordsAfter} of {BytesAfter} bytes after")]
+    public static partial void Compacted(ILogger logger, ulong generation, ulong recordsBefore, ulong bytesBefore, ulong recordsAfter, ulong bytesAfter);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the log is due for a compaction, which fails, and is tried again: {Cause}")]
+    public static partial void CompactionFails(ILogger logger, string cause);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "space of removed files is not free yet: {Cause}")]
     public static partial void ReclaimFails(ILogger logger, string cause);
 

@@ -7,6 +7,12 @@ namespace Famfs.Master;
 /// <summary>What a master is started with.</summary>
 internal sealed record MasterOptions
 {
+    /// <summary>What <see cref="CompactsByItself"/> is as users say it: true.</summary>
+    public const string AutomaticCompaction = "auto";
+
+    /// <summary>The same: false.</summary>
+    public const string ManualCompaction = "manual";
+
     /// <summary>Where the devices are on this host (<see cref="DeviceSearch"/>); one is device 0.</summary>
     public required IReadOnlyList<string> Devices { get; init; }
 
@@ -49,6 +55,9 @@ internal sealed record MasterOptions
 
     /// <summary>File with this system's uuid, for a format that knows its writer by one.</summary>
     public required string SystemUuidFile { get; init; }
+
+    /// <summary>It has the log compacted when it is due, and not only when it is asked.</summary>
+    public bool CompactsByItself { get; init; } = true;
 
     /// <summary>Replaces a master that lives, or adopts a file system of another system.</summary>
     public bool TakeOver { get; init; }

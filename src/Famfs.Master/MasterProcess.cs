@@ -147,10 +147,13 @@ internal static class MasterProcess
         HealthServiceImpl health = new();
         builder.Services.AddSingleton(health);
         builder.Services.AddSingleton(clock).AddSingleton(role).AddSingleton(engine).AddSingleton(state).AddSingleton(hub)
-            .AddSingleton(mounts).AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
+            .AddSingleton(mounts).AddSingleton(services => new LogCompaction(engine, recovered.Writer.Segments, pool, clock, Random.Shared, mounts.FindThoseThatStay, services.GetRequiredService<ILogger<LogCompaction>>()))
+            .AddSingleton(new DevicePlaces([.. options.Devices, .. options.AllowedDevices])).AddSingleton(info).AddSingleton<MasterService>();
         builder.Services.AddHostedService(_ => new ServiceWatch(
             options.Service, () => engine.QueryAsync(Caller.Master, state => state.Position), serves => SetServing(health, serves && !stopping), clock));
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
+        if (options.CompactsByItself)
+            builder.Services.AddHostedService(services => new CompactionWatch(engine, services.GetRequiredService<LogCompaction>(), recovered.Index, clock, services.GetRequiredService<ILogger<CompactionWatch>>()));
         builder.Services.AddHostedService(services => new SpaceReclaimer(engine, state, mounts, zeroing, clock, services.GetRequiredService<ILogger<SpaceReclaimer>>()));
 
         await using WebApplication app = builder.Build();
@@ -163,6 +166,8 @@ internal static class MasterProcess
 
         foreach (string path in pool.KeepOnly(state.Replay.Devices))
             MasterLog.UnknownDevice(log, path);
+        // The engine stops it before its term ends, so it is made before the engine starts.
+        LogCompaction compaction = app.Services.GetRequiredService<LogCompaction>();
         TermStarted? before = state.Replay.LastTermStarted;
         bool orderly = state.Replay.TermHasEnded;
         engine.Start(new TermStarted
@@ -195,6 +200,8 @@ internal static class MasterProcess
             SetServing(health, false);
             options.Service.Stopping();
         });
+        // Nor should the server wait for a call that waits for it.
+        app.Lifetime.ApplicationStopping.Register(compaction.Cancel);
         app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
         try
         {

@@ -50,6 +50,8 @@ Option<string?> clientCaFile = new("--client-ca-file") { Description = "PEM file
 Option<string?> advertise = new("--advertise") { Description = "address that others reach this master at (default: the first --listen that is no unix socket)" };
 Option<string?> hostState = new("--host-state") { Description = "directory of this host's identity (default: $FAMFS_STATE_DIR or /var/lib/famfs)" };
 Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSystem.Name}: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => withSystem.SystemUuidFile! };
+Option<string> compaction = new("--compaction") { Description = "when the log is compacted: auto, or manual, by `famfs log compact` alone", HelpName = "auto|manual", DefaultValueFactory = _ => MasterOptions.AutomaticCompaction };
+compaction.AcceptOnlyFromAmong(MasterOptions.AutomaticCompaction, MasterOptions.ManualCompaction);
 Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
 Option<string[]> acceptLoss = new("--accept-loss") { Description = "uuid of a mount that has replayed records which are lost: start without them, for good (repeat)", HelpName = "MOUNT" };
 
@@ -58,9 +60,9 @@ RootCommand root = new("The metadata master of a famfs file system: owns allocat
 ProgramConfiguration configuration = new("famfs-master", root,
 [
     new(devices), new(fileSystem), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
-    new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid),
+    new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid), new(compaction),
 ]);
-foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, compaction, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 listen.Validators.Add(result =>
 {
@@ -81,6 +83,7 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     Advertise = parsed.GetValue(advertise),
     HostState = parsed.GetValue(hostState),
     SystemUuidFile = parsed.GetRequiredValue(systemUuid),
+    CompactsByItself = parsed.GetRequiredValue(compaction) == MasterOptions.AutomaticCompaction,
     TakeOver = parsed.GetValue(takeOver),
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));

@@ -33,6 +33,7 @@ public sealed class RightsTests
         Refused("own: user 65534 may not search it", "chmod", "777", "--master", master, "own/f");
         Refused("own: user 65534 may not", "ls", "--master", master, "own");
         Refused("a check needs root or a certificate", "check", "--master", master);
+        Refused("a compaction needs root or a certificate", "log", "compact", "--master", master);
         Refused("changing a policy needs root or a certificate", "policy", "--master", master, "--dialect-floor", "B");
         Assert.Equal(["own", "tmp"], Directory.EnumerateFileSystemEntries(a).Select(Path.GetFileName).Order());
         Assert.Empty(Directory.EnumerateFileSystemEntries(Path.Combine(a, "tmp")));

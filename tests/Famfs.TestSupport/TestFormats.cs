@@ -9,7 +9,4 @@ public static class TestFormats
 {
     /// <summary>All that there are, native first.</summary>
     public static MediaFormats All { get; } = new([NativeFormat.Instance, Famfs2Format.Instance]);
-
-    /// <summary>The same, of which the native one reads logs that were compacted.</summary>
-    public static MediaFormats OfGenerations { get; } = new([NativeFormat.OfGenerations, Famfs2Format.Instance]);
 }

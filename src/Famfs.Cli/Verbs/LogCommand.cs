@@ -29,7 +29,7 @@ internal static class LogCommand
                 await ReadAllAsync(context, reader, (in RecordFrame frame) => context.Out.WriteLine(TextOf(frame)), cancel).ConfigureAwait(false);
             return (int)ExitCode.Ok;
         });
-        return new("log", "The log on the devices") { dump, LogExportCommand.Build(context), LogImportCommand.Build(context) };
+        return new("log", "The log: print, save, restore, shorten") { dump, LogExportCommand.Build(context), LogImportCommand.Build(context), LogCompactCommand.Build(context) };
     }
 
     private delegate void FrameSink(in RecordFrame frame);
@@ -109,10 +109,13 @@ internal static class LogCommand
     }
 
     private static string TextOf(in RecordFrame frame) => string.Create(CultureInfo.InvariantCulture,
-        $"{frame.Sequence} term {frame.Term} {JsonShapes.Word(frame.Type)} {PayloadOf(frame)}");
+        $"{(IsOfSnapshot(frame) ? "snapshot " : "")}{frame.Sequence} term {frame.Term} {JsonShapes.Word(frame.Type)} {PayloadOf(frame)}");
 
     private static string JsonOf(in RecordFrame frame) => string.Create(CultureInfo.InvariantCulture,
-        $$"""{"sequence":{{frame.Sequence}},"term":{{frame.Term}},"type":"{{JsonShapes.Word(frame.Type)}}","flags":{{(ushort)frame.Flags}},"payload":{{PayloadOf(frame)}}}""");
+        $$"""{"sequence":{{frame.Sequence}},"term":{{frame.Term}},"type":"{{JsonShapes.Word(frame.Type)}}","flags":{{(ushort)frame.Flags}},"snapshot":{{(IsOfSnapshot(frame) ? "true" : "false")}},"payload":{{PayloadOf(frame)}}}""");
+
+    // Those of a snapshot number themselves, from 0 on.
+    private static bool IsOfSnapshot(in RecordFrame frame) => frame.Flags.HasFlag(FrameFlags.Snapshot);
 
     private static string PayloadOf(in RecordFrame frame)
     {

@@ -9,11 +9,11 @@ namespace Famfs.Cli.Verbs;
 /// An exported log: the frames as they are on the media and on the wire, whatever the media format.
 /// <code>
 ///  0   8  magic "FAMFSLOG"
-///  8   4  version 1
+///  8   4  version 1; 2 when the log was compacted
 /// 12   4  reserved
 /// 16  16  file-system uuid
-/// 32   8  generation
-/// 40   8  reserved
+/// 32   8  generation that the file system began with
+/// 40   8  version 1: reserved; 2: generation of the frames, which begin with a snapshot
 /// then blocks, each of frames of one segment:
 ///  0   8  segment id (it seeds the checksums of the frames)
 ///  8   8  bytes of frames that follow, a multiple of 8; 0 ends the file
@@ -24,15 +24,21 @@ internal static class LogExport
     public const int HeaderBytes = 48;
     private const ulong Magic = 0x474F_4C53_464D_4146; // "FAMFSLOG"
     private const uint Version = 1;
+    private const uint CompactedVersion = 2;
 
-    public static void WriteHeader(Stream file, Guid fileSystem, ulong generation)
+    /// <summary>Writes the header. <paramref name="first"/>: the generation that the file system began with;
+    /// <paramref name="generation"/>: that of all frames.</summary>
+    public static void WriteHeader(Stream file, Guid fileSystem, ulong first, ulong generation)
     {
         Span<byte> header = stackalloc byte[HeaderBytes];
         header.Clear();
         BinaryPrimitives.WriteUInt64LittleEndian(header, Magic);
-        BinaryPrimitives.WriteUInt32LittleEndian(header[8..], Version);
+        bool isCompacted = generation != first;
+        BinaryPrimitives.WriteUInt32LittleEndian(header[8..], isCompacted ? CompactedVersion : Version);
         fileSystem.TryWriteBytes(header[16..], bigEndian: true, out _);
-        BinaryPrimitives.WriteUInt64LittleEndian(header[32..], generation);
+        BinaryPrimitives.WriteUInt64LittleEndian(header[32..], first);
+        if (isCompacted)
+            BinaryPrimitives.WriteUInt64LittleEndian(header[40..], generation);
         file.Write(header);
     }
 
@@ -48,14 +54,19 @@ internal static class LogExport
     public static void WriteEnd(Stream file) => WriteBlock(file, 0, default);
 
     /// <summary>Reads the header; throws BAD_REQUEST with what is wrong.</summary>
-    public static (Guid FileSystem, ulong Generation) ReadHeader(Stream file, string path)
+    public static (Guid FileSystem, ulong First, ulong Generation) ReadHeader(Stream file, string path)
     {
         Span<byte> header = stackalloc byte[HeaderBytes];
         if (file.ReadAtLeast(header, HeaderBytes, throwOnEndOfStream: false) < HeaderBytes || BinaryPrimitives.ReadUInt64LittleEndian(header) != Magic)
             throw Bad(path, "is not an exported log");
-        if (BinaryPrimitives.ReadUInt32LittleEndian(header[8..]) != Version)
-            throw Bad(path, $"has version {BinaryPrimitives.ReadUInt32LittleEndian(header[8..])}, this version knows {Version}");
-        return (new(header.Slice(16, 16), bigEndian: true), BinaryPrimitives.ReadUInt64LittleEndian(header[32..]));
+        uint version = BinaryPrimitives.ReadUInt32LittleEndian(header[8..]);
+        if (version is not (Version or CompactedVersion))
+            throw Bad(path, $"has version {version}, this version knows {Version} and {CompactedVersion}");
+        ulong first = BinaryPrimitives.ReadUInt64LittleEndian(header[32..]);
+        ulong generation = version == Version ? first : BinaryPrimitives.ReadUInt64LittleEndian(header[40..]);
+        if (version == CompactedVersion && generation <= first)
+            throw Bad(path, $"is of generation {generation} of a file system that begins with {first}, and of a log that was compacted");
+        return (new(header.Slice(16, 16), bigEndian: true), first, generation);
     }
 
     /// <summary>Reads the next block; null at the end. Throws BAD_REQUEST when it is cut or damaged; every frame has a

@@ -5,6 +5,7 @@ using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
+using Famfs.V1;
 
 namespace Famfs.Cli.Verbs;
 
@@ -92,13 +93,21 @@ internal static class LogImportCommand
     private static ReplayState Replay(string path)
     {
         using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-        (Guid fileSystem, ulong generation) = LogExport.ReadHeader(file, path);
-        ReplayState state = new(new(fileSystem, generation, default, default), default);
+        (Guid fileSystem, ulong first, ulong generation) = LogExport.ReadHeader(file, path);
+        ReplayState state = new(new(fileSystem, first, default, default), default);
         try
         {
             while (LogExport.ReadBlock(file, fileSystem, generation, path) is { } block)
-                state.ApplyFrames(block.Frames);
+                state.ApplyFrames(generation, block.Frames);
+            if (state.IsInSnapshot)
+                throw new FamfsException(ErrorReason.BadRequest, $"{path}: ends inside a snapshot") { Path = path };
             return state;
+        }
+        catch (FamfsException error) when (error.Reason == ErrorReason.MediaCorrupt)
+        {
+            // Whole blocks that do not fit together.
+            state.Dispose();
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: {error.Message}") { Path = path };
         }
         catch
         {

@@ -60,6 +60,9 @@ public interface INextGeneration : IFrameSink
     /// <summary>Bytes of frames that still fit in the newest one.</summary>
     long RemainingBytes { get; }
 
+    /// <summary>Frames that are in it, those of the snapshot among them.</summary>
+    long FrameCount { get; }
+
     /// <summary>After <see cref="EndSnapshot"/>: where record <see cref="SnapshotLast"/> ends in it, so that a reader may begin there.</summary>
     (LogPosition Last, long Offset) AfterSnapshot { get; }
 

@@ -28,6 +28,15 @@ internal sealed class GenerationSwitch(INextGeneration next, ILogReader reader, 
     /// <summary>The other generation.</summary>
     public INextGeneration Next => next;
 
+    /// <summary>Records that it has copied.</summary>
+    public long Copied { get; private set; }
+
+    /// <summary>Bytes of the log before and after. Of the engine's thread until it is complete.</summary>
+    public (long Before, long After) LogBytes { get; set; }
+
+    /// <summary>Segments that are deleted after it, and their bytes. Of the engine's thread until it is complete.</summary>
+    public (int Count, long Bytes) Freed { get; set; }
+
     /// <summary>The record is in the batch.</summary>
     public bool IsRecorded { get; private set; }
 
@@ -53,6 +62,7 @@ internal sealed class GenerationSwitch(INextGeneration next, ILogReader reader, 
                     throw new FamfsException(ErrorReason.Overloaded, $"records come faster than they are copied to generation {next.Generation}: the log stays in generation {last.Generation}");
                 }
                 next.Add(block);
+                Copied += block.Count;
             }
             next.Complete();
             _position = last with { Generation = next.Generation };

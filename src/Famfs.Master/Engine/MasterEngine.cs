@@ -83,6 +83,10 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
     /// <summary>The term.</summary>
     public Term Term => _writer.Term;
 
+    /// <summary>Stops what else stores to space of this term, and waits for it: before the term ends in order, which proves that nobody
+    /// does (SAFETY S8). Set before <see cref="Start"/>; called by the engine's thread when it has answered everything.</summary>
+    public Action StopOthers { get; set; } = static () => { };
+
     /// <summary>Log bytes of this generation. Engine's thread.</summary>
     public long LogBytes => _writer.Tail;
 
@@ -190,7 +194,7 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         if (_next is null && _queue.IsCompleted)
             return false;
         if (_next is not null || TryTakeNext(out _next, patience))
-            _next = RunBatch(_next);
+            RunBatch(_next);
         if (_clock.GetTimestamp() >= _nextTick)
         {
             _writer.Tick(++_ticks);
@@ -203,6 +207,7 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
     internal void EndInOrder()
     {
         EndAside(Stopping());
+        StopOthers();
         EndTerm();
     }
 
@@ -222,9 +227,8 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         _ended.TrySetException(error);
     }
 
-    /// <summary>Runs one batch that begins with <paramref name="first"/>; gives an operation that must begin the
-    /// next one because it did not fit.</summary>
-    private EngineOperation? RunBatch(EngineOperation first)
+    /// <summary>Runs one batch that begins with <paramref name="first"/>; an operation that did not fit begins the next one.</summary>
+    private void RunBatch(EngineOperation first)
     {
         StartBatch(_needed);
         bool tried = _needed > 0;
@@ -262,8 +266,9 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
             bool full = ++turns >= MaxBatchOperations || after >= end || verdict.Kind == VerdictKind.Last;
             next = !full && TryTakeNext(out EngineOperation? another, TimeSpan.Zero) ? another : null;
         }
+        // Also where this batch fails: then the end completes it.
+        _next = _needed > 0 ? next : null;
         EndBatch();
-        return _needed > 0 ? next : null;
     }
 
     private bool TryTakeNext([NotNullWhen(true)] out EngineOperation? next, TimeSpan patience)
@@ -342,11 +347,13 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
         if (!change.TryCatchUp(_writer.Position))
             return;
         List<OwnedSegment> left = [.. _context.State.Replay.Segments.Where(segment => _writer.Segments!.Uses(SpaceOf(segment)))];
+        long before = _writer.Tail;
         _writer.Segments!.Enter(change.Next);
+        change.LogBytes = (before, _writer.Tail);
         _context.State.Replay.EnterGeneration(change.Next.Generation);
         (LogPosition last, long offset) = change.Next.AfterSnapshot;
         _feed.Entered(_writer.Position, _writer.Tail, last, offset);
-        ReleaseSegments(left);
+        change.Freed = ReleaseSegments(left);
     }
 
     /// <summary>Deletes segments that the log does not have any more. The first one of each slot stays, which is named by the superblock or
@@ -354,9 +361,10 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
     /// their next master has room to begin. Space is given back when no mount reads it and no master of its slot may store to it
     /// (SAFETY S8, S9): <see cref="ZeroingStart"/>.</summary>
     /// <param name="left">Those that were in the log, oldest first.</param>
-    private void ReleaseSegments(List<OwnedSegment> left)
+    private (int Count, long Bytes) ReleaseSegments(List<OwnedSegment> left)
     {
         List<InodeNumber> over = [];
+        long bytes = 0;
         foreach (OwnedSegment segment in _context.State.Replay.Segments)
         {
             int place = left.IndexOf(segment);
@@ -364,11 +372,15 @@ internal sealed class MasterEngine : IEngine, IAsyncDisposable
                 ? _segments.Holds(SpaceOf(segment))
                 : place < 0 || !left.Skip(place + 1).Any(later => later.Slot == segment.Slot);
             if (segment.Term.Value != 0 && !isNeeded && !_writer.Segments!.Uses(SpaceOf(segment)))
+            {
                 over.Add(segment.Inode);
+                bytes += segment.Extent.LengthBytes;
+            }
         }
         // Where the queue is closed the engine ends, and they stay until the log is compacted again.
         if (over.Count > 0)
             _queue.TryReturn(new ChangeOperation<int>(new SegmentRelease(over), Caller.Master));
+        return (over.Count, bytes);
     }
 
     private static SegmentSpace SpaceOf(in OwnedSegment segment) => new(segment.Extent.Device, segment.Extent.OffsetBytes, segment.Extent.LengthBytes);

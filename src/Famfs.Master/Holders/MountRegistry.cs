@@ -421,8 +421,10 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         {
             foreach (MountView view in _mounts.Values.Where(v => v.Counts && !v.FollowsGenerations && !Gone.IsGone(v)))
             {
-                string version = view.Version.Length > 0 ? $"of version {view.Version}" : "without a stream to this master";
-                stay.Add($"the mount {DevicePresence.NameOf(state, view)}, {version}, does not follow a compacted log");
+                string name = DevicePresence.NameOf(state, view);
+                stay.Add(view.Version.Length > 0
+                    ? $"the mount {name}, of version {view.Version}, does not follow a compacted log"
+                    : $"the mount {name} has had no stream to this master, which does not know whether it follows a compacted log");
             }
             if (_unreadable > 0)
                 stay.Add($"{_unreadable} {(_unreadable == 1 ? "line" : "lines")} of the host table cannot be read, and may be those of mounts that do not follow a compacted log");

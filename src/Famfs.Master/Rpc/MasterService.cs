@@ -23,7 +23,7 @@ namespace Famfs.Master.Rpc;
 /// <summary>The gRPC face of the engine: takes requests apart, queues them, waits as they wish, and turns
 /// errors into statuses. Holds no state of the file system.</summary>
 internal sealed class MasterService(
-    MasterRole role, MasterEngine engine, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, Refusals refusals, ILogger<MasterService> log, TimeProvider clock) : V1.Master.MasterBase
+    MasterRole role, MasterEngine engine, LogCompaction compaction, MasterState state, SubscriptionHub hub, MountRegistry mounts, DevicePlaces places, PatientWriter patient, MasterInfo info, Refusals refusals, ILogger<MasterService> log, TimeProvider clock) : V1.Master.MasterBase
 {
     private const int ListChunk = 256;
 
@@ -329,7 +329,13 @@ internal sealed class MasterService(
 
     public override Task<MutationReply> SetAttributes(SetAttributesRequest request, ServerCallContext context) => MutateAsync(new AttributeChange(request), request.Wait, context);
 
-    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => throw NotServed("Compact", byNative: true);
+    public override Task<CompactReply> Compact(CompactRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        CallerIdentity.Of(context).RequireAdministrator("a compaction");
+        state.Format.Require("a compaction of the log");
+        // It is not this call's alone, and continues when the caller leaves.
+        return await compaction.RunAsync(request.RequestId.ToGuid("request_id")).WaitAsync(context.CancellationToken).ConfigureAwait(false);
+    });
 
     public override Task Check(CheckRequest request, IServerStreamWriter<CheckReply> responseStream, ServerCallContext context) => GuardAsync(async () =>
     {

@@ -199,14 +199,16 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
     private Task LookAgainAsync(CancellationToken cancel) => Task.Delay(LogPolling.LookAgainInterval, clock, cancel);
 
     /// <summary>Sends the snapshot that the log begins with, whole; gives the position that it stands for. What the master publishes
-    /// meanwhile comes after it.</summary>
+    /// meanwhile comes after it. A part of it is of no use: who is slow and would need another place for the rest gets OVERLOADED.</summary>
     private async Task<LogPosition> SendSnapshotAsync(Func<SubscribeReply, ValueTask> send, CancellationToken cancel)
     {
+        Task? slow = null;
+        TimeSpan waited = TimeSpan.Zero;
         await _snapshots.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
             ILogReader reader = pool.Format.OpenReader(pool, clock);
-            while (true)
+            while (slow is null)
             {
                 cancel.ThrowIfCancellationRequested();
                 PollVerdict verdict = reader.Poll(out LogBlock block);
@@ -222,14 +224,40 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                 // Within it there is no position.
                 bool isWhole = reader.Position.Sequence.Value != 0;
                 foreach (SnapshotChunk chunk in Split(block, isWhole ? reader.Position : null))
-                    await send(new() { Snapshot = chunk }).ConfigureAwait(false);
-                if (isWhole)
+                {
+                    Task taken = send(new() { Snapshot = chunk }).AsTask();
+                    while (slow is null && !await IsTakenAsync(taken).ConfigureAwait(false))
+                    {
+                        // While there are places nobody is told to hurry.
+                        if ((waited += s_patience) >= CallLimits.Deafness && _snapshots.CurrentCount == 0)
+                            slow = taken;
+                    }
+                    if (slow is not null)
+                        break;
+                }
+                if (isWhole && slow is null)
                     return reader.Position;
             }
         }
         finally
         {
             _snapshots.Release();
+        }
+        await slow!.ConfigureAwait(false);
+        throw new FamfsException(ErrorReason.Overloaded, $"{CallLimits.CatchUps} callers are sent a snapshot, and this one took its parts {CallLimits.Deafness.TotalSeconds} s late") { Limit = CallLimits.CatchUps };
+    }
+
+    /// <summary>Whether a message is taken in time. Throws what became of it.</summary>
+    private async Task<bool> IsTakenAsync(Task taken)
+    {
+        try
+        {
+            await taken.WaitAsync(s_patience, clock).ConfigureAwait(false);
+            return true;
+        }
+        catch (TimeoutException) when (!taken.IsFaulted)
+        {
+            return taken.IsCompletedSuccessfully;
         }
     }
 
@@ -314,14 +342,8 @@ internal sealed class SubscriptionHub(DevicePool pool, LogIndex index, TimeProvi
                 if (sending.IsCompletedSuccessfully)
                     continue;
                 Task taken = sending.AsTask();
-                try
-                {
-                    await taken.WaitAsync(s_patience, clock).ConfigureAwait(false);
-                }
-                catch (TimeoutException)
-                {
+                if (!await IsTakenAsync(taken).ConfigureAwait(false))
                     return (sent, taken);
-                }
             }
         }
         return (sent, null);

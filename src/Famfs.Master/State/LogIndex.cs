@@ -33,6 +33,16 @@ internal sealed class LogIndex
         }
     }
 
+    /// <summary>Where records begin in the newest generation, bytes: after its snapshot, if it begins with one.</summary>
+    public long FirstOffset
+    {
+        get
+        {
+            lock (_gate)
+                return _marks.Find(mark => mark.Before.Generation == _marks[^1].Before.Generation).Offset;
+        }
+    }
+
     /// <summary>The last mark at or before <paramref name="sequence"/>.</summary>
     public (LogPosition Before, long Offset) Find(LogSequence sequence)
     {

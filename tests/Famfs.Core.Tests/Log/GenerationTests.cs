@@ -445,12 +445,12 @@ public sealed class GenerationTests
     {
         LogBench bench = new();
         TestMaster master = bench.StartFirst();
-        ILogReader live = NativeFormat.Instance.OpenReader(bench.OpenPool("b"), new HastyClock());
+        ILogReader live = NativeFormat.OfOneGeneration.OpenReader(bench.OpenPool("b"), new HastyClock());
         while (live.Poll(out _) == PollVerdict.Records)
         {
         }
         Assert.True(Compact(bench, master, small: false));
-        foreach (ILogReader reader in new[] { live, NativeFormat.Instance.OpenReader(bench.OpenPool("c"), new HastyClock()) })
+        foreach (ILogReader reader in new[] { live, NativeFormat.OfOneGeneration.OpenReader(bench.OpenPool("c"), new HastyClock()) })
         {
             FamfsException? error = null;
             for (int polls = 0; polls < 10 && error is null; polls++)

@@ -260,7 +260,7 @@ public sealed class CompactedLogTests : IDisposable
         Assert.Equal(2, device.Left.Count);
     }
 
-    private DevicePool Open(string cache) => TestFormats.OfGenerations.Open([_memory.Attach(cache)]);
+    private DevicePool Open(string cache) => TestFormats.All.Open([_memory.Attach(cache)]);
 
     private Replica Start(string cache)
     {

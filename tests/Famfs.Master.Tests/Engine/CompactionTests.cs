@@ -24,6 +24,7 @@ public sealed class CompactionTests : IDisposable
     private readonly HostIdentity _host = new(Guid.NewGuid(), Guid.NewGuid(), new byte[32], "test");
     private readonly string _path;
     private IReadOnlyList<string> _stay = [];
+    private Action _look = static () => { };
 
     public CompactionTests() => _path = Path.Combine(_directory, "0");
 
@@ -35,7 +36,6 @@ public sealed class CompactionTests : IDisposable
         Format(4L << 30);
         Guid id = Guid.CreateVersion7();
         List<string> names = [];
-        LogPosition entered;
         CreateFileReply made;
         await using (RunningMaster master = await StartAsync(out LogCompaction compaction))
         {
@@ -51,15 +51,17 @@ public sealed class CompactionTests : IDisposable
             names.AddRange(Enumerable.Range(1900, 100).Select(i => $"d{i}"));
             long before = await master.QueryAsync(_ => master.Engine.LogBytes);
 
-            Task<LogPosition> compacting = compaction.RunAsync(TestContext.Current.CancellationToken);
-            Assert.Same(compacting, compaction.RunAsync(TestContext.Current.CancellationToken));
+            Task<CompactReply> compacting = compaction.RunAsync();
+            Assert.Same(compacting, compaction.RunAsync());
             for (int i = 0; !compacting.IsCompleted || i < 50; i++)
             {
                 await master.MakeDirectoryAsync($"while{i}");
                 names.Add($"while{i}");
             }
-            entered = await compacting;
-            Assert.Equal(2UL, entered.Generation);
+            CompactReply compacted = await compacting;
+            Assert.Equal(2UL, compacted.Position.Generation);
+            Assert.True(compacted.RecordsBefore > 3900 && compacted.RecordsAfter < compacted.RecordsBefore - 3000, $"{compacted}");
+            Assert.True(compacted.LogBytesBefore > (ulong)before && compacted.LogBytesAfter < (ulong)before, $"{compacted}");
             await master.MakeDirectoryAsync("after");
             names.Add("after");
             LogPosition end = await master.PositionAsync();
@@ -74,8 +76,7 @@ public sealed class CompactionTests : IDisposable
             await over.CancelAsync();
 
             // A second time, and a stream that begins between the two.
-            entered = await compaction.RunAsync(TestContext.Current.CancellationToken);
-            Assert.Equal(3UL, entered.Generation);
+            Assert.Equal(3UL, (await compaction.RunAsync()).Position.Generation);
         }
         await using (RunningMaster again = await StartAsync(out _))
         {
@@ -87,13 +88,142 @@ public sealed class CompactionTests : IDisposable
     }
 
     [Fact]
+    public async Task The_answer_counts_what_a_reader_reads_and_a_repeated_request_gets_it_again()
+    {
+        Format(1L << 30);
+        await using RunningMaster master = await StartAsync(out LogCompaction compaction);
+        for (int i = 0; master.State.Replay.Segments.Length < 4; i++)
+        {
+            await master.MakeDirectoryAsync($"{i}-{new string('d', 200)}");
+            await master.RunAsync(new Removal(new() { Path = $"{i}-{new string('d', 200)}" }));
+        }
+        Guid request = Guid.CreateVersion7();
+        (long records, long bytes) = ReadAll(1, 1);
+        CompactReply reply = await compaction.RunAsync(request);
+        // With the record that ends it, and those that give it space.
+        Assert.InRange((long)reply.RecordsBefore, records + 2, records + 5);
+        Assert.InRange((long)reply.LogBytesBefore, bytes + 80, bytes + 1000);
+        while (master.State.Replay.FormerSegments.IsEmpty)
+            await master.PositionAsync();
+        Assert.Equal((ulong)master.State.Replay.FormerSegments.Length, reply.SegmentsFreed);
+        Assert.Equal((ulong)master.State.Replay.FormerSegments.Sum(s => s.Extent.LengthBytes), reply.SegmentBytesFreed);
+        (records, bytes) = ReadAll(2, 2);
+        // With the records that delete segments, and perhaps one that reserves the next.
+        Assert.InRange(records - (long)reply.RecordsAfter, (long)reply.SegmentsFreed, (long)reply.SegmentsFreed + 1);
+        Assert.InRange((long)reply.LogBytesAfter, 500, bytes - 40);
+        Assert.Same(reply, await compaction.RunAsync(request));
+        Assert.Equal(2UL, (await master.PositionAsync()).Generation);
+        Assert.Equal(3UL, (await compaction.RunAsync(Guid.CreateVersion7())).Position.Generation);
+    }
+
+    [Fact]
+    public async Task A_mount_that_comes_while_a_log_is_compacted_and_would_not_follow_ends_that()
+    {
+        Format(64 << 20);
+        await using RunningMaster master = await StartAsync(out LogCompaction compaction);
+        int looks = 0;
+        _look = () =>
+        {
+            if (++looks == 2)
+                _stay = ["a mount of an old version"];
+        };
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync());
+        Assert.Contains("a mount of an old version", error.Message, StringComparison.Ordinal);
+        Assert.Equal((2, 1UL), (looks, (await master.PositionAsync()).Generation));
+        _stay = [];
+        Assert.Equal(2UL, (await compaction.RunAsync()).Position.Generation);
+    }
+
+    /// <summary>SAFETY S8: the end of a term proves that nobody stores to its spaces.</summary>
+    [Fact]
+    public async Task A_term_ends_after_its_compaction()
+    {
+        Format(64 << 20);
+        RunningMaster master = await StartAsync(out LogCompaction compaction);
+        using ManualResetEventSlim reached = new();
+        using ManualResetEventSlim closed = new();
+        bool endedBefore = false;
+        int looks = 0;
+        _look = () =>
+        {
+            // The second one comes when the snapshot is written.
+            if (++looks < 2)
+                return;
+            reached.Set();
+            closed.Wait();
+            Assert.True(SpinWait.SpinUntil(() => compaction.IsStopping || master.Engine.Completion.IsCompleted, TimeSpan.FromSeconds(60)));
+            // It has as long as it needs to end before this one does.
+            endedBefore = SpinWait.SpinUntil(() => master.Engine.Completion.IsCompleted, TimeSpan.FromMilliseconds(500));
+        };
+        Task<CompactReply> running = compaction.RunAsync();
+        await Task.Run(reached.Wait, TestContext.Current.CancellationToken);
+        master.Engine.Close();
+        closed.Set();
+        await master.Engine.Completion;
+        Assert.True(running.IsCompleted);
+        Assert.False(endedBefore);
+        Assert.Equal(ErrorReason.NotMaster, (await Assert.ThrowsAsync<FamfsException>(() => running)).Reason);
+        Assert.Equal(ErrorReason.NotMaster, (await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync())).Reason);
+        await master.DisposeAsync();
+        await using RunningMaster again = await StartAsync(out _);
+        Assert.Equal(1UL, (await again.PositionAsync()).Generation);
+    }
+
+    [Theory]
+    [InlineData(100, 1, 0, 0, 1000, false)]
+    [InlineData(1000, 1, 0, 0, 1000, true)]
+    // Four times what it comes to.
+    [InlineData((4 * 128 * 100) - 1, 1, 0, 100, 1000, false)]
+    [InlineData(4 * 128 * 100, 1, 0, 100, 1000, true)]
+    [InlineData(3999, 1, 1000, 1, 1000, false)]
+    [InlineData(4000, 1, 1000, 1, 1000, true)]
+    // Many segments, of which the snapshot does not need as many.
+    [InlineData(100, 255, 0, 0, 1000, false)]
+    [InlineData(100, 256, 0, 0, 1000, true)]
+    [InlineData(70L << 30, 300, 64L << 30, 0, 1000, false)]
+    [InlineData(70L << 30, 256 + (4 * 1024), 64L << 30, 0, 1000, true)]
+    public void A_log_is_due_when_it_is_much_longer_than_what_it_comes_to(long bytes, int segments, long snapshot, long live, long least, bool isDue) =>
+        Assert.Equal(isDue, CompactionWatch.IsDue(bytes, segments, snapshot, live, least));
+
+    [Fact]
+    public async Task A_log_that_is_due_is_compacted_by_itself_and_one_that_fails_is_tried_again_later()
+    {
+        Format(64 << 20);
+        DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]);
+        Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+        await using RunningMaster master = new(recovered, addressLength: 10);
+        LogCompaction compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2), () => _stay, NullLogger<LogCompaction>.Instance);
+        const long Least = 40_000;
+        using CompactionWatch watch = new(master.Engine, compaction, recovered.Index, TimeProvider.System, NullLogger<CompactionWatch>.Instance, Least);
+        Assert.Equal(CompactionWatch.Interval, await watch.RunTurnAsync());
+        Assert.Equal(1UL, (await master.PositionAsync()).Generation);
+        for (int i = 0; await master.QueryAsync(_ => master.Engine.LogBytes) < Least; i++)
+        {
+            await master.MakeDirectoryAsync($"{i}");
+            await master.RunAsync(new Removal(new() { Path = $"{i}" }));
+        }
+        _stay = ["a mount stays"];
+        Assert.Equal(CompactionWatch.FirstPause, await watch.RunTurnAsync());
+        Assert.Equal(2 * CompactionWatch.FirstPause, await watch.RunTurnAsync());
+        for (int i = 0; i < 20; i++)
+            Assert.InRange(await watch.RunTurnAsync(), CompactionWatch.FirstPause, CompactionWatch.LongestPause);
+        Assert.Equal(1UL, (await master.PositionAsync()).Generation);
+        _stay = [];
+        Assert.Equal(CompactionWatch.Interval, await watch.RunTurnAsync());
+        Assert.Equal(2UL, (await master.PositionAsync()).Generation);
+        Assert.NotEqual(0, recovered.Index.FirstOffset);
+        Assert.Equal(CompactionWatch.Interval, await watch.RunTurnAsync());
+        Assert.Equal(2UL, (await master.PositionAsync()).Generation);
+    }
+
+    [Fact]
     public async Task Without_space_for_it_the_log_stays_where_it_is()
     {
         Format(16 << 20);
         await using RunningMaster master = await StartAsync(out LogCompaction compaction);
         for (int i = 0; await master.FreeBytesAsync() > 0; i++)
             await master.CreateAsync(new() { Path = $"f{i}", SizeBytes = 1 });
-        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(TestContext.Current.CancellationToken));
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync());
         Assert.Equal(ErrorReason.NoSpace, error.Reason);
         Assert.Equal(1UL, (await master.PositionAsync()).Generation);
         await master.MakeDirectoryAsync("d");
@@ -112,7 +242,7 @@ public sealed class CompactionTests : IDisposable
         _stay = mounts.FindThoseThatStay();
         Assert.Contains($"mount {old}, of version 1.2.3, does not", Assert.Single(_stay), StringComparison.Ordinal);
         LogPosition before = await master.PositionAsync();
-        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(TestContext.Current.CancellationToken));
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync());
         Assert.Equal(ErrorReason.NotSupportedByFormat, error.Reason);
         Assert.Contains("of version 1.2.3", error.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', error.Message);
@@ -122,7 +252,7 @@ public sealed class CompactionTests : IDisposable
         mounts.Unsubscribed(old);
         _stay = mounts.FindThoseThatStay();
         Assert.Empty(_stay);
-        Assert.Equal(2UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
+        Assert.Equal(2UL, (await compaction.RunAsync()).Position.Generation);
     }
 
     [Fact]
@@ -131,7 +261,7 @@ public sealed class CompactionTests : IDisposable
         FakeSharedMemory memory = new(64L << 20, seed: 1, coherent: true) { AccidentOneIn = 0 };
         using (DaxDevice device = memory.Attach("master"))
             NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
-        await using RunningMaster master = Start(TestFormats.OfGenerations.Open([memory.Attach("master")]), out LogCompaction compaction);
+        await using RunningMaster master = Start(TestFormats.All.Open([memory.Attach("master")]), out LogCompaction compaction);
         for (int i = 0; i < 200; i++)
             await master.MakeDirectoryAsync($"d{i}");
         int spaces = master.State.Replay.Segments.Length;
@@ -145,13 +275,13 @@ public sealed class CompactionTests : IDisposable
             damaged = true;
             memory.WriteMemory(offset + MediaLayout.SegmentHeaderBytes + 2048, [0xEE, 0xEE]);
         };
-        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(TestContext.Current.CancellationToken));
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync());
         memory.BeforeAccess = null;
         Assert.Equal(ErrorReason.MediaCorrupt, error.Reason);
         Assert.Contains("is not what was written", error.Message, StringComparison.Ordinal);
         Assert.Equal((true, 1UL), (damaged, (await master.PositionAsync()).Generation));
         spaces = master.State.Replay.Segments.Length;
-        Assert.Equal(2UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
+        Assert.Equal(2UL, (await compaction.RunAsync()).Position.Generation);
         Assert.Equal(spaces, master.State.Replay.Segments.Length);
         Assert.Equal(200, Names(master.State.Replay).Count);
     }
@@ -164,18 +294,18 @@ public sealed class CompactionTests : IDisposable
     {
         Format(1L << 30);
         CancellationToken cancel = TestContext.Current.CancellationToken;
-        DevicePool pool = TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]);
+        DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]);
         Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: true, "", TimeProvider.System, new Random(1), cancel);
         TightLog log = new(recovered.Writer.Segments!, tight);
         await using (RunningMaster master = new(recovered, addressLength: 10, new TightWriter(recovered.Writer, log)))
         {
-            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System, new Random(2), () => []);
+            LogCompaction compaction = new(master.Engine, log, pool, TimeProvider.System, new Random(2), () => [], NullLogger<LogCompaction>.Instance);
             for (int i = 0; i < 20; i++)
                 await master.MakeDirectoryAsync($"d{i}");
             if (tight < 5)
-                Assert.Equal(2UL, (await compaction.RunAsync(cancel)).Generation);
+                Assert.Equal(2UL, (await compaction.RunAsync()).Position.Generation);
             else
-                Assert.Equal(ErrorReason.Overloaded, (await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync(cancel))).Reason);
+                Assert.Equal(ErrorReason.Overloaded, (await Assert.ThrowsAsync<FamfsException>(() => compaction.RunAsync())).Reason);
             await master.MakeDirectoryAsync("after");
             Assert.Equal(tight < 5 ? 2UL : 1, (await master.PositionAsync()).Generation);
         }
@@ -205,8 +335,8 @@ public sealed class CompactionTests : IDisposable
             await master.RunAsync(new Removal(new() { Path = $"{i}-{new string('d', 200)}" }));
         }
         OwnedSegment[] before = [.. master.State.Replay.Segments];
-        await compaction.RunAsync(TestContext.Current.CancellationToken);
-        await compaction.RunAsync(TestContext.Current.CancellationToken);
+        await compaction.RunAsync();
+        await compaction.RunAsync();
         OwnedSegment[] after = [.. await master.QueryAsync(_ => master.State.Replay.Segments)];
         // The first one of the slot stays, and what the log is in, or will be.
         Assert.Contains(before[0], after);
@@ -229,7 +359,7 @@ public sealed class CompactionTests : IDisposable
         Assert.True(await master.FreeBytesAsync() >= free + over.Sum(s => s.Extent.LengthBytes));
         // The log goes on, also with a third generation.
         await master.MakeDirectoryAsync("after");
-        Assert.Equal(4UL, (await compaction.RunAsync(TestContext.Current.CancellationToken)).Generation);
+        Assert.Equal(4UL, (await compaction.RunAsync()).Position.Generation);
     }
 
     /// <summary>SAFETY S8: who has claimed the slot, and was not heard of since, may have read the log when they were its own.</summary>
@@ -264,13 +394,13 @@ public sealed class CompactionTests : IDisposable
         }
         for (int i = 0; i < 2; i++)
         {
-            await using RunningMaster master = Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out LogCompaction compaction, other);
+            await using RunningMaster master = Start(TestFormats.All.Open([DaxDevice.Open(_path)]), out LogCompaction compaction, other);
             if (i == 0)
                 continue;
             // Below this term, as one that was stopped before this one claimed.
             if (isClaimed)
                 new AnchorArea(master.State.Pool.PrimaryDevice, master.State.FileSystem).WriteClaim(0, new(master.Engine.Term.Value - 1), Guid.NewGuid(), _host.Host, 1);
-            await compaction.RunAsync(TestContext.Current.CancellationToken);
+            await compaction.RunAsync();
             await master.PositionAsync();
             // Its first one, the newest in the log, and one that was never used: its next master has room.
             Assert.Equal([first[0], .. first[2..]], SegmentsOf(master, 0));
@@ -288,7 +418,7 @@ public sealed class CompactionTests : IDisposable
         // Its next master has room, and when that has ended, nobody is left.
         await using (RunningMaster master = await StartAsync(out _))
             await master.MakeDirectoryAsync("after");
-        await using RunningMaster last = Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out _, other);
+        await using RunningMaster last = Start(TestFormats.All.Open([DaxDevice.Open(_path)]), out _, other);
         MountRegistry none = new(last.State, new(last.State.Pool), TimeProvider.System);
         using SpaceReclaimer rest = new(last.Engine, last.State, none, new SpaceZeroing(last.State.Pool), TimeProvider.System, NullLogger<SpaceReclaimer>.Instance);
         for (int turn = 0; turn < 100 && await last.QueryAsync(_ => last.State.Replay.Tree.DeletedCount) > 0; turn++)
@@ -334,15 +464,35 @@ public sealed class CompactionTests : IDisposable
 
     private Task<RunningMaster> StartAsync(out LogCompaction compaction)
     {
-        return Task.FromResult(Start(TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]), out compaction));
+        return Task.FromResult(Start(TestFormats.All.Open([DaxDevice.Open(_path)]), out compaction));
     }
 
     private RunningMaster Start(DevicePool pool, out LogCompaction compaction, HostIdentity? host = null)
     {
         Recovery.Result recovered = Recovery.RunAsync(pool, host ?? _host, takeOver: true, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken).GetAwaiter().GetResult();
         RunningMaster master = new(recovered, addressLength: 10);
-        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2), () => _stay);
+        compaction = new(master.Engine, recovered.Writer.Segments!, pool, TimeProvider.System, new Random(2), FindThoseThatStay, NullLogger<LogCompaction>.Instance);
         return master;
+    }
+
+    private IReadOnlyList<string> FindThoseThatStay()
+    {
+        _look();
+        return _stay;
+    }
+
+    /// <summary>What a reader that has nothing reads: records, those of a snapshot among them, and the bytes of the log.</summary>
+    private (long Records, long Bytes) ReadAll(ulong first, ulong last)
+    {
+        using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path, readOnly: true)]);
+        ILogReader reader = pool.Format.OpenReader(pool, TimeProvider.System);
+        long records = 0;
+        while (reader.Poll(out LogBlock block) == PollVerdict.Records)
+        {
+            Assert.InRange(block.Generation, first, last);
+            records += block.Count;
+        }
+        return (records, reader.Offset);
     }
 
     private static async Task WaitAsync(Func<bool> condition, Task running)
@@ -392,6 +542,8 @@ public sealed class CompactionTests : IDisposable
         public IReadOnlyList<SegmentSpace> Spaces => inner.Spaces;
 
         public long RemainingBytes => _tight-- > 0 ? 0 : inner.RemainingBytes;
+
+        public long FrameCount => inner.FrameCount;
 
         public (LogPosition Last, long Offset) AfterSnapshot => inner.AfterSnapshot;
 

@@ -126,6 +126,50 @@ public sealed class TurnTests : IDisposable
         await using RunningMaster next = new(after);
     }
 
+    /// <summary>Also the one that is to begin the next batch: somebody waits for it.</summary>
+    [Fact]
+    public async Task Everybody_is_told_when_a_batch_fails()
+    {
+        using DevicePool pool = TestFormats.All.Open([DaxDevice.Open(_path)]);
+        Recovery.Result recovered = await Recovery.RunAsync(pool, _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+        TickingWriter writer = new(recovered.Writer, TimeProvider.System);
+        // No batch is over for want of time.
+        await using RunningMaster master = new(recovered, writer: writer, clock: new StoppedClock());
+        await master.PositionAsync();
+        using ManualResetEventSlim queued = new();
+        Task<bool> first = master.DecideAsync(context =>
+        {
+            writer.Failure = new FamfsException(ErrorReason.NotMaster, "deposed");
+            context.Append(RecordType.DirectoryMade, new DirectoryMade { Inode = context.NextInode.Value, Parent = 1, Name = Google.Protobuf.ByteString.CopyFromUtf8("d") });
+            return queued.Wait(TimeSpan.FromMinutes(3));
+        });
+        Large large = new();
+        Task<bool> second = master.RunAsync(large);
+        Task<LogPosition> third = master.PositionAsync();
+        queued.Set();
+        foreach (Task waiting in (Task[])[first, second, third])
+            Assert.Equal(ErrorReason.NotMaster, (await Assert.ThrowsAsync<FamfsException>(() => waiting.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken))).Reason);
+        Assert.Equal(1, large.Decisions);
+        await Assert.ThrowsAnyAsync<Exception>(() => master.Engine.Completion);
+    }
+
+    /// <summary>One that fits no batch.</summary>
+    private sealed class Large : Change<bool>
+    {
+        public int Decisions { get; private set; }
+
+        public override Verdict Decide(ChangeContext context)
+        {
+            Decisions++;
+            return new(VerdictKind.NextBatch, 1);
+        }
+    }
+
+    private sealed class StoppedClock : TimeProvider
+    {
+        public override long GetTimestamp() => 0;
+    }
+
     /// <summary>A bulk change that sees how far another one is.</summary>
     private sealed class Looking(Func<int> look) : Change<int>
     {
@@ -174,6 +218,9 @@ public sealed class TurnTests : IDisposable
 
         public TimeSpan LongestGap { get; private set; }
 
+        /// <summary>Every batch fails with it.</summary>
+        public Exception? Failure { get; set; }
+
         public Term Term => writer.Term;
 
         public LogPosition Position => writer.Position;
@@ -186,7 +233,12 @@ public sealed class TurnTests : IDisposable
 
         public ISegmentedLog? Segments => writer.Segments;
 
-        public void Publish(RecordBatch batch) => writer.Publish(batch);
+        public void Publish(RecordBatch batch)
+        {
+            if (Failure is not null)
+                throw Failure;
+            writer.Publish(batch);
+        }
 
         public void Check() => writer.Check();
 

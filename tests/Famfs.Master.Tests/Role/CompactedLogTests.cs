@@ -192,7 +192,7 @@ public sealed class CompactedLogTests : IDisposable
             _before.Publish(RecordType.DirectoryMade, new DirectoryMade { Inode = inode, Parent = InodeNumber.Root.Value, Name = ByteString.CopyFromUtf8($"d{inode}"), Mode = 0x1ED });
     }
 
-    private DevicePool Open() => TestFormats.OfGenerations.Open([DaxDevice.Open(_path)]);
+    private DevicePool Open() => TestFormats.All.Open([DaxDevice.Open(_path)]);
 
     private static SubscriptionHub HubOf(Recovery.Result recovered, out LogPosition end)
     {

@@ -8,15 +8,14 @@ namespace Famfs.Core.Log.Native;
 public sealed class NativeFormat : MediaFormat
 {
     /// <summary>The format has no state, so one of it does.</summary>
-    public static readonly NativeFormat Instance = new();
+    public static readonly NativeFormat Instance = new(entersGenerations: true);
 
-    /// <summary>The format as it will be, for tests: its logs may have been compacted.</summary>
-    internal static readonly NativeFormat OfGenerations = new(true);
+    /// <summary>As programs read it that do not know compacted logs, for tests of what they do.</summary>
+    internal static readonly NativeFormat OfOneGeneration = new(entersGenerations: false);
 
-    private NativeFormat(bool entersGenerations = false) => EntersGenerations = entersGenerations;
+    private NativeFormat(bool entersGenerations) => EntersGenerations = entersGenerations;
 
-    /// <summary>Logs that were compacted are read. Programs do not yet, and none compacts one
-    /// (docs/decisions/0068-a-compacted-log-is-another-generation.md).</summary>
+    /// <summary>Logs that were compacted are read (docs/decisions/0068-a-compacted-log-is-another-generation.md).</summary>
     public override bool EntersGenerations { get; }
 
     /// <inheritdoc/>

@@ -102,6 +102,9 @@ internal sealed class NextGeneration : INextGeneration
     public long RemainingBytes => _chain[^1].AbsoluteEnd - Tail;
 
     /// <inheritdoc/>
+    public long FrameCount { get; private set; } = 1; // the one that begins the snapshot
+
+    /// <inheritdoc/>
     public (LogPosition Last, long Offset) AfterSnapshot => (new(FileSystem, Generation, SnapshotLast, new(_begin.LastTerm)), (long)_begin.EndOffset);
 
     private Guid FileSystem => _pool.Primary.FileSystem;
@@ -126,6 +129,7 @@ internal sealed class NextGeneration : INextGeneration
         int padded = RecordBatch.FrameBytes(payloadBytes);
         RecordFrame.Seal(_buffer.AsSpan(_filled, padded), payloadBytes, type, flags, sequence, term, _seed);
         _filled += padded;
+        FrameCount++;
     }
 
     /// <inheritdoc/>
