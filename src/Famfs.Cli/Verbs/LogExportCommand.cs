@@ -72,7 +72,6 @@ internal static class LogExportCommand
         ILogReader reader = pool.Format.OpenReader(pool, context.Environment.Clock);
         ulong first = reader.Position.Generation;
         ulong? generation = null;
-        bool isPassed = false;
         long records = 0;
         try
         {
@@ -81,20 +80,17 @@ internal static class LogExportCommand
                 if (generation is null)
                     LogExport.WriteHeader(file, pool.Primary.FileSystem, first, block.Generation);
                 generation ??= block.Generation;
-                isPassed |= block.Generation != generation;
-                if (isPassed)
-                    return;
+                if (block.Generation != generation)
+                    throw new FamfsException(ErrorReason.StaleGeneration, $"the log went on in generation {block.Generation}");
                 LogExport.WriteBlock(file, block.SegmentId, block.Frames.Span);
                 records += block.Count;
             }, cancel).ConfigureAwait(false);
         }
         catch (FamfsException error) when (error.Reason == ErrorReason.StaleGeneration)
         {
-            // Of what it read the rest is gone: nobody keeps it for a tool.
+            // Or the rest of what it read is gone: nobody keeps it for a tool.
             return null;
         }
-        if (isPassed)
-            return null;
         if (generation is null)
             LogExport.WriteHeader(file, pool.Primary.FileSystem, first, first);
         LogExport.WriteEnd(file);

@@ -49,6 +49,31 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         _thread.Start();
     }
 
+    /// <summary>An OPEN waits, or a window that was closed.</summary>
+    internal bool HasWork
+    {
+        get
+        {
+            lock (_gate)
+                return _waiting.Count > 0 || windows.HasClosed;
+        }
+    }
+
+    /// <summary>One turn of its thread: what is possible now.</summary>
+    internal void Step(Func<Window, InodePresence> release)
+    {
+        Waiting[] waiting;
+        lock (_gate)
+            waiting = [.. _waiting];
+        if (windows.HasClosed)
+            windows.Forget([.. windows.ListClosed().Where(window => release(window) == InodePresence.Absent)]);
+        foreach (Waiting open in waiting)
+        {
+            if (Try(open) is { } errno && TryRemove(open))
+                open.End(errno);
+        }
+    }
+
     /// <inheritdoc/>
     public IMutation? Find(InodeNumber inode, in MapView map)
     {
@@ -86,7 +111,6 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         TimeSpan pause = FirstPause;
         while (true)
         {
-            Waiting[] waiting;
             lock (_gate)
             {
                 if (!_news && !_stopping)
@@ -95,15 +119,8 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
                     return;
                 pause = _news ? FirstPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, LongestPause.Ticks));
                 _news = false;
-                waiting = [.. _waiting];
             }
-            if (windows.HasClosed)
-                windows.Forget([.. windows.ListClosed().Where(window => release(window) == InodePresence.Absent)]);
-            foreach (Waiting open in waiting)
-            {
-                if (Try(open) is { } errno && TryRemove(open))
-                    open.End(errno);
-            }
+            Step(release);
         }
     }
 

@@ -72,6 +72,25 @@ public sealed class CompactedExportTests : IDisposable
     }
 
     [Fact]
+    public async Task A_log_that_is_compacted_whenever_it_is_read_is_not_exported()
+    {
+        MakeDirectories(2000);
+        int compactions = 0;
+        // Whenever one has read some of it.
+        HookedClock clock = new(looks =>
+        {
+            if (looks < 3)
+                return;
+            compactions++;
+            Compact();
+        });
+        string refused = await RequireAsync(5, clock, "log", "export", _export, _device);
+        Assert.Contains("compacted each of the 5 times", refused, StringComparison.Ordinal);
+        Assert.InRange(compactions, 5, 1000);
+        Assert.False(File.Exists(_export));
+    }
+
+    [Fact]
     public async Task A_damaged_export_of_a_compacted_log_is_refused_and_the_device_stays_as_it_is()
     {
         MakeDirectories(20);

@@ -176,7 +176,7 @@ internal sealed class HolderSimulation : IDisposable
                 {
                     Random random = new(_random.Next());
                     Scheduler.Spawn($"daemon-{host.Name}-{daemon}", host.Name, process => Whole(process, () => host.LiveAsDaemon(process, random)));
-                    foreach ((string kind, int number) in new[] { ("notifier", 0), ("releases", 1), ("worker", 2) })
+                    foreach ((string kind, int number) in new[] { ("notifier", 0), ("releases", 1), ("worker", 2), ("opens", SimulatedHost.FirstOpens) }.Where(k => host.ReachesMemory || k.Item2 != SimulatedHost.FirstOpens))
                         Scheduler.Spawn($"{kind}-{host.Name}-{daemon}", host.Name, process => Whole(process, () => host.LiveAsThread(process, number)));
                 }
                 for (int program = 0; program < 2; program++)

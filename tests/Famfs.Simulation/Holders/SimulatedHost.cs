@@ -25,6 +25,9 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
     /// <summary>A famfs kernel.</summary>
     public bool ReachesMemory => reachesMemory;
 
+    /// <summary>The kind of thread that answers OPENs later; only where the kernel reaches memory.</summary>
+    public const int FirstOpens = 3;
+
     public uint KernelMinor => kernelMinor;
 
     public HostIdentity Identity { get; private set; } = new(id, BootId(id, 0), new byte[32], name);
@@ -137,6 +140,8 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
                 mount.Notify();
             else if (kind == 1)
                 mount.Release();
+            else if (kind == FirstOpens)
+                mount.AnswerOpens();
             else
                 mount.Work();
         }

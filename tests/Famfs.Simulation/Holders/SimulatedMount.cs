@@ -5,6 +5,7 @@ using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Dialects;
+using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
 using Famfs.Fuse.Replication;
@@ -41,6 +42,8 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
     private readonly KernelPresence _presence = new();
     private readonly DevicePool _workerPool;
     private readonly DevicePool _releasePool;
+    private readonly DevicePool _opensPool;
+    private readonly OpenDelay? _opens; // where the kernel has the devices
     private readonly Queue<(SimulatedMaster From, LogBlock Block)> _inbox = [];
     private readonly Queue<(SimulatedMaster To, ReleaseStatement Statement)> _statements = [];
     private SimulatedMaster? _stream;
@@ -58,21 +61,27 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         _workerReader = replica.Tree.RegisterReader();
         _workerPool = TestFormats.All.Open([simulation.Memory.Attach(host.Name)]);
         _releasePool = TestFormats.All.Open([simulation.Memory.Attach(host.Name)]);
+        _opensPool = TestFormats.All.Open([simulation.Memory.Attach(host.Name)]);
         Kernel = new(simulation.Scheduler, mount, host.ReachesMemory);
+        if (host.ReachesMemory)
+        {
+            replica.Windows.RemembersClosed = true;
+            _opens = new(replica.Reused, replica.Windows, (inode, use) => TryFlush(inode, use, _opensPool));
+        }
         Negotiated negotiated = new(DialectTable.Stock, host.KernelMinor, InitNegotiation.Accepted, 1 << 16, 16);
         bool IsDead() => Life.IsOver;
         _notifier = new(Kernel.Connect(IsDead), _presence, replica.Tree, negotiated, 1 << 16, hasThread: false);
         _registration = new(replica, host.Identity, mount, simulation.Clock);
         IFuseTransport transport = Kernel.Connect(IsDead, simulation.Memory.Coherent ? _workerPool.PrimaryDevice.Fence : null);
         FuseOperations operations = new(
-            new(replica.Tree, this, _registration, this, this) { Reused = replica.Reused, IsOfOtherHistory = () => replica.IsOfOtherHistory, MayWrite = () => replica.Damage is null },
+            new(replica.Tree, this, _registration, this, this) { Reused = replica.Reused, OpenDelay = _opens, IsOfOtherHistory = () => replica.IsOfOtherHistory, MayWrite = () => replica.Damage is null },
             _presence, new CachePolicy(), negotiated);
         _requests = new(transport, operations.Requests, negotiated.MaxWriteBytes);
         ReplyWriter replies = new(transport);
         _worker = new(_requests, operations, replies, new WorkerState(_workerReader, new ReplyBuffer(), _requests.Buffer, replies, operations.Failures));
-        _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, host.ReachesMemory, hasThread: false);
+        _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, host.ReachesMemory ? inode => FlushRemoved(inode, _releasePool) : null, hasThread: false);
         _registration.Releases = () => _held.Describe(simulation.MostInLine);
-        _registration.TakeOver = () => host.ReachesMemory || replica.TryTakeOver(_held);
+        _registration.TakeOver = () => replica.TryTakeOver(_held, host.ReachesMemory ? inode => FlushRemoved(inode, _replica.Pool) : null);
         _registration.LeaveReceipt = () => host.Receipts.Add(mount);
         replica.Attach(_notifier, null, _held);
     }
@@ -115,6 +124,25 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
 
     private DaxDevice? Resolve(DeviceIndex index) => _host.ReachesMemory ? null : _releasePool.Find(index);
 
+    // Where the kernel has the devices, the daemon maps the file itself, under its own inode.
+    private bool TryFlush(InodeNumber inode, Action<DaxDevice, long, long> use, DevicePool pool)
+    {
+        using TreeReader reader = _replica.Tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        if (!scope.TryGetMap(inode, out MapView map))
+            return false;
+        for (int i = 0; i < map.ExtentCount; i++)
+        {
+            if (pool.Find(map[i].Device) is not { } device)
+                return false;
+            use(device, map[i].OffsetBytes, map[i].LengthBytes);
+        }
+        return true;
+    }
+
+    private bool FlushRemoved(InodeNumber inode, DevicePool pool) =>
+        _replica.TryPurge(inode, (removed, use) => TryFlush(removed, use, pool)) && _notifier.Release(inode) == InodePresence.Absent;
+
     /// <summary>A master sends records. They may be lost: then the stream ends.</summary>
     public void Push(SimulatedMaster from, LogBlock block) => _inbox.Enqueue((from, block));
 
@@ -138,12 +166,10 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
                 }
             }
             _simulation.Space.RequireSame($"mount {Id.ToString()[..4]} of {_host.Name}", _replica.Position, _reader);
-            // Where the kernel has the devices, a mount holds what was removed while it lives: in the end it is unmounted.
-            bool holdsForGood = scheduler.IsCalm && _host.ReachesMemory && _held.Count > 0;
             bool isToEnd = scheduler.IsCalm && _host.IsToMountAnew && Kernel.Open.Count == 0;
             if (isToEnd)
                 _host.IsToMountAnew = false;
-            if (isToEnd || WasRefused || Kernel.IsCut || holdsForGood || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
+            if (isToEnd || WasRefused || Kernel.IsCut || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
             {
                 if (Kernel.Open.Count == 0 || Kernel.IsCut)
                     break;
@@ -170,6 +196,18 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
             _simulation.Scheduler.WaitFor(() => IsEnding || _held.Count > 0, IdleSteps);
         _held.AskAll();
         _simulation.Scheduler.Sleep(_random.Next(1, 100));
+    });
+
+    /// <summary>The thread of first opens.</summary>
+    public void AnswerOpens() => Loop(() =>
+    {
+        if (_opens is not { HasWork: true } opens)
+        {
+            _simulation.Scheduler.WaitFor(() => IsEnding || _opens?.HasWork == true, IdleSteps);
+            return;
+        }
+        opens.Step(window => _notifier.Release(new(window.Node)));
+        _simulation.Scheduler.Sleep(_random.Next(1, 20));
     });
 
     /// <summary>A worker.</summary>
@@ -222,6 +260,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         _replica.Dispose();
         _workerPool.Dispose();
         _releasePool.Dispose();
+        _opensPool.Dispose();
     }
 
     private void Loop(Action turn)
