@@ -24,6 +24,11 @@ if [ "$GUEST_ID" = 0 ]; then
     wait $COUNTER; result "the first guest has stored all the while" $? "$(cat /run/log/count) rounds"
     cat /run/log/count >$S/last
     gsync counted 1500
+    more=$(($("$BIN/famfs" --timeout 10m -o json df $M | python3 -c 'import json, sys; print(json.load(sys.stdin)["free_bytes"])') + (4 << 20)))
+    rm $M/data && "$BIN/famfs" --timeout 10m creat --wait-space --wait all --size $more $M/reused; result "space of a deleted file becomes another's" $?
+    check "which is written" mtest mwrite $M/reused 0 $more 7
+    echo $more >$S/more
+    gsync reused 1500
     gsync unmounted 1500
     kill $MASTER; wait $MASTER
     umount $M; wait $DAEMON; result "the first guest unmounts" $?
@@ -72,6 +77,15 @@ else
     gsync counted 1500
     mapped=$(python3 -c 'import sys; d = open(sys.argv[1], "rb").read(); print(min(int.from_bytes(d[i:i + 8], "little") for i in range(0, len(d), 4096)))' $M/live)
     [ "$mapped" = "$(cat $S/last)" ]; result "what the first guest stored last is there" $? "$mapped"
+    gsync reused 1500
+    check "a file in reused space is read through a mount that was taken over" mtest mread $M/reused 0 "$(cat $S/more)" 7
+    kill -9 $DAEMON; former=$DAEMON
+    "$BIN/famfsd" --device ${devices[0]} --device ${devices[1]} --master http://g0:7733 $M >/run/log/daemon.reused 2>&1 & DAEMON=$!
+    check "taken over once more" await "took over" /run/log/daemon.reused $DAEMON
+    wait $former 2>/dev/null
+    check "it is read again, and written" mtest mread $M/reused 0 "$(cat $S/more)" 7
+    check "by the next daemon's kernel, too" mtest mwrite $M/reused 0 "$(cat $S/more)" 6
+    result "the kernel had nothing to complain of" "$(complaints)" "$(dmesg | grep famfs_ | head -1)"
     kill -9 $DAEMON; wait $DAEMON 2>/dev/null
     check "without a daemon it is unmounted by the command" "$BIN/famfs" --timeout 10m umount $M
     start_daemon /run/log/again http://g0:7733 "${devices[@]}"; result "and its devices are free for the next mount" $?
