@@ -1,4 +1,5 @@
 using Famfs.Core;
+using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Master.Changes;
 using Famfs.Master.State;
@@ -20,6 +21,9 @@ internal sealed class CompactionWatch(MasterEngine engine, LogCompaction compact
 {
     /// <summary>A shorter log is left alone (chosen: a mount reads it in half a second).</summary>
     public const long LeastBytes = 64L << 20;
+
+    /// <summary>And one of less, whatever is free: nothing would be won (MEDIA-FORMAT: two units).</summary>
+    public const long SmallestBytes = 2 * MediaLayout.UnitBytes;
 
     /// <summary>How many times as long as what it comes to (chosen: a log in which nothing is removed is not compacted, and writing it
     /// again costs a third of what was written since).</summary>
@@ -43,12 +47,14 @@ internal sealed class CompactionWatch(MasterEngine engine, LogCompaction compact
     /// <param name="segments">The segments that it is in.</param>
     /// <param name="snapshotBytes">Length of the snapshot that it begins with; 0: of none.</param>
     /// <param name="live">Inodes and requests that a snapshot would have.</param>
+    /// <param name="freeBytes">Space that is free: a log that is as long is compacted earlier.</param>
     /// <param name="leastBytes">A shorter log is left alone.</param>
-    public static bool IsDue(long bytes, int segments, long snapshotBytes, long live, long leastBytes = LeastBytes)
+    public static bool IsDue(long bytes, int segments, long snapshotBytes, long live, long freeBytes, long leastBytes = LeastBytes)
     {
+        long least = Math.Min(leastBytes, Math.Max(freeBytes, SmallestBytes));
         long rest = Math.Max(snapshotBytes, live * LogCompaction.InodeBytes);
         // Where the snapshot alone takes many, more of them are no reason.
-        return (bytes >= leastBytes && bytes >= Ratio * rest) || segments >= MostSegments + (Ratio * rest / LogCompaction.LargestSpaceBytes);
+        return (bytes >= least && bytes >= Ratio * rest) || segments >= MostSegments + (Ratio * rest / LogCompaction.LargestSpaceBytes);
     }
 
     /// <summary>One look, and a compaction if it is due. Gives when to look again.</summary>
@@ -56,8 +62,8 @@ internal sealed class CompactionWatch(MasterEngine engine, LogCompaction compact
     {
         try
         {
-            (long bytes, int segments, long live) = await engine.QueryAsync(Caller.Master, reader => (engine.LogBytes, engine.SegmentCount, reader.State.Replay.Tree.InodeCount + reader.State.Requests.Count)).ConfigureAwait(false);
-            if (IsDue(bytes, segments, index.FirstOffset, live, leastBytes))
+            (long bytes, int segments, long live, long free) = await engine.QueryAsync(Caller.Master, reader => (engine.LogBytes, engine.SegmentCount, reader.State.Replay.Tree.InodeCount + reader.State.Requests.Count, reader.State.Allocator.FreeBytes)).ConfigureAwait(false);
+            if (IsDue(bytes, segments, index.FirstOffset, live, free, leastBytes))
                 _ = await compaction.RunAsync().ConfigureAwait(false);
             _said = "";
             _pause = FirstPause;

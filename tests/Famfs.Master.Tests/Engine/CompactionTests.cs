@@ -169,21 +169,29 @@ public sealed class CompactionTests : IDisposable
         Assert.Equal(1UL, (await again.PositionAsync()).Generation);
     }
 
+    private const long Plenty = 1L << 50;
+
     [Theory]
-    [InlineData(100, 1, 0, 0, 1000, false)]
-    [InlineData(1000, 1, 0, 0, 1000, true)]
+    [InlineData(100, 1, 0, 0, Plenty, 1000, false)]
+    [InlineData(1000, 1, 0, 0, Plenty, 1000, true)]
     // Four times what it comes to.
-    [InlineData((4 * 128 * 100) - 1, 1, 0, 100, 1000, false)]
-    [InlineData(4 * 128 * 100, 1, 0, 100, 1000, true)]
-    [InlineData(3999, 1, 1000, 1, 1000, false)]
-    [InlineData(4000, 1, 1000, 1, 1000, true)]
+    [InlineData((4 * 128 * 100) - 1, 1, 0, 100, Plenty, 1000, false)]
+    [InlineData(4 * 128 * 100, 1, 0, 100, Plenty, 1000, true)]
+    [InlineData(3999, 1, 1000, 1, Plenty, 1000, false)]
+    [InlineData(4000, 1, 1000, 1, Plenty, 1000, true)]
     // Many segments, of which the snapshot does not need as many.
-    [InlineData(100, 255, 0, 0, 1000, false)]
-    [InlineData(100, 256, 0, 0, 1000, true)]
-    [InlineData(70L << 30, 300, 64L << 30, 0, 1000, false)]
-    [InlineData(70L << 30, 256 + (4 * 1024), 64L << 30, 0, 1000, true)]
-    public void A_log_is_due_when_it_is_much_longer_than_what_it_comes_to(long bytes, int segments, long snapshot, long live, long least, bool isDue) =>
-        Assert.Equal(isDue, CompactionWatch.IsDue(bytes, segments, snapshot, live, least));
+    [InlineData(100, 255, 0, 0, Plenty, 1000, false)]
+    [InlineData(100, 256, 0, 0, Plenty, 1000, true)]
+    [InlineData(70L << 30, 300, 64L << 30, 0, Plenty, 1000, false)]
+    [InlineData(70L << 30, 256 + (4 * 1024), 64L << 30, 0, Plenty, 1000, true)]
+    // As long as what is free, and no shorter than two units.
+    [InlineData(8L << 20, 1, 0, 100, 9L << 20, 64L << 20, false)]
+    [InlineData(8L << 20, 1, 0, 100, 8L << 20, 64L << 20, true)]
+    [InlineData(8L << 20, 1, 3L << 20, 100, 0, 64L << 20, false)]
+    [InlineData(4L << 20, 1, 0, 100, 0, 64L << 20, true)]
+    [InlineData((4L << 20) - 1, 1, 0, 100, 0, 64L << 20, false)]
+    public void A_log_is_due_when_it_is_much_longer_than_what_it_comes_to(long bytes, int segments, long snapshot, long live, long free, long least, bool isDue) =>
+        Assert.Equal(isDue, CompactionWatch.IsDue(bytes, segments, snapshot, live, free, least));
 
     [Fact]
     public async Task A_log_that_is_due_is_compacted_by_itself_and_one_that_fails_is_tried_again_later()
