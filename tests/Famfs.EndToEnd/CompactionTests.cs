@@ -4,6 +4,7 @@ using System.Text.Json;
 using Famfs.Client;
 using Famfs.Core;
 using Famfs.Core.Check;
+using Famfs.Core.Interop;
 using Famfs.Core.Log;
 using Famfs.V1;
 using Xunit;
@@ -91,6 +92,71 @@ public sealed class CompactionTests
     }
 
     [Fact]
+    public async Task A_daemon_that_is_stopped_over_two_compactions_follows_when_it_is_continued()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 128 * MiB);
+        string address = cluster.StartMaster("a").Address;
+        string a = cluster.Mount("a", address).Path;
+        (ServerProcess daemon, string b) = cluster.Mount("b", address);
+        using FamfsClient client = Cluster.Connect(address);
+        await AgeAsync(client, "first");
+        cluster.Famfs("creat", "--size", "4096", $"{a}/f");
+        File.WriteAllBytes($"{a}/f", [.. Enumerable.Repeat((byte)7, 4096)]);
+        using FileStream open = File.OpenRead($"{b}/f");
+        Assert.Equal(7, open.ReadByte());
+        daemon.Signal("STOP");
+        cluster.Famfs("rm", $"{a}/f");
+        await AgeAsync(client, "second");
+        cluster.Famfs("log", "compact", a);
+        await AgeAsync(client, "third");
+        cluster.Famfs("log", "compact", a);
+        await AgeAsync(client, "fourth");
+        Assert.NotEqual(0UL, (await client.GetStatusAsync()).PendingReclaimBytes);
+        daemon.Signal("CONT");
+        await client.BarrierAsync(new());
+        Assert.Equal(["first", "fourth", "second", "third"], Names(b));
+        Assert.Equal(7, open.ReadByte()); // removed, and open here
+        Assert.Equal(3UL, (await client.GetStatusAsync()).Position.Generation);
+        open.Dispose();
+        Cluster.Await("all is given back", () => client.GetStatusAsync().GetAwaiter().GetResult().PendingReclaimBytes == 0);
+        Assert.DoesNotContain(cluster.Check().Findings, f => f.Severity == FindingSeverity.Error);
+    }
+
+    [Fact]
+    public async Task A_host_that_is_cut_off_follows_a_compacted_log_by_memory()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 128 * MiB);
+        using NetworkPair network = NetworkPair.Create();
+        string socket = $"unix:{Path.Combine(cluster.NewDirectory("run"), "master.sock")}";
+        string address = $"http://{NetworkPair.FirstAddress}:7070";
+        ServerProcess master = cluster.LaunchBy(network.First, "Famfs.Master", "famfs-master",
+            ["--host-state", cluster.StateOf("a"), .. cluster.DeviceArguments(), "--listen", socket, "--listen", address]);
+        master.Await("listening on");
+        string a = cluster.Mount("a", socket).Path;
+        string b = cluster.NewDirectory("b");
+        ServerProcess daemon = cluster.LaunchBy(network.Second, "Famfs.Fuse", "famfsd", ["--host-state", cluster.StateOf("b"), .. cluster.DeviceArguments(), "--master", address, b]);
+        daemon.Await("registered in the host table");
+        daemon.Await("subscribed to the master");
+        using FamfsClient client = Cluster.Connect(socket);
+        await AgeAsync(client, "first");
+        network.Cut();
+        daemon.Await("following the log in memory");
+        cluster.Famfs("log", "compact", a);
+        await AgeAsync(client, "second");
+        Cluster.Await("its names are there", () => Names(b) is ["first", "second"]);
+        cluster.Famfs("log", "compact", a);
+        await AgeAsync(client, "third");
+        Cluster.Await("and those of another generation", () => Names(b) is ["first", "second", "third"]);
+        // Nothing of the former generations is waited for.
+        Cluster.Await("all is given back", () => client.GetStatusAsync().GetAwaiter().GetResult().PendingReclaimBytes == 0);
+        network.Mend();
+        Cluster.Await("it has its master again", () => PathAttributes.Read(b, "user.famfs.master") == address);
+        Directory.CreateDirectory($"{b}/fourth");
+        await client.BarrierAsync(new());
+        Assert.Equal(["first", "fourth", "second", "third"], Names(a));
+    }
+
+    [Fact]
     public async Task Whoever_is_killed_during_a_compaction_nothing_acknowledged_is_lost()
     {
         int seed = int.TryParse(Environment.GetEnvironmentVariable("FAMFS_KILL_SEED"), CultureInfo.InvariantCulture, out int given) ? given : Random.Shared.Next();
@@ -155,6 +221,14 @@ public sealed class CompactionTests
         master.Signal("TERM");
         Assert.Equal(0, master.AwaitExit());
         Assert.DoesNotContain(cluster.Check().Findings, f => f.Severity == FindingSeverity.Error);
+    }
+
+    // One directory, and changes that come to nothing.
+    private static async Task AgeAsync(FamfsClient client, string stays)
+    {
+        await ForAllAsync(200, i => client.MakeDirectoryAsync(new() { Path = $"{stays}{i}" }));
+        await ForAllAsync(200, i => client.RemoveAsync(new() { Path = $"{stays}{i}" }));
+        await client.MakeDirectoryAsync(new() { Path = stays });
     }
 
     private static async Task MakeAsync(string address, int worker, ConcurrentQueue<string> made, CancellationToken over)
