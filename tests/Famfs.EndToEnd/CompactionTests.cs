@@ -101,7 +101,8 @@ public sealed class CompactionTests
         using FamfsClient client = Cluster.Connect(address);
         await AgeAsync(client, "first");
         cluster.Famfs("creat", "--size", "4096", $"{a}/f");
-        File.WriteAllBytes($"{a}/f", [.. Enumerable.Repeat((byte)7, 4096)]);
+        using (FileStream file = new($"{a}/f", FileMode.Open, FileAccess.ReadWrite))
+            file.Write([.. Enumerable.Repeat((byte)7, 4096)]);
         using FileStream open = File.OpenRead($"{b}/f");
         Assert.Equal(7, open.ReadByte());
         daemon.Signal("STOP");

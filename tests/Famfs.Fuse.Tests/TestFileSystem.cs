@@ -53,6 +53,9 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
 
     public FlushDoor FlushDoor { get; } = new();
 
+    /// <summary>The mount may have no file any more.</summary>
+    public bool IsRevoked { get; set; }
+
     public OperationDependencies Dependencies => new(Tree, this, this, this, this)
     {
         KernelDevices = KernelDevices,
@@ -63,6 +66,7 @@ internal sealed class TestFileSystem : IDeviceResolver, IOpenGate, ICapacity, IM
         Reused = Reused,
         OpenDelay = OpenDelay,
         FlushDoor = FlushDoor,
+        IsRevoked = () => IsRevoked,
     };
 
     public void AddDevice(int index, DaxDevice device) => _devices[index] = device;

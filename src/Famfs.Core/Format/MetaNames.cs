@@ -11,6 +11,7 @@ namespace Famfs.Core.Format;
 /// hosts                 the host table
 /// segment-INODE         space of log segments
 /// window/D-O-L          space that is reserved to a writer of this host: device, offset, length in bytes
+/// revoke-INODE          a file of a mount that is over, as long as its kernel may have it
 /// flush-RANDOM          a file of the mount whose space its daemon flushes, which alone knows the name, for as long as it does
 /// </code>
 /// Numbers are decimal without leading zeros, so a thing has one name.
@@ -72,6 +73,24 @@ public static class MetaNames
         }
         extent = default;
         return false;
+    }
+
+    /// <summary>Before the inode number of a file that is taken away from a kernel.</summary>
+    public const string RevokePrefix = "revoke-";
+
+    /// <summary>The name by which a daemon takes a file away from the kernel of its own mount.</summary>
+    public static string OfRevoked(InodeNumber inode) => string.Create(CultureInfo.InvariantCulture, $"{RevokePrefix}{inode.Value}");
+
+    /// <summary>The file of such a name, UTF-8; false for another name.</summary>
+    public static bool TryParseRevoked(ReadOnlySpan<byte> name, out InodeNumber inode)
+    {
+        ReadOnlySpan<byte> prefix = "revoke-"u8;
+        inode = InodeNumber.None;
+        if (!name.StartsWith(prefix) || name.Length == prefix.Length || name[prefix.Length] == (byte)'0'
+            || !ulong.TryParse(name[prefix.Length..], NumberStyles.None, CultureInfo.InvariantCulture, out ulong number))
+            return false;
+        inode = new(number);
+        return true;
     }
 
     /// <summary>Before what nobody can guess in the name of a file that a daemon flushes.</summary>

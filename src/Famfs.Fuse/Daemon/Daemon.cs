@@ -229,6 +229,7 @@ internal sealed class Daemon
         if (_taken is not null && _flusher is not null)
             mount.Notifier.DropEntry(_replica.Files.Directory, Encoding.UTF8.GetBytes(MetaNames.Windows));
         _flusher?.Begin(mount.Notifier);
+        Revocation revocation = new(_memory.IsHeldByKernel ? _memory.FindRoot : null, _replica.Files.Directory, mount.Mapped, mount.Notifier, _log);
         _opens?.Start(mount.Notifier);
         SayMounted(mount);
         using DeathGuard? guard = DeathGuard.TryStart(mount, _log);
@@ -240,7 +241,7 @@ internal sealed class Daemon
         bool leaving;
         using (CancellationTokenSource ending = new())
         {
-            IReadOnlyList<UpkeepStep> upkeeping = steps.ListOf(mount, faults, control, guard);
+            IReadOnlyList<UpkeepStep> upkeeping = [.. steps.ListOf(mount, faults, control, guard), new("take files away when the mount is over", () => Revoke(revocation))];
             int line = upkeeping.TakeWhile(s => s.Name != DaemonSteps.LineStep).Count();
             Task upkeep = new Upkeep(upkeeping, () => _link.Connected, _log, _link.LineFirst, line).RunAsync(ending.Token);
             Task following = _link.RunAsync(
@@ -253,11 +254,13 @@ internal sealed class Daemon
             if (leaving)
             {
                 // While records are still applied and the line moves: who waits for a change may have its answer yet.
+                revocation.Stop();
                 EndFlushing(held);
                 mount.Leave(LastReport, _changes.Leave);
             }
             await ending.CancelAsync().ConfigureAwait(false);
             await upkeep.ConfigureAwait(false);
+            revocation.Stop();
             control?.Dispose();
             await following.ConfigureAwait(false);
         }
@@ -327,6 +330,16 @@ internal sealed class Daemon
         DaemonLog.TookOver(_log, _options.MountPoint, kept.Mount, kept.Generation, _replica.Position.ToString());
     }
 
+    // Of another history, or gone as the log has it: in either case its files may be others'.
+    private bool IsRevoked => _replica.IsOfOtherHistory || _registration.IsOver;
+
+    private StepOutcome Revoke(Revocation revocation)
+    {
+        if (IsRevoked)
+            revocation.Begin(_replica.State.NextInode);
+        return StepOutcome.Done;
+    }
+
     private HeldFiles NewHeldFiles(FuseMount mount, IEnumerable<(InodeNumber, LogSequence)>? before) =>
         HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, PurgeOf(mount), before: before);
 
@@ -373,7 +386,7 @@ internal sealed class Daemon
             Generation = generation,
             KernelDevices = _memory.KernelDevices,
             MayWrite = () => _replica.Damage is null,
-            IsOfOtherHistory = () => _replica.IsOfOtherHistory,
+            IsRevoked = () => IsRevoked,
             Mutations = _changes,
             Meta = _replica.Files,
             Windows = _replica.Windows,

@@ -14,6 +14,9 @@ public sealed partial class FuseOperations
     // a page. Programs that copy use their own, larger buffers anyway.
     private const uint BlockBytes = 4096;
 
+    // More than any file has: an exabyte or four.
+    private const ulong RevokedBytes = 1UL << 62;
+
     private const long NsPerSecond = 1_000_000_000;
 
     private FuseReply GetAttributes(in FuseRequest request, WorkerState worker)
@@ -93,6 +96,10 @@ public sealed partial class FuseOperations
         });
     }
 
+    // A kernel that has the file's map gives it up when it is told another size (SAFETY S16): calls fail, and mappings fault. It may
+    // not be told the former one again.
+    private bool IsToBeUnusable(in InodeAttributes attributes) => _dialect.Fmaps is not null && attributes.Kind == InodeKind.File && _isRevoked();
+
     private NodeAttributes NodeAttributesOf(in InodeAttributes attributes, in TreeScope scope)
     {
         // What programs of this mount wrote and the log does not have yet. The later time is the one that the log will have.
@@ -103,7 +110,7 @@ public sealed partial class FuseOperations
         return new NodeAttributes
         {
             Inode = attributes.Inode.Value,
-            SizeBytes = attributes.SizeBytes,
+            SizeBytes = IsToBeUnusable(attributes) ? RevokedBytes : attributes.SizeBytes,
             Blocks = attributes.Kind is InodeKind.File or InodeKind.System && scope.TryGetMap(attributes.Inode, out MapView map) ? AllocatedBytes(map) / SectorBytes : 0,
             AccessSeconds = accessSeconds,
             AccessNanoseconds = accessNs,

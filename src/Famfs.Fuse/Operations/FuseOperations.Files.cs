@@ -1,5 +1,6 @@
 using Famfs.Core;
 using Famfs.Core.Dax;
+using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 using Famfs.Fuse.Protocol;
 
@@ -26,8 +27,8 @@ public sealed partial class FuseOperations
             if (!HasContent(attributes))
                 return attributes.Kind == InodeKind.Directory ? Errno.EISDIR : Errno.EINVAL;
             own = attributes.Kind == InodeKind.System;
-            if (!own && _isOfOtherHistory())
-                return Errno.ESTALE;
+            if (!own && _isRevoked())
+                return _gate.Admit(inode) == OpenVerdict.Open ? Errno.ESTALE : Errno.EHOSTDOWN;
             if (!own && (request.Fixed<OpenIn>().Flags & FuseConstants.O_ACCMODE) != 0 && !_mayWrite())
                 return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
@@ -72,13 +73,17 @@ public sealed partial class FuseOperations
         }
     }
 
+    // A file of a mount that may have none any more. What the file system has for itself the daemon goes on with.
+    private bool IsTakenAway(ulong node, in TreeScope scope) =>
+        _isRevoked() && node < MediaLayout.FirstPrivateNode && scope.TryGet(new(node), out InodeAttributes attributes) && attributes.Kind == InodeKind.File;
+
     // The reply's body is the device's memory itself: the kernel copies from the mapping to the reader's pages.
     // All or nothing up to the end of the file, because a short reply means end of file to the page cache.
     private FuseReply Read(in FuseRequest request, WorkerState worker)
     {
         ref readonly ReadIn wish = ref request.Fixed<ReadIn>();
         using TreeScope scope = worker.Reader.Enter();
-        if (_isOfOtherHistory() || !TryGetMap(request.NodeId, scope, out MapView map))
+        if (IsTakenAway(request.NodeId, scope) || !TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
         if (wish.Offset >= map.SizeBytes)
             return worker.Reply.Ok();
@@ -144,7 +149,7 @@ public sealed partial class FuseOperations
             return Errno.EINVAL;
         var inode = new InodeNumber(request.NodeId);
         using TreeScope scope = worker.Reader.Enter();
-        if (!TryGetMap(request.NodeId, scope, out MapView map))
+        if (IsTakenAway(request.NodeId, scope) || !TryGetMap(request.NodeId, scope, out MapView map))
             return Errno.ESTALE;
 
         // A handle that was open for writing before, or pages of a mapping. The daemon's own line goes on moving.

@@ -71,6 +71,11 @@ public sealed partial class FuseOperations
             return Errno.ESTALE;
         if (attributes.Kind == InodeKind.File && !isVisited && _gate.Admit(inode) != OpenVerdict.Open)
             return Errno.EHOSTDOWN;
+        // KernelPresence: mark first, then look whether it may.
+        if (attributes.Kind == InodeKind.File)
+            Mapped.Mark(inode);
+        if (IsTakenAway(request.NodeId, scope))
+            return Errno.ESTALE;
         if (CheckFmap(inode, scope, worker, out MapView map, out int bytes) is { } refusal)
             return refusal == Errno.EOPNOTSUPP ? Errno.EIO : refusal;
 

@@ -113,6 +113,9 @@ public sealed partial class FuseOperations
             _presence.Mark(visited);
             return TryGetNode(visited.Value, scope, out InodeAttributes known) ? worker.Reply.Ok(UncachedEntryOf(known, scope)) : Errno.ENOENT;
         }
+        // Also one that is not in the log any more: the kernel may have it yet.
+        if (_isRevoked() && MetaNames.TryParseRevoked(name, out InodeNumber revoked))
+            return worker.Reply.Ok(UncachedEntryOf(new() { Inode = revoked, Parent = new(directory.Node), Kind = InodeKind.File }, scope));
         if (!directory.TryFind(name, out ulong file))
             return Errno.ENOENT;
         _presence.Mark(new InodeNumber(file));

@@ -110,8 +110,8 @@ public sealed partial class FuseOperations
         switch (body)
         {
             case PendingBody.Open:
-                return _isOfOtherHistory() ? Errno.ESTALE
-                    : _gate.Admit(inode) != OpenVerdict.Open ? Errno.EHOSTDOWN
+                return _gate.Admit(inode) != OpenVerdict.Open ? Errno.EHOSTDOWN
+                    : _isRevoked() ? Errno.ESTALE
                     : Write(new OpenOut { OpenFlags = _fileOpenFlags }, target, out bytes);
             case PendingBody.Attributes:
                 return Write(AttrOf(attributes, scope), target, out bytes);

@@ -67,7 +67,7 @@ public sealed partial class FuseOperations
     private readonly Dialect _dialect;
     private readonly KernelDevices _kernelDevices;
     private readonly Func<bool> _mayWrite;
-    private readonly Func<bool> _isOfOtherHistory;
+    private readonly Func<bool> _isRevoked;
     private readonly HiddenDirectory[] _hidden;
     private readonly IMutations _mutations;
     private readonly IWrittenFiles? _written;
@@ -90,7 +90,7 @@ public sealed partial class FuseOperations
         _dialect = negotiated.Dialect;
         _kernelDevices = dependencies.KernelDevices;
         _mayWrite = dependencies.MayWrite;
-        _isOfOtherHistory = dependencies.IsOfOtherHistory;
+        _isRevoked = dependencies.IsRevoked;
         _hidden = HiddenOf(dependencies);
         _maxReadBytes = negotiated.MaxPages * InitNegotiation.PageBytes;
         _fileOpenFlags = negotiated.Dialect.OpenFlags ?? (cache.Mode == CacheMode.Direct
@@ -106,7 +106,11 @@ public sealed partial class FuseOperations
         Requests = RequestsOf(negotiated.Dialect);
         Pending = new PendingReplies(_tree, WritePendingBody, Failures);
         _presence.Mark(InodeNumber.Root);
+        Mapped = negotiated.Dialect.Fmaps is null ? presence : new();
     }
+
+    /// <summary>Files of which the kernel may have the content: on a famfs kernel those whose map it was given.</summary>
+    public KernelPresence Mapped { get; }
 
     /// <summary>The last request that failed by a mistake of this server, or whose reply could not be sent.</summary>
     public FailureSlot Failures { get; } = new();

@@ -132,8 +132,9 @@ public sealed record OperationDependencies(
     /// block.</summary>
     public Func<bool> MayWrite { get; init; } = static () => true;
 
-    /// <summary>Whether the tree is of a history that is over: then no file is opened or read (P2). Called on workers; does not block.</summary>
-    public Func<bool> IsOfOtherHistory { get; init; } = static () => false;
+    /// <summary>True from the moment on that this mount may have no file (P2): the log has that it is gone, or the tree is of a history
+    /// that is over. Called on workers; does not block.</summary>
+    public Func<bool> IsRevoked { get; init; } = static () => false;
 
     /// <summary>Makes the changes that programs ask for.</summary>
     public IMutations Mutations { get; init; } = new NoMutations();

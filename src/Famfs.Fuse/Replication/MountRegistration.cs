@@ -39,6 +39,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     // What the log has of the end of this mount. For good.
     private GoneRecord? _end;
     private string? _problem;
+    private bool _isOver;
 
     /// <summary>What the mount speaks, as the line says it: the number of a dialect floor, 0 for stock. Set before the first
     /// <see cref="Advance"/>.</summary>
@@ -82,6 +83,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// ever reused that a registration could protect.</summary>
     public bool IsNeeded => replica.Pool.Format.Limits.HasHostTable;
 
+    /// <summary>The log has that this mount is gone: it may have no file any more. Set for good by the upkeep thread, read by any.</summary>
+    public bool IsOver
+    {
+        get => Volatile.Read(ref _isOver);
+        private set => Volatile.Write(ref _isOver, value);
+    }
+
     /// <summary>True when OPEN is answered.</summary>
     public bool IsOpen => _open || !IsNeeded;
 
@@ -120,6 +128,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         {
             // Its entry may be another mount's already, and what it has open may be given away.
             _open = false;
+            IsOver = true;
             throw new FamfsException(ErrorReason.HostGone, $"the log has that this mount is gone ({known.Evidence}): mount it anew");
         }
         if (_line is null)

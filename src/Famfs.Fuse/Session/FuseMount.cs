@@ -40,6 +40,9 @@ public sealed class FuseMount : IDisposable
     /// <summary>What the kernel may have.</summary>
     public KernelPresence Presence => _session.Presence;
 
+    /// <summary>Files of which the kernel may have the content.</summary>
+    public KernelPresence Mapped => _session.Mapped;
+
     /// <summary>Where replay says what it has changed.</summary>
     public KernelNotifier Notifier => _session.Notifier;
 

@@ -86,6 +86,9 @@ public sealed class FuseSession : IDisposable
     /// <summary>What the kernel may have.</summary>
     public KernelPresence Presence { get; }
 
+    /// <summary>Files of which the kernel may have the content.</summary>
+    public KernelPresence Mapped => _operations.Mapped;
+
     /// <summary>Where replay says what it has changed.</summary>
     public KernelNotifier Notifier { get; }
 
@@ -159,6 +162,7 @@ public sealed class FuseSession : IDisposable
             dependencies.KernelDevices.ContinuePushing(push, negotiated.Dialect.Fmaps!.MaxDevices);
         FuseSession session = Create(options, connection, negotiated, dependencies);
         session.Presence.MarkAll();
+        session.Mapped.MarkAll();
         return session;
     }
 

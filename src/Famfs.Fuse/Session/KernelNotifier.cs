@@ -173,6 +173,14 @@ public sealed class KernelNotifier : IDisposable
             : InodePresence.Unknown;
     }
 
+    /// <summary>Has the kernel drop what it has of an inode's content, and its mappings, from the calling thread, which must not be a
+    /// worker.</summary>
+    public void DropContent(InodeNumber inode)
+    {
+        Span<byte> message = stackalloc byte[Notification.MaxBytes];
+        _ = _transport.Write(message[..Notification.InvalidateInode(message, inode.Value, 0, 0)], default); // ENOENT: it had none
+    }
+
     /// <summary>Has the kernel drop a name at once, from the calling thread, which must not be a worker.</summary>
     public void DropEntry(InodeNumber parent, ReadOnlySpan<byte> name)
     {

@@ -50,6 +50,28 @@ public sealed class DialectConformanceTests
     }
 
     [Theory]
+    [MemberData(nameof(Famfs))]
+    public void A_kernel_of_a_mount_that_is_over_is_told_another_size_and_given_no_map(string name)
+    {
+        using KernelRig rig = new(Find(name));
+        rig.AddDevice(0);
+        InodeNumber opened = rig.AddFile("f", 5, 0, (0, 0, 1));
+        InodeNumber other = rig.AddFile("g", 5, 0, (0, 1, 1));
+        rig.Start();
+        rig.Open("f");
+        (ulong node, ulong size) = rig.Kernel.Lookup(1, "g");
+        Assert.Equal((other.Value, 5UL), (node, size));
+        Assert.Equal((true, false), (rig.Session.Mapped.MayHave(opened), rig.Session.Mapped.MayHave(other)));
+
+        rig.System.IsRevoked = true;
+        Assert.Equal((opened.Value, 1UL << 62), rig.Kernel.Lookup(1, "f"));
+        Assert.Equal(1UL << 62, rig.Kernel.SizeOf(opened.Value));
+        Assert.Equal(Errno.ESTALE, rig.OpenError("f"));
+        Assert.Equal(Errno.ESTALE, rig.Kernel.FetchMap(other.Value, out _));
+        Assert.True(rig.Session.Mapped.MayHave(other));
+    }
+
+    [Theory]
     [MemberData(nameof(All))]
     public void Stock_can_be_forced_on_every_kernel(string name)
     {

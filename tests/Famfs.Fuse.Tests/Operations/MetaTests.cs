@@ -271,6 +271,38 @@ public sealed class MetaTests : IDisposable
     }
 
     [Fact]
+    public void A_mount_that_is_over_has_no_file_and_keeps_what_is_the_file_systems_own()
+    {
+        InodeNumber superblock = new(3);
+        _system.Verdict = OpenVerdict.Open;
+        Apply(64, RecordType.FileCreated, new FileCreated
+        {
+            Inode = 20, Parent = 1, Name = ByteString.CopyFromUtf8("g"), SizeBytes = (ulong)Unit, Map = new() { Extents = { new Extent { OffsetBytes = (ulong)(8 * Unit), LengthBytes = (ulong)Unit } } },
+        });
+        InodeNumber file = new(20);
+        Assert.Equal(Errno.ENOENT, _driver.Lookup(Meta, MetaNames.OfRevoked(file)).Errno);
+        Assert.Equal((Errno.None, Errno.None), (ReadOf(file), WriteTo(file)));
+
+        _system.IsRevoked = true;
+        Assert.Equal((Errno.ESTALE, Errno.ESTALE, Errno.ESTALE), (ReadOf(file), WriteTo(file), _driver.Ask(FuseOpcode.FUSE_OPEN, file, new OpenIn()).Errno));
+        Assert.Equal((Errno.None, Errno.None), (ReadOf(superblock), _driver.Ask(FuseOpcode.FUSE_OPEN, superblock, new OpenIn()).Errno));
+        // Also one that the log has no more.
+        foreach (InodeNumber known in (InodeNumber[])[file, new(4711)])
+        {
+            (Errno errno, EntryOut entry) = _driver.Lookup(Meta, MetaNames.OfRevoked(known));
+            Assert.Equal((Errno.None, known.Value, 0UL, 0UL, FuseConstants.S_IFREG), (errno, entry.NodeId, entry.EntryValidSeconds, entry.AttributesValidSeconds, entry.Attributes.Mode & FuseConstants.S_IFMT));
+        }
+        foreach (string other in (string[])["revoke-", "revoke-020", "revoke-+20", "revoke-20x", "revoke-99999999999999999999", "Revoke-20"])
+            Assert.Equal(Errno.ENOENT, _driver.Lookup(Meta, other).Errno);
+        Assert.DoesNotContain(MetaNames.OfRevoked(file), List(Meta));
+        Assert.Equal(Unit, (long)_driver.Lookup(Root, "g").Entry.Attributes.SizeBytes);
+    }
+
+    private Errno ReadOf(InodeNumber inode) => _driver.Ask(FuseOpcode.FUSE_READ, inode, new ReadIn { SizeBytes = 8 }).Errno;
+
+    private Errno WriteTo(InodeNumber inode) => _driver.Ask(FuseOpcode.FUSE_WRITE, inode, new WriteIn { SizeBytes = 1 }, "x"u8).Errno;
+
+    [Fact]
     public void A_thread_without_a_number_in_the_mounts_name_space_opens_nothing()
     {
         MakeFileAndDeleteIt(20, 8 * Unit);

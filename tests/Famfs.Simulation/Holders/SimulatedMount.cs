@@ -74,7 +74,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         _registration = new(replica, host.Identity, mount, simulation.Clock);
         IFuseTransport transport = Kernel.Connect(IsDead, simulation.Memory.Coherent ? _workerPool.PrimaryDevice.Fence : null);
         FuseOperations operations = new(
-            new(replica.Tree, this, _registration, this, this) { Reused = replica.Reused, OpenDelay = _opens, IsOfOtherHistory = () => replica.IsOfOtherHistory, MayWrite = () => replica.Damage is null },
+            new(replica.Tree, this, _registration, this, this) { Reused = replica.Reused, OpenDelay = _opens, IsRevoked = () => replica.IsOfOtherHistory || _registration.IsOver, MayWrite = () => replica.Damage is null },
             _presence, new CachePolicy(), negotiated);
         _requests = new(transport, operations.Requests, negotiated.MaxWriteBytes);
         ReplyWriter replies = new(transport);
