@@ -153,6 +153,43 @@ public sealed class StaleHostTests
         ReuseTests.Create(cluster, $"{a}/g");
     }
 
+    // Loads a byte of its mapping again and again; 3: it was another file's.
+    private const string Mapper = "import mmap, sys, time\nf = open(sys.argv[1], 'rb')\nm = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\nprint('mapped' if m[0] == 1 else 'wrong', flush=True)\nwhile m[0] == 1: time.sleep(0.01)\nsys.exit(3)\n";
+
+    [Fact]
+    public void A_mount_that_is_declared_gone_and_is_not_loses_its_files()
+    {
+        const int BusError = 128 + 7;
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * ReuseTests.MiB);
+        string socket = $"unix:{Path.Combine(cluster.NewDirectory("run"), "master.sock")}";
+        string address = cluster.StartMaster("a", "--listen", socket).Address;
+        string a = cluster.Mount("a", address).Path;
+        (ServerProcess daemon, string b) = cluster.Mount("b", address);
+        ReuseTests.Create(cluster, $"{a}/f");
+        ReuseTests.Fill($"{a}/f", 1);
+        string mount = FamfsMount.FindAll().Single(m => m.MountPoint == b).RequireMountId().ToString();
+        using (FileStream open = File.OpenRead($"{b}/f"))
+        using (ServerProcess mapper = new("python3", ["-c", Mapper, $"{b}/f"]))
+        {
+            Assert.Equal(1, open.ReadByte());
+            mapper.Await("mapped");
+            daemon.Signal("STOP");
+            Cluster.Await("it is declared gone", () => cluster.TryFamfs("--master", socket, "hosts", "evict", mount, "--fenced", "--detail", "a lie").Exit == 0);
+            cluster.Famfs("rm", $"{a}/f");
+            ReuseTests.Create(cluster, $"{a}/g");
+            ReuseTests.Fill($"{a}/g", 2);
+            daemon.Signal("CONT");
+            daemon.Await("programs have lost its files");
+            open.Position = (80 * ReuseTests.MiB) - 1;
+            Assert.Throws<IOException>(() => open.ReadByte());
+            Assert.Equal(BusError, mapper.AwaitExit());
+            Assert.ThrowsAny<IOException>(() => File.ReadAllBytes($"{b}/g"));
+        }
+        Assert.Equal(80 * ReuseTests.MiB, ReuseTests.Count($"{a}/g", x => x == 2));
+        cluster.Famfs("umount", b);
+        Assert.Equal(0, daemon.AwaitExit());
+    }
+
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     /// <summary>A daemon of host b in a boot of its own. Its mount is in a mount namespace that ends with it.</summary>

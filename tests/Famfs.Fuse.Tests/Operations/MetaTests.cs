@@ -290,7 +290,7 @@ public sealed class MetaTests : IDisposable
         foreach (InodeNumber known in (InodeNumber[])[file, new(4711)])
         {
             (Errno errno, EntryOut entry) = _driver.Lookup(Meta, MetaNames.OfRevoked(known));
-            Assert.Equal((Errno.None, known.Value, 0UL, 0UL, FuseConstants.S_IFREG), (errno, entry.NodeId, entry.EntryValidSeconds, entry.AttributesValidSeconds, entry.Attributes.Mode & FuseConstants.S_IFMT));
+            Assert.Equal((Errno.None, known.Value, 0UL, FuseConstants.S_IFREG), (errno, entry.NodeId, entry.EntryValidSeconds, entry.Attributes.Mode & FuseConstants.S_IFMT));
         }
         foreach (string other in (string[])["revoke-", "revoke-020", "revoke-+20", "revoke-20x", "revoke-99999999999999999999", "Revoke-20"])
             Assert.Equal(Errno.ENOENT, _driver.Lookup(Meta, other).Errno);
