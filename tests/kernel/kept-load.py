@@ -1,7 +1,8 @@
 """Programs on a mount of a famfs kernel while its daemon is killed again and again. A call that fails, or a byte that is wrong, is a
 line on standard output. fill FILE: words that tell where they are. count FILE STOP: stores 1, 2, 3, ... into each page by its
 mapping, until STOP is there. hold FILE ROUNDS STOP: maps what fill has filled and checks each page, again and again, until STOP is
-there; how often is in ROUNDS. load MOUNT COUNTS STOP: checks both, and names, counting rounds into COUNTS, 8 bytes each."""
+there; how often is in ROUNDS. touch FILE ROUNDS: loads a byte of each page, again and again, until it is killed. load MOUNT COUNTS
+STOP: checks both, and names, counting rounds into COUNTS, 8 bytes each."""
 import mmap, os, struct, sys
 
 PAGE = 4096
@@ -137,5 +138,15 @@ elif sys.argv[1] == "hold":
     links = os.fstat(fd).st_nlink
     print(f"{rounds} rounds, {links} links")
     sys.exit(0 if links == 0 else f"{links} links")
+elif sys.argv[1] == "touch":
+    fd, memory, count = pages(sys.argv[2])
+    rounds = 0
+    while True:
+        for page in range(count):
+            memory[page * PAGE]
+        rounds += 1
+        with open(sys.argv[3] + ".new", "w") as file:
+            file.write(f"{rounds}\n")
+        os.rename(sys.argv[3] + ".new", sys.argv[3])
 else:
     load(*sys.argv[2:5])
