@@ -60,6 +60,27 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "mount {Mount} of host {Host} is gone: {Detail}")]
     public static partial void MountGone(ILogger logger, Guid mount, Guid host, string detail);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "host {Host} has been silent for {Seconds:0} s, and space of removed files waits for it ({Mounts} of its mounts are fenced): running {Command}")]
+    public static partial void FenceBegins(ILogger logger, string host, double seconds, int mounts, string command);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "fence command for host {Host}: {Line}")]
+    public static partial void FenceTells(ILogger logger, string host, string line);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "host {Host} is not fenced: the fence command {Cause}; it is run again in {Seconds:0} s if it is still needed")]
+    public static partial void FenceFails(ILogger logger, string host, string cause, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "host {Host} came back: the fence command ended with 0, and mount {Mount} has moved since it began, or its line cannot be read. Nothing is recorded; it is run again in {Seconds:0} s if it is still needed")]
+    public static partial void FencedCameBack(ILogger logger, string host, Guid mount, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "host {Host} is silent, and space of removed files waits for it; the fence command is not run for it, because this master runs there")]
+    public static partial void FenceIsNotForOwn(ILogger logger, string host);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "--fence-command {Command} {Cause}; it is tried all the same when a host is to be fenced")]
+    public static partial void FenceCommandIsMissing(ILogger logger, string command, string cause);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "--fence-command: this format has no host table, so nobody is fenced")]
+    public static partial void NobodyIsFenced(ILogger logger);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "--accept-loss: {Cause}; this is recorded, and the mount must be made anew")]
     public static partial void LossAccepted(ILogger logger, string cause);
 

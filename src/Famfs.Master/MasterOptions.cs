@@ -4,6 +4,29 @@ using Famfs.Core.Log;
 
 namespace Famfs.Master;
 
+/// <summary>What the times of a fence command may be, in seconds.</summary>
+internal static class FenceTimes
+{
+    /// <summary>How long a host is silent before it is fenced (chosen: a daemon that is started again, or a host that is moved while it
+    /// runs, is back by then).</summary>
+    public const int After = 60;
+
+    /// <summary>The same: the least (a mount is called silent then) and the most.</summary>
+    public const int LeastAfter = 5;
+
+    /// <inheritdoc cref="LeastAfter"/>
+    public const int MostAfter = 86_400;
+
+    /// <summary>How long a command may take (chosen: switching a machine off through its controller takes some ten seconds).</summary>
+    public const int Timeout = 60;
+
+    /// <summary>The same: the least and the most.</summary>
+    public const int LeastTimeout = 1;
+
+    /// <inheritdoc cref="LeastTimeout"/>
+    public const int MostTimeout = 3600;
+}
+
 /// <summary>What a master is started with.</summary>
 internal sealed record MasterOptions
 {
@@ -58,6 +81,15 @@ internal sealed record MasterOptions
 
     /// <summary>It has the log compacted when it is due, and not only when it is asked.</summary>
     public bool CompactsByItself { get; init; } = true;
+
+    /// <summary>The program that cuts a silent host off from the memory; null: none.</summary>
+    public string? FenceCommand { get; init; }
+
+    /// <summary>How long a host is silent before <see cref="FenceCommand"/> is run.</summary>
+    public TimeSpan FenceAfter { get; init; }
+
+    /// <summary>How long <see cref="FenceCommand"/> may take.</summary>
+    public TimeSpan FenceTimeout { get; init; }
 
     /// <summary>Replaces a master that lives, or adopts a file system of another system.</summary>
     public bool TakeOver { get; init; }

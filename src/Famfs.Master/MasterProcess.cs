@@ -154,6 +154,12 @@ internal static class MasterProcess
         builder.Services.AddHostedService(services => new HostWatch(engine, state, mounts, () => hub.Published, devices, clock, services.GetRequiredService<ILogger<HostWatch>>()));
         if (options.CompactsByItself)
             builder.Services.AddHostedService(services => new CompactionWatch(engine, services.GetRequiredService<LogCompaction>(), recovered.Index, clock, services.GetRequiredService<ILogger<CompactionWatch>>()));
+        if (options.FenceCommand is { } command)
+        {
+            FenceCommand fence = new(command, options.FenceTimeout, state.FileSystem, clock);
+            builder.Services.AddHostedService(services => new FenceWatch(
+                engine, state, mounts, host.Host, options.FenceAfter, fence.RunAsync, command, clock, services.GetRequiredService<ILogger<FenceWatch>>(), services.GetRequiredService<IHostApplicationLifetime>().ApplicationStopping));
+        }
         builder.Services.AddHostedService(services => new SpaceReclaimer(engine, state, mounts, zeroing, clock, services.GetRequiredService<ILogger<SpaceReclaimer>>()));
 
         await using WebApplication app = builder.Build();
@@ -236,6 +242,10 @@ internal static class MasterProcess
         string open = string.Join(", ", ListenAddresses.FindOpen(options));
         if (open.Length > 0)
             MasterLog.OpenAddress(log, open);
+        if (options.FenceCommand is { } program && FenceCommand.FindFault(program) is { } fault)
+            MasterLog.FenceCommandIsMissing(log, program, fault);
+        if (options.FenceCommand is not null && !state.Format.HasHostTable)
+            MasterLog.NobodyIsFenced(log);
         options.Service.Ready($"term {engine.Term.Value}, listening on {string.Join(", ", options.Listen)}");
         await app.WaitForShutdownAsync(cancel).ConfigureAwait(false);
         await engine.DisposeAsync().ConfigureAwait(false);

@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
 using Famfs.CommandLine;
 using Famfs.Core;
 using Famfs.Core.Log;
@@ -52,6 +54,23 @@ Option<string?> hostState = new("--host-state") { Description = "directory of th
 Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSystem.Name}: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => withSystem.SystemUuidFile! };
 Option<string> compaction = new("--compaction") { Description = "when the log is compacted: auto, or manual, by `famfs log compact` alone", HelpName = "auto|manual", DefaultValueFactory = _ => MasterOptions.AutomaticCompaction };
 compaction.AcceptOnlyFromAmong(MasterOptions.AutomaticCompaction, MasterOptions.ManualCompaction);
+Option<string?> fenceCommand = new("--fence-command")
+{
+    Description = "program that cuts a host off from the memory: run when a host is silent while space of removed files waits for it; exit code 0 proves that its mounts are gone",
+    HelpName = "PROGRAM",
+};
+Option<int> fenceAfter = new("--fence-after")
+{
+    Description = $"seconds that a host is silent before --fence-command is run: {FenceTimes.LeastAfter} to {FenceTimes.MostAfter}",
+    HelpName = "SECONDS",
+    DefaultValueFactory = _ => FenceTimes.After,
+};
+Option<int> fenceTimeout = new("--fence-timeout")
+{
+    Description = $"seconds after which a --fence-command is ended, and has failed: {FenceTimes.LeastTimeout} to {FenceTimes.MostTimeout}",
+    HelpName = "SECONDS",
+    DefaultValueFactory = _ => FenceTimes.Timeout,
+};
 Option<bool> takeOver = new("--take-over") { Description = $"replace a master that is running elsewhere; {withSystem.Name}: adopt the file system of another system" };
 Option<string[]> acceptLoss = new("--accept-loss") { Description = "uuid of a mount that has replayed records which are lost: start without them, for good (repeat)", HelpName = "MOUNT" };
 
@@ -61,13 +80,27 @@ ProgramConfiguration configuration = new("famfs-master", root,
 [
     new(devices), new(fileSystem), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
     new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid), new(compaction),
+    new(fenceCommand), new(fenceAfter), new(fenceTimeout),
 ]);
-foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, compaction, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, compaction, fenceCommand, fenceAfter, fenceTimeout, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 listen.Validators.Add(result =>
 {
     if (result.Tokens.Select(t => ListenAddresses.FindFault(t.Value)).FirstOrDefault(f => f is not null) is { } fault)
         result.AddError(fault);
+});
+fenceCommand.Validators.Add(result =>
+{
+    // Not looked for here: the configuration is checked on other hosts, too.
+    if (result.Tokens.Select(t => t.Value).FirstOrDefault(v => !v.StartsWith('/') || v.Any(char.IsControl)) is { } path)
+        result.AddError($"--fence-command {path}: must be the absolute path of a program, without arguments");
+});
+fenceAfter.Validators.Add(result => RequireSeconds(result, FenceTimes.LeastAfter, FenceTimes.MostAfter));
+fenceTimeout.Validators.Add(result => RequireSeconds(result, FenceTimes.LeastTimeout, FenceTimes.MostTimeout));
+root.Validators.Add(result =>
+{
+    if (result.GetResult(fenceCommand) is null && ((Option[])[fenceAfter, fenceTimeout]).FirstOrDefault(o => result.GetResult(o) is { Implicit: false }) is { } alone)
+        result.AddError($"{alone.Name}: needs --fence-command");
 });
 root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 {
@@ -84,8 +117,18 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     HostState = parsed.GetValue(hostState),
     SystemUuidFile = parsed.GetRequiredValue(systemUuid),
     CompactsByItself = parsed.GetRequiredValue(compaction) == MasterOptions.AutomaticCompaction,
+    FenceCommand = parsed.GetValue(fenceCommand),
+    FenceAfter = TimeSpan.FromSeconds(parsed.GetValue(fenceAfter)),
+    FenceTimeout = TimeSpan.FromSeconds(parsed.GetValue(fenceTimeout)),
     TakeOver = parsed.GetValue(takeOver),
     AcceptLoss = parsed.GetValue(acceptLoss) ?? [],
 }, cancel));
 
 return await ServerProgram.RunAsync("famfs-master", root, configuration, args, typeof(MasterOptions).Assembly, signals);
+
+static void RequireSeconds(OptionResult result, int least, int most)
+{
+    // Of a value that cannot be read, the parser would throw.
+    if (result.Tokens.FirstOrDefault(t => !int.TryParse(t.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) || seconds < least || seconds > most) is { } wrong)
+        result.AddError($"{result.Option.Name} {wrong.Value}: must be {least} to {most} seconds");
+}

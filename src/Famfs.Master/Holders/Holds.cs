@@ -9,7 +9,7 @@ internal sealed class Holds
     // Mounts that are named; others are counted (chosen).
     private const int Named = 16;
 
-    private readonly List<(LogSequence Released, int Held, string Name, TimeSpan Silent)> _mounts = [];
+    private readonly List<(LogSequence Released, int Held, Guid Mount, string Name, TimeSpan Silent)> _mounts = [];
     private readonly HashSet<InodeNumber> _held = [];
 
     /// <summary>Up to where every mount has released what it does not name.</summary>
@@ -19,12 +19,12 @@ internal sealed class Holds
     public IReadOnlySet<InodeNumber> Held => _held;
 
     /// <summary>Adds what a mount has.</summary>
-    public void Add(LogSequence released, IReadOnlyCollection<InodeNumber> held, string name, TimeSpan silent)
+    public void Add(LogSequence released, IReadOnlyCollection<InodeNumber> held, Guid mount, string name, TimeSpan silent)
     {
         if (released.Value < Released.Value)
             Released = released;
         _held.UnionWith(held);
-        _mounts.Add((released, held.Count, name, silent));
+        _mounts.Add((released, held.Count, mount, name, silent));
     }
 
     /// <summary>Adds somebody who may have everything.</summary>
@@ -32,7 +32,7 @@ internal sealed class Holds
     {
         if (released.Value < Released.Value)
             Released = released;
-        _mounts.Add((released, 0, name, default));
+        _mounts.Add((released, 0, Guid.Empty, name, default));
     }
 
     /// <summary>Whom files that were deleted up to <paramref name="sequence"/> wait for, each as a phrase.</summary>
@@ -40,7 +40,7 @@ internal sealed class Holds
     {
         List<string> waits = [];
         int more = 0;
-        foreach ((LogSequence released, int held, string name, TimeSpan silent) in _mounts.Where(m => m.Released.Value < sequence.Value || m.Held > 0).OrderBy(m => m.Name, StringComparer.Ordinal))
+        foreach ((LogSequence _, int held, Guid _, string name, TimeSpan silent) in FindWaited(sequence).OrderBy(m => m.Name, StringComparer.Ordinal))
         {
             if (waits.Count == Named)
             {
@@ -54,4 +54,10 @@ internal sealed class Holds
             waits.Add($"{more} more mounts");
         return waits;
     }
+
+    /// <summary>The mounts that files which were deleted up to <paramref name="sequence"/> wait for.</summary>
+    public IReadOnlySet<Guid> FindHolders(LogSequence sequence) => FindWaited(sequence).Where(m => m.Mount != Guid.Empty).Select(m => m.Mount).ToHashSet();
+
+    private IEnumerable<(LogSequence Released, int Held, Guid Mount, string Name, TimeSpan Silent)> FindWaited(LogSequence sequence) =>
+        _mounts.Where(m => m.Released.Value < sequence.Value || m.Held > 0);
 }

@@ -377,14 +377,59 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 holds.Add(default, $"{_unreadable} unreadable {(_unreadable == 1 ? "line" : "lines")} of the host table (`famfs check` names them)");
             foreach (MountView view in _mounts.Values)
             {
-                // Who went on without its records has not proved that it is gone.
-                if (!view.InTable || view.Ended || Gone.Find(view) is { } evidence && evidence != GoneEvidence.LossAccepted)
+                if (!MayHold(view))
                     continue;
-                holds.Add(view.Released.Watermark, view.Released.Held, DevicePresence.NameOf(state, view), clock.GetElapsedTime(view.LastMovedTimestamp));
+                holds.Add(view.Released.Watermark, view.Released.Held, view.Mount, DevicePresence.NameOf(state, view), clock.GetElapsedTime(view.LastMovedTimestamp));
             }
             return holds;
         }
     }
+
+    /// <summary>The hosts of which nothing was heard for a time, neither by a line nor by a stream, of any of their mounts. Of each boot
+    /// that a mount of <paramref name="waited"/> is of: all mounts of that boot that may hold memory. None while a line cannot be read:
+    /// that may be one that lives, and nothing is given back meanwhile. <paramref name="now"/>: a timestamp from before the lines were
+    /// read.</summary>
+    public IReadOnlyList<SilentHost> FindSilentHosts(IReadOnlySet<Guid> waited, TimeSpan after, long now)
+    {
+        lock (_gate)
+        {
+            List<SilentHost> found = [];
+            if (_unreadable > 0)
+                return found;
+            // What callers that are not known tell is no sign of life, nor of its absence.
+            foreach (IGrouping<Guid, MountView> host in _mounts.Values.Where(v => v.IsBound).GroupBy(v => v.Host))
+            {
+                TimeSpan silent = host.Min(v => clock.GetElapsedTime(v.LastMovedTimestamp, now));
+                if (silent < after || host.Any(v => v.KnownStreams > 0))
+                    continue;
+                string name = state.Replay.Hosts.TryGetValue(host.Key, out HostRecord? record) ? record.Name : "";
+                foreach (IGrouping<Guid, MountView> boot in host.Where(MayHold).GroupBy(v => v.Boot).Where(b => b.Any(v => waited.Contains(v.Mount))))
+                    found.Add(new(host.Key, name, boot.Key, silent, [.. boot.OrderBy(v => v.Mount).Select(v => new SilentMount(v.Mount, v.MountPoint, v.LineCounter))]));
+            }
+            return found;
+        }
+    }
+
+    /// <summary>A mount of that boot of a host that has moved since it was found silent, has come, or may have, because a line cannot be
+    /// read; empty: none, as the lines said that were read last, and streams of known callers.</summary>
+    public Guid FindMoved(SilentHost host)
+    {
+        lock (_gate)
+        {
+            if (_unreadable > 0)
+                return host.Mounts[0].Mount;
+            foreach (MountView view in _mounts.Values.Where(v => v.IsBound && v.Host == host.Host && v.Boot == host.Boot))
+            {
+                SilentMount? known = host.Mounts.FirstOrDefault(m => m.Mount == view.Mount);
+                if (view.KnownStreams > 0 || (known is null ? MayHold(view) : known.Counter != view.LineCounter))
+                    return view.Mount;
+            }
+            return Guid.Empty;
+        }
+    }
+
+    // Under _gate. Who went on without its records has not proved that it is gone.
+    private bool MayHold(MountView view) => view.InTable && !view.Ended && Gone.Find(view) is null or GoneEvidence.LossAccepted;
 
     /// <summary>The mounts whose kernels cannot map every file that may be made now, each as a sentence. A mount that is gone
     /// counts no more; a silent one does.</summary>

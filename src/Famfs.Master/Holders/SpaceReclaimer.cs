@@ -101,6 +101,7 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
         if (!HasWork)
         {
             state.ReclaimWaits = [];
+            state.ReclaimHolders = new HashSet<Guid>();
             _marks.Clear();
             _passedHeld.Clear();
             _quarantined.Clear();
@@ -137,10 +138,12 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
             found = await engine.RunAsync(new ZeroingStart([.. _quarantined]), Caller.Master).ConfigureAwait(false);
             _quarantined.ExceptWith(found.Files.Select(f => f.Inode));
         }
-        List<string> waits = [.. holds.Explain(_marks.Count > 0 ? _marks[^1].Position.Sequence : _passed)];
+        LogSequence waiting = _marks.Count > 0 ? _marks[^1].Position.Sequence : _passed;
+        List<string> waits = [.. holds.Explain(waiting)];
         if (_quarantined.Count > 0)
             waits.Add($"a former master, which may still store to {_quarantined.Count} {(_quarantined.Count == 1 ? "file" : "files")}: it is not proved to be gone");
         state.ReclaimWaits = waits;
+        state.ReclaimHolders = holds.FindHolders(waiting);
         if (found.Files.Count == 0)
             return moved;
         _unzeroed.AddRange(found.Files);

@@ -18,6 +18,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     // Any thread: replaced whole by whoever looks at the mounts.
     private volatile DeviceAvoidance _avoidance = DeviceAvoidance.None;
     private volatile IReadOnlyList<string> _reclaimWaits = [];
+    private volatile IReadOnlySet<Guid> _reclaimHolders = new HashSet<Guid>();
 
     public MasterState(DevicePool pool, TimeProvider clock, Random random)
     {
@@ -53,6 +54,13 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     {
         get => _reclaimWaits;
         set => _reclaimWaits = value;
+    }
+
+    /// <summary>The mounts among those of <see cref="ReclaimWaits"/>, all of them. Never changed, but replaced. Any thread.</summary>
+    public IReadOnlySet<Guid> ReclaimHolders
+    {
+        get => _reclaimHolders;
+        set => _reclaimHolders = value;
     }
 
     /// <summary>Known request ids.</summary>

@@ -82,9 +82,11 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         Write(all, second);
         await AwaitAsync(() => Pending < 1 || (Pending == 1 && Reserved == 0 && Waits("has 1 file open")));
         Assert.Equal((1, 0), (Pending, Reserved));
+        await AwaitAsync(() => _master.State.ReclaimHolders.SetEquals([_line.Mount]));
         Write(all);
         await AwaitAsync(() => Pending == 0);
         Assert.Equal(3, _zeroing.Done.Count);
+        await AwaitAsync(() => _master.State.ReclaimHolders.Count == 0);
     }
 
     [Fact]
