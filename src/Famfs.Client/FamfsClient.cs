@@ -116,6 +116,35 @@ public sealed class FamfsClient : IDisposable
     public IAsyncEnumerable<CreateFileResult> CreateFilesAsync(IEnumerable<CreateFileRequest> files, CreateFilesOptions? options = null, CancellationToken cancel = default) =>
         CreateFilesAsync(files.ToAsyncEnumerable(), options, cancel);
 
+    /// <summary>As <see cref="CreateFilesAsync(IEnumerable{CreateFileRequest}, CreateFilesOptions?, CancellationToken)"/>, for a group that
+    /// fits into memory. When all are answered, each file whose only space is still pending is asked for alone, in order, as
+    /// <see cref="CreateFileWaitingForSpaceAsync"/> does for up to <paramref name="timeout"/>. After one that has waited in vain the others
+    /// are not waited for. Results come in the order of the files.</summary>
+    public async IAsyncEnumerable<CreateFileResult> CreateFilesWaitingForSpaceAsync(IReadOnlyList<CreateFileRequest> files, CreateFilesOptions? options = null, TimeSpan? timeout = null, [EnumeratorCancellation] CancellationToken cancel = default)
+    {
+        List<CreateFileResult> results = [];
+        await foreach (CreateFileResult result in CreateFilesAsync(files, options, cancel).ConfigureAwait(false))
+            results.Add(result);
+        bool waits = true;
+        for (int i = 0; i < results.Count; i++)
+        {
+            CreateFileResult result = results[i];
+            if (waits && result is { ResultCase: CreateFileResult.ResultOneofCase.Error, Error: { Reason: ErrorReason.NoSpace, PendingBytes: > 0 } })
+            {
+                try
+                {
+                    result = new() { Reply = await CreateFileWaitingForSpaceAsync(files[i], timeout, cancel).ConfigureAwait(false) };
+                }
+                catch (FamfsException error)
+                {
+                    waits = false;
+                    result = new() { Error = new() { Reason = error.Reason, Message = error.Message, Path = error.Path, Limit = error.Limit, PendingBytes = error.PendingBytes } };
+                }
+            }
+            yield return result;
+        }
+    }
+
     /// <summary>Whether the master serves, as it says by grpc.health.v1. False: it is there and its engine does not answer, or it is
     /// ending. Errors: as any call.</summary>
     public Task<bool> IsServingAsync(TimeSpan? timeout = null, CancellationToken cancel = default) =>

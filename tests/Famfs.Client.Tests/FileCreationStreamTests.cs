@@ -292,6 +292,51 @@ public sealed class FileCreationStreamTests
         Assert.Single(ids["f0"].Distinct());
     }
 
+    [Theory]
+    [InlineData(3, 0)]
+    [InlineData(int.MaxValue, 1)]
+    public async Task Files_whose_space_is_pending_are_waited_for_in_order_until_one_waits_in_vain(int refusals, int failed)
+    {
+        ConcurrentQueue<string> asked = new();
+        int left = refusals;
+        ErrorDetail full = new() { Reason = ErrorReason.NoSpace, Message = "no space", PendingBytes = 1 << 20 };
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            CreateFiles = async (requests, replies, _) =>
+            {
+                while (await requests.MoveNext(CancellationToken.None))
+                {
+                    CreateFilesReply reply = Answer(requests.Current.Files);
+                    for (int i = 0; i < reply.Results.Count; i++)
+                    {
+                        // The second has no space for good.
+                        if (requests.Current.Files[i].Path is "f1" or "f2" or "f4")
+                            reply.Results[i] = new() { Error = requests.Current.Files[i].Path == "f1" ? new(full) { PendingBytes = 0 } : new(full) };
+                    }
+                    await replies.WriteAsync(reply);
+                }
+            },
+            CreateFile = (request, _) =>
+            {
+                asked.Enqueue(request.Path);
+                return left-- > 0 ? throw FakeMaster.Error(StatusCode.ResourceExhausted, full) : FakeMaster.Reply(request);
+            },
+        });
+        using FamfsClient client = FamfsClientTests.ClientOf(master.Address);
+
+        List<CreateFileResult> results = [];
+        await foreach (CreateFileResult result in client.CreateFilesWaitingForSpaceAsync([.. Names(6)], null, failed > 0 ? TimeSpan.FromSeconds(2) : s_long, Limit.Minute()))
+            results.Add(result);
+
+        Assert.Equal(6, results.Count);
+        Assert.Equal(["f2", .. failed > 0 ? [] : new[] { "f4" }], asked.Distinct());
+        Assert.True(asked.Count(p => p == "f2") > 1);
+        int[] errors = [.. Enumerable.Range(0, 6).Where(i => results[i].Error is not null)];
+        Assert.Equal(failed > 0 ? [1, 2, 4] : new[] { 1 }, errors);
+        Assert.All(errors, i => Assert.Equal((ErrorReason.NoSpace, "no space"), (results[i].Error.Reason, results[i].Error.Message)));
+        Assert.Equal(Enumerable.Range(0, 6).Except(errors).Select(i => $"f{i}"), results.Where(r => r.Reply is not null).Select(r => r.Reply.File.Path));
+    }
+
     private static async Task AnswerAllAsync(IAsyncStreamReader<CreateFilesRequest> requests, IServerStreamWriter<CreateFilesReply> replies, ServerCallContext context)
     {
         while (await requests.MoveNext(context.CancellationToken))

@@ -171,6 +171,39 @@ public sealed class ReuseTests
     }
 
     [Fact]
+    public async Task A_copy_waits_for_space_that_a_host_still_has()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
+        string address = cluster.StartMaster("a").Address;
+        (string a, string b) = (cluster.Mount("a", address).Path, cluster.Mount("b", address).Path);
+        string tree = cluster.NewDirectory("tree");
+        foreach ((string name, long bytes) in ((string, long)[])[("small", 3), ("large", 80 * MiB)])
+        {
+            using FileStream file = new(Path.Combine(tree, name), FileMode.Create, FileAccess.Write);
+            file.SetLength(bytes - 1);
+            file.Position = bytes - 1;
+            file.WriteByte(7);
+        }
+        Create(cluster, $"{a}/f");
+        Task<(int Exit, string Text)> waiting;
+        using (File.OpenRead($"{b}/f"))
+        {
+            cluster.Famfs("rm", "--wait", "all", $"{a}/f");
+            Assert.Contains("has 1 file open", Refusal(cluster, $"{a}/g", until: "has 1 file open"), StringComparison.Ordinal);
+            (int refused, string text) = cluster.TryFamfs("cp", "-r", tree, $"{a}/");
+            Assert.True(refused == 5, text);
+            (refused, text) = cluster.TryFamfs("--timeout", "3s", "cp", "-r", "--wait-space", "-T", tree, $"{a}/tree");
+            Assert.True(refused == 5 && text.Contains("has 1 file open", StringComparison.Ordinal), text);
+            waiting = Task.Run(() => cluster.TryFamfs("--timeout", "120s", "cp", "-r", "--wait-space", "-T", tree, $"{a}/tree"));
+        }
+        (int exit, string said) = await waiting;
+        Assert.True(exit == 0, said);
+        Assert.Equal(7, File.ReadAllBytes($"{a}/tree/small")[2]);
+        byte[] content = File.ReadAllBytes($"{a}/tree/large");
+        Assert.Equal((80 * MiB, 1), (content.LongLength, content.Count(x => x == 7)));
+    }
+
+    [Fact]
     public void A_master_that_was_killed_while_space_was_on_its_way_leaves_it_to_the_next()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 1L << 30);

@@ -22,6 +22,7 @@ internal sealed class CpCommand
     private readonly Option<bool> _noFollow = new("--no-dereference", "-P") { Description = "Follow no symbolic link; each is named and left out" };
     private readonly Option<bool> _asDestination = new("--no-target-directory", "-T") { Description = "DESTINATION is the name of the copy, also where a directory has it: a tree can be copied again" };
     private readonly Option<bool> _skipEmpty = new("--skip-empty") { Description = "Leave empty files out, which famfs cannot hold, in place of naming each" };
+    private readonly Option<bool> _waitSpace = new("--wait-space") { Description = "Wait for space of removed files that is not free yet, for each file up to --timeout" };
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what would be copied, and what cannot be, and change nothing" };
     private readonly Option<bool> _noProgress = new("--no-progress") { Description = "No bar, which a terminal gets otherwise" };
     private readonly Option<int> _jobs = new("--jobs", "-j") { Description = "Ranges copied at a time", DefaultValueFactory = _ => Math.Clamp(System.Environment.ProcessorCount, 1, 16) };
@@ -38,7 +39,7 @@ internal sealed class CpCommand
         CpCommand cp = new(context);
         Command command = new("cp", "Copy files into famfs")
         {
-            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._asDestination, cp._skipEmpty, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
+            cp._paths, cp._recursive, cp._preserve, cp._archive, cp._follow, cp._noFollow, cp._asDestination, cp._skipEmpty, cp._waitSpace, cp._dryRun, cp._noProgress, cp._jobs, cp._mode, cp._uid, cp._gid,
         };
         cp._layout.AddTo(command);
         command.SetAction((parsed, cancel) => context.RunApartAsync(parsed, parsed.GetValue(cp._paths)!, () => cp.RunAsync(parsed, cancel), cancel));
@@ -67,7 +68,7 @@ internal sealed class CpCommand
         {
             TimeSpan timeout = _context.TimeoutOf(parsed);
             CopyAttributeChoices attributes = await ChooseAttributesAsync(parsed, target, timeout, archive, cancel).ConfigureAwait(false);
-            MountFileMaker maker = new(target.Client, target.Mount!, timeout, _layout.Read(parsed));
+            MountFileMaker maker = new(target.Client, target.Mount!, timeout, _layout.Read(parsed), parsed.GetValue(_waitSpace));
             TreeCopy copy = new(maker, parsed.GetValue(_jobs), attributes);
             result = _context.Environment.IsTerminal && !_context.IsJson(parsed) && !parsed.GetValue(_noProgress)
                 ? await RunWithProgressAsync(copy, plan, cancel).ConfigureAwait(false)
@@ -191,7 +192,7 @@ internal sealed class CpCommand
     }
 
     /// <summary>Makes files and directories through the master, and waits until the mount shows them.</summary>
-    private sealed class MountFileMaker(FamfsClient client, FamfsMount mount, TimeSpan timeout, LayoutWish layout) : IFileMaker
+    private sealed class MountFileMaker(FamfsClient client, FamfsMount mount, TimeSpan timeout, LayoutWish layout, bool waitsForSpace) : IFileMaker
     {
         private readonly Google.Protobuf.ByteString _mount = mount.RequireMountId().ToByteString();
 
@@ -203,7 +204,7 @@ internal sealed class CpCommand
 
         public async IAsyncEnumerable<(bool Made, FamfsException? Error)> MakeFilesAsync(IReadOnlyList<NewFile> files, [EnumeratorCancellation] CancellationToken cancel)
         {
-            IEnumerable<CreateFileRequest> requests = files.Select(file => new CreateFileRequest
+            List<CreateFileRequest> requests = [.. files.Select(file => new CreateFileRequest
             {
                 Path = mount.ToFileSystemPath(file.Path),
                 SizeBytes = (ulong)file.SizeBytes,
@@ -215,8 +216,12 @@ internal sealed class CpCommand
                 Layout = layout,
                 // Somebody else may make the same one meanwhile; then content decides.
                 IfExists = IfExists.OpenIfSame,
-            });
-            await foreach (CreateFileResult result in client.CreateFilesAsync(requests, new CreateFilesOptions { OmitMaps = true, StallTimeout = timeout }, cancel).ConfigureAwait(false))
+            })];
+            CreateFilesOptions options = new() { OmitMaps = true, StallTimeout = timeout };
+            IAsyncEnumerable<CreateFileResult> results = waitsForSpace
+                ? client.CreateFilesWaitingForSpaceAsync(requests, options, timeout, cancel)
+                : client.CreateFilesAsync(requests, options, cancel);
+            await foreach (CreateFileResult result in results.ConfigureAwait(false))
             {
                 if (result.ResultCase == CreateFileResult.ResultOneofCase.Error)
                 {
