@@ -88,7 +88,7 @@ internal static class JsonShapes
     }
 
     /// <summary><paramref name="holders"/>: by mount id, the processes of this host that hold a mount whose daemon is gone.</summary>
-    public static void WriteHosts(this Utf8JsonWriter json, string name, IEnumerable<HostStatus> hosts, IReadOnlyDictionary<ByteString, IReadOnlyList<MountHolder>>? holders = null)
+    public static void WriteHosts(this Utf8JsonWriter json, string name, IEnumerable<HostStatus> hosts, IReadOnlyDictionary<ByteString, IReadOnlyList<MountHolder>>? holders = null, int heldLimit = 0)
     {
         json.WriteStartArray(name);
         foreach (HostStatus host in hosts)
@@ -109,6 +109,25 @@ internal static class JsonShapes
             json.WriteString("version", host.Version);
             json.WriteString("address", host.Address);
             json.WriteNumber("held_inodes", host.HeldInodes);
+            if (heldLimit > 0)
+            {
+                json.WriteBoolean("holds_space", host.HoldsSpace);
+                json.WriteStartArray("held_files");
+                foreach (HeldFile file in host.HeldFiles.Take(heldLimit))
+                {
+                    json.WriteStartObject();
+                    json.WriteNumber("inode", file.Inode);
+                    json.WriteNumber("space_bytes", file.SpaceBytes);
+                    json.WriteString("path", file.Path.Length > 0 ? file.Path : null);
+                    json.WriteString("name", file.Name.Length > 0 ? file.Name : null);
+                    if (file.RemoveTimeNs != 0)
+                        json.WriteNumber("remove_time_ns", file.RemoveTimeNs);
+                    else
+                        json.WriteNull("remove_time_ns");
+                    json.WriteEndObject();
+                }
+                json.WriteEndArray();
+            }
             if (host.MissingDevices is { } said)
             {
                 json.WriteNumber("known_devices", said.DeviceCount);

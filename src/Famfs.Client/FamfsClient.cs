@@ -226,13 +226,17 @@ public sealed class FamfsClient : IDisposable
     }
 
     /// <summary>State of every mount, in the order of their ids. Of many mounts several calls are made; each has the time-out.</summary>
-    public async Task<ListHostsReply> ListHostsAsync(TimeSpan? timeout = null, CancellationToken cancel = default)
+    public Task<ListHostsReply> ListHostsAsync(TimeSpan? timeout = null, CancellationToken cancel = default) => ListHostsAsync(0, timeout, cancel);
+
+    /// <summary>The same, with up to <paramref name="heldLimit"/> of the removed files that each mount has not released, at most 1024.</summary>
+    public async Task<ListHostsReply> ListHostsAsync(int heldLimit, TimeSpan? timeout = null, CancellationToken cancel = default)
     {
-        ListHostsReply all = await UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), new ListHostsRequest(), timeout, cancel).ConfigureAwait(false);
+        ListHostsRequest first = new() { HeldLimit = (uint)heldLimit };
+        ListHostsReply all = await UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), first, timeout, cancel).ConfigureAwait(false);
         bool more = all.More;
         while (more)
         {
-            ListHostsRequest next = new() { AfterMountId = all.Hosts[^1].MountId };
+            ListHostsRequest next = new() { AfterMountId = all.Hosts[^1].MountId, HeldLimit = first.HeldLimit };
             ListHostsReply part = await UnaryAsync(static (m, r, o) => m.ListHostsAsync(r, o), next, timeout, cancel).ConfigureAwait(false);
             all.Hosts.Add(part.Hosts);
             more = part.More && part.Hosts.Count > 0;

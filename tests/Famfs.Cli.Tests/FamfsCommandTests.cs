@@ -256,6 +256,51 @@ public sealed class FamfsCommandTests : IDisposable
         Assert.Equal(["10.0.0.7", "", ""], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("address").GetString()));
     }
 
+    [Fact]
+    public async Task Hosts_shows_each_removed_file_that_a_mount_has_and_counts_the_others()
+    {
+        HostStatus many = new()
+        {
+            Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", HeldInodes = 40, HoldsSpace = true,
+            HeldFiles = { new HeldFile { Inode = 7, SpaceBytes = 2097152, Path = "d/f\n", Name = "f\n", RemoveTimeNs = 1_700_000_000_000_000_000 }, new HeldFile { Inode = 8, SpaceBytes = 4194304, Name = "g" }, new HeldFile { Inode = 9 } },
+        };
+        HostStatus untold = new() { Name = "u", MountId = Guid.NewGuid().ToByteString(), State = HostState.Silent, MountPoint = "/mnt/b", HoldsSpace = true };
+        HostStatus older = new() { Name = "o", MountId = Guid.NewGuid().ToByteString(), State = HostState.Live, MountPoint = "/mnt/c", HeldInodes = 3, HoldsSpace = true };
+        List<uint> limits = [];
+        await using FakeMaster master = await FakeMaster.StartAsync(new()
+        {
+            Unary = (request, _) =>
+            {
+                limits.Add(((ListHostsRequest)request).HeldLimit);
+                return Task.FromResult<IMessage>(new ListHostsReply { Hosts = { many, untold, older } });
+            },
+        });
+
+        (_, string output, _) = await RunAsync($"hosts --held --master {master.Address}");
+        (_, string two, _) = await RunAsync($"hosts --held --limit 2 --master {master.Address}");
+        (_, string json, _) = await RunAsync($"hosts --held --limit 2 --json --master {master.Address}");
+        (_, string without, _) = await RunAsync($"hosts --master {master.Address}");
+        (ExitCode code, _, string error) = await RunAsync($"hosts --limit 2 --master {master.Address}");
+        (ExitCode beyond, _, string limit) = await RunAsync($"hosts --held --limit 1025 --master {master.Address}");
+
+        Assert.Equal([16u, 2, 2, 0], limits);
+        string[] lines = output[output.IndexOf("HELD BY", StringComparison.Ordinal)..].TrimEnd('\n').Split('\n');
+        Assert.Equal("HELD BY   INODE    BYTES  REMOVED               PATH", lines[0]);
+        Assert.Equal("h /mnt/a      7  2097152  2023-11-14T22:13:20Z  d/f\\x0a", lines[1]);
+        Assert.Equal("h /mnt/a      8  4194304  -                     …/g", lines[2]);
+        Assert.Equal("h /mnt/a      9        0  -                     -", lines[3]);
+        Assert.Equal(["h /mnt/a: and 37 more (--limit 40)", "u /mnt/b: has not told which removed files it has, so it may have any of the latest", "o /mnt/c: has 3 removed files, which this master does not name"], lines[4..]);
+        Assert.Contains("h /mnt/a: and 38 more", two, StringComparison.Ordinal);
+        JsonElement[] files = [.. JsonDocument.Parse(json).RootElement.GetProperty("hosts")[0].GetProperty("held_files").EnumerateArray()];
+        Assert.Equal(["d/f\n", null], files.Select(f => f.GetProperty("path").GetString()));
+        Assert.Equal([1_700_000_000_000_000_000L, null], files.Select(f => f.GetProperty("remove_time_ns") is { ValueKind: JsonValueKind.Number } time ? time.GetInt64() : (long?)null));
+        Assert.DoesNotContain("HELD BY", without, StringComparison.Ordinal);
+        Assert.Equal(ExitCode.Usage, code);
+        Assert.Contains("--held", error, StringComparison.Ordinal);
+        Assert.Equal(ExitCode.Usage, beyond);
+        Assert.Contains("--limit 1025: must be 1 to 1024", limit, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("--json")]
     [InlineData("-o json")]

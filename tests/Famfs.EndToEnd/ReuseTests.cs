@@ -102,6 +102,10 @@ public sealed class ReuseTests
             cluster.Famfs("rm", $"{a}/f");
             Cluster.Await("what nobody has is given back", () => Status(address).PendingReclaimBytes == 80 * MiB);
             Assert.Contains("has 40 files open", cluster.Famfs("df", a), StringComparison.Ordinal);
+            // With the names that they had.
+            string held = cluster.Famfs("hosts", "--held", "--limit", "39", "--master", socket);
+            Assert.Equal(39, held.Split('\n').Count(line => line.Contains($" {2 * MiB} ", StringComparison.Ordinal) && names.Contains($"{a}/{line.Split(' ')[^1]}")));
+            Assert.Contains($"{b}: and 1 more", held, StringComparison.Ordinal);
             open.ForEach(file => file.Dispose());
             open.Clear();
             Cluster.Await("all is given back", () => Status(address).PendingReclaimBytes == 0);

@@ -10,16 +10,31 @@ namespace Famfs.Cli.Verbs;
 /// <summary><c>famfs hosts</c>: every mount, how far it is, what it holds; without those that ended in order, unless asked for.</summary>
 internal static class HostsCommand
 {
+    /// <summary>Held files of a mount that are shown, and the most that can be (a master names no more).</summary>
+    private const int UsualHeld = 16;
+    private const int MostHeld = 1024;
+
     public static Command Build(CliContext context)
     {
         Argument<string?> path = CliOptions.OptionalPath();
+        Option<bool> held = new("--held") { Description = "Also each removed file that a mount has not released" };
+        Option<int> limit = new("--limit") { Description = $"With --held: so many files of each mount, 1 to {MostHeld}", HelpName = "COUNT", DefaultValueFactory = _ => UsualHeld };
+        limit.Validators.Add(result =>
+        {
+            // Of a value that cannot be read, the parser would throw.
+            if (result.Tokens.FirstOrDefault(t => !int.TryParse(t.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int count) || count is < 1 or > MostHeld) is { } wrong)
+                result.AddError($"--limit {wrong.Value}: must be 1 to {MostHeld}");
+        });
         Option<bool> all = new("--all", "-a") { Description = "Also mounts that ended in order" };
-        Command command = new("hosts", "Show the mounts of all hosts") { path, all, BuildEvict(context) };
+        Command command = new("hosts", "Show the mounts of all hosts") { path, all, held, limit, BuildEvict(context) };
         command.SetAction(async (parsed, cancel) =>
         {
+            if (!parsed.GetValue(held) && parsed.GetResult(limit) is { Implicit: false })
+                throw CliOptions.Usage("--limit: is of use with --held");
+            int heldLimit = parsed.GetValue(held) ? parsed.GetValue(limit) : 0;
             CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel, reading: true).ConfigureAwait(false);
             ListHostsReply reply = await context.AskMasterOrMountAsync(
-                parsed, target, master => master.ListHostsAsync(context.TimeoutOf(parsed), cancel),
+                parsed, target, master => master.ListHostsAsync(heldLimit, context.TimeoutOf(parsed), cancel),
                 ListHostsReply.Parser, ["hosts", target.Mount?.MountPoint ?? ""], cancel).ConfigureAwait(false);
             // The memory knows no places. Of this one the host knows it.
             if (target.Mount is { } here && reply.Hosts.FirstOrDefault(h => h.MountPoint.Length == 0 && h.MountId == here.RequireMountId().ToByteString()) is { } own)
@@ -31,7 +46,7 @@ internal static class HostsCommand
                 context.WriteJson(json =>
                 {
                     json.WriteStartObject();
-                    json.WriteHosts("hosts", shown, holders);
+                    json.WriteHosts("hosts", shown, holders, heldLimit);
                     json.WritePosition("position", reply.Position);
                     json.WriteEndObject();
                 });
@@ -39,6 +54,8 @@ internal static class HostsCommand
             else
             {
                 PrintTable(context, shown);
+                if (heldLimit > 0)
+                    PrintHeld(context, shown, heldLimit);
                 foreach (HostStatus mount in shown.Where(h => holders.ContainsKey(h.MountId)))
                 {
                     IReadOnlyList<MountHolder> held = holders[mount.MountId];
@@ -148,6 +165,34 @@ internal static class HostsCommand
             OrDash(h.Address),
             JsonShapes.Uuid(h.MountId),
         ]), 4, 5, 6);
+
+    /// <summary>What each mount has of removed files, and what is not shown of it.</summary>
+    private static void PrintHeld(CliContext context, IReadOnlyList<HostStatus> mounts, int limit)
+    {
+        List<IReadOnlyList<string>> rows = [.. mounts.SelectMany(m => m.HeldFiles.Take(limit).Select(f => (IReadOnlyList<string>)
+        [
+            NameOf(m),
+            f.Inode.ToString(CultureInfo.InvariantCulture),
+            f.SpaceBytes.ToString(CultureInfo.InvariantCulture),
+            f.RemoveTimeNs == 0 ? "-" : DateTimeOffset.FromUnixTimeMilliseconds(f.RemoveTimeNs / 1_000_000).UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ssZ", CultureInfo.InvariantCulture),
+            f.Path.Length > 0 ? LsCommand.Printable(f.Path) : f.Name.Length > 0 ? $"…/{LsCommand.Printable(f.Name)}" : "-",
+        ]))];
+        context.Out.WriteLine();
+        if (rows.Count > 0)
+            context.WriteTable(["HELD BY", "INODE", "BYTES", "REMOVED", "PATH"], rows, 1, 2);
+        else
+            context.Out.WriteLine("no mount names a removed file that it holds");
+        foreach (HostStatus mount in mounts.Where(m => m.State != HostState.Gone))
+        {
+            ulong more = mount.HeldInodes - (ulong)Math.Min(mount.HeldFiles.Count, limit);
+            if (more > 0 && mount.HeldFiles.Count == 0)
+                context.Out.WriteLine($"{NameOf(mount)}: has {more} removed files, which this master does not name");
+            else if (more > 0)
+                context.Out.WriteLine($"{NameOf(mount)}: and {more} more{(limit < MostHeld ? $" (--limit {Math.Min(mount.HeldInodes, MostHeld)})" : "")}");
+            if (mount.HoldsSpace && mount.HeldInodes == 0)
+                context.Out.WriteLine($"{NameOf(mount)}: has not told which removed files it has, so it may have any of the latest");
+        }
+    }
 
     /// <summary>Host and mount point of a mount, as far as they are known.</summary>
     public static string NameOf(HostStatus mount) =>

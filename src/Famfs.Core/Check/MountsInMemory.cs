@@ -52,7 +52,9 @@ public static class MountsInMemory
             gone ??= GoneEvidence.CleanUnmount;
         // Both are read while mounts go on: a line may be ahead of the log that was read.
         ulong lag = state.Position.Sequence.Value - Math.Min(state.Position.Sequence.Value, line.ReplayedSequence.Value);
-        return new()
+        using TreeReader reader = state.Tree.RegisterReader();
+        using TreeScope scope = reader.Enter();
+        HostStatus mount = new()
         {
             HostId = line.Host.ToByteString(),
             Name = state.Hosts.TryGetValue(line.Host, out HostRecord? host) ? host.Name : "",
@@ -66,5 +68,17 @@ public static class MountsInMemory
             Dialect = nameOfDialect(line.Dialect),
             HeldInodes = (ulong)line.Exceptions.Length,
         };
+        foreach (InodeNumber inode in line.Exceptions.Where(_ => gone is null).OrderBy(i => i.Value))
+        {
+            ulong bytes = 0;
+            if (scope.TryGetMap(inode, out MapView map))
+            {
+                for (int i = 0; i < map.ExtentCount; i++)
+                    bytes += (ulong)map[i].LengthBytes;
+            }
+            // The memory has no names of what is removed.
+            mount.HeldFiles.Add(new HeldFile { Inode = inode.Value, SpaceBytes = bytes });
+        }
+        return mount;
     }
 }

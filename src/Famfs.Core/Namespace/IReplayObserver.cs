@@ -20,6 +20,11 @@ public interface IReplayObserver
     /// <summary>A name is gone with what it meant: a file is deleted now, anything else is no inode any more.</summary>
     void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name) => EntryChanged(parent, name);
 
+    /// <summary>A file has lost its name to another one, and is deleted now. <see cref="EntryChanged"/> tells the same of the name.</summary>
+    void FileReplaced(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
+    {
+    }
+
     /// <summary>Attributes of an inode changed; a directory's contents too.</summary>
     void InodeChanged(InodeNumber inode);
 

@@ -499,6 +499,7 @@ public sealed partial class ReplayState : IDisposable
     {
         Tree.Publish(Inode(r.Inode), Inode(r.Parent), r.Name.Span, new(r.ReplacedInode), r.TimeNs);
         Replaced(new(r.ReplacedInode));
+        OnReplaced(new(r.Parent), new(r.ReplacedInode), r.Name.Span);
         OnLinked(Inode(r.Parent), r.Name.Span);
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, Inode(r.Inode));
     }
@@ -508,6 +509,7 @@ public sealed partial class ReplayState : IDisposable
         RequireName(Inode(r.Inode), new(r.OldParent), r.OldName.Span, frame);
         Tree.Rename(Inode(r.Inode), Inode(r.NewParent), r.NewName.Span, new(r.ReplacedInode), r.TimeNs);
         Replaced(new(r.ReplacedInode));
+        OnReplaced(new(r.NewParent), new(r.ReplacedInode), r.NewName.Span);
         OnLinked(Inode(r.OldParent), r.OldName.Span);
         OnLinked(Inode(r.NewParent), r.NewName.Span);
         _observer?.InodeChanged(Inode(r.Inode));
@@ -671,6 +673,12 @@ public sealed partial class ReplayState : IDisposable
     {
         _observer?.EntryRemoved(parent, inode, name);
         Replaced(inode);
+    }
+
+    private void OnReplaced(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
+    {
+        if (inode != InodeNumber.None)
+            _observer?.FileReplaced(parent, inode, name);
     }
 
     /// <summary>A file lost its name and now waits for its holders.</summary>

@@ -296,15 +296,22 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     }
 
     /// <summary>The mounts as they stand, copied: in the order of their ids, at most <paramref name="limit"/> behind
-    /// <paramref name="after"/>.</summary>
-    public IReadOnlyList<HostStatus> Describe(LogPosition master, Guid after = default, int limit = int.MaxValue)
+    /// <paramref name="after"/>. <paramref name="heldLimit"/>: so many held files of each are named, by their inodes alone, and the list
+    /// ends before a mount with which it would name more than <paramref name="heldInAll"/>.</summary>
+    public IReadOnlyList<HostStatus> Describe(LogPosition master, Guid after = default, int limit = int.MaxValue, int heldLimit = 0, int heldInAll = int.MaxValue)
     {
+        IReadOnlySet<Guid> holding = state.ReclaimHolders;
         lock (_gate)
         {
             List<HostStatus> list = [];
+            int named = 0;
             foreach (MountView view in _mounts.Values.Where(v => v.Mount.CompareTo(after) > 0).OrderBy(v => v.Mount).Take(limit))
             {
                 GoneEvidence? gone = Gone.Find(view);
+                List<HeldFile> held = gone is null && heldLimit > 0 ? [.. view.Released.Held.OrderBy(i => i.Value).Take(heldLimit).Select(i => new HeldFile { Inode = i.Value })] : [];
+                named += held.Count;
+                if (named > heldInAll && list.Count > 0)
+                    break;
                 ulong lag = master.Sequence.Value - Math.Min(master.Sequence.Value, view.Acknowledged.Sequence.Value);
                 TimeSpan silent = clock.GetElapsedTime(view.LastMovedTimestamp);
                 // Without a line, in a format without a host table, a mount that has everything has nothing to say: its stream is up, or it were not here.
@@ -326,11 +333,20 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     MountPoint = view.MountPoint,
                     Address = view.Address,
                     HeldInodes = (ulong)view.Released.Held.Count,
+                    HoldsSpace = holding.Contains(view.Mount),
+                    HeldFiles = { held },
                     MissingDevices = view.Streams > 0 ? view.Devices?.Describe() : null,
                 });
             }
             return list;
         }
+    }
+
+    /// <summary>There is a mount whose id comes after that one.</summary>
+    public bool HasAfter(Guid mount)
+    {
+        lock (_gate)
+            return _mounts.Keys.Any(m => m.CompareTo(mount) > 0);
     }
 
     /// <summary>Watches the mounts of a host that are to be declared gone, or one of them (SAFETY S28). Throws NOT_FOUND when there is

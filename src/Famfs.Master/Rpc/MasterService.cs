@@ -30,6 +30,12 @@ internal sealed class MasterService(
     /// <summary>Most mounts of an answer of ListHosts (chosen: below a MiB whatever the texts).</summary>
     private const int ListedHosts = 2048;
 
+    /// <summary>The same of one that names held files: of those, and of mounts (chosen: below two MiB whatever the texts).</summary>
+    private const int ListedHeldFiles = 1024;
+
+    /// <inheritdoc cref="ListedHeldFiles"/>
+    private const int ListedHolders = 256;
+
     /// <summary>Most devices that are being opened at a time, each by a thread of its own (chosen).</summary>
     private const int OpeningDevices = 4;
 
@@ -192,15 +198,17 @@ internal sealed class MasterService(
     public override Task<ListHostsReply> ListHosts(ListHostsRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         Guid after = request.AfterMountId.ToGuid("after_mount_id");
+        if (request.HeldLimit > ListedHeldFiles)
+            throw new FamfsException(ErrorReason.BadRequest, $"held_limit is {request.HeldLimit}, the limit is {ListedHeldFiles}") { Limit = ListedHeldFiles };
         mounts.Scan();
-        LogPosition position = await engine.QueryAsync(CallerIdentity.Of(context), reader => reader.Position).ConfigureAwait(false);
+        Caller caller = CallerIdentity.Of(context);
+        LogPosition position = await engine.QueryAsync(caller, reader => reader.Position).ConfigureAwait(false);
         ListHostsReply reply = new() { Position = position.ToMessage() };
-        reply.Hosts.AddRange(mounts.Describe(position, after, ListedHosts + 1));
-        if (reply.Hosts.Count > ListedHosts)
-        {
-            reply.More = true;
-            reply.Hosts.RemoveAt(ListedHosts);
-        }
+        int most = request.HeldLimit > 0 ? ListedHolders : ListedHosts;
+        reply.Hosts.AddRange(mounts.Describe(position, after, most, (int)request.HeldLimit, ListedHeldFiles));
+        reply.More = reply.Hosts.Count > 0 && mounts.HasAfter(reply.Hosts[^1].MountId.ToGuid("mount id"));
+        if (request.HeldLimit > 0)
+            await engine.QueryAsync(caller, reader => HeldFileQueries.Complete(reader, reply.Hosts.SelectMany(h => h.HeldFiles), withNames: caller.User is null)).ConfigureAwait(false);
         CallerIdentity.BodyOf(context).Hold((long)reply.CalculateSize() * CallLimits.AnswerPerByte);
         return reply;
     });

@@ -14,6 +14,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
 {
     private readonly TimeProvider _clock;
     private bool _live;
+    private TreeReader? _reader; // of what replay tells
 
     // Any thread: replaced whole by whoever looks at the mounts.
     private volatile DeviceAvoidance _avoidance = DeviceAvoidance.None;
@@ -69,6 +70,9 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     /// <summary>Times of modification that records have given lately.</summary>
     public SetTimes SetTimes { get; } = new();
 
+    /// <summary>What removed files were called.</summary>
+    public RemovedNames RemovedNames { get; } = new();
+
     /// <summary>The share of <see cref="Requests"/> that the caller at hand has. What is replayed is in that of the log, because
     /// records do not say who asked.</summary>
     public int RequestShare { get; set; } = RecentRequests.LogShare;
@@ -103,8 +107,29 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     }
 
     /// <inheritdoc/>
+    public void RecordBegins(ReadOnlySpan<byte> requestId) => RemovedNames.RecordBegins();
+
+    /// <inheritdoc/>
     public void EntryChanged(InodeNumber parent, ReadOnlySpan<byte> name)
     {
+    }
+
+    /// <inheritdoc/>
+    public void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
+    {
+        EntryChanged(parent, name);
+        FileReplaced(parent, inode, name);
+    }
+
+    /// <inheritdoc/>
+    public void FileReplaced(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
+    {
+        // Nothing else stays when its name is gone.
+        if (RemovedNames.IsFull)
+            return;
+        using TreeScope scope = (_reader ??= Replay.Tree.RegisterReader()).Enter();
+        if (scope.TryGet(inode, out InodeAttributes found) && found.Kind == InodeKind.File)
+            RemovedNames.Add(inode, parent, name, _live ? _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 : 0);
     }
 
     /// <inheritdoc/>
@@ -135,6 +160,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     /// <inheritdoc/>
     public void ExtentsFreed(InodeNumber inode, ReadOnlySpan<MapExtent> extents)
     {
+        RemovedNames.Forget(inode);
         foreach (MapExtent extent in extents)
             Allocator.Free(extent);
     }
@@ -151,8 +177,11 @@ internal sealed class MasterState : IReplayObserver, IDisposable
 
     // A format without times keeps no request ids either: what is seen here is made now.
     /// <inheritdoc/>
-    public void RequestSeen(in RequestTrace request) =>
+    public void RequestSeen(in RequestTrace request)
+    {
+        RemovedNames.SetTime(request.TimeNs);
         Requests.Add(request.TimeNs != 0 ? request : request with { TimeNs = _clock.GetUtcNow().ToUnixTimeMilliseconds() * 1_000_000 }, RequestShare);
+    }
 
     /// <inheritdoc/>
     public void RequestsDropped(long madeMs) => Requests.DroppedUpTo(madeMs);
@@ -163,6 +192,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _reader?.Dispose();
         Replay.Dispose();
         Pool.Dispose();
     }

@@ -12,7 +12,10 @@ namespace Famfs.Core.Tests.Check;
 
 public sealed class MountsInMemoryTests
 {
-    private static readonly MountLine s_line = new() { Counter = 5, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3, ReplayedSequence = new(2), ReplayedTerm = new(64) };
+    private static readonly MountLine s_line = new() { Counter = 5, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), Dialect = 3, ReplayedSequence = new(2), ReplayedTerm = new(64), Exceptions = [new(9000), new(SystemInode)] };
+
+    // Of mkfs: it has a map.
+    private const ulong SystemInode = 4;
 
     [Fact]
     public void Each_line_is_a_mount_and_one_that_stands_still_is_silent()
@@ -30,9 +33,12 @@ public sealed class MountsInMemoryTests
         HostStatus silent = Assert.Single(reply.Hosts, h => h.State == HostState.Silent);
         Assert.Equal((s_line.Mount, s_line.Host, "dialect 3", 2UL), (silent.MountId.ToGuid("mount"), silent.HostId.ToGuid("host"), silent.Dialect, silent.Position.Sequence));
         Assert.Equal(reply.Position.Sequence - 2, silent.LagRecords);
+        Assert.Equal([SystemInode, 9000], silent.HeldFiles.Select(f => f.Inode));
+        Assert.Equal((true, 0UL), (silent.HeldFiles[0].SpaceBytes > 0, silent.HeldFiles[1].SpaceBytes));
         HostStatus gone = Assert.Single(reply.Hosts, h => h.State == HostState.Gone);
         Assert.Equal((ended.Mount, GoneEvidence.CleanUnmount, 0UL), (gone.MountId.ToGuid("mount"), gone.Evidence, gone.LagRecords));
         Assert.Equal(2, reply.Hosts.Count);
+        Assert.Empty(gone.HeldFiles);
     }
 
     [Fact]

@@ -50,15 +50,21 @@ public sealed class HoldsTests : IDisposable
     [Fact]
     public void The_mount_that_has_released_least_decides_and_every_exception_counts()
     {
-        Write(0, NewLine() with { ReleasedWatermark = new(50), Exceptions = [new(7)] });
+        MountLine released = NewLine() with { ReleasedWatermark = new(50), Exceptions = [new(7)] };
+        Write(0, released);
         Write(1, NewLine() with { ReleasedWatermark = new(40), Exceptions = [new(8), new(9)] });
         Holds holds = Find();
         Assert.Equal(40UL, holds.Released.Value);
         Assert.Equal([7UL, 8, 9], holds.Held.Select(i => i.Value).Order().ToArray());
         // One that has said nothing yet has everything.
-        Write(2, NewLine());
+        MountLine untold = NewLine();
+        Write(2, untold);
         Assert.Equal(0UL, Find().Released.Value);
         Assert.Equal(3, Find().Explain(s_newest).Count);
+        Assert.Equal(3, Find().FindHolders(s_newest).Count);
+        Write(0, released with { Counter = 2, Exceptions = [] });
+        Write(1, released with { Counter = 2, Mount = Guid.NewGuid(), Exceptions = [] });
+        Assert.Equal([untold.Mount], Find().FindHolders(new(50)));
     }
 
     [Theory]
@@ -124,6 +130,31 @@ public sealed class HoldsTests : IDisposable
         Say(line with { Host = Guid.NewGuid() }, 50);
         Say(line with { Mount = Guid.NewGuid() }, 50);
         Assert.Equal((20UL, "5"), Found());
+    }
+
+    [Fact]
+    public void What_a_mount_has_is_listed_in_parts_that_end_before_a_mount_that_is_too_much()
+    {
+        List<MountLine> lines = [];
+        for (int i = 0; i < 3; i++)
+        {
+            lines.Add(NewLine() with { ReleasedWatermark = new(20), Exceptions = [new(9), new(5), new(7)] });
+            Write(i, lines[i]);
+        }
+        _ = Find();
+        _state.ReclaimHolders = new HashSet<Guid> { lines[0].Mount };
+        Assert.All(_mounts.Describe(default), m => Assert.Empty(m.HeldFiles));
+        IReadOnlyList<HostStatus> listed = _mounts.Describe(default, heldLimit: 2);
+        Assert.All(listed, m => Assert.Equal([5UL, 7], m.HeldFiles.Select(f => f.Inode)));
+        Assert.All(listed, m => Assert.Equal(m.MountId.ToGuid("mount id") == lines[0].Mount, m.HoldsSpace));
+        listed = _mounts.Describe(default, heldLimit: 2, heldInAll: 5);
+        Assert.Equal(2, listed.Count);
+        Guid last = listed[^1].MountId.ToGuid("mount id");
+        Assert.True(_mounts.HasAfter(last));
+        HostStatus rest = Assert.Single(_mounts.Describe(default, last, heldLimit: 4, heldInAll: 1));
+        Assert.Equal((3, false), (rest.HeldFiles.Count, _mounts.HasAfter(rest.MountId.ToGuid("mount id"))));
+        Apply(RecordType.HostGone, new HostGone { HostId = _host.ToByteString(), MountId = rest.MountId, Evidence = GoneEvidence.Fenced });
+        Assert.Empty(Assert.Single(_mounts.Describe(default, last, heldLimit: 4)).HeldFiles);
     }
 
     [Fact]
