@@ -82,6 +82,12 @@ internal sealed record MasterOptions
     /// <summary>It has the log compacted when it is due, and not only when it is asked.</summary>
     public bool CompactsByItself { get; init; } = true;
 
+    /// <summary>MiB a second that removed files' space is zeroed at, at most; null: as fast as the memory is.</summary>
+    public int? ZeroingRate { get; init; }
+
+    /// <summary>The largest <see cref="ZeroingRate"/>: beyond any memory.</summary>
+    public const int MostZeroingRate = 1 << 20;
+
     /// <summary>The program that cuts a silent host off from the memory; null: none.</summary>
     public string? FenceCommand { get; init; }
 

@@ -89,7 +89,7 @@ internal static class MasterProcess
         SubscriptionHub hub = new(pool, recovered.Index, clock);
         MasterState state = recovered.State;
         hub.Recovered(state.Replay.Position, recovered.Writer.Tail);
-        SpaceZeroing zeroing = new(pool);
+        SpaceZeroing zeroing = new(pool, options.ZeroingRate is { } rate ? new ZeroingPace((long)rate << 20, clock) : null);
         MasterEngine engine = new(state, recovered.Writer, hub, zeroing, clock, Random.Shared);
         MountLineTable table = new(pool);
         MountRegistry mounts = new(state, table, clock);

@@ -54,6 +54,11 @@ Option<string?> hostState = new("--host-state") { Description = "directory of th
 Option<string> systemUuid = new("--system-uuid-file") { Description = $"{withSystem.Name}: file with the uuid of this system, which alone may write", DefaultValueFactory = _ => withSystem.SystemUuidFile! };
 Option<string> compaction = new("--compaction") { Description = "when the log is compacted: auto, or manual, by `famfs log compact` alone", HelpName = "auto|manual", DefaultValueFactory = _ => MasterOptions.AutomaticCompaction };
 compaction.AcceptOnlyFromAmong(MasterOptions.AutomaticCompaction, MasterOptions.ManualCompaction);
+Option<int?> zeroingRate = new("--zeroing-rate")
+{
+    Description = $"MiB a second that space of removed files is zeroed at, at most: 1 to {MasterOptions.MostZeroingRate} (default: as fast as the memory is)",
+    HelpName = "MIB",
+};
 Option<string?> fenceCommand = new("--fence-command")
 {
     Description = "program that cuts a host off from the memory: run when a host is silent while space of removed files waits for it; exit code 0 proves that its mounts are gone",
@@ -80,9 +85,9 @@ ProgramConfiguration configuration = new("famfs-master", root,
 [
     new(devices), new(fileSystem), new(allowDevice), new(listen), new(certificateFile), new(keyFile), new(clientCaFile), new(advertise),
     new(hostState, HostIdentity.StateDirectoryVariable, IsOfHost: true), new(systemUuid), new(compaction),
-    new(fenceCommand), new(fenceAfter), new(fenceTimeout),
+    new(zeroingRate), new(fenceCommand), new(fenceAfter), new(fenceTimeout),
 ]);
-foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, compaction, fenceCommand, fenceAfter, fenceTimeout, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
+foreach (Option option in (Option[])[devices, fileSystem, allowDevice, listen, certificateFile, keyFile, clientCaFile, advertise, hostState, systemUuid, compaction, zeroingRate, fenceCommand, fenceAfter, fenceTimeout, takeOver, acceptLoss, configuration.InstanceOption, configuration.DirectoryOption])
     root.Add(option);
 listen.Validators.Add(result =>
 {
@@ -95,6 +100,7 @@ fenceCommand.Validators.Add(result =>
     if (result.Tokens.Select(t => t.Value).FirstOrDefault(v => !v.StartsWith('/') || v.Any(char.IsControl)) is { } path)
         result.AddError($"--fence-command {path}: must be the absolute path of a program, without arguments");
 });
+zeroingRate.Validators.Add(result => RequireNumber(result, 1, MasterOptions.MostZeroingRate, "MiB a second"));
 fenceAfter.Validators.Add(result => RequireSeconds(result, FenceTimes.LeastAfter, FenceTimes.MostAfter));
 fenceTimeout.Validators.Add(result => RequireSeconds(result, FenceTimes.LeastTimeout, FenceTimes.MostTimeout));
 root.Validators.Add(result =>
@@ -117,6 +123,7 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
     HostState = parsed.GetValue(hostState),
     SystemUuidFile = parsed.GetRequiredValue(systemUuid),
     CompactsByItself = parsed.GetRequiredValue(compaction) == MasterOptions.AutomaticCompaction,
+    ZeroingRate = parsed.GetValue(zeroingRate),
     FenceCommand = parsed.GetValue(fenceCommand),
     FenceAfter = TimeSpan.FromSeconds(parsed.GetValue(fenceAfter)),
     FenceTimeout = TimeSpan.FromSeconds(parsed.GetValue(fenceTimeout)),
@@ -126,9 +133,11 @@ root.SetAction((parsed, cancel) => MasterProcess.RunAsync(new()
 
 return await ServerProgram.RunAsync("famfs-master", root, configuration, args, typeof(MasterOptions).Assembly, signals);
 
-static void RequireSeconds(OptionResult result, int least, int most)
+static void RequireSeconds(OptionResult result, int least, int most) => RequireNumber(result, least, most, "seconds");
+
+static void RequireNumber(OptionResult result, int least, int most, string unit)
 {
     // Of a value that cannot be read, the parser would throw.
-    if (result.Tokens.FirstOrDefault(t => !int.TryParse(t.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) || seconds < least || seconds > most) is { } wrong)
-        result.AddError($"{result.Option.Name} {wrong.Value}: must be {least} to {most} seconds");
+    if (result.Tokens.FirstOrDefault(t => !int.TryParse(t.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) || number < least || number > most) is { } wrong)
+        result.AddError($"{result.Option.Name} {wrong.Value}: must be {least} to {most} {unit}");
 }

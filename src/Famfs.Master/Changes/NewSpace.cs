@@ -12,6 +12,9 @@ internal sealed record NewSpace(Guid RequestId, IReadOnlyList<MapExtent> Extents
     /// <summary>Why it could not be zeroed, or null. Written by whoever zeroes, before the change goes on.</summary>
     public FamfsException? Failure { get; set; }
 
+    /// <summary>It was a removed file's, and nobody waits for it who could not wait longer.</summary>
+    public bool IsOfRemoved { get; init; }
+
     /// <summary>Called once the change has had its turn with the space, whatever came of it. Engine's thread.</summary>
     public Action? Over { get; set; }
 }

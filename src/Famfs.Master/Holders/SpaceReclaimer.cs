@@ -204,7 +204,7 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
     private Task<FamfsException?> ZeroAsync(MapExtent extent)
     {
         TaskCompletionSource<FamfsException?> done = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        NewSpace space = new(Guid.Empty, [extent], 0);
+        NewSpace space = new(Guid.Empty, [extent], 0) { IsOfRemoved = true };
         zeroing.Start(space, () => done.SetResult(space.Failure));
         return done.Task;
     }

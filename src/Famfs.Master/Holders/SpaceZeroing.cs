@@ -13,7 +13,9 @@ namespace Famfs.Master.Holders;
 /// files, in a format that promises zeros, is zeroed before a record names it; that of deleted ones before a record gives it back.
 /// Only when the zeros are fenced is it said that they are there.
 /// </summary>
-internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
+/// <param name="pool">The devices.</param>
+/// <param name="pace">Of removed files' space; null: as fast as the memory is.</param>
+internal sealed class SpaceZeroing(DevicePool pool, ZeroingPace? pace = null) : ISpaceZeroing
 {
     /// <summary>Bytes between two looks at whether to go on (chosen: some tens of milliseconds).</summary>
     private const long StepBytes = 64L << 20;
@@ -29,6 +31,7 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
 
     // Set under the lock of _threads, read by the zeroing ones.
     private volatile bool _stopping;
+    private readonly ManualResetEventSlim _over = new();
 
     /// <summary>Zeroes a whole device, which may take minutes. Ends early when cancelled.</summary>
     public static void ZeroDevice(DaxDevice device, CancellationToken cancel)
@@ -66,11 +69,13 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
             if (_stopping)
                 return;
             _stopping = true;
+            _over.Set();
             _waiting.CompleteAdding();
         }
         foreach (Thread thread in _threads)
             thread.Join();
         _waiting.Dispose();
+        _over.Dispose();
     }
 
     private void Run()
@@ -79,7 +84,7 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
         {
             try
             {
-                Zero(pool, space, () => _stopping);
+                Zero(pool, space, () => _stopping, space.IsOfRemoved ? pace : null, _over);
             }
             catch (Exception error)
             {
@@ -91,16 +96,20 @@ internal sealed class SpaceZeroing(DevicePool pool) : ISpaceZeroing
     }
 
     /// <summary>Zeroes space, and fences. Throws NOT_MASTER when it is to end before that.</summary>
-    internal static void Zero(DevicePool pool, NewSpace space, Func<bool> isStopping)
+    internal static void Zero(DevicePool pool, NewSpace space, Func<bool> isStopping, ZeroingPace? pace = null, ManualResetEventSlim? over = null)
     {
+        long step = Math.Min(StepBytes, pace?.StepBytes ?? StepBytes);
         foreach (MapExtent extent in space.Extents)
         {
             DaxDevice device = pool.Require(extent.Device);
-            for (long done = 0; done < extent.LengthBytes; done += StepBytes)
+            for (long done = 0; done < extent.LengthBytes; done += step)
             {
+                long bytes = Math.Min(step, extent.LengthBytes - done);
+                if (pace is not null)
+                    over!.Wait(pace.Reserve(bytes));
                 if (isStopping())
                     throw new FamfsException(ErrorReason.NotMaster, "the master is stopping");
-                device.Zero(extent.OffsetBytes + done, Math.Min(StepBytes, extent.LengthBytes - done));
+                device.Zero(extent.OffsetBytes + done, bytes);
             }
             // Before any record that names it can be stored, by another thread.
             device.Fence();
