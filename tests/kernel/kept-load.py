@@ -1,8 +1,8 @@
 """Programs on a mount of a famfs kernel while its daemon is killed again and again. A call that fails, or a byte that is wrong, is a
 line on standard output. fill FILE: words that tell where they are. count FILE STOP: stores 1, 2, 3, ... into each page by its
 mapping, until STOP is there. hold FILE ROUNDS STOP: maps what fill has filled and checks each page, again and again, until STOP is
-there; how often is in ROUNDS. touch FILE ROUNDS: loads a byte of each page, again and again, until it is killed. load MOUNT COUNTS
-STOP: checks both, and names, counting rounds into COUNTS, 8 bytes each."""
+there; how often is in ROUNDS. verify FILE: checks what fill has filled. touch FILE ROUNDS: loads a byte of each page, again and
+again, until it is killed. load MOUNT COUNTS STOP: checks both, and names, counting rounds into COUNTS, 8 bytes each."""
 import mmap, os, struct, sys
 
 PAGE = 4096
@@ -138,6 +138,11 @@ elif sys.argv[1] == "hold":
     links = os.fstat(fd).st_nlink
     print(f"{rounds} rounds, {links} links")
     sys.exit(0 if links == 0 else f"{links} links")
+elif sys.argv[1] == "verify":
+    fd, memory, count = pages(sys.argv[2])
+    for page in range(count):
+        if memory[page * PAGE:(page + 1) * PAGE] != words(page):
+            sys.exit(f"page {page} of {sys.argv[2]} is wrong")
 elif sys.argv[1] == "touch":
     fd, memory, count = pages(sys.argv[2])
     rounds = 0
