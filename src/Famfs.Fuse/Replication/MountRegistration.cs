@@ -138,18 +138,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             if (slot is null || !_twins.StandStill(_table.ReadBlock(slot.Value)))
                 return;
             LeaveReceipt();
-            _entry = TakeEntry(slot.Value, out ulong counter);
-            EntryTaken(_entry);
-            Write(new()
-            {
-                Counter = counter + 1,
-                State = MountState.Live,
-                Host = host.Host,
-                Boot = host.Boot,
-                Mount = mount,
-            });
-            // Into the other copy too: a damaged line must not leave what a former mount of this entry said.
-            Write(_line! with { Counter = _line!.Counter + 1 });
+            Claim(slot.Value);
         }
         if (_resumed && !MayGoOn())
             return;
@@ -270,6 +259,36 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         _table.Write(_entry, line);
         _line = line;
         _written = clock.GetTimestamp();
+    }
+
+    // Where memory fails in between, the next try goes on with the same entry: what is stored there is this mount's, and no other entry
+    // is locked by it.
+    private void Claim(int slot)
+    {
+        ulong counter;
+        if (_held is null)
+            _entry = TakeEntry(slot, out counter);
+        else
+            _ = IsFree(slot, _entry, out counter);
+        EntryTaken(_entry);
+        try
+        {
+            Write(new()
+            {
+                Counter = counter + 1,
+                State = MountState.Live,
+                Host = host.Host,
+                Boot = host.Boot,
+                Mount = mount,
+            });
+            // Into the other copy too: a damaged line must not leave what a former mount of this entry said.
+            Write(_line! with { Counter = _line!.Counter + 1 });
+        }
+        catch
+        {
+            _line = null; // nothing is opened before both are there
+            throw;
+        }
     }
 
     /// <summary>Finds a free entry, locks it on this host, and makes sure that it is still free.</summary>

@@ -281,6 +281,45 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal(0, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Index);
     }
 
+    /// <summary>Whatever access it is that fails, and how often.</summary>
+    [Fact]
+    public void A_line_that_cannot_be_written_takes_one_entry_whenever_that_is_and_opens_nothing_before_both_copies_are_there()
+    {
+        int accesses = 0;
+        for (int failing = 0; failing <= accesses; failing++)
+        {
+            FakeSharedMemory memory = new(40L * MediaLayout.UnitBytes, seed: 1) { AccidentOneIn = 0 };
+            using (DaxDevice device = memory.Attach("host"))
+                NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+            using Replica replica = new(TestFormats.All.Open([memory.Attach("host")]), _host.Host, default, TimeProvider.System);
+            Assert.Null(replica.Bootstrap());
+            Guid mount = Guid.NewGuid();
+            MountRegistration registration = new(replica, _host, mount, TimeProvider.System) { GrantedSlot = 0 };
+            int count = 0;
+            for (int attempt = 0; attempt < 3 && !registration.IsOpen; attempt++)
+            {
+                count = 0;
+                memory.BeforeAccess = (_, _, _) =>
+                {
+                    if (count++ == failing && attempt < 2)
+                        throw new IOException("of the test");
+                };
+                Exception? failure = Record.Exception(registration.Advance);
+                memory.BeforeAccess = null;
+                Assert.Equal(attempt < 2 && count > failing, failure is IOException);
+                if (failure is null)
+                    Assert.True(registration.IsOpen);
+                if (registration.IsOpen)
+                    Assert.InRange(Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter, 2UL, 8UL);
+            }
+            accesses = Math.Max(accesses, count);
+            Assert.True(registration.IsOpen);
+            HostEntry entry = Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0));
+            Assert.Equal((0, mount), (entry.Index, entry.Line!.Mount));
+        }
+        Assert.InRange(accesses, 10, 10_000);
+    }
+
     private void EndAll(Replica replica, Guid mount)
     {
         RecordBatch batch = new();
