@@ -10,7 +10,7 @@ namespace Famfs.Fuse.Memory;
 /// <summary>
 /// Where the kernel holds the devices and no worker reaches the memory: an OPEN of a file in space that was another's before waits
 /// until this host's caches have dropped it (SAFETY S18), and until the kernel has no window over it any more. A thread of its own
-/// sees to both. It flushes the file under its own inode, so it may do so again when programs have it mapped: a daemon that takes
+/// sees to both, and another to large files, so that nobody waits long for another's file. It flushes the file under its own inode, so it may do so again when programs have it mapped: a daemon that takes
 /// a mount over need not know what the one before had dropped.
 /// <para>Guard: <c>_gate</c>, held for a few instructions.</para>
 /// </summary>
@@ -26,12 +26,18 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
     // Chosen: a master closes a window before it gives the space to a file.
     private static readonly TimeSpan WindowPatience = TimeSpan.FromSeconds(30);
 
+    /// <summary>A file that is larger is large (chosen: it takes some tenths of a second).</summary>
+    internal const long LargeBytes = 1L << 30;
+
+    private const int Small = 1;
+    private const int Large = 2;
+
     private readonly object _gate = new(); // guards the block below
     private readonly List<Waiting> _waiting = []; // the oldest first
-    private bool _news = true; // windows that were closed before
+    private int _news = Small; // whose thread has any: windows that were closed before
     private bool _stopping;
 
-    private Thread? _thread;
+    private Thread[] _threads = [];
 
     /// <summary>Begins, when the mount is served.</summary>
     public void Start(KernelNotifier notifier) => Start(window =>
@@ -45,8 +51,12 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
     internal void Start(Func<Window, InodePresence> release)
     {
         windows.Closed += Wake;
-        _thread = new(() => Run(release)) { IsBackground = true, Name = "first opens" };
-        _thread.Start();
+        _threads = [new(() => Run(Small, release)) { Name = "first opens" }, new(() => Run(Large, null)) { Name = "first opens, large" }];
+        foreach (Thread thread in _threads)
+        {
+            thread.IsBackground = true;
+            thread.Start();
+        }
     }
 
     /// <summary>An OPEN waits, or a window that was closed.</summary>
@@ -59,14 +69,19 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         }
     }
 
-    /// <summary>One turn of its thread: what is possible now.</summary>
-    internal void Step(Func<Window, InodePresence> release)
+    /// <summary>One turn of its threads: what is possible now.</summary>
+    internal void Step(Func<Window, InodePresence> release) => Step(Small | Large, release);
+
+    private void Step(int sizes, Func<Window, InodePresence>? release)
     {
         Waiting[] waiting;
         lock (_gate)
-            waiting = [.. _waiting];
-        if (windows.HasClosed)
+            waiting = [.. _waiting.Where(open => (open.Size & sizes) != 0)];
+        if (release is not null && windows.HasClosed)
+        {
             windows.Forget([.. windows.ListClosed().Where(window => release(window) == InodePresence.Absent)]);
+            Tell(Large);
+        }
         foreach (Waiting open in waiting)
         {
             if (Try(open) is { } errno && TryRemove(open))
@@ -92,35 +107,45 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         lock (_gate)
         {
             _stopping = true;
-            Monitor.Pulse(_gate);
+            Monitor.PulseAll(_gate);
         }
-        _thread?.Join();
+        foreach (Thread thread in _threads)
+            thread.Join();
     }
 
-    private void Wake()
+    private void Wake() => Tell(Small);
+
+    private void Tell(int size)
     {
         lock (_gate)
         {
-            _news = true;
-            Monitor.Pulse(_gate);
+            _news |= size;
+            Monitor.PulseAll(_gate);
         }
     }
 
-    private void Run(Func<Window, InodePresence> release)
+    // The thread that is given how to release windows sees to them, too.
+    private void Run(int size, Func<Window, InodePresence>? release)
     {
         TimeSpan pause = FirstPause;
         while (true)
         {
             lock (_gate)
             {
-                if (!_news && !_stopping)
-                    _ = _waiting.Count > 0 || windows.HasClosed ? Monitor.Wait(_gate, pause) : Monitor.Wait(_gate);
+                bool hasNews = (_news & size) != 0;
+                if (!hasNews && !_stopping)
+                {
+                    bool hasWork = _waiting.Exists(open => open.Size == size) || (release is not null && windows.HasClosed);
+                    // Whom the pulse is for, the next turn finds out.
+                    _ = hasWork ? Monitor.Wait(_gate, pause) : Monitor.Wait(_gate);
+                    hasNews = (_news & size) != 0;
+                }
                 if (_stopping)
                     return;
-                pause = _news ? FirstPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, LongestPause.Ticks));
-                _news = false;
+                pause = hasNews ? FirstPause : TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, LongestPause.Ticks));
+                _news &= ~size;
             }
-            Step(release);
+            Step(size, release);
         }
     }
 
@@ -149,8 +174,8 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         lock (_gate)
         {
             _waiting.Add(open);
-            _news = true;
-            Monitor.Pulse(_gate);
+            _news |= open.Size;
+            Monitor.PulseAll(_gate);
         }
     }
 
@@ -167,6 +192,8 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         public InodeNumber Inode => inode;
 
         public MapExtent[] Extents => extents;
+
+        public int Size { get; } = extents.Sum(extent => extent.LengthBytes) > LargeBytes ? Large : Small;
 
         public long Since { get; } = Environment.TickCount64;
 
