@@ -341,7 +341,7 @@ internal sealed class Daemon
     }
 
     private HeldFiles NewHeldFiles(FuseMount mount, IEnumerable<(InodeNumber, LogSequence)>? before) =>
-        HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, PurgeOf(mount), before: before);
+        HeldFiles.Of(_replica, mount.Notifier, mount.Presence, _memory.Resolve, PurgeOf(mount), before: before, mapped: mount.Mapped);
 
     // Null: a worker could do it.
     private Func<InodeNumber, bool>? PurgeOf(FuseMount mount) => _flusher is not { } flusher ? null : inode =>

@@ -32,6 +32,7 @@ internal sealed class HeldFiles : IDisposable
     private readonly AckGate _acknowledged;
     private readonly KernelNotifier _notifier;
     private readonly KernelPresence _presence;
+    private readonly KernelPresence _mapped;
     private readonly Func<InodeNumber, bool> _purge;
     private readonly Func<InodeNumber, bool> _mustHold;
     private readonly Thread? _thread;
@@ -57,10 +58,13 @@ internal sealed class HeldFiles : IDisposable
     /// mount is there. Called by whoever applies records.</param>
     /// <param name="hasThread">Whether it asks on a thread of its own; else its owner calls <see cref="AskAll"/>, on one thread.</param>
     /// <param name="before">Files that were deleted before, and the positions at or after which; in the order of these.</param>
+    /// <param name="mapped">Files whose content the kernel may have, of which alone this host's caches have lines by this mount; null:
+    /// those of <paramref name="presence"/>.</param>
     public HeldFiles(
         AckGate acknowledged, KernelNotifier notifier, KernelPresence presence, Func<InodeNumber, bool> purge, Func<InodeNumber, bool> mustHold,
-        bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
+        bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null, KernelPresence? mapped = null)
     {
+        _mapped = mapped ?? presence;
         (_acknowledged, _notifier, _presence, _purge, _mustHold) = (acknowledged, notifier, presence, purge, mustHold);
         foreach ((InodeNumber inode, LogSequence deletedAt) in before ?? [])
             _held.Add(inode, _order.AddLast(new Held(inode, deletedAt)));
@@ -80,12 +84,14 @@ internal sealed class HeldFiles : IDisposable
     /// <paramref name="find"/>.</param>
     /// <param name="hasThread">As of the constructor.</param>
     /// <param name="before">As of the constructor.</param>
-    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, Func<InodeNumber, bool>? purge = null, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null)
+    /// <param name="mapped">As of the constructor.</param>
+    public static HeldFiles Of(Replica replica, KernelNotifier notifier, KernelPresence presence, Func<DeviceIndex, DaxDevice?> find, Func<InodeNumber, bool>? purge = null, bool hasThread = true, IEnumerable<(InodeNumber Inode, LogSequence DeletedAt)>? before = null, KernelPresence? mapped = null)
     {
         HeldFiles? held = null;
         // Where all devices are coherent, there is nothing to purge.
         bool MustHold(InodeNumber inode) => held!.IsOfOlderMount(inode) && !replica.TryPurge(inode, static _ => null);
-        held = new(replica.Gate, notifier, presence, purge ?? (inode => replica.TryPurge(inode, find)), MustHold, hasThread, before);
+        bool Purge(InodeNumber inode) => !held!.MayHaveLines(inode) || (purge is null ? replica.TryPurge(inode, find) : purge(inode));
+        held = new(replica.Gate, notifier, presence, Purge, MustHold, hasThread, before, mapped);
         return held;
     }
 
@@ -133,8 +139,8 @@ internal sealed class HeldFiles : IDisposable
     /// <paramref name="next"/>. Upkeep thread.</summary>
     public void TakeOver(InodeNumber next) => Volatile.Write(ref _ofOlderMounts, Math.Max(_ofOlderMounts, next.Value));
 
-    /// <summary>This host's caches may have lines of a file: its kernel may have had it, or that of a mount that is gone. Any thread.</summary>
-    public bool MayHaveLines(InodeNumber inode) => _presence.MayHave(inode) || IsOfOlderMount(inode);
+    /// <summary>This host's caches may have lines of a file: its kernel may have had its content, or that of a mount that is gone. Any thread.</summary>
+    public bool MayHaveLines(InodeNumber inode) => _mapped.MayHave(inode) || IsOfOlderMount(inode);
 
     private bool IsOfOlderMount(InodeNumber inode) => inode.Value < Volatile.Read(ref _ofOlderMounts);
 

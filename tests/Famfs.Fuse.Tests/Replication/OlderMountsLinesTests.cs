@@ -98,6 +98,24 @@ public sealed class OlderMountsLinesTests : IDisposable
         Assert.Equal(takenOver, IsInMemory());
     }
 
+    /// <summary>A famfs kernel that was given no map of a file has none of its lines: a listing of all files makes no flush of each.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Of_a_file_that_the_kernel_has_only_looked_up_there_are_none(bool wasMapped)
+    {
+        KernelPresence mapped = new();
+        using HeldFiles held = HeldFiles.Of(_replica, _notifier, _presence, _replica.Pool.Find, hasThread: false, mapped: mapped);
+        _replica.Attach(_notifier, null, held);
+        _presence.Mark(new(File));
+        if (wasMapped)
+            mapped.Mark(new(File));
+        Remove();
+        Assert.Equal(1, held.Count);
+        held.AskAll();
+        Assert.Equal((0, wasMapped), (held.Count, IsInMemory()));
+    }
+
     /// <summary>A program with a mapping stores without this program.</summary>
     [Fact]
     public void What_the_own_kernel_had_is_in_memory_at_the_end_too()
