@@ -13,6 +13,11 @@ public sealed class FuseConnections : IDisposable
 
     private readonly OpenFile? _detached;
 
+    // A file of the connection that is known to live: the kernel gives its number to another one as soon as it is gone, and this file
+    // stays its own, and has no link from then on. Null: it cannot be opened.
+    private OpenFile? _living;
+    private uint _livingNumber;
+
     private FuseConnections(OpenFile? detached, bool visible)
     {
         _detached = detached;
@@ -28,21 +33,24 @@ public sealed class FuseConnections : IDisposable
     {
         FuseConnections mounted = new(null, visible: true);
         if (!mounted.IsGone(living))
-            return mounted;
+            return mounted.Watching(living);
         if (MountDetached() is not { } root)
             return new(null, visible: false);
         FuseConnections detached = new(root, visible: true);
         if (!detached.IsGone(living))
-            return detached;
+            return detached.Watching(living);
         root.Dispose();
         return new(null, visible: false);
     }
 
-    /// <summary>True when the superblock of a connection is gone. False also while that cannot be seen.</summary>
+    /// <summary>True when the superblock of a connection is gone. False also while that cannot be seen, as where the number is another's by
+    /// now; of the one that <see cref="Open"/> was called with, this is seen all the same.</summary>
     public unsafe bool IsGone(uint connection)
     {
         if (!Visible)
             return false;
+        if (_living is not null && connection == _livingNumber && _living.ReadAttributes().LinkCount == 0)
+            return true;
         string name = connection.ToString(CultureInfo.InvariantCulture);
         Libc.statx_buffer ignored;
         int result = _detached is null
@@ -52,7 +60,22 @@ public sealed class FuseConnections : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _detached?.Dispose();
+    public void Dispose()
+    {
+        _living?.Dispose();
+        _detached?.Dispose();
+    }
+
+    private FuseConnections Watching(uint living)
+    {
+        string directory = _detached is null ? MountedAt : $"/proc/self/fd/{_detached.Descriptor}";
+        OpenFile file = new(Libc.open(string.Create(CultureInfo.InvariantCulture, $"{directory}/{living}/waiting"), Libc.O_RDONLY | Libc.O_CLOEXEC, 0));
+        if (!file.IsInvalid && file.ReadAttributes().LinkCount > 0)
+            (_living, _livingNumber) = (file, living);
+        else
+            file.Dispose();
+        return this;
+    }
 
     /// <summary>Null without the privilege, or on a kernel before 5.2.</summary>
     private static OpenFile? MountDetached()

@@ -104,6 +104,10 @@ public static unsafe partial class Libc
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct statx_buffer
     {
+        /// <summary>stx_nlink.</summary>
+        [FieldOffset(16)]
+        public uint LinkCount;
+
         /// <summary>stx_uid.</summary>
         [FieldOffset(20)]
         public uint Uid;

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using Famfs.Client;
 using Famfs.Core;
@@ -28,6 +29,7 @@ internal sealed class Daemon
 
     // Chosen: the kernel takes milliseconds; a copy of the mount in another name space may take for ever.
     private static readonly TimeSpan KernelEnd = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan UnmountPause = TimeSpan.FromMilliseconds(20);
 
     // Chosen: a master answers in milliseconds. One that does not keeps no mount from ending.
     private static readonly TimeSpan LastReport = TimeSpan.FromSeconds(2);
@@ -276,7 +278,7 @@ internal sealed class Daemon
         if (_flusher is not null)
             EndFlushing(held);
         steps.LeaveMemory();
-        if (asked && mount.TryUnmount())
+        if (asked && await TryUnmountAsync(mount).ConfigureAwait(false))
         {
             // Ended by the kernel itself, as by umount(8): that is proof, and what follows need not be taken for less.
             await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
@@ -295,6 +297,19 @@ internal sealed class Daemon
             return 0;
         DaemonLog.Problem(_log, mount.Completion.Exception!.InnerException!.Message);
         return Failed;
+    }
+
+    // A call on the mount keeps it busy while it lasts, and so does a program that is ending. Users that can be seen are not waited for.
+    private static async Task<bool> TryUnmountAsync(FuseMount mount)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!mount.TryUnmount())
+        {
+            if (!mount.IsMounted() || Stopwatch.GetElapsedTime(start) >= KernelEnd || MountCalls.FindHolders(mount.MountPointPath).Count > 0)
+                return false;
+            await Task.Delay(UnmountPause, CancellationToken.None).ConfigureAwait(false);
+        }
+        return true;
     }
 
     /// <summary>The keeper has ended while this daemon left: nobody has the mount, and its programs are to be told.</summary>

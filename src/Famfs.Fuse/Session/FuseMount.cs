@@ -213,7 +213,7 @@ public sealed class FuseMount : IDisposable
     }
 
     // Whether what is at the mount point is this mount: someone may have unmounted it, and mounted another.
-    private bool IsMounted() =>
+    internal bool IsMounted() =>
         !Completion.IsCompletedSuccessfully && FuseChannel.TryGetDevice(_options.MountPoint, out uint major, out uint minor) && (major, minor) == _device;
 
     // Takes everything back when a mount does not come about.

@@ -68,6 +68,35 @@ public sealed class GoneMountsTests : IDisposable
         Assert.True(SpinWait.SpinUntil(() => mounts.IsOwnGone(endedByKernel: false), TimeSpan.FromSeconds(60)));
     }
 
+    /// <summary>The kernel gives the number of a connection to the next mount at once.</summary>
+    [Fact]
+    public void A_mount_is_gone_although_another_has_its_number()
+    {
+        using TestFileSystem system = new();
+        using RealMount mount = RealMount.Start(system);
+        uint number = mount.Mount.ConnectionNumber;
+        using FuseConnections connections = FuseConnections.Open(number);
+        Assert.SkipUnless(connections.Visible, "FUSE connections cannot be seen here");
+        Assert.False(connections.IsGone(number));
+        mount.Mount.Stop();
+        List<RealMount> others = [];
+        try
+        {
+            // Others take what is free, and so does whoever else mounts here.
+            Assert.True(SpinWait.SpinUntil(() => connections.IsGone(number), TimeSpan.FromSeconds(60)));
+            while (others.Count < 16 && !others.Exists(o => o.Mount.ConnectionNumber == number))
+                others.Add(RealMount.Start(system));
+            Assert.SkipUnless(others.Exists(o => o.Mount.ConnectionNumber == number), "another program's mount has the number");
+            Assert.True(connections.IsGone(number));
+            using FuseConnections anew = FuseConnections.Open(number);
+            Assert.False(anew.IsGone(number));
+        }
+        finally
+        {
+            others.ForEach(o => o.Dispose());
+        }
+    }
+
     [Fact]
     public void A_mount_is_over_when_its_line_or_the_log_says_so()
     {
