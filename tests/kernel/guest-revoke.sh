@@ -1,14 +1,14 @@
 # In each of two guests: the second one's daemon is stopped, and somebody has its mount declared gone although it is not. When the
-# daemon continues it takes the files away from its kernel (docs/decisions/0076). That kernel warns once of the size that its famfs is
-# told for that, and once that pages are dropped which programs have mapped and have not stored to. So these guests run without
+# daemon continues it takes the files away from its kernel (docs/decisions/0076). Its famfs tells of each file that it gives up, and
+# the kernel warns once of the size that it is told, and once that pages are dropped which programs have mapped and have not stored to. So these guests run without
 # --strict, and every other line is looked for here.
 . "$TESTS/guest.sh"
 S=/mnt/sync
 devices=(/dev/dax0.0 /dev/dax1.0)
 python=(python3 "$TESTS/kept-load.py")
 free() { "$BIN/famfs" --timeout 10m -o json df $M | python3 -c 'import json, sys; print(json.load(sys.stdin)["free_bytes"])'; }
-# others: what the kernel complains of, but for these two.
-others() { dmesg | grep -E 'WARNING|BUG|Oops|famfs_' | grep -vE 'famfs_fuse_iomap_begin|dax_disassociate_entry' | grep -v 'fs_dax_get(.*err=-16' | grep -vE '^\[[ 0-9.]+\] (RIP|Code|Call Trace|CPU|Hardware| )' ; }
+# others: what the kernel complains of, but for these.
+others() { dmesg | grep -E 'WARNING|BUG|Oops|famfs_' | grep -vE 'famfs_fuse_iomap_begin|famfs_file_bad|dax_disassociate_entry' | grep -v 'fs_dax_get(.*err=-16' | grep -vE '^\[[ 0-9.]+\] (RIP|Code|Call Trace|CPU|Hardware| )' ; }
 deadline=$(($(cut -d. -f1 /proc/uptime) + 1200))
 in_time() { [ "$(cut -d. -f1 /proc/uptime)" -lt $deadline ]; }
 
