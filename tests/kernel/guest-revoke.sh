@@ -1,7 +1,7 @@
 # In each of two guests: the second one's daemon is stopped, and somebody has its mount declared gone although it is not. When the
 # daemon continues it takes the files away from its kernel (docs/decisions/0076). Its famfs tells of each file that it gives up, and
-# the kernel warns once of the size that it is told, and once that pages are dropped which programs have mapped and have not stored to. So these guests run without
-# --strict, and every other line is looked for here.
+# the kernel warns once of the size that it is told, and once that pages are dropped which programs have mapped and have not stored to.
+# So these guests run without --strict, and every other line is looked for here.
 . "$TESTS/guest.sh"
 S=/mnt/sync
 devices=(/dev/dax0.0 /dev/dax1.0)
