@@ -53,6 +53,10 @@ public static class Unmounting
     public static Task<MountUse?> TryAsync(string mountPoint, string tablePath, TimeProvider clock, CancellationToken cancel, TimeSpan? patience = null) =>
         TryAsync(mountPoint, () => MountCalls.Unmount(mountPoint, lazily: false), () => Find(mountPoint, tablePath), clock, patience ?? Patience, cancel);
 
+    /// <summary>The same for who unmounts in a way of its own: <paramref name="unmount"/> gives 0, or an error number.</summary>
+    public static Task<MountUse?> TryAsync(string mountPoint, Func<int> unmount, string tablePath, TimeProvider clock, CancellationToken cancel) =>
+        TryAsync(mountPoint, unmount, () => Find(mountPoint, tablePath), clock, Patience, cancel);
+
     /// <inheritdoc cref="TryAsync(string, string, TimeProvider, CancellationToken, TimeSpan?)"/>
     internal static async Task<MountUse?> TryAsync(string mountPoint, Func<int> unmount, Func<MountUse> find, TimeProvider clock, TimeSpan patience, CancellationToken cancel)
     {

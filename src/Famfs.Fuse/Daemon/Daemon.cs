@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text;
 using Famfs.Client;
 using Famfs.Core;
@@ -29,7 +28,6 @@ internal sealed class Daemon
 
     // Chosen: the kernel takes milliseconds; a copy of the mount in another name space may take for ever.
     private static readonly TimeSpan KernelEnd = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan UnmountPause = TimeSpan.FromMilliseconds(20);
 
     // Chosen: a master answers in milliseconds. One that does not keeps no mount from ending.
     private static readonly TimeSpan LastReport = TimeSpan.FromSeconds(2);
@@ -299,18 +297,9 @@ internal sealed class Daemon
         return Failed;
     }
 
-    // A call on the mount keeps it busy while it lasts, and so does a program that is ending. Users that can be seen are not waited for.
-    private static async Task<bool> TryUnmountAsync(FuseMount mount)
-    {
-        long start = Stopwatch.GetTimestamp();
-        while (!mount.TryUnmount())
-        {
-            if (!mount.IsMounted() || Stopwatch.GetElapsedTime(start) >= KernelEnd || MountCalls.FindHolders(mount.MountPointPath).Count > 0)
-                return false;
-            await Task.Delay(UnmountPause, CancellationToken.None).ConfigureAwait(false);
-        }
-        return true;
-    }
+    // As `famfs umount` does it, but only while what is there is this mount.
+    private static async Task<bool> TryUnmountAsync(FuseMount mount) =>
+        mount.IsMounted() && await Unmounting.TryAsync(mount.MountPointPath, () => mount.TryUnmount() ? 0 : Errno.EBUSY, MountEntry.TablePath, TimeProvider.System, CancellationToken.None).ConfigureAwait(false) is null;
 
     /// <summary>The keeper has ended while this daemon left: nobody has the mount, and its programs are to be told.</summary>
     private void EndUnkept(FuseMount mount)

@@ -115,11 +115,7 @@ internal sealed class MasterState : IReplayObserver, IDisposable
     }
 
     /// <inheritdoc/>
-    public void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
-    {
-        EntryChanged(parent, name);
-        FileReplaced(parent, inode, name);
-    }
+    public void EntryRemoved(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name) => FileReplaced(parent, inode, name);
 
     /// <inheritdoc/>
     public void FileReplaced(InodeNumber parent, InodeNumber inode, ReadOnlySpan<byte> name)
