@@ -141,6 +141,7 @@ internal static class JsonShapes
                 json.WriteNull("known_devices");
                 json.WriteNull("missing_devices");
             }
+            json.WriteNumber("lease_ms", host.LeaseMs);
             json.WriteNumber("lease_remaining_ms", host.LeaseRemainingMs);
             if (holders?.TryGetValue(host.MountId, out IReadOnlyList<MountHolder>? held) == true)
             {

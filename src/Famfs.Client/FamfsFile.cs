@@ -15,7 +15,8 @@ public static class FamfsFile
     /// On a famfs kernel that is mmap of the file; elsewhere the extents are mapped from the devices one after
     /// the other, with one page of the mounted file beside them that keeps the file held for as long as the
     /// range lives. Dispose the range to let go.
-    /// <para>Errors: BAD_REQUEST without a famfs mount on this host; DEVICE_MISSING, WRONG_FILESYSTEM for devices that
+    /// <para>Errors: BAD_REQUEST without a famfs mount on this host, or without a famfs kernel on a mount that has a lease (policy
+    /// <c>lease</c>); DEVICE_MISSING, WRONG_FILESYSTEM for devices that
     /// are not what the mount says; as of open(2).</para>
     /// </summary>
     public static MappedRange Map(string path, bool writable = false)
@@ -26,6 +27,9 @@ public static class FamfsFile
         using MountedFile file = MountedFile.Open(resolved, writable);
         if (mount.ReadDialect() != FamfsMount.StockDialect)
             return MappedRange.MapFile(file);
+        // Open, so the mount has decided by now. It could not take a mapping of the devices away.
+        if (mount.ReadLease() is { Ticks: > 0 } lease)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: the mount {mount.MountPoint} has a lease of {lease.TotalSeconds:0.###} s (policy lease), and without a famfs kernel no file of such a mount is mapped from the devices; use mmap of the file, or policy confirmed") { Path = path };
         string text = file.ReadAttribute("user.famfs.map")
             ?? throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: the mount does not say where the file is") { Path = path };
         FileMap map = MapText.Parse(text, out ulong sizeBytes);

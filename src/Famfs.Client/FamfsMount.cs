@@ -106,6 +106,7 @@ public sealed record MountEntry(string DeviceNumber, string Root, string MountPo
 /// user.famfs.missing-devices  lines "index uuid": devices of the pool that this host lacks
 /// user.famfs.version   of its daemon
 /// user.famfs.keeper    what keeps it beyond the death of its daemon, while something does
+/// user.famfs.lease     milliseconds within which it gives up its files when it cannot write its line, if it does
 /// </code>
 /// </summary>
 public sealed class FamfsMount
@@ -116,7 +117,7 @@ public sealed class FamfsMount
     /// <summary>Dialect of a kernel without famfs.</summary>
     public const string StockDialect = "stock";
 
-    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices", "version", "keeper"];
+    private static readonly string[] s_attributes = ["uuid", "mount", "position", "master", "log-master", "registration", "dialect", "damage", "devices", "missing-devices", "version", "keeper", "lease"];
 
     /// <summary>Registered: files can be opened.</summary>
     public const string Registered = "registered";
@@ -230,6 +231,10 @@ public sealed class FamfsMount
 
     /// <summary>What keeps the mount beyond the death of its daemon; null: nothing does.</summary>
     public string? ReadKeeper() => ReadAttribute("user.famfs.keeper") is { Length: > 0 } keeper ? keeper : null;
+
+    /// <summary>Within which time the mount gives up its files when it cannot write its line (policy <c>lease</c>); zero: it does not.
+    /// The same for as long as the mount lives.</summary>
+    public TimeSpan ReadLease() => uint.TryParse(ReadAttribute("user.famfs.lease"), NumberStyles.None, CultureInfo.InvariantCulture, out uint ms) ? TimeSpan.FromMilliseconds(ms) : TimeSpan.Zero;
 
     /// <summary>Why the daemon follows the log no further and lets nobody write, or null.</summary>
     public string? ReadDamage() => ReadAttribute("user.famfs.damage") is { Length: > 0 } damage ? damage : null;

@@ -150,7 +150,7 @@ internal static class HostsCommand
     }
 
     public static void PrintTable(CliContext context, IEnumerable<HostStatus> hosts) =>
-        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
+        context.WriteTable(["HOST", "MOUNT POINT", "STATE", "POSITION", "LAG", "SILENT", "LEASE", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], hosts.Select(h => (IReadOnlyList<string>)
         [
             h.Name.Length > 0 ? LsCommand.Printable(h.Name) : JsonShapes.Uuid(h.HostId),
             OrDash(h.MountPoint),
@@ -158,13 +158,14 @@ internal static class HostsCommand
             JsonShapes.Text(h.Position),
             h.LagRecords.ToString(CultureInfo.InvariantCulture),
             string.Create(CultureInfo.InvariantCulture, $"{h.SilentMs / 1000.0:0.0}s"),
+            h.LeaseMs == 0 ? "-" : string.Create(CultureInfo.InvariantCulture, $"{h.LeaseRemainingMs / 1000.0:0.0}s"),
             h.HeldInodes.ToString(CultureInfo.InvariantCulture),
             LackOf(h),
             OrDash(h.Version),
             OrDash(h.Dialect),
             OrDash(h.Address),
             JsonShapes.Uuid(h.MountId),
-        ]), 4, 5, 6);
+        ]), 4, 5, 6, 7);
 
     /// <summary>What each mount has of removed files, and what is not shown of it.</summary>
     private static void PrintHeld(CliContext context, IReadOnlyList<HostStatus> mounts, int limit)

@@ -69,6 +69,8 @@ internal static class StatusCommand
         json.WriteNumber("host_count", status.HostCount);
         json.WriteNumber("subscriber_count", status.SubscriberCount);
         json.WriteString("reclaim", JsonShapes.Word(status.Reclaim));
+        json.WriteNumber("lease_ms", status.LeaseMs);
+        json.WriteNumber("lease_grace_ms", status.LeaseGraceMs);
         json.WriteString("dialect_floor", status.DialectFloor);
         json.WriteDevices("devices", status.Devices);
         json.WriteStartArray("reclaim_waits");
@@ -99,7 +101,7 @@ internal static class StatusCommand
         {
             output.WriteLine(string.Create(invariant, $"files        {status.FileCount}, directories {status.DirectoryCount}, devices {status.Devices.Count}"));
             output.WriteLine(string.Create(invariant, $"log          {QuantityText.FormatSize(status.LogBytes)} of {QuantityText.FormatSize(status.LogReservedBytes)} in {status.SegmentCount} segment(s)"));
-            output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {JsonShapes.Word(status.Reclaim)}, dialect floor {status.DialectFloor}"));
+            output.WriteLine(string.Create(invariant, $"hosts        {status.HostCount}, subscribed {status.SubscriberCount}, reuse {PolicyCommand.NameOf(status.Reclaim, status.LeaseMs, status.LeaseGraceMs)}, dialect floor {status.DialectFloor}"));
         }
         foreach (string wait in status.PendingReclaimBytes > 0 ? status.ReclaimWaits : [])
             output.WriteLine($"waits for    {LsCommand.Printable(wait)}");

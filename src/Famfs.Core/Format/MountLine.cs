@@ -23,7 +23,7 @@ public enum MountState : uint
 ///   64 8+8  replayed sequence, its term
 ///   80   8  generation
 ///   88   8  released watermark: every inode deleted at or below this sequence is released …
-///   96 4+4  dialect; reserved
+///   96 4+4  dialect; lease in ms, within which the mount gives itself up when it cannot write this; 0: it does not
 ///  104   8  CLOCK_BOOTTIME of the write, ns (for people)
 ///  112   8  × 16: … but these
 ///  240      reserved
@@ -48,6 +48,10 @@ public sealed record MountLine
     public ulong Generation { get; init; }
     public LogSequence ReleasedWatermark { get; init; }
     public uint Dialect { get; init; }
+
+    /// <summary>Milliseconds after which the mount has given up all its files when it could not write its line (SAFETY S15): a statement
+    /// of the mount, the same in all its lines. 0: it states nothing.</summary>
+    public uint LeaseMs { get; init; }
     public long WrittenBootNs { get; init; }
     public InodeNumber[] Exceptions { get; init; } = [];
 
@@ -68,6 +72,7 @@ public sealed record MountLine
         w.U64(80, Generation);
         w.U64(88, ReleasedWatermark.Value);
         w.U32(96, Dialect);
+        w.U32(100, LeaseMs);
         w.I64(104, WrittenBootNs);
         for (int i = 0; i < Exceptions.Length; i++)
             w.U64(112 + i * 8, Exceptions[i].Value);
@@ -97,6 +102,7 @@ public sealed record MountLine
             Generation = r.U64(80),
             ReleasedWatermark = new(r.U64(88)),
             Dialect = r.U32(96),
+            LeaseMs = r.U32(100),
             WrittenBootNs = r.I64(104),
             Exceptions = exceptions,
         };

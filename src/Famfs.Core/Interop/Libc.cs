@@ -176,6 +176,19 @@ public static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true)]
     public static partial int fsync(int fd);
 
+    /// <summary>Of time.h: time since boot, with the time in which the machine was suspended.</summary>
+    public const int CLOCK_BOOTTIME = 7;
+
+    /// <summary>struct timespec of time.h on 64-bit Linux.</summary>
+    public struct timespec
+    {
+        public long Seconds;
+        public long Nanoseconds;
+    }
+
+    [LibraryImport(Library), SuppressGCTransition]
+    public static partial int clock_gettime(int clock, timespec* time);
+
     /// <summary>LOCK_EX | LOCK_NB of sys/file.h.</summary>
     public const int LOCK_EX_NB = 2 | 4;
 

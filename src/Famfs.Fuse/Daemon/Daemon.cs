@@ -61,7 +61,8 @@ internal sealed class Daemon
         _memory = memory;
         _replica = replica;
         _log = log;
-        _registration = new(replica, host, _mountId, TimeProvider.System);
+        // A lease runs on while the machine is suspended.
+        _registration = new(replica, host, _mountId, BootClock.Instance);
         // A format without times has none to move.
         _written = options.NoTimes || !replica.Pool.Format.Limits.HasTimes ? null : new(TimeProvider.System);
         _link = new(replica, _registration, _written, log);
@@ -216,6 +217,8 @@ internal sealed class Daemon
         using HeldFiles held = _taken?.Held ?? NewHeldFiles(mount, null);
         _registration.Releases = () => held.Describe();
         _registration.TakeOver = () => _replica.TryTakeOver(held, PurgeOf(mount));
+        // A famfs kernel reaches memory by itself, and a kept mount has nobody while its daemon is dead (docs/decisions/0077).
+        _registration.MayGiveLease = () => mount.Negotiated.Dialect.Fmaps is null && !_keeper.IsKept;
         _link.Held = held;
         held.Released += () => _link.LineFirst.Set();
         if (_taken is null)

@@ -55,6 +55,8 @@ internal sealed class MountDescription(Replica replica, MountRegistration regist
                 return Utf8.TryWrite(destination, $"{_version}", out bytes);
             case MountAttribute.Keeper:
                 return keeper.KeptBy is { } kept && Utf8.TryWrite(destination, $"{kept}", out bytes);
+            case MountAttribute.Lease:
+                return registration.LeaseMs > 0 && registration.LeaseMs.TryFormat(destination, out bytes);
             default:
                 return false;
         }

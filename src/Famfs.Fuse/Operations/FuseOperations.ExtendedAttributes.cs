@@ -183,6 +183,7 @@ public sealed partial class FuseOperations
         MountAttribute.MissingDevices => "missing-devices"u8,
         MountAttribute.Version => "version"u8,
         MountAttribute.Keeper => "keeper"u8,
+        MountAttribute.Lease => "lease"u8,
         _ => "devices"u8,
     };
 

@@ -107,6 +107,10 @@ public enum MountAttribute
 
     /// <summary><c>user.famfs.keeper</c>: what keeps the mount beyond the death of its daemon; absent while nothing does.</summary>
     Keeper,
+
+    /// <summary><c>user.famfs.lease</c>: within how many milliseconds the mount gives up its files when it cannot write its line; absent
+    /// where it does not (policy <c>confirmed</c>, a famfs kernel, a mount that was begun before the policy).</summary>
+    Lease,
 }
 
 /// <summary>Gives the values of <see cref="MountAttribute"/>. Called on workers; neither blocks nor allocates.</summary>

@@ -13,11 +13,17 @@ namespace Famfs.Fuse.Replication;
 /// This mount's line in the host table (SAFETY S11). The gate stays shut until the line is in memory *and*
 /// the log has been read after that; the line moves at least once a second and with every acknowledgement.
 /// Everything but <see cref="Admit"/> is called by the daemon's upkeep thread.
+/// <para>Under policy <c>lease</c> the line also states within which time the mount gives up its files when the line cannot be written
+/// (SAFETY S15, docs/decisions/0077). A lease begins before a write of the line and is renewed by one that is in memory before the last
+/// one is over. One that is over is never renewed.</para>
 /// </summary>
 internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid mount, TimeProvider clock) : IOpenGate
 {
     /// <summary>Longest pause between two writes of the line.</summary>
     private static readonly TimeSpan Renewal = TimeSpan.FromSeconds(1);
+
+    /// <summary>Writes within a lease, at least (chosen: one that fails once or twice does not end the mount).</summary>
+    private const int WritesInLease = 5;
 
     private MountLineTable _table = new(replica.Pool, host.Locks);
     private MountLine? _line;
@@ -28,6 +34,11 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     private IDisposable? _held;
     private long _written;
     private bool _resumed; // of a former daemon, and not written by this one yet
+    private ulong _attempted; // counter of the line that was stored last, or was to be
+    private TimeSpan? _lease; // null: not decided yet; zero: none. For good
+    private int _leaseMs; // 0: none has begun. Written by the upkeep thread after what follows, read by workers before it
+    private long _leaseEnds; // by the clock
+    private TimeSpan _renewal = Renewal;
     private readonly TwinWatch _twins = new(host, clock);
 
     // Set once by the upkeep thread, read by workers.
@@ -83,10 +94,18 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// ever reused that a registration could protect.</summary>
     public bool IsNeeded => replica.Pool.Format.Limits.HasHostTable;
 
-    /// <summary>The log has that this mount is gone: it may have no file any more. Set for good by the upkeep thread, read by any.</summary>
+    /// <summary>Whether the mount can give up its files in time: nothing reaches memory without its daemon. Asked once, when the line is
+    /// about to be written the first time. Set before the first <see cref="Advance"/>.</summary>
+    public Func<bool> MayGiveLease { get; set; } = static () => false;
+
+    /// <summary>What the line states, in milliseconds; 0: nothing. Any thread.</summary>
+    public uint LeaseMs => (uint)Volatile.Read(ref _leaseMs);
+
+    /// <summary>It may have no file any more: the log has that this mount is gone, or its lease has run out. Stays. Any thread, at any
+    /// time: one that answers a request asks first.</summary>
     public bool IsOver
     {
-        get => Volatile.Read(ref _isOver);
+        get => Volatile.Read(ref _isOver) || IsLeaseOver;
         private set => Volatile.Write(ref _isOver, value);
     }
 
@@ -105,6 +124,10 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         if (line is not { State: MountState.Live } || line.Mount != mount || line.Host != host.Host)
             return false;
         (_entry, _line, _resumed) = (entry, line, true);
+        // Nobody kept the time meanwhile.
+        _lease = TimeSpan.FromMilliseconds(line.LeaseMs);
+        if (line.LeaseMs > 0)
+            BeginLease(_lease.Value, long.MinValue / 2);
         return true;
     }
 
@@ -113,7 +136,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     /// <summary>After <see cref="TryResume"/>: the line stood in memory all the while, and the log has been read to its end since. OPEN is
     /// answered.</summary>
-    public void OpenResumed() => _open = _resumed && replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is null;
+    public void OpenResumed() => _open = _resumed && !IsOver && replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is null;
 
     /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
     /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
@@ -131,6 +154,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             IsOver = true;
             throw new FamfsException(ErrorReason.HostGone, $"the log has that this mount is gone ({known.Evidence}): mount it anew");
         }
+        RequireLease();
         if (_line is null)
         {
             int? slot = Slot;
@@ -158,7 +182,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
                 _open = true;
             }
         }
-        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || clock.GetElapsedTime(_written) >= Renewal || HasReleasedMore())
+        if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || clock.GetElapsedTime(_written) >= _renewal || HasReleasedMore())
             Write(_line with { Counter = _line.Counter + 1 });
     }
 
@@ -210,8 +234,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         if (_line is not null)
         {
             _table = new(pool, host.Locks);
-            Write(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
-            Write(_line with { Counter = _line.Counter + 1 }); // as EndOlder does
+            Store(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+            Store(_line with { Counter = _line.Counter + 1 }); // as EndOlder does
         }
         ReleaseLock();
     }
@@ -244,6 +268,51 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     private void Write(MountLine line)
     {
+        long before = clock.GetTimestamp();
+        if (_lease is { } lease && lease > TimeSpan.Zero)
+        {
+            RequireLease();
+            if (_leaseMs == 0)
+                BeginLease(lease, before); // this line may be read before it is known to be there
+            Store(line);
+            if (!_table.IsInMemory(_entry, _line!))
+                throw new DeviceFaultException($"{replica.Pool.PrimaryDevice.Path}: the line of this mount is not in memory as it was written");
+            // A master that has seen no newer line counts from the one before.
+            RequireLease();
+            BeginLease(lease, before);
+        }
+        else
+        {
+            Store(line);
+        }
+        _written = clock.GetTimestamp();
+    }
+
+    // From when the line was about to be written.
+    private void BeginLease(TimeSpan lease, long before)
+    {
+        Volatile.Write(ref _leaseEnds, before + (long)(lease.TotalSeconds * clock.TimestampFrequency));
+        Volatile.Write(ref _leaseMs, (int)lease.TotalMilliseconds);
+    }
+
+    private bool IsLeaseOver => Volatile.Read(ref _leaseMs) != 0 && clock.GetTimestamp() >= Volatile.Read(ref _leaseEnds);
+
+    // One that is over has perhaps been seen by a master. So the mount is, for good.
+    private void RequireLease()
+    {
+        if (!IsOver)
+            return;
+        _open = false;
+        IsOver = true;
+        throw new FamfsException(ErrorReason.HostGone, $"this mount could not write its line within its lease of {_lease?.TotalSeconds:0.###} s, and has given up its files: mount it anew");
+    }
+
+    private void Store(MountLine line)
+    {
+        // One that failed may be in memory. With its number again, nobody would see that the line has moved.
+        if (line.Counter <= _attempted)
+            line = line with { Counter = line.Counter + ((_attempted - line.Counter + 2) & ~1ul) };
+        _attempted = line.Counter;
         ReleaseStatement released = Releases?.Invoke() ?? new(default, []);
         LogPosition acknowledged = replica.Gate.Acknowledged;
         line = line with
@@ -254,11 +323,11 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             ReleasedWatermark = released.Watermark,
             Exceptions = released.Exceptions,
             Dialect = DialectNumber,
-            WrittenBootNs = Environment.TickCount64 * 1_000_000,
+            LeaseMs = (uint)(_lease?.TotalMilliseconds ?? 0),
+            WrittenBootNs = (long)(clock.GetTimestamp() * (1e9 / clock.TimestampFrequency)),
         };
         _table.Write(_entry, line);
         _line = line;
-        _written = clock.GetTimestamp();
     }
 
     // Where memory fails in between, the next try goes on with the same entry: what is stored there is this mount's, and no other entry
@@ -271,6 +340,10 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         else
             _ = IsFree(slot, _entry, out counter);
         EntryTaken(_entry);
+        // For good, and also when the first write fails: a master may see it.
+        _lease ??= replica.State.Policy is { Reclaim: ReclaimPolicy.Lease, LeaseMs: > 0 } policy && MayGiveLease() ? TimeSpan.FromMilliseconds(policy.LeaseMs) : TimeSpan.Zero;
+        if (_lease > TimeSpan.Zero && _lease / WritesInLease < _renewal)
+            _renewal = _lease.Value / WritesInLease;
         try
         {
             Write(new()

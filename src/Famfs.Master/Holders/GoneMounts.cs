@@ -10,12 +10,13 @@ namespace Famfs.Master.Holders;
 /// <summary>
 /// Decides which mounts are gone, and by which evidence: the one place. Silence proves nothing (SAFETY S12, S14). What proves
 /// it is a record in the log, a line that its own mount has ended, what a host says of its own older mounts, and a line that
-/// stands still while its host has booted anew.
+/// stands still while its host has booted anew. Under policy <c>lease</c> also one that stands still for longer than its mount
+/// has stated (<see cref="MountRegistry.FindExpired"/>).
 /// </summary>
 internal sealed class GoneMounts(MasterState state, TimeProvider clock)
 {
     /// <summary>How long a line of an earlier boot must stand still (chosen: ten of its ticks).</summary>
-    private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Still = TimeSpan.FromSeconds(10);
 
     // Owner: whoever calls FindEarlierBoots, one at a time.
     private readonly Dictionary<Guid, (ulong Counter, long Since, bool Moved)> _seen = [];
@@ -72,11 +73,11 @@ internal sealed class GoneMounts(MasterState state, TimeProvider clock)
         List<MountEnd> gone = [];
         foreach (MountLine line in lines)
         {
-            if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is { Evidence: not GoneEvidence.LossAccepted } || clock.GetElapsedTime(_seen[line.Mount].Since) < Lease)
+            if (line.State != MountState.Live || state.FindGone(line.Host, line.Mount, line.ReplayedSequence) is { Evidence: not GoneEvidence.LossAccepted } || clock.GetElapsedTime(_seen[line.Mount].Since) < Still)
                 continue;
             // The boot whose line moves is the one the host is in.
             bool bootedAnew = lines.Any(other => other.Host == line.Host && other.Boot != line.Boot && other.State == MountState.Live
-                && _seen[other.Mount].Moved && clock.GetElapsedTime(_seen[other.Mount].Since) < Lease);
+                && _seen[other.Mount].Moved && clock.GetElapsedTime(_seen[other.Mount].Since) < Still);
             if (bootedAnew)
                 gone.Add(new(line.Host, line.Mount, GoneEvidence.NewBoot, "the host has booted anew"));
         }

@@ -1,9 +1,11 @@
+using System.Globalization;
 using Famfs.Core.Dialects;
 using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;
 using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
+using Famfs.Master.Changes;
 using Famfs.Master.Queries;
 using Famfs.Master.State;
 using Famfs.V1;
@@ -334,6 +336,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     Address = view.Address,
                     HeldInodes = (ulong)view.Released.Held.Count,
                     HoldsSpace = holding.Contains(view.Mount),
+                    LeaseMs = view.LeaseMs,
+                    LeaseRemainingMs = gone is null ? RemainingOf(view) : 0,
                     HeldFiles = { held },
                     MissingDevices = view.Streams > 0 ? view.Devices?.Describe() : null,
                 });
@@ -447,6 +451,40 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     // Under _gate. Who went on without its records has not proved that it is gone.
     private bool MayHold(MountView view) => view.InTable && !view.Ended && Gone.Find(view) is null or GoneEvidence.LossAccepted;
 
+    /// <summary>Mounts whose lease and <paramref name="grace"/> have passed while their line stood still: by their own statement they have
+    /// given up their files (SAFETY S15). What streams tell is no renewal. To be called with the lines as they were read after
+    /// <paramref name="now"/>, which is a timestamp: a line that was renewed before is seen.</summary>
+    public IReadOnlyList<MountEnd> FindExpired(TimeSpan grace, long now)
+    {
+        lock (_gate)
+        {
+            List<MountEnd> found = [];
+            foreach (MountView view in _mounts.Values.Where(v => v.LeaseMs > 0 && MayHold(v)))
+            {
+                TimeSpan still = clock.GetElapsedTime(view.LineMovedTimestamp, now);
+                if (still >= TimeSpan.FromMilliseconds(view.LeaseMs) + grace)
+                    found.Add(new(view.Host, view.Mount, GoneEvidence.LeaseExpired, string.Create(CultureInfo.InvariantCulture, $"its line has not moved for {still.TotalSeconds:0.0} s; its lease is {view.LeaseMs / 1000.0:0.###} s, the grace {grace.TotalSeconds:0.###} s")));
+            }
+            return found;
+        }
+    }
+
+    /// <summary>The mounts that have no lease, each as a sentence: of these only other evidence counts.</summary>
+    public IReadOnlyList<string> FindThoseWithoutLease()
+    {
+        List<string> without = [];
+        lock (_gate)
+        {
+            foreach (MountView view in _mounts.Values.Where(v => v.LeaseMs == 0 && MayHold(v)))
+                without.Add($"the mount {DevicePresence.NameOf(state, view)} has no lease: {(view.Dialect is "" or FmapLimits.StockDialect ? "it was begun before the policy, or is kept beyond its daemon" : "its kernel reaches memory without its daemon")}; only other evidence counts that it is gone");
+        }
+        without.Sort(StringComparer.Ordinal);
+        return without;
+    }
+
+    private uint RemainingOf(MountView view) =>
+        (uint)Math.Max(0, view.LeaseMs - Math.Min(view.LeaseMs, clock.GetElapsedTime(view.LineMovedTimestamp).TotalMilliseconds));
+
     /// <summary>The mounts whose kernels cannot map every file that may be made now, each as a sentence. A mount that is gone
     /// counts no more; a silent one does.</summary>
     public IReadOnlyList<string> FindGaps()
@@ -520,7 +558,11 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     {
         MountView view = Require(line.Mount, line.Host, known: true);
         view.Boot = line.Boot;
+        // A line that was not seen for a time may have moved.
+        if (!view.InTable)
+            view.LineMovedTimestamp = clock.GetTimestamp();
         view.InTable = true;
+        view.LeaseMs = line.LeaseMs;
         view.Ended = line.State == MountState.Ended;
         // A line that is older than what is known here says nothing new.
         if (view.LineCounter <= line.Counter)
@@ -532,7 +574,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         if (view.LineCounter != line.Counter)
         {
             view.LineCounter = line.Counter;
-            view.LastMovedTimestamp = clock.GetTimestamp();
+            view.LineMovedTimestamp = view.LastMovedTimestamp = clock.GetTimestamp();
         }
         if (line.ReplayedSequence.Value > view.Acknowledged.Sequence.Value)
             view.Acknowledged = new(state.FileSystem, line.Generation, line.ReplayedSequence, line.ReplayedTerm);

@@ -48,6 +48,12 @@ internal sealed class MountView
     /// <summary>Its line says that it has ended in order.</summary>
     public bool Ended { get; set; }
     public ulong LineCounter { get; set; }
+
+    /// <summary>When its line was last seen to have moved, after it was read; of use while <see cref="InTable"/>.</summary>
+    public long LineMovedTimestamp { get; set; }
+
+    /// <summary>What its line states: within which time it gives up its files when it cannot write it; 0: it does not.</summary>
+    public uint LeaseMs { get; set; }
     public string Dialect { get; set; } = "";
     public string Version { get; set; } = "";
 

@@ -1,7 +1,7 @@
 using Famfs.Core.Allocation;
-using Famfs.Core.Dialects;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Master.Changes;
 using Famfs.Master.State;
 using Famfs.V1;
 
@@ -13,6 +13,7 @@ internal static class StatusQueries
     /// <summary>What the state says of the file system; what the process knows of itself is the caller's to add.</summary>
     public static GetStatusReply Describe(MasterState state)
     {
+        SetPolicyReply policy = PolicyChange.Describe(state.Replay.Policy);
         GetStatusReply reply = new()
         {
             FileSystemUuid = state.FileSystem.ToByteString(),
@@ -27,8 +28,10 @@ internal static class StatusQueries
             PendingReclaimBytes = (ulong)state.Replay.PendingReclaimBytes,
             LogReservedBytes = (ulong)state.Replay.Segments.Sum(s => s.Extent.LengthBytes),
             HostCount = (uint)state.Replay.Hosts.Count,
-            Reclaim = state.Replay.Policy.Reclaim,
-            DialectFloor = FmapLimits.NameOfFloor(state.Replay.Policy.DialectFloor),
+            Reclaim = policy.Reclaim,
+            LeaseMs = policy.LeaseMs,
+            LeaseGraceMs = policy.LeaseGraceMs,
+            DialectFloor = policy.DialectFloor,
         };
         reply.Devices.AddRange(DeviceQueries.List(state).Devices);
         reply.ReclaimWaits.AddRange(state.ReclaimWaits);

@@ -182,6 +182,8 @@ internal sealed class MasterService(
     {
         SetPolicyReply reply = await engine.RunAsync(new PolicyChange(request), CallerIdentity.Of(context)).ConfigureAwait(false);
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
+        if (reply.Reclaim == ReclaimPolicy.Lease)
+            reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindThoseWithoutLease()));
         return reply;
     });
 

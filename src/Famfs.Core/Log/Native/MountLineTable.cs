@@ -50,11 +50,25 @@ public sealed class MountLineTable(DevicePool pool, HostLocks? locks = null)
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)entry, (uint)EntryCount, nameof(entry));
         Span<byte> copy = stackalloc byte[MountLine.Size];
         line.Format(copy, _fileSystem, entry);
-        long offset = OffsetOf(entry) + (line.Counter % 2 == 1 ? 0 : MountLine.Size);
+        long offset = PlaceOf(entry, line);
         _device.Write(offset, copy);
         _device.WriteBack(offset, copy.Length);
         _device.Fence();
     }
+
+    /// <summary>Whether a line that was written is in memory, as everybody reads it: dropped from the caches of this host, and read.</summary>
+    public bool IsInMemory(int entry, MountLine line)
+    {
+        Span<byte> expected = stackalloc byte[MountLine.Size];
+        Span<byte> found = stackalloc byte[MountLine.Size];
+        line.Format(expected, _fileSystem, entry);
+        _device.Invalidate(PlaceOf(entry, line), found.Length);
+        _device.Read(PlaceOf(entry, line), found);
+        return found.SequenceEqual(expected);
+    }
+
+    // Of the copy whose turn it is.
+    private long PlaceOf(int entry, MountLine line) => OffsetOf(entry) + (line.Counter % 2 == 1 ? 0 : MountLine.Size);
 
     private long OffsetOf(int entry) => _start + (long)entry * MediaLayout.HostEntryBytes;
 
