@@ -20,8 +20,8 @@ internal static class PolicyCommand
             Description = "What ends the wait for a silent mount before space of removed files is used again: confirmed (proof only) or lease (also its lease and the grace, which have passed)",
             HelpName = "POLICY",
         };
-        Option<TimeSpan> lease = CliOptions.Duration("--lease", "With --reclaim lease: within which time a mount that begins now gives up its files when it cannot write its line; 5s to 1h, 30s when not said");
-        Option<TimeSpan> grace = CliOptions.Duration("--grace", "With --reclaim lease: how much longer its line must stand still; 1s to 1h, 10s when not said");
+        Option<TimeSpan> lease = GlobalOptions.Duration("--lease", "With --reclaim lease: within which time a mount that begins now gives up its files when it cannot write its line; 5s to 1h, 30s when not said");
+        Option<TimeSpan> grace = GlobalOptions.Duration("--grace", "With --reclaim lease: how much longer its line must stand still; 1s to 1h, 10s when not said");
         Command command = new("policy", "Show or change what holds for the whole file system") { path, floor, reclaim, lease, grace };
         command.SetAction(async (parsed, cancel) =>
         {

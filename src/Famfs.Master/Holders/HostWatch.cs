@@ -35,13 +35,9 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
             {
                 SayWhatIsNew();
                 LookForDevices();
-                // This process may be stopped for long, at any point: a lease counts up to before the lines are read.
-                long now = clock.GetTimestamp();
-                IReadOnlyList<HostEntry> entries = mounts.Scan();
+                IReadOnlyList<MountEnd> gone = mounts.LookForGone();
                 SayAbsences(mounts.Refresh(published().Sequence));
-                PolicySet policy = state.Replay.Policy;
-                IReadOnlyList<MountEnd> expired = policy.Reclaim == ReclaimPolicy.Lease ? mounts.FindExpired(TimeSpan.FromMilliseconds(policy.LeaseGraceMs), now) : [];
-                foreach (MountEnd end in mounts.Gone.FindEarlierBoots(entries).Concat(expired))
+                foreach (MountEnd end in gone)
                 {
                     await engine.RunAsync(new MountGone(end), Caller.Master).ConfigureAwait(false);
                     MasterLog.MountGone(log, end.Mount, end.Host, end.Detail);

@@ -451,10 +451,23 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     // Under _gate. Who went on without its records has not proved that it is gone.
     private bool MayHold(MountView view) => view.InTable && !view.Ended && Gone.Find(view) is null or GoneEvidence.LossAccepted;
 
+    /// <summary>Reads the lines, and gives the mounts of which they tell that they are gone: those of an earlier boot, and under policy
+    /// <c>lease</c> those whose lease has run out. To be called regularly.</summary>
+    public IReadOnlyList<MountEnd> LookForGone()
+    {
+        PolicySet policy = state.Replay.Policy;
+        // This process may be stopped for long, at any point: a lease counts up to before the lines are read.
+        long now = clock.GetTimestamp();
+        List<MountEnd> gone = Gone.FindEarlierBoots(Scan());
+        if (policy.Reclaim == ReclaimPolicy.Lease)
+            gone.AddRange(FindExpired(TimeSpan.FromMilliseconds(policy.LeaseGraceMs), now));
+        return gone;
+    }
+
     /// <summary>Mounts whose lease and <paramref name="grace"/> have passed while their line stood still: by their own statement they have
     /// given up their files (SAFETY S15). What streams tell is no renewal. To be called with the lines as they were read after
     /// <paramref name="now"/>, which is a timestamp: a line that was renewed before is seen.</summary>
-    public IReadOnlyList<MountEnd> FindExpired(TimeSpan grace, long now)
+    private IReadOnlyList<MountEnd> FindExpired(TimeSpan grace, long now)
     {
         lock (_gate)
         {

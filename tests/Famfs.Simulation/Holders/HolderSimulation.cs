@@ -32,11 +32,13 @@ internal sealed class HolderCounts
     public long Impostors;
     public long Damages;
     public long StreamReleases;
+    public long Leases;
+    public long Expired;
 
     /// <summary>What programs, clients and operators did.</summary>
     public long Operations => Opens + Touches + Changes + Evictions + Impostors;
 
-    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, acknowledged {Acknowledged}, evictions {Evictions}";
+    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, acknowledged {Acknowledged}, evictions {Evictions}, mounts with a lease {Leases}, expired {Expired}";
 }
 
 /// <summary>
@@ -55,6 +57,7 @@ internal sealed class HolderSimulation : IDisposable
     private const int MostHistory = 4000;
     private const long CalmSteps = 240_000;
     private const long CalmTicks = 10;
+    private const long CalmTicksOfLease = 3; // else a lease would be a few steps
 
     private static readonly string[] s_paths = ["a", "b", "c", "d/a", "d/b", "d", "e/a", "e"];
     private static readonly string[] s_manyPaths = [.. s_paths, .. Enumerable.Range(0, 24).Select(i => $"f{i}")];
@@ -83,6 +86,10 @@ internal sealed class HolderSimulation : IDisposable
     {
         _seed = seed;
         _random = new(seed);
+        // Drawn apart, so that the others of a seed stay what they are.
+        Random lease = new(seed * 31 + 5);
+        if (lease.Next(3) == 0)
+            (LeaseMs, GraceMs) = (lease.Next(2) == 0 ? 400u : 2000u, lease.Next(2) == 0 ? 20u : 200u);
         bool coherent = _random.Next(3) == 0;
         _steps = _random.Next(8_000, 25_000);
         _masterPatience = Choose(500, 4000, 20_000);
@@ -139,6 +146,11 @@ internal sealed class HolderSimulation : IDisposable
     public RegistrationLimit Registrations { get; } = new();
 
     public int HostCapacity => 8;
+
+    /// <summary>Under policy <c>lease</c>; 0: policy <c>confirmed</c>. The product's are longer than a run.</summary>
+    public uint LeaseMs { get; }
+
+    public uint GraceMs { get; }
 
     public int MountPatience { get; }
 
@@ -302,7 +314,7 @@ internal sealed class HolderSimulation : IDisposable
         Recovery.Result recovered = Recovery.RunAsync(pool, identity, takeOver: true, "", Clock, new(1), default).GetAwaiter().GetResult();
         Space.Read();
         using (SimulatedMaster first = new(this, HostName(0), identity, recovered, Memory, Clock, new(2)))
-            first.ServeAlone(new MasterSlotGrant(new() { HostId = HostId(1).ToByteString() }));
+            first.ServeAlone(new MasterSlotGrant(new() { HostId = HostId(1).ToByteString() }), LeaseMs == 0 ? null : new LeasePolicy(LeaseMs, GraceMs));
         for (int term = 0; term < _earlierTerms; term++)
         {
             SimulatedHost host = _hosts[term % 2];
@@ -716,10 +728,20 @@ internal sealed class HolderSimulation : IDisposable
 
     private int Choose(params int[] values) => values[_random.Next(values.Length)];
 
+    /// <summary>Sets the policy, with times that the product would refuse.</summary>
+    private sealed class LeasePolicy(uint leaseMs, uint graceMs) : Change<bool>
+    {
+        public override Verdict Decide(ChangeContext context)
+        {
+            context.Append(RecordType.PolicySet, new PolicySet { TimeNs = context.NowNs, Reclaim = ReclaimPolicy.Lease, LeaseMs = leaseMs, LeaseGraceMs = graceMs });
+            return Verdict.Done;
+        }
+    }
+
     /// <summary>Time as steps, 0.2 ms each; when all is calm it runs faster.</summary>
     private sealed class StepClock(HolderSimulation simulation) : TimeProvider
     {
-        private long Now => simulation._calmSince < 0 ? simulation.Scheduler?.Step ?? 0 : simulation._calmSince + (simulation.Scheduler.Step - simulation._calmSince) * CalmTicks;
+        private long Now => simulation._calmSince < 0 ? simulation.Scheduler?.Step ?? 0 : simulation._calmSince + (simulation.Scheduler.Step - simulation._calmSince) * (simulation.LeaseMs == 0 ? CalmTicks : CalmTicksOfLease);
 
         public override long TimestampFrequency => 5000;
 

@@ -86,8 +86,11 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
     /// <summary>The node that the next request loads from or stores to; 0: none.</summary>
     public ulong TouchedNext => _waiting.TryPeek(out KernelRequest? next) && next.Message[4] is (byte)FuseOpcode.FUSE_READ or (byte)FuseOpcode.FUSE_WRITE ? next.Node : 0;
 
+    /// <summary>The daemon refuses all that would reach memory.</summary>
+    public Func<bool> IsTakenAway { get; set; } = static () => false;
+
     /// <summary>Files that programs can load from and store to.</summary>
-    public IEnumerable<OpenFile> Reachable => reachesMemory || !IsCut ? Open : [];
+    public IEnumerable<OpenFile> Reachable => reachesMemory || !(IsCut || IsTakenAway()) ? Open : [];
 
     /// <param name="isDead">The daemon is.</param>
     /// <param name="drain">A call of the kernel lets the stores of its thread go.</param>

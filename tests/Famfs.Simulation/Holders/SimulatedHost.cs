@@ -269,7 +269,7 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
             inode.Opens++;
             OpenFile file = new(mount, inode, extents ?? throw new InvalidOperationException($"{name} opens inode {inode.Number}, which nobody made"));
             mount.Open.Add(file);
-            if (!mount.IsCut || mount.ReachesMemory)
+            if (mount.ReachesMemory || !(mount.IsCut || mount.IsTakenAway()))
                 simulation.RequireReach(name, file);
             simulation.Counts.Opens++;
             simulation.Counts.Uses++;
@@ -313,7 +313,7 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
             : file.Mount.Ask(FuseOpcode.FUSE_READ, number, new ReadIn { Offset = (ulong)at, SizeBytes = sizeof(ulong) });
         Errno error = KernelModel.ErrorOf(reply);
         // A log that is not whole at this moment is nothing to write beside.
-        if (error is Errno.ENODEV || (error is Errno.EROFS && writes))
+        if (error is Errno.ENODEV || (error is Errno.EROFS && writes) || (error != Errno.None && file.Mount.IsTakenAway()))
             return;
         if (error != Errno.None)
             throw new InvalidOperationException($"{name}: inode {number}, which is open, answers {error}");

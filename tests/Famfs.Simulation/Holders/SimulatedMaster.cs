@@ -103,9 +103,10 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
     }
 
     /// <summary>Makes one change and ends in order, while nobody else runs.</summary>
-    public void ServeAlone<T>(Change<T> change)
+    public void ServeAlone<T>(Change<T> change, Change<bool>? second = null)
     {
         Task<T> task = Send(change);
+        Task<bool>? other = second is null ? null : Send(second);
         _engine.Close();
         while (_engine.RunTurn(TimeSpan.Zero))
         {
@@ -113,6 +114,7 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
         _engine.EndInOrder();
         HasEnded = true;
         _ = task.GetAwaiter().GetResult();
+        _ = other?.GetAwaiter().GetResult();
     }
 
     /// <summary>The threads of the reclaimer, of zeroing and of the watch of hosts, as one.</summary>
@@ -125,9 +127,11 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
                 _ = _reclaimer.RunTurnAsync().GetAwaiter().GetResult();
                 if (_random.Next(4) == 0)
                 {
-                    foreach (MountEnd end in Registry.Gone.FindEarlierBoots(Registry.Scan()))
+                    foreach (MountEnd end in Registry.LookForGone())
                     {
-                        _simulation.Note($"mount {end.Mount.ToString()[..4]} is gone: its host booted anew");
+                        _simulation.Note($"mount {end.Mount.ToString()[..4]} is gone: {end.Detail}");
+                        if (end.Evidence == GoneEvidence.LeaseExpired)
+                            _simulation.Counts.Expired++;
                         _ = RunAsync(new MountGone(end), Caller.Master).GetAwaiter().GetResult();
                     }
                 }

@@ -82,6 +82,12 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         _held = HeldFiles.Of(replica, _notifier, _presence, Resolve, host.ReachesMemory ? inode => FlushRemoved(inode, _releasePool) : null, hasThread: false);
         _registration.Releases = () => _held.Describe(simulation.MostInLine);
         _registration.TakeOver = () => replica.TryTakeOver(_held, host.ReachesMemory ? inode => FlushRemoved(inode, _replica.Pool) : null);
+        _registration.MayGiveLease = () =>
+        {
+            simulation.Counts.Leases += host.ReachesMemory ? 0 : 1;
+            return !host.ReachesMemory;
+        };
+        Kernel.IsTakenAway = () => _registration.IsOver;
         _registration.LeaveReceipt = () => host.Receipts.Add(mount);
         replica.Attach(_notifier, null, _held);
     }
@@ -218,8 +224,9 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         {
             // OPEN holds a lock while it drops lines; others of this process would really wait for it.
             SimulatedProcess self = _simulation.Scheduler.Current;
-            self.IsUninterrupted = Kernel.IsOpenNext;
             Touched = Kernel.TouchedNext;
+            // That no request takes longer than the grace is what policy `lease` rests on.
+            self.IsUninterrupted = Kernel.IsOpenNext || (Touched != 0 && _registration.LeaseMs > 0);
             try
             {
                 if (_worker.Step() != ReadOutcome.Message)
@@ -380,7 +387,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         if (!Kernel.IsGone || Life.Threads > 1)
             return;
         _replica.PurgeAtEnd(_held, _replica.Pool);
-        if (!wasRefused)
+        if (!wasRefused || _registration.LeaseMs > 0)
         {
             _registration.End(_replica.Pool);
             _host.Receipts.Remove(Id);
