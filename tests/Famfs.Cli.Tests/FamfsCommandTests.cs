@@ -234,7 +234,7 @@ public sealed class FamfsCommandTests : IDisposable
     [Fact]
     public async Task Hosts_has_what_tells_mounts_apart_and_hides_those_that_ended_in_order()
     {
-        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7", MissingDevices = new() { DeviceCount = 4, Indices = { 1, 3 } } };
+        HostStatus live = new() { Name = "h", MountId = s_uuid.ToByteString(), State = HostState.Live, MountPoint = "/mnt/a", Version = "1.2.3", Dialect = "stock", Address = "10.0.0.7", LeaseMs = 30_000, LeaseRemainingMs = 12_500, MissingDevices = new() { DeviceCount = 4, Indices = { 1, 3 } } };
         HostStatus unknown = new() { Name = "u", MountId = Guid.NewGuid().ToByteString(), State = HostState.Live };
         HostStatus ended = new() { Name = "e", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.CleanUnmount };
         HostStatus crashed = new() { Name = "c", MountId = Guid.NewGuid().ToByteString(), State = HostState.Gone, Evidence = GoneEvidence.NewBoot };
@@ -245,11 +245,11 @@ public sealed class FamfsCommandTests : IDisposable
         (_, string json, _) = await RunAsync($"hosts --json --master {master.Address}");
 
         string[] lines = output.TrimEnd('\n').Split('\n');
-        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
-        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "0", "1,3", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["HOST", "MOUNT", "POINT", "STATE", "POSITION", "LAG", "SILENT", "LEASE", "HELD", "LACKS", "VERSION", "DIALECT", "ADDRESS", "MOUNT"], lines[0].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(["h", "/mnt/a", "live", "-", "0", "0.0s", "12.5s", "0", "1,3", "1.2.3", "stock", "10.0.0.7", s_uuid.ToString()], lines[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
         Assert.StartsWith("c ", lines[2], StringComparison.Ordinal);
-        Assert.Equal("-", lines[2].Split(' ', StringSplitOptions.RemoveEmptyEntries)[8]); // after "gone (new_boot)"; it lacks nothing any more
-        Assert.Equal("?", lines[3].Split(' ', StringSplitOptions.RemoveEmptyEntries)[7]);
+        Assert.Equal("-", lines[2].Split(' ', StringSplitOptions.RemoveEmptyEntries)[9]); // after "gone (new_boot)"; it lacks nothing any more
+        Assert.Equal("?", lines[3].Split(' ', StringSplitOptions.RemoveEmptyEntries)[8]);
         Assert.Equal(4, lines.Length);
         Assert.Equal(5, all.TrimEnd('\n').Split('\n').Length);
         Assert.Equal(["[1,3]", "null", "null"], JsonDocument.Parse(json).RootElement.GetProperty("hosts").EnumerateArray().Select(h => h.GetProperty("missing_devices").GetRawText().Replace("\n", "", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal)));
@@ -457,13 +457,16 @@ public sealed class FamfsCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task Policy_shows_the_dialect_floor_and_sets_it()
+    public async Task Policy_shows_what_is_in_force_and_sets_it()
     {
         await using FakeMaster master = await FakeMaster.StartAsync(new() { Unary = AnswerAsync });
 
-        Assert.Equal((ExitCode.Ok, "dialect floor  none\n", ""), await RunAsync($"policy --master {master.Address}"));
-        Assert.Equal((ExitCode.Ok, "dialect floor  B0\n", ""), await RunAsync($"policy --dialect-floor B0 --master {master.Address}"));
-        Assert.Equal((ExitCode.Ok, "dialect floor  D\n", "famfs: warning: mount m speaks dialect B\n"), await RunAsync($"policy --dialect-floor D --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  none\nreuse          confirmed\n", ""), await RunAsync($"policy --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  B0\nreuse          confirmed\n", ""), await RunAsync($"policy --dialect-floor B0 --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  D\nreuse          confirmed\n", "famfs: warning: mount m speaks dialect B\n"), await RunAsync($"policy --dialect-floor D --master {master.Address}"));
+        Assert.Equal((ExitCode.Ok, "dialect floor  \nreuse          lease of 6.5 s, grace 2 s\n", ""), await RunAsync($"policy --reclaim LEASE --lease 6500ms --grace 2 --master {master.Address}"));
+        (ExitCode code, string output, string error) = await RunAsync($"policy --reclaim never --master {master.Address}");
+        Assert.Equal((ExitCode.BadUsage, "", "famfs: policy of reuse 'never' is not known; confirmed or lease\n"), (code, output, error));
         Assert.Contains("dialect floor none", (await RunAsync($"status --master {master.Address}")).Output, StringComparison.Ordinal);
     }
 
@@ -471,9 +474,9 @@ public sealed class FamfsCommandTests : IDisposable
     [InlineData("stat a", "file,position")]
     [InlineData("getmap a", "devices,inode,map,position,size_bytes")]
     [InlineData("df", "capacity_bytes,devices,file_system_uuid,free_bytes,largest_free_bytes,pending_reclaim_bytes,reclaim_waits")]
-    [InlineData("status", "address,capacity_bytes,devices,dialect_floor,directory_count,file_count,file_system_uuid,format,free_bytes,host_count,host_id,label,largest_free_bytes,log_bytes,log_reserved_bytes,master_id,pending_reclaim_bytes,position,reclaim,reclaim_waits,segment_count,slot,subscriber_count,uptime_ms,version,warnings")]
-    [InlineData("policy", "dialect_floor")]
-    [InlineData("policy --dialect-floor B", "dialect_floor")]
+    [InlineData("status", "address,capacity_bytes,devices,dialect_floor,directory_count,file_count,file_system_uuid,format,free_bytes,host_count,host_id,label,largest_free_bytes,lease_grace_ms,lease_ms,log_bytes,log_reserved_bytes,master_id,pending_reclaim_bytes,position,reclaim,reclaim_waits,segment_count,slot,subscriber_count,uptime_ms,version,warnings")]
+    [InlineData("policy", "dialect_floor,lease_grace_ms,lease_ms,reclaim")]
+    [InlineData("policy --dialect-floor B", "dialect_floor,lease_grace_ms,lease_ms,reclaim")]
     [InlineData("hosts", "hosts,position")]
     [InlineData("devices list", "devices")]
     [InlineData("devices add /dev/x", "device,missing_at,not_known_at,position")]
@@ -808,11 +811,11 @@ public sealed class FamfsCommandTests : IDisposable
         {
             GetFileRequest => new GetFileReply { File = file, Position = position },
             GetMapRequest => new GetMapReply { Inode = 20, SizeBytes = 100, Map = map, Devices = { device }, Position = position },
-            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, MasterId = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Warnings = { "device 2 is missing" } },
+            GetStatusRequest => new GetStatusReply { FileSystemUuid = uuid, MasterId = uuid, CapacityBytes = 1 << 30, FreeBytes = 1 << 29, Devices = { device }, Position = position, DialectFloor = "none", Reclaim = ReclaimPolicy.Confirmed, Warnings = { "device 2 is missing" } },
             ListHostsRequest => new ListHostsReply { Hosts = { new HostStatus { HostId = uuid, Name = "h", MountId = uuid, State = HostState.Live, Position = position } }, Position = position },
             ListDevicesRequest => new ListDevicesReply { Devices = { device } },
             AddDeviceRequest => new AddDeviceReply { Device = device, Position = position },
-            SetPolicyRequest policy => new SetPolicyReply { DialectFloor = policy.DialectFloor, Position = position, Warnings = { (string[])(policy.DialectFloor == "D" ? ["mount m speaks dialect B"] : []) } },
+            SetPolicyRequest policy => new SetPolicyReply { DialectFloor = policy.DialectFloor, Reclaim = policy.HasReclaim ? policy.Reclaim : ReclaimPolicy.Confirmed, LeaseMs = policy.LeaseMs, LeaseGraceMs = policy.LeaseGraceMs, Position = position, Warnings = { (string[])(policy.DialectFloor == "D" ? ["mount m speaks dialect B"] : []) } },
             BarrierRequest barrier => new BarrierReply { MountCount = 2, Position = barrier.Position ?? position },
             MakeDirectoryRequest make => new MakeDirectoryReply { Directory = new() { Path = make.Path, Kind = FileKind.Directory }, Position = position },
             RemoveRequest or RenameRequest => new MutationReply { Position = position },

@@ -157,8 +157,15 @@ internal sealed class SpaceReclaimer(IEngine engine, MasterState state, MountReg
     {
         if (_marks.Count == MaxMarks)
             return false;
-        DeletionMark mark = await engine.QueryAsync(Caller.Master, reader => new DeletionMark(reader.Position, reader.State.Replay.Tree.LastDeleted)).ConfigureAwait(false);
-        if (mark.Last == InodeNumber.None || mark.Last == _lastMarked)
+        (DeletionMark mark, bool isUnderWay) = await engine.QueryAsync(Caller.Master, reader =>
+        {
+            ReplayState replay = reader.State.Replay;
+            InodeNumber last = replay.Tree.LastDeleted;
+            return (new DeletionMark(reader.Position, last), replay.Reservations.Any(r => r.Inode == last && r.Term == replay.HighestTerm));
+        }).ConfigureAwait(false);
+        // One that was passed is the last again when those after it are given back. It may be given back itself before a mark of it is
+        // reached, and then nothing would tell where that ends.
+        if (mark.Last == InodeNumber.None || mark.Last == _lastMarked || isUnderWay || _passedHeld.Contains(mark.Last) || _quarantined.Contains(mark.Last))
             return false;
         _lastMarked = mark.Last;
         _marks.Add(mark);

@@ -95,6 +95,9 @@ internal static class NativeSamples
         Exceptions = [new(17), new(InodeNumber.Max)],
     };
 
+    /// <summary>What a mount under policy lease states besides.</summary>
+    public static readonly MountLine LineOfLease = Line with { Dialect = 0, LeaseMs = 0x0A0B0C };
+
     /// <summary>Payload of the frame: 13 bytes, so that it is padded.</summary>
     public static readonly byte[] Payload = [.. Enumerable.Range(1, 13).Select(i => (byte)(i * 17))];
 
@@ -145,6 +148,8 @@ internal static class NativeSamples
         new("segment-header", 4096, Header, () => Block(4096, Header.Format),
             b => SegmentHeader.TryParse(b, out SegmentHeader? header) ? header : null),
         new("host-line", 256, Line, () => Block(256, b => Line.Format(b, FileSystem, HostEntry)),
+            b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
+        new("host-line-of-lease", 256, LineOfLease, () => Block(256, b => LineOfLease.Format(b, FileSystem, HostEntry)),
             b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
         new("files-written", 104, Written, () => FormatRecord(RecordType.FilesWritten, Written, FrameFlags.Skippable), b => ParseRecord(b, RecordType.FilesWritten, FilesWritten.Parser, FrameFlags.Skippable)),
         new("deleted", 88, Removed, () => FormatRecord(RecordType.Deleted, Removed), b => ParseRecord(b, RecordType.Deleted, Deleted.Parser)),

@@ -40,6 +40,25 @@ public sealed class MountLineTableTests
     }
 
     [Fact]
+    public void A_line_is_in_memory_when_everybody_reads_it_as_it_was_written()
+    {
+        LogBench bench = new();
+        using DevicePool pool = bench.OpenPool("a");
+        MountLineTable table = new(pool);
+        foreach (ulong counter in (ulong[])[1, 2])
+        {
+            MountLine line = Line(counter) with { LeaseMs = 30_000 };
+            Assert.False(table.IsInMemory(3, line));
+            table.Write(3, line);
+            Assert.True(table.IsInMemory(3, line));
+            Assert.False(table.IsInMemory(3, line with { LeaseMs = 0 }));
+        }
+        bench.Damage(MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes) + MountLine.Size + 200);
+        Assert.False(table.IsInMemory(3, Line(2) with { LeaseMs = 30_000 }));
+        Assert.True(table.IsInMemory(3, Line(1) with { LeaseMs = 30_000 }));
+    }
+
+    [Fact]
     public void A_torn_write_leaves_the_line_before_it_and_bytes_that_are_no_line_are_a_holder()
     {
         LogBench bench = new();

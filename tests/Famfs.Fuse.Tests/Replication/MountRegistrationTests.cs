@@ -320,6 +320,189 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.InRange(accesses, 10, 10_000);
     }
 
+    /// <summary>What a mount states once is for as long as it lives: a master counts by it, whatever the policy is later.</summary>
+    [Theory]
+    [InlineData(ReclaimPolicy.Lease, true, 10_000u)]
+    [InlineData(ReclaimPolicy.Lease, false, 0u)] // a famfs kernel, or a kept mount
+    [InlineData(ReclaimPolicy.Confirmed, true, 0u)]
+    public void The_line_states_the_lease_of_the_policy_that_the_mount_was_begun_under(ReclaimPolicy policy, bool may, uint stated)
+    {
+        using Replica replica = Replicate();
+        ManualClock clock = new();
+        Apply(replica, RecordType.PolicySet, new PolicySet { Reclaim = policy, LeaseMs = 10_000, LeaseGraceMs = 1000 });
+        MountRegistration registration = new(replica, _host, Guid.NewGuid(), clock) { GrantedSlot = 0, MayGiveLease = () => may };
+        MountLineTable table = new(replica.Pool);
+        registration.Advance();
+        Assert.Equal((stated, stated), (Assert.Single(table.ReadBlock(0)).Line!.LeaseMs, registration.LeaseMs));
+        Apply(replica, RecordType.PolicySet, new PolicySet { Reclaim = policy == ReclaimPolicy.Lease ? ReclaimPolicy.Confirmed : ReclaimPolicy.Lease, LeaseMs = 60_000 });
+        clock.Now += TimeSpan.FromSeconds(2);
+        registration.Advance();
+        Assert.Equal((stated, 3UL), (Assert.Single(table.ReadBlock(0)).Line!.LeaseMs, Assert.Single(table.ReadBlock(0)).Line!.Counter));
+        clock.Now += TimeSpan.FromHours(1);
+        Assert.Equal(stated > 0, registration.IsOver);
+    }
+
+    /// <summary>From the last write that was begun, and not renewed after that: a master may have counted it as gone.</summary>
+    [Fact]
+    public void A_lease_that_has_run_out_ends_the_mount_for_good()
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, _ => { });
+        MountLineTable table = new(replica.Pool);
+        registration.Advance();
+        clock.Now += TimeSpan.FromSeconds(9.9);
+        registration.Advance();
+        ulong counter = Assert.Single(table.ReadBlock(0)).Line!.Counter;
+        Assert.Equal((3UL, OpenVerdict.Open, false), (counter, registration.Admit(InodeNumber.Root), registration.IsOver));
+        clock.Now += TimeSpan.FromSeconds(9.999);
+        Assert.False(registration.IsOver);
+        // Whoever asks knows it before the upkeep does.
+        clock.Now += TimeSpan.FromSeconds(0.001);
+        Assert.True(registration.IsOver);
+        for (int i = 0; i < 2; i++)
+        {
+            FamfsException over = Assert.Throws<FamfsException>(registration.Advance);
+            Assert.Equal(ErrorReason.HostGone, over.Reason);
+            Assert.Contains("within its lease of 10 s", over.Message, StringComparison.Ordinal);
+        }
+        Assert.Equal(OpenVerdict.HostDown, registration.Admit(InodeNumber.Root));
+        Assert.Equal(counter, Assert.Single(table.ReadBlock(0)).Line!.Counter);
+        // That it has ended is true, and may be stated.
+        registration.End(replica.Pool);
+        Assert.Equal(MountState.Ended, Assert.Single(table.ReadBlock(0)).Line!.State);
+    }
+
+    /// <summary>The daemon is paused while it writes its line: at its first write, and at a later one.</summary>
+    [Theory]
+    [InlineData(1, 10.0, true)]
+    [InlineData(1, 4.9, false)]
+    [InlineData(2, 10.0, true)]
+    [InlineData(3, 8.0, true)] // 2 s after the write before it
+    [InlineData(3, 7.9, false)]
+    public void A_line_that_was_in_memory_too_late_renews_nothing(int write, double seconds, bool isOver)
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        ManualClock paused = null!;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, number =>
+        {
+            if (number == write)
+                paused.Now += TimeSpan.FromSeconds(seconds);
+        });
+        paused = clock;
+        for (int turn = 0; turn < 2; turn++)
+        {
+            Exception? failure = Record.Exception(registration.Advance);
+            clock.Now += TimeSpan.FromSeconds(turn == 0 && write == 3 ? 2 : 0);
+            if (failure is not null)
+                break;
+        }
+        Assert.Equal((isOver, isOver ? OpenVerdict.HostDown : OpenVerdict.Open), (registration.IsOver, registration.Admit(InodeNumber.Root)));
+        if (isOver)
+            Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
+        else
+            registration.Advance();
+    }
+
+    /// <summary>A pause counts from before the write: what came into memory then may be seen at once.</summary>
+    [Fact]
+    public void A_lease_begins_before_the_write_that_renews_it()
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        ManualClock paused = null!;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, number => paused.Now += TimeSpan.FromSeconds(number == 3 ? 3 : 0));
+        paused = clock;
+        registration.Advance();
+        clock.Now += TimeSpan.FromSeconds(2);
+        registration.Advance();
+        clock.Now += TimeSpan.FromSeconds(6.9);
+        Assert.False(registration.IsOver);
+        clock.Now += TimeSpan.FromSeconds(0.1);
+        Assert.True(registration.IsOver);
+    }
+
+    /// <summary>The failed write may be in memory, and a master counts from when it saw it. The same counter again would not move.</summary>
+    [Fact]
+    public void A_write_that_failed_is_followed_by_one_of_a_higher_counter_in_the_same_copy()
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, number =>
+        {
+            if (number is 3 or 4)
+                throw new IOException("of the test");
+        });
+        registration.Advance();
+        clock.Now += TimeSpan.FromSeconds(3);
+        Assert.Throws<IOException>(registration.Advance);
+        Assert.Throws<IOException>(registration.Advance);
+        registration.Advance();
+        Assert.Equal(7UL, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
+        clock.Now += TimeSpan.FromSeconds(3);
+        registration.Advance();
+        Assert.Equal(8UL, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
+    }
+
+    /// <summary>Nobody kept the time while there was no daemon.</summary>
+    [Fact]
+    public void A_line_with_a_lease_is_resumed_by_nobody()
+    {
+        using Replica replica = Replicate();
+        Guid mount = Guid.NewGuid();
+        MountLine line = new() { Counter = 4, State = MountState.Live, Host = _host.Host, Boot = _host.Boot, Mount = mount, LeaseMs = 3_600_000 };
+        new MountLineTable(replica.Pool).Write(0, line);
+        MountRegistration registration = new(replica, _host, mount, TimeProvider.System) { GrantedSlot = 0 };
+        Assert.True(registration.TryResume(0));
+        registration.OpenResumed();
+        Assert.Equal((true, OpenVerdict.HostDown), (registration.IsOver, registration.Admit(InodeNumber.Root)));
+        Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
+        Assert.Equal(4UL, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
+    }
+
+    // A lease of 10 s; writing: called within each write of the line, with its number from 1.
+    private (MountRegistration Registration, ManualClock Clock) Lease(FakeSharedMemory memory, Replica replica, Action<int> writing)
+    {
+        ManualClock clock = new();
+        Apply(replica, RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease, LeaseMs = 10_000, LeaseGraceMs = 1000 });
+        long table = ((NativeSuperblock)replica.Pool.Primary).HostTableOffset;
+        int writes = 0;
+        memory.BeforeAccess = (_, operation, offset) =>
+        {
+            if (operation == FakeOperation.Store && offset >= table && offset < table + MediaLayout.HostEntryBytes && (offset - table) % MountLine.Size == 0)
+                writing(++writes);
+        };
+        return (new(replica, _host, Guid.NewGuid(), clock) { GrantedSlot = 0, MayGiveLease = () => true }, clock);
+    }
+
+    private (FakeSharedMemory, Replica) ReplicateFake()
+    {
+        FakeSharedMemory memory = new(40L * MediaLayout.UnitBytes, seed: 1) { AccidentOneIn = 0 };
+        using (DaxDevice device = memory.Attach("host"))
+            NativeFormatter.Format([device], new() { Host = _host.Host, Clock = TimeProvider.System });
+        Replica replica = new(TestFormats.All.Open([memory.Attach("host")]), _host.Host, default, TimeProvider.System);
+        Assert.Null(replica.Bootstrap());
+        return (memory, replica);
+    }
+
+    private static void Apply(Replica replica, RecordType type, IMessage payload)
+    {
+        RecordBatch batch = new();
+        batch.Start(replica.State.Position.Sequence, new(64), seed: 0);
+        batch.Add(type, payload);
+        replica.State.ApplyFrames(batch.Frames);
+    }
+
+    private sealed class ManualClock : TimeProvider
+    {
+        public TimeSpan Now { get; set; } = TimeSpan.FromDays(1);
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public override long GetTimestamp() => Now.Ticks;
+    }
+
     private void EndAll(Replica replica, Guid mount)
     {
         RecordBatch batch = new();

@@ -164,6 +164,25 @@ public sealed class OtherChangesTests
     }
 
     [Fact]
+    public void A_policy_of_reuse_keeps_what_is_not_named_and_has_times_with_a_lease_only()
+    {
+        using Deciding on = new();
+        SetPolicyReply reply = on.Decide(new PolicyChange(new() { Reclaim = ReclaimPolicy.Lease }));
+        Assert.Equal((ReclaimPolicy.Lease, 30_000u, 10_000u, "none"), (reply.Reclaim, reply.LeaseMs, reply.LeaseGraceMs, reply.DialectFloor));
+        reply = on.Decide(new PolicyChange(new() { LeaseMs = 5_000 }));
+        Assert.Equal((ReclaimPolicy.Lease, 5_000u, 10_000u), (reply.Reclaim, reply.LeaseMs, reply.LeaseGraceMs));
+        reply = on.Decide(new PolicyChange(new() { DialectFloor = "B", LeaseGraceMs = 1_000 }));
+        Assert.Equal((5_000u, 1_000u, "B"), (reply.LeaseMs, reply.LeaseGraceMs, reply.DialectFloor));
+        foreach (SetPolicyRequest bad in (SetPolicyRequest[])[new() { LeaseMs = 4_999 }, new() { LeaseMs = 3_600_001 }, new() { LeaseGraceMs = 999 }, new() { LeaseGraceMs = 3_600_001 }, new() { Reclaim = ReclaimPolicy.Unspecified }, new() { Reclaim = (ReclaimPolicy)9 }, new() { Reclaim = ReclaimPolicy.Confirmed, LeaseMs = 6_000 }])
+            Assert.Equal(ErrorReason.BadRequest, on.Refuse(new PolicyChange(bad)).Reason);
+        reply = on.Decide(new PolicyChange(new() { Reclaim = ReclaimPolicy.Confirmed }));
+        Assert.Equal((ReclaimPolicy.Confirmed, 0u, 0u), (reply.Reclaim, reply.LeaseMs, reply.LeaseGraceMs));
+        Assert.Equal(ErrorReason.BadRequest, on.Refuse(new PolicyChange(new() { LeaseGraceMs = 2_000 })).Reason);
+        // As it was the last time.
+        Assert.Equal((5_000u, 1_000u), on.Decide(new PolicyChange(new() { Reclaim = ReclaimPolicy.Lease })) is var last ? (last.LeaseMs, last.LeaseGraceMs) : default);
+    }
+
+    [Fact]
     public void A_term_is_announced_only_where_it_leaves_room_for_what_ends_a_full_log()
     {
         using Deciding on = new();

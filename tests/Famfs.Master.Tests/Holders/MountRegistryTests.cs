@@ -163,6 +163,101 @@ public sealed class MountRegistryTests : IDisposable
         Assert.Equal(HostState.Live, Of(subscribed));
     }
 
+    /// <summary>Each mount by what its own line states, and by the policy that is in force.</summary>
+    [Fact]
+    public void A_line_that_stands_still_for_its_lease_and_the_grace_tells_that_its_mount_is_gone()
+    {
+        (Guid leased, Guid longer, Guid without, Guid ended) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = leased, LeaseMs = 10_000 };
+        _table.Write(0, line);
+        _table.Write(1, line with { Mount = longer, LeaseMs = 60_000 });
+        _table.Write(2, line with { Mount = without, LeaseMs = 0 });
+        _table.Write(3, line with { Mount = ended, State = MountState.Ended });
+        Apply(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease, LeaseMs = 20_000, LeaseGraceMs = 5_000 });
+        IEnumerable<Guid> Gone() => _mounts.LookForGone().Select(end => end.Mount);
+        Assert.Empty(Gone());
+        _clock.Now += TimeSpan.FromSeconds(14.9);
+        Assert.Empty(Gone());
+        // What a stream tells is no renewal.
+        _mounts.Subscribed(leased, line.Host, line.Boot, "stock", "1");
+        _mounts.Acknowledged(leased, new(_pool.Primary.FileSystem, 0, new(9), default));
+        _mounts.SaidReleased(leased, line.Host, new(9), []);
+        _clock.Now += TimeSpan.FromSeconds(0.1);
+        Assert.Equal([leased], Gone());
+        MountEnd end = Assert.Single(_mounts.LookForGone());
+        Assert.Equal((line.Host, GoneEvidence.LeaseExpired, "its line has not moved for 15.0 s; its lease is 10 s, the grace 5 s"), (end.Host, end.Evidence, end.Detail));
+        Assert.Equal([10_000u, 60_000u, 0u, 10_000u], ((Guid[])[leased, longer, without, ended]).Select(m => Of(m).LeaseMs));
+        Assert.Equal((0u, 45_000u), (Of(leased).LeaseRemainingMs, Of(longer).LeaseRemainingMs));
+        // It moves; then it is looked at afresh, however late.
+        _table.Write(0, line with { Counter = 2 });
+        Assert.Empty(Gone());
+        _clock.Now += TimeSpan.FromSeconds(14.9);
+        Assert.Empty(Gone());
+        Apply(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Confirmed });
+        _clock.Now += TimeSpan.FromHours(1);
+        Assert.Empty(Gone());
+        Apply(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease });
+        Assert.Equal([leased, longer], Gone().OrderBy(m => m == leased ? 0 : 1));
+        Apply(RecordType.HostGone, new HostGone { HostId = line.Host.ToByteString(), MountId = leased.ToByteString(), Evidence = GoneEvidence.LeaseExpired });
+        Assert.Equal([longer], Gone());
+        HostStatus Of(Guid mount) => Assert.Single(_mounts.Describe(default), h => h.MountId.ToGuid("mount") == mount);
+    }
+
+    /// <summary>Another master saw it move; this one has seen it once.</summary>
+    [Fact]
+    public void A_lease_counts_from_when_this_master_saw_the_line_and_again_after_it_could_not_be_read()
+    {
+        MountLine line = new() { Counter = 7, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), LeaseMs = 10_000 };
+        _table.Write(0, line);
+        Apply(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease, LeaseGraceMs = 5_000 });
+        // Its stream was there before.
+        _mounts.Subscribed(line.Mount, line.Host, line.Boot, "stock", "1");
+        _clock.Now += TimeSpan.FromHours(1);
+        Assert.Empty(_mounts.LookForGone());
+        _clock.Now += TimeSpan.FromSeconds(14);
+        Assert.Empty(_mounts.LookForGone());
+        long place = ((NativeSuperblock)_pool.Primary).HostTableOffset;
+        byte[] bytes = new byte[MediaLayout.HostEntryBytes];
+        _pool.PrimaryDevice.Read(place, bytes);
+        _pool.PrimaryDevice.Write(place + 40, [1, 2, 3]);
+        _clock.Now += TimeSpan.FromHours(1);
+        Assert.Empty(_mounts.LookForGone());
+        _pool.PrimaryDevice.Write(place, bytes);
+        Assert.Empty(_mounts.LookForGone());
+        _clock.Now += TimeSpan.FromSeconds(15);
+        Assert.Single(_mounts.LookForGone());
+    }
+
+    /// <summary>The master is stopped between its look at the clock and at the lines, or after both. Only what has stood still up to the
+    /// first look counts, because what was renewed before that is seen.</summary>
+    [Fact]
+    public void A_lease_counts_up_to_before_the_lines_are_read()
+    {
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), LeaseMs = 10_000 };
+        _table.Write(0, line);
+        Apply(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease, LeaseGraceMs = 5_000 });
+        Assert.Empty(_mounts.LookForGone());
+        _clock.Now += TimeSpan.FromSeconds(14);
+        _clock.StepOnce = TimeSpan.FromHours(1);
+        Assert.Empty(_mounts.LookForGone());
+        Assert.Single(_mounts.LookForGone());
+    }
+
+    [Fact]
+    public void Mounts_without_a_lease_are_named_with_the_cause()
+    {
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        _table.Write(0, line);
+        _table.Write(1, line with { Mount = Guid.NewGuid(), Dialect = 3 });
+        _table.Write(2, line with { Mount = Guid.NewGuid(), LeaseMs = 1 });
+        _table.Write(3, line with { Mount = Guid.NewGuid(), State = MountState.Ended });
+        _mounts.Scan();
+        IReadOnlyList<string> without = _mounts.FindThoseWithoutLease();
+        Assert.Equal(2, without.Count);
+        Assert.Single(without, text => text.Contains("begun before the policy", StringComparison.Ordinal));
+        Assert.Single(without, text => text.Contains("its kernel reaches memory without its daemon", StringComparison.Ordinal));
+    }
+
     [Fact]
     public async Task Waits_name_only_so_many_mounts_and_what_ended_counts_no_more()
     {
@@ -212,9 +307,17 @@ public sealed class MountRegistryTests : IDisposable
     {
         public TimeSpan Now { get; set; }
 
+        /// <summary>Passes after the next look.</summary>
+        public TimeSpan StepOnce { get; set; }
+
         public override long TimestampFrequency => TimeSpan.TicksPerSecond;
 
-        public override long GetTimestamp() => Now.Ticks;
+        public override long GetTimestamp()
+        {
+            TimeSpan now = Now;
+            (Now, StepOnce) = (Now + StepOnce, default);
+            return now.Ticks;
+        }
     }
 
     private void Apply(RecordType type, Google.Protobuf.IMessage payload)

@@ -89,6 +89,32 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         await AwaitAsync(() => _master.State.ReclaimHolders.Count == 0);
     }
 
+    /// <summary>Files after one that a mount has are given back, so that it is the last removed one again; then it is given back, too.</summary>
+    [Fact]
+    public async Task A_file_that_was_passed_and_is_the_last_again_holds_up_nothing()
+    {
+        (InodeNumber first, _) = await RemoveAsync("first");
+        (_, LogSequence all) = await RemoveAsync("second");
+        Write(all, first);
+        await TurnUntilAsync(1);
+        for (int turn = 0; turn < 3; turn++)
+            await _reclaimer.RunTurnAsync();
+        Write(all);
+        await TurnUntilAsync(0);
+        (_, LogSequence newest) = await RemoveAsync("third");
+        Write(newest);
+        await TurnUntilAsync(0);
+    }
+
+    private async Task TurnUntilAsync(int pending)
+    {
+        for (int turn = 0; Pending != pending; turn++)
+        {
+            Assert.InRange(turn, 0, 100);
+            await _reclaimer.RunTurnAsync();
+        }
+    }
+
     [Fact]
     public async Task A_watermark_before_a_removal_holds_what_was_removed_after_it()
     {

@@ -636,8 +636,9 @@ internal sealed class HolderSimulation : IDisposable
                 foreach (SimulatedMaster master in _masters)
                     master.IsToEnd = true;
             }
-            // The next mount of a host makes a damaged entry good.
-            if (_calmSince >= 0 && looks++ % 20 == 19)
+            // The next mount of a host makes a damaged entry good, when it has looked long enough for a twin.
+            int every = LeaseMs == 0 ? 20 : 100;
+            if (_calmSince >= 0 && looks++ % every == every - 1)
             {
                 foreach (HostEntry entry in UnreadableEntries())
                     Array.Find(_hosts, h => Space.SlotOf(h.Identity.Host) == entry.HostSlot)?.MountAnew();
