@@ -466,7 +466,7 @@ public sealed class FamfsCommandTests : IDisposable
         Assert.Equal((ExitCode.Ok, "dialect floor  D\nreuse          confirmed\n", "famfs: warning: mount m speaks dialect B\n"), await RunAsync($"policy --dialect-floor D --master {master.Address}"));
         Assert.Equal((ExitCode.Ok, "dialect floor  \nreuse          lease of 6.5 s, grace 2 s\n", ""), await RunAsync($"policy --reclaim LEASE --lease 6500ms --grace 2 --master {master.Address}"));
         (ExitCode code, string output, string error) = await RunAsync($"policy --reclaim never --master {master.Address}");
-        Assert.Equal((ExitCode.BadUsage, "", "famfs: policy of reuse 'never' is not known; confirmed or lease\n"), (code, output, error));
+        Assert.Equal((ExitCode.Usage, "", "famfs: policy of reuse 'never' is not known; confirmed or lease\n"), (code, output, error));
         Assert.Contains("dialect floor none", (await RunAsync($"status --master {master.Address}")).Output, StringComparison.Ordinal);
     }
 

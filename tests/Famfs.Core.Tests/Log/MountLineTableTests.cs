@@ -45,17 +45,17 @@ public sealed class MountLineTableTests
         LogBench bench = new();
         using DevicePool pool = bench.OpenPool("a");
         MountLineTable table = new(pool);
-        foreach (ulong counter in (ulong[])[1, 2])
+        MountLine[] lines = [.. ((ulong[])[1, 2]).Select(counter => Line(counter) with { LeaseMs = 30_000 })];
+        foreach (MountLine line in lines)
         {
-            MountLine line = Line(counter) with { LeaseMs = 30_000 };
             Assert.False(table.IsInMemory(3, line));
             table.Write(3, line);
             Assert.True(table.IsInMemory(3, line));
             Assert.False(table.IsInMemory(3, line with { LeaseMs = 0 }));
         }
         bench.Damage(MediaLayout.HostTableOffset + (3 * MediaLayout.HostEntryBytes) + MountLine.Size + 200);
-        Assert.False(table.IsInMemory(3, Line(2) with { LeaseMs = 30_000 }));
-        Assert.True(table.IsInMemory(3, Line(1) with { LeaseMs = 30_000 }));
+        Assert.False(table.IsInMemory(3, lines[1]));
+        Assert.True(table.IsInMemory(3, lines[0]));
     }
 
     [Fact]

@@ -445,6 +445,28 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal(8UL, Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.Counter);
     }
 
+    /// <summary>A master reads what is there, and sees no line that has moved.</summary>
+    [Fact]
+    public void A_line_that_is_not_in_memory_as_it_was_written_renews_nothing()
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, _ => { });
+        registration.Advance();
+        long table = ((NativeSuperblock)replica.Pool.Primary).HostTableOffset;
+        memory.BeforeAccess = (_, operation, offset) =>
+        {
+            if (operation == FakeOperation.Invalidate && offset >= table && offset < table + MountLine.Size)
+                memory.WriteMemory(table + 40, [1, 2, 3]);
+        };
+        clock.Now += TimeSpan.FromSeconds(5);
+        Assert.Throws<DeviceFaultException>(registration.Advance);
+        clock.Now += TimeSpan.FromSeconds(4.9);
+        Assert.False(registration.IsOver);
+        clock.Now += TimeSpan.FromSeconds(0.1);
+        Assert.True(registration.IsOver);
+    }
+
     /// <summary>Nobody kept the time while there was no daemon.</summary>
     [Fact]
     public void A_line_with_a_lease_is_resumed_by_nobody()

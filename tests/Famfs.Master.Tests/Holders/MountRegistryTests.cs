@@ -3,6 +3,7 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Master.Changes;
 using Famfs.Master.Holders;
 using Famfs.Master.State;
 using Famfs.TestSupport;
