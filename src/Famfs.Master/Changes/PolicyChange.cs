@@ -3,6 +3,7 @@ using Famfs.Core;
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;
 using Famfs.Core.Namespace;
+using Famfs.Master.State;
 using Famfs.V1;
 
 namespace Famfs.Master.Changes;
@@ -35,7 +36,7 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
         ulong digest = RequestDigest.Of(request);
         if (context.TryFindMade(request.RequestId.ToGuid("request_id"), digest, RecordType.PolicySet, out RequestTrace trace))
         {
-            Reply = Describe(context.State.Replay.Policy);
+            Reply = InForce.Describe(context.State.Replay.Policy);
             Reply.Position = context.PositionOf(trace);
             return Verdict.Done;
         }
@@ -56,22 +57,9 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
         context.Append(RecordType.PolicySet, set);
         PolicySet inForce = context.State.Replay.Policy.Clone();
         inForce.MergeFrom(set);
-        Reply = Describe(inForce);
+        Reply = InForce.Describe(inForce);
         Reply.Position = context.Position.ToMessage();
         return Verdict.Done;
-    }
-
-    /// <summary>A policy as replies tell it.</summary>
-    public static SetPolicyReply Describe(PolicySet policy)
-    {
-        bool isLease = policy.Reclaim == ReclaimPolicy.Lease;
-        return new()
-        {
-            DialectFloor = FmapLimits.NameOfFloor(policy.DialectFloor),
-            Reclaim = isLease ? ReclaimPolicy.Lease : ReclaimPolicy.Confirmed,
-            LeaseMs = isLease ? policy.LeaseMs : 0,
-            LeaseGraceMs = isLease ? policy.LeaseGraceMs : 0,
-        };
     }
 
     private void SetReclaim(PolicySet set, PolicySet before)

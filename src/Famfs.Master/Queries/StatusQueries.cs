@@ -1,7 +1,6 @@
 using Famfs.Core.Allocation;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Master.Changes;
 using Famfs.Master.State;
 using Famfs.V1;
 
@@ -13,7 +12,7 @@ internal static class StatusQueries
     /// <summary>What the state says of the file system; what the process knows of itself is the caller's to add.</summary>
     public static GetStatusReply Describe(MasterState state)
     {
-        SetPolicyReply policy = PolicyChange.Describe(state.Replay.Policy);
+        SetPolicyReply policy = InForce.Describe(state.Replay.Policy);
         GetStatusReply reply = new()
         {
             FileSystemUuid = state.FileSystem.ToByteString(),
