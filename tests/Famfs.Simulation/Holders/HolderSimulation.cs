@@ -57,7 +57,7 @@ internal sealed class HolderSimulation : IDisposable
     private const int MostHistory = 4000;
     private const long CalmSteps = 240_000;
     private const long CalmTicks = 10;
-    private const long CalmTicksOfLease = 3; // else a lease would be a few steps
+    private const long CalmTicksOfLease = 2; // else a lease would be fewer steps than one look at the host table takes
 
     private static readonly string[] s_paths = ["a", "b", "c", "d/a", "d/b", "d", "e/a", "e"];
     private static readonly string[] s_manyPaths = [.. s_paths, .. Enumerable.Range(0, 24).Select(i => $"f{i}")];
@@ -89,7 +89,7 @@ internal sealed class HolderSimulation : IDisposable
         // Drawn apart, so that the others of a seed stay what they are.
         Random lease = new(seed * 31 + 5);
         if (lease.Next(3) == 0)
-            (LeaseMs, GraceMs) = (lease.Next(2) == 0 ? 400u : 2000u, lease.Next(2) == 0 ? 20u : 200u);
+            (LeaseMs, GraceMs) = (lease.Next(2) == 0 ? 1000u : 3000u, lease.Next(2) == 0 ? 20u : 200u);
         bool coherent = _random.Next(3) == 0;
         _steps = _random.Next(8_000, 25_000);
         _masterPatience = Choose(500, 4000, 20_000);
