@@ -315,7 +315,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         // In this order: who writes its line after the look at the block has left its receipt before it, or is under the lock.
         IReadOnlyCollection<Guid> older = OlderMounts();
         List<HostEntry> block = _table.ReadBlock(slot);
-        if (block.Find(e => e.Index == index)?.Line is not { } foreign || !replica.State.IsForeign(index, foreign))
+        if (block.Find(e => e.Index == index).Line is not { } foreign || !replica.State.IsForeign(index, foreign))
             return;
         HashSet<Guid> hidden = [.. older.Where(m => replica.State.FindGone(host.Host, m, new(ulong.MaxValue)) is not { Evidence: not GoneEvidence.LossAccepted })];
         hidden.ExceptWith(block.Where(e => e.Line?.Host == host.Host).Select(e => e.Line!.Mount));

@@ -92,7 +92,7 @@ public sealed class HostForgettingTests : IDisposable
         _on.Decide(Forget(_first));
         _on.Begin();
         Assert.Equal(3, _on.Decide(new HostRegistration(_fourth, 4, new())));
-        Assert.Equal(0, _on.Decide(Register(_first))); // its own
+        Assert.Equal(0, _on.Decide(new HostRegistration(_first, 4, new()))); // its own
     }
 
     [Fact]

@@ -1,0 +1,102 @@
+using System.Runtime.Versioning;
+using System.Text.Json;
+using Famfs.Core.Format;
+using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
+using Xunit;
+
+namespace Famfs.EndToEnd;
+
+/// <summary>A host table with few places, in which hosts make room for others.</summary>
+[SupportedOSPlatform("linux")]
+public sealed class ForgottenHostTests
+{
+    [Fact]
+    public void A_host_of_which_nothing_is_left_is_forgotten_and_another_has_its_place()
+    {
+        using Cluster cluster = Cluster.Create(64 * ReuseTests.MiB, "--max-hosts", "2", "--host-state", "STATE");
+        string socket = $"unix:{Path.Combine(cluster.NewDirectory("run"), "master.sock")}";
+        string address = cluster.StartMaster("a", "--listen", socket).Address;
+        string a = cluster.Mount("a", address).Path;
+        (ServerProcess daemon, string b) = cluster.Mount("b", socket);
+        ReuseTests.Create(cluster, $"{a}/f");
+        string host = HostOf(cluster, b);
+
+        // No room for a third; who says so names the way out.
+        (ServerProcess third, string c) = cluster.LaunchMount("c", "c", socket);
+        third.Await("files cannot be opened: this host is not registered: the host table is full: it has room for 2 hosts");
+        Assert.Contains("`famfs hosts forget`", third.Output, StringComparison.Ordinal);
+        Assert.Throws<IOException>(() => File.OpenRead($"{c}/f"));
+
+        // Not while something of it is left, and not for anybody.
+        (int exit, string text) = cluster.TryFamfs("--master", socket, "hosts", "forget", host);
+        Assert.NotEqual(0, exit);
+        Assert.Contains("cannot be forgotten: its mount", text, StringComparison.Ordinal);
+        cluster.Famfs("umount", b);
+        Assert.Equal(0, daemon.AwaitExit());
+        (exit, text) = cluster.TryFamfs("--master", address, "hosts", "forget", host);
+        Assert.NotEqual(0, exit);
+        Assert.Contains("needs root at the master's unix socket", text, StringComparison.Ordinal);
+        (exit, text) = cluster.TryFamfs("--master", socket, "host", "forget", Guid.NewGuid().ToString());
+        Assert.NotEqual(0, exit);
+        Assert.Contains("is not registered", text, StringComparison.Ordinal);
+        // Of a running master's host there is a slot.
+        (exit, text) = cluster.TryFamfs("--master", socket, "hosts", "forget", HostOf(cluster, a));
+        Assert.NotEqual(0, exit);
+        Assert.Contains("it has master slot 0", text, StringComparison.Ordinal);
+
+        string said = "";
+        Cluster.Await("the host is forgotten", () => (said = cluster.TryFamfs("--json", "--master", socket, "hosts", "forget", host).Output).Contains("host_slot", StringComparison.Ordinal), instead: () => said);
+        using (JsonDocument json = JsonDocument.Parse(said))
+            Assert.Equal((host, 1), (json.RootElement.GetProperty("host_id").GetString(), json.RootElement.GetProperty("host_slot").GetInt32()));
+        Assert.Contains("host_forgotten", cluster.Famfs(["log", "dump", .. cluster.Devices]), StringComparison.Ordinal);
+
+        // The third asks again by itself.
+        Cluster.Await("the third host opens files", () => Opens($"{c}/f"));
+        Assert.Equal(HostOf(cluster, c), Assert.Single(LinesOf(cluster, 1), l => l.State == MountState.Live).Host.ToString());
+        ReuseTests.Fill($"{c}/f", 3);
+        Assert.Equal(80 * ReuseTests.MiB, ReuseTests.Count($"{a}/f", x => x == 3));
+
+        // A removed file comes back while lines of both hosts are in the block.
+        cluster.Famfs("rm", $"{a}/f");
+        ReuseTests.Create(cluster, $"{a}/g");
+
+        // The one that was forgotten is a stranger, until there is a place again; then it has another.
+        (daemon, string again) = cluster.LaunchMount("b", "b", socket);
+        daemon.Await("files cannot be opened: this host is not registered: the host table is full");
+        cluster.Famfs("umount", c);
+        Assert.Equal(0, third.AwaitExit());
+        string gone = LinesOf(cluster, 1).Single(l => l.Host.ToString() != host).Host.ToString();
+        Cluster.Await("the third is forgotten", () => cluster.TryFamfs("--master", socket, "host", "forget", gone).Exit == 0);
+        Cluster.Await("the first of them opens files", () => Opens($"{again}/g"));
+        Assert.Equal(host, HostOf(cluster, again));
+        cluster.Famfs("umount", again);
+        Assert.Equal(0, daemon.AwaitExit());
+        Assert.DoesNotContain(cluster.Check().Findings, f => f.Code.StartsWith("host-", StringComparison.Ordinal));
+    }
+
+    private static bool Opens(string path)
+    {
+        try
+        {
+            File.OpenRead(path).Dispose();
+            return true;
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
+    private static string HostOf(Cluster cluster, string mountPoint)
+    {
+        string mount = Client.FamfsMount.FindAll().Single(m => m.MountPoint == mountPoint).RequireMountId().ToString();
+        return Enumerable.Range(0, 2).SelectMany(slot => LinesOf(cluster, slot)).Single(l => l.Mount.ToString() == mount).Host.ToString();
+    }
+
+    private static List<MountLine> LinesOf(Cluster cluster, int slot)
+    {
+        using DevicePool pool = cluster.OpenPool();
+        return [.. new MountLineTable(pool).ReadBlock(slot).Select(e => e.Line).OfType<MountLine>()];
+    }
+}
