@@ -1,20 +1,26 @@
 using System.Runtime.Versioning;
 using System.Text.Json;
+using Famfs.Client;
+using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.V1;
 using Xunit;
 
 namespace Famfs.EndToEnd;
 
-/// <summary>A host table with few places, in which hosts make room for others.</summary>
+/// <summary>A full host table, in which hosts make room for others.</summary>
 [SupportedOSPlatform("linux")]
 public sealed class ForgottenHostTests
 {
+    private const int Hosts = 512;
+
     [Fact]
-    public void A_host_of_which_nothing_is_left_is_forgotten_and_another_has_its_place()
+    public async Task A_host_of_which_nothing_is_left_is_forgotten_and_another_has_its_place()
     {
-        using Cluster cluster = Cluster.Create(64 * ReuseTests.MiB, "--max-hosts", "2", "--host-state", "STATE");
+        // The smallest table there is: one unit.
+        using Cluster cluster = Cluster.Create(64 * ReuseTests.MiB, "--max-hosts", "1", "--host-state", "STATE");
         string socket = $"unix:{Path.Combine(cluster.NewDirectory("run"), "master.sock")}";
         string address = cluster.StartMaster("a", "--listen", socket).Address;
         string a = cluster.Mount("a", address).Path;
@@ -22,9 +28,11 @@ public sealed class ForgottenHostTests
         ReuseTests.Create(cluster, $"{a}/f");
         string host = HostOf(cluster, b);
 
-        // No room for a third; who says so names the way out.
+        List<Guid> strangers = await FillAsync(socket, from: 2, to: Hosts);
+
+        // No room for a third mount; who says so names the way out.
         (ServerProcess third, string c) = cluster.LaunchMount("c", "c", socket);
-        third.Await("files cannot be opened: this host is not registered: the host table is full: it has room for 2 hosts");
+        third.Await("files cannot be opened: this host is not registered: the host table is full: it has room for 512 hosts");
         Assert.Contains("`famfs hosts forget`", third.Output, StringComparison.Ordinal);
         Assert.Throws<IOException>(() => File.OpenRead($"{c}/f"));
 
@@ -64,15 +72,35 @@ public sealed class ForgottenHostTests
         // The one that was forgotten is a stranger, until there is a place again; then it has another.
         (daemon, string again) = cluster.LaunchMount("b", "b", socket);
         daemon.Await("files cannot be opened: this host is not registered: the host table is full");
-        cluster.Famfs("umount", c);
-        Assert.Equal(0, third.AwaitExit());
-        string gone = LinesOf(cluster, 1).Single(l => l.Host.ToString() != host).Host.ToString();
-        Cluster.Await("the third is forgotten", () => cluster.TryFamfs("--master", socket, "host", "forget", gone).Exit == 0);
+        Assert.Contains("block 2 of the host table is free", cluster.Famfs("--master", socket, "host", "forget", strangers[0].ToString()), StringComparison.Ordinal);
         Cluster.Await("the first of them opens files", () => Opens($"{again}/g"));
         Assert.Equal(host, HostOf(cluster, again));
+        Assert.Equal(host, Assert.Single(LinesOf(cluster, 2)).Host.ToString());
         cluster.Famfs("umount", again);
         Assert.Equal(0, daemon.AwaitExit());
         Assert.DoesNotContain(cluster.Check().Findings, f => f.Code.StartsWith("host-", StringComparison.Ordinal));
+    }
+
+    // Hosts that registered and never mounted: each as the master gives the next block.
+    private static async Task<List<Guid>> FillAsync(string socket, int from, int to)
+    {
+        List<Guid> hosts = [];
+        using FamfsClient client = Cluster.Connect(socket);
+        Position position = (await client.GetStatusAsync(cancel: TestContext.Current.CancellationToken)).Position;
+        for (int slot = from; slot < to; slot++)
+        {
+            Hello hello = new() { HostId = Guid.NewGuid().ToByteString(), MountId = Guid.NewGuid().ToByteString(), BootId = Guid.NewGuid().ToByteString(), Position = position };
+            LogSubscriber subscriber = new(client);
+            Stranger stranger = new(hello, () => subscriber.Register());
+            using CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+            Task stream = subscriber.RunOnceAsync(stranger, over.Token);
+            Registration answer = await stranger.Answered.Task.WaitAsync(Cluster.Patience, over.Token);
+            Assert.Equal((null, (uint)slot), (answer.Refusal, answer.HostSlot));
+            hosts.Add(hello.HostId.ToGuid("host_id"));
+            await over.CancelAsync();
+            await stream.ContinueWith(_ => { }, TaskScheduler.Default);
+        }
+        return hosts;
     }
 
     private static bool Opens(string path)
@@ -90,8 +118,8 @@ public sealed class ForgottenHostTests
 
     private static string HostOf(Cluster cluster, string mountPoint)
     {
-        string mount = Client.FamfsMount.FindAll().Single(m => m.MountPoint == mountPoint).RequireMountId().ToString();
-        return Enumerable.Range(0, 2).SelectMany(slot => LinesOf(cluster, slot)).Single(l => l.Mount.ToString() == mount).Host.ToString();
+        string mount = FamfsMount.FindAll().Single(m => m.MountPoint == mountPoint).RequireMountId().ToString();
+        return Enumerable.Range(0, 3).SelectMany(slot => LinesOf(cluster, slot)).Single(l => l.Mount.ToString() == mount).Host.ToString();
     }
 
     private static List<MountLine> LinesOf(Cluster cluster, int slot)

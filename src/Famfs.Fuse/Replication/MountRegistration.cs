@@ -317,13 +317,19 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         List<HostEntry> block = _table.ReadBlock(slot);
         if (block.Find(e => e.Index == index).Line is not { } foreign || !replica.State.IsForeign(index, foreign))
             return;
-        HashSet<Guid> hidden = [.. older.Where(m => replica.State.FindGone(host.Host, m, new(ulong.MaxValue)) is not { Evidence: not GoneEvidence.LossAccepted })];
-        hidden.ExceptWith(block.Where(e => e.Line?.Host == host.Host).Select(e => e.Line!.Mount));
-        if (hidden.Count > 0 && (!hidden.IsSubsetOf(GoneMountsOfHost()) || !TakeOver()))
+        if (!IsNobodyBeneath(older, block))
             return;
         MountLine end = new() { Counter = foreign.Counter + 1, State = MountState.Ended, Host = host.Host, Boot = host.Boot, Mount = Guid.NewGuid() };
         _table.Write(index, end);
         _table.Write(index, end with { Counter = end.Counter + 1 });
+    }
+
+    // Each mount of this host that is known has a line that can be read, or is gone and its caches are taken over.
+    private bool IsNobodyBeneath(IReadOnlyCollection<Guid> older, List<HostEntry> block)
+    {
+        HashSet<Guid> hidden = [.. older.Where(m => replica.State.FindGone(host.Host, m, new(ulong.MaxValue)) is not { Evidence: not GoneEvidence.LossAccepted })];
+        hidden.ExceptWith(block.Where(e => e.Line?.Host == host.Host).Select(e => e.Line!.Mount));
+        return hidden.Count == 0 || (hidden.IsSubsetOf(GoneMountsOfHost()) && TakeOver());
     }
 
     /// <summary>A line was written, so one is to be ended.</summary>
@@ -419,9 +425,12 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     private bool IsFree(int slot, int entry, out ulong counter)
     {
+        IReadOnlyCollection<Guid> older = OlderMounts();
         List<HostEntry> used = _table.ReadBlock(slot);
         int index = used.FindIndex(u => u.Index == entry);
         counter = index < 0 ? 0 : used[index].Line?.Counter ?? used[index].FormerCounter;
-        return index < 0 || used[index].IsUnfinished || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State) && !replica.State.IsForeign(entry, line));
+        // What cannot be read may be a foreign line, too.
+        bool isMadeGood = index >= 0 && used[index].IsUnfinished && (!replica.State.ForgottenBlocks.ContainsKey(slot) || IsNobodyBeneath(older, used));
+        return index < 0 || isMadeGood || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State) && !replica.State.IsForeign(entry, line));
     }
 }
