@@ -193,6 +193,22 @@ public sealed class ForgottenHostTests : IDisposable
         Assert.Empty(owner.EndOlder([older]));
     }
 
+    /// <summary>A store of the late line tore: which line it was cannot be read any more.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_torn_entry_of_such_a_block_is_taken_where_no_mount_of_the_host_can_be_beneath_it(bool hasReceipt)
+    {
+        const int Entry = 3;
+        _ = GiveBlockToSecond(Entry, MountState.Ended);
+        _memory.WriteMemory(((NativeSuperblock)_pool.Primary).HostTableOffset + (Entry * MediaLayout.HostEntryBytes) + 40, [1, 2, 3]);
+        Assert.True(Assert.Single(_table.ReadBlock(0)).IsUnfinished);
+        MountRegistration owner = NewRegistration(_second, Guid.NewGuid(), out Replica _);
+        owner.OlderMounts = () => hasReceipt ? [Guid.NewGuid()] : [];
+        owner.Advance();
+        Assert.Equal(hasReceipt ? 0 : Entry, Assert.Single(_table.ReadBlock(0), e => e.Line?.Host == _second.Host).Index);
+    }
+
     [Fact]
     public void A_line_of_another_host_in_the_block_is_no_twins()
     {
