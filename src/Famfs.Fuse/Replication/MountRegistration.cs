@@ -425,12 +425,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     private bool IsFree(int slot, int entry, out ulong counter)
     {
-        IReadOnlyCollection<Guid> older = OlderMounts();
+        bool wasAnothers = replica.State.ForgottenBlocks.ContainsKey(slot);
+        IReadOnlyCollection<Guid> older = wasAnothers ? OlderMounts() : [];
         List<HostEntry> used = _table.ReadBlock(slot);
         int index = used.FindIndex(u => u.Index == entry);
         counter = index < 0 ? 0 : used[index].Line?.Counter ?? used[index].FormerCounter;
         // What cannot be read may be a foreign line, too.
-        bool isMadeGood = index >= 0 && used[index].IsUnfinished && (!replica.State.ForgottenBlocks.ContainsKey(slot) || IsNobodyBeneath(older, used));
+        bool isMadeGood = index >= 0 && used[index].IsUnfinished && (!wasAnothers || IsNobodyBeneath(older, used));
         return index < 0 || isMadeGood || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State) && !replica.State.IsForeign(entry, line));
     }
 }
