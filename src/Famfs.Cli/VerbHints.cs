@@ -47,7 +47,6 @@ internal static class VerbHints
         ["ln"] = "there are no hard links, and symbolic ones cannot be made yet",
         ["mounts"] = "`famfs hosts` shows the mounts of all hosts",
         ["nodes"] = "`famfs hosts` shows the mounts of all hosts",
-        ["host"] = "`famfs hosts` shows the mounts of all hosts",
         ["device"] = "`famfs devices list` and `famfs devices add`",
     }.ToFrozenDictionary(StringComparer.Ordinal);
 

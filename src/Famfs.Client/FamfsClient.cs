@@ -250,6 +250,11 @@ public sealed class FamfsClient : IDisposable
     public Task<EvictHostReply> EvictHostAsync(EvictHostRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
         UnaryAsync(static (m, r, o) => m.EvictHostAsync(r, o), request, timeout, cancel);
 
+    /// <summary>Takes the block of the host table from a host of which nothing is left. Errors: NOT_FOUND, HOST_CONFLICT with what is left,
+    /// NOT_PERMITTED.</summary>
+    public Task<ForgetHostReply> ForgetHostAsync(ForgetHostRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>
+        ChangeAsync(static (m, r, o) => m.ForgetHostAsync(r, o), static (r, id) => new(r) { RequestId = id }, request.RequestId, request, timeout, cancel);
+
     /// <summary>Returns when the mounts have acknowledged a position. TIMEOUT when some have not in time;
     /// <see cref="DetailOf"/> then lists them.</summary>
     public Task<BarrierReply> BarrierAsync(BarrierRequest request, TimeSpan? timeout = null, CancellationToken cancel = default) =>

@@ -39,6 +39,9 @@ internal static partial class MasterLog
     [LoggerMessage(Level = LogLevel.Information, Message = "host {Host} ('{Name}') is registered, with block {Block} of the host table")]
     public static partial void HostRegistered(ILogger logger, Guid host, string name, int block);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "host {Host} ('{Name}') was forgotten, block {Block} of the host table may be another's")]
+    public static partial void HostForgotten(ILogger logger, Guid host, string name, int block);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "host {Host} has master slot {Slot}")]
     public static partial void SlotGranted(ILogger logger, Guid host, int slot);
 

@@ -26,7 +26,8 @@ internal static class HostsCommand
                 result.AddError($"--limit {wrong.Value}: must be 1 to {MostHeld}");
         });
         Option<bool> all = new("--all", "-a") { Description = "Also mounts that ended in order" };
-        Command command = new("hosts", "Show the mounts of all hosts") { path, all, held, limit, BuildEvict(context) };
+        Command command = new("hosts", "Show the mounts of all hosts") { path, all, held, limit, BuildEvict(context), BuildForget(context) };
+        command.Aliases.Add("host");
         command.SetAction(async (parsed, cancel) =>
         {
             if (!parsed.GetValue(held) && parsed.GetResult(limit) is { Implicit: false })
@@ -103,6 +104,37 @@ internal static class HostsCommand
             else
             {
                 context.Out.WriteLine($"{LsCommand.Printable(named)}: {(reply.Recorded ? "is recorded as gone" : "was recorded as gone before")}");
+            }
+            return (int)ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static Command BuildForget(CliContext context)
+    {
+        Argument<string> who = new("HOST") { Description = "Id or name of a host that has nothing left: no mount, no master" };
+        Argument<string?> path = CliOptions.OptionalPath();
+        Command command = new("forget", "Give the place of a host in the host table back") { who, path };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            CliTarget target = await context.ResolveFileSystemAsync(parsed, parsed.GetValue(path), cancel).ConfigureAwait(false);
+            string named = parsed.GetValue(who)!;
+            ForgetHostRequest request = Guid.TryParse(named, out Guid id) ? new() { HostId = id.ToByteString() } : new() { Name = named };
+            ForgetHostReply reply = await target.Client.ForgetHostAsync(request, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+            if (context.IsJson(parsed))
+            {
+                context.WriteJson(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteString("host_id", JsonShapes.Uuid(reply.HostId));
+                    json.WriteNumber("host_slot", reply.HostSlot);
+                    json.WritePosition("position", reply.Position);
+                    json.WriteEndObject();
+                });
+            }
+            else
+            {
+                context.Out.WriteLine($"{LsCommand.Printable(named)}: is forgotten; block {reply.HostSlot} of the host table is free");
             }
             return (int)ExitCode.Ok;
         });

@@ -269,6 +269,15 @@ public sealed class FileSystemCheck : IReplayObserver
                 Add("host-copy", where, "one of its two copies is damaged, and the other one is whole: repaired by the next line that the mount writes", FindingSeverity.Warning);
             if (entry.Line is not { } line)
                 Add("host-unreadable", where, "is damaged: somebody of unknown identity may hold memory");
+            else if (state.IsForeign(entry.Index, line))
+            {
+                // The owner may have written since.
+                if (table.ReadBlock(entry.HostSlot).Any(e => e.Index == entry.Index && e.Line is { } now && state.IsForeign(e.Index, now)))
+                    Add("host-foreign", where, $"is of mount {line.Mount} of host {line.Host}, which was forgotten, in the block of host {state.FindBlockOwner(entry.HostSlot)}: somebody of that host may hold memory; its next mount makes the line good");
+            }
+            // What was there when its host was forgotten means nothing; what came later is in a block that no other host gets.
+            else if (state.ForgottenBlocks.ContainsKey(entry.HostSlot) && !(state.Hosts.TryGetValue(line.Host, out HostRecord? owner) && owner.Slot == entry.HostSlot))
+                continue;
             else if (!state.Hosts.TryGetValue(line.Host, out HostRecord? host))
                 Add("host-unknown", where, $"is of host {line.Host}, which is not registered");
             else if (host.Slot != entry.HostSlot)

@@ -47,6 +47,8 @@ public static class MountsInMemory
     {
         if (entry.Line is not { } line)
             return new() { Name = $"(line {entry.Index} cannot be read)", State = HostState.Silent, SilentMs = (ulong)watched.TotalMilliseconds };
+        if (state.IsForeign(entry.Index, line))
+            return new() { Name = $"(line {entry.Index} is of a forgotten host, {line.Host}, and may hide one of host {state.FindBlockOwner(entry.HostSlot)})", State = HostState.Silent, SilentMs = (ulong)watched.TotalMilliseconds };
         GoneEvidence? gone = state.FindGone(line.Host, line.Mount, line.ReplayedSequence)?.Evidence;
         if (line.State == MountState.Ended)
             gone ??= GoneEvidence.CleanUnmount;

@@ -50,6 +50,11 @@ public sealed partial class ReplayState
         SnapshotFrames frames = new(sink, term, cancel);
         foreach (SnapshotState part in DescribeTables(requests.DroppedMs))
             frames.Add(RecordType.SnapshotState, part);
+        foreach (ForgottenBlock block in _tables.ForgottenBlocks.Values.OrderBy(b => b.Slot))
+        {
+            HostForgotten record = new() { HostId = block.Host.ToByteString(), HostSlot = (uint)block.Slot, LineCounters = { block.LineCounters } };
+            frames.Add(RecordType.SnapshotHostForgotten, new SnapshotHostForgotten { Sequence = block.Sequence.Value, Record = record });
+        }
         using (TreeReader reader = Tree.RegisterReader())
             WriteInodes(frames, reader);
         foreach (RequestTrace request in requests.Requests)
@@ -254,6 +259,11 @@ public sealed partial class ReplayState
                 break;
             case RecordType.SnapshotState:
                 Restore(SnapshotState.Parser.ParseFrom(frame.Payload));
+                break;
+            case RecordType.SnapshotHostForgotten:
+                SnapshotHostForgotten f = SnapshotHostForgotten.Parser.ParseFrom(frame.Payload);
+                ForgottenBlock block = Parse(f.Record ?? new(), new(f.Sequence));
+                _tables = _tables with { ForgottenBlocks = _tables.ForgottenBlocks.SetItem(block.Slot, block) };
                 break;
             case RecordType.SnapshotInode:
                 RestoreInode(frame);

@@ -17,6 +17,9 @@ public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString Mac
 /// <summary>A mount that is proved unable to touch memory any more; without a mount id every mount of the host.</summary>
 public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evidence, string Detail);
 
+/// <summary>The last forgetting of a block of the host table: when, of whom, and the counters that the lines of its entries had.</summary>
+public readonly record struct ForgottenBlock(LogSequence Sequence, Guid Host, int Slot, ImmutableArray<ulong> LineCounters);
+
 /// <summary>
 /// Everything the log says, as of <see cref="Position"/>: state is nothing but replay(log). Apply is
 /// called by one thread, the owner; <see cref="Tree"/> may be read through its readers by any, and the
@@ -76,6 +79,32 @@ public sealed partial class ReplayState : IDisposable
 
     /// <summary>Registered hosts. Any thread.</summary>
     public ImmutableDictionary<Guid, HostRecord> Hosts => _tables.Hosts;
+
+    /// <summary>Blocks of the host table that were taken from a host, by slot; another may have one by now. Any thread.</summary>
+    public ImmutableDictionary<int, ForgottenBlock> ForgottenBlocks => _tables.ForgottenBlocks;
+
+    /// <summary>The host that has a block of the host table; empty: none. Any thread.</summary>
+    public Guid FindBlockOwner(int slot)
+    {
+        foreach (HostRecord host in _tables.Hosts.Values)
+        {
+            if (host.Slot == slot)
+                return host.Host;
+        }
+        return Guid.Empty;
+    }
+
+    /// <summary>Whether a line of the host table was written, after its block was taken from a host, by a mount of another host than the
+    /// one that has the block now. It may hide a line of the owner's (SAFETY S11). Any thread.</summary>
+    public bool IsForeign(int entry, MountLine line)
+    {
+        Tables tables = _tables;
+        int slot = entry / MediaLayout.EntriesPerHost;
+        return tables.ForgottenBlocks.TryGetValue(slot, out ForgottenBlock forgotten)
+            && line.Counter > forgotten.LineCounters[entry % MediaLayout.EntriesPerHost]
+            && !(tables.Hosts.TryGetValue(line.Host, out HostRecord? host) && host.Slot == slot)
+            && FindBlockOwner(slot) != Guid.Empty;
+    }
 
     /// <summary>Slots of the host table that may be in use: one more than the highest granted. Any thread.</summary>
     public int HostSlots => _tables.HostSlots;
@@ -305,6 +334,9 @@ public sealed partial class ReplayState : IDisposable
             case RecordType.HostRegistered:
                 ApplyHostRegistered(Parse(HostRegistered.Parser, frame), frame);
                 break;
+            case RecordType.HostForgotten:
+                ApplyHostForgotten(Parse(HostForgotten.Parser, frame), frame);
+                break;
             case RecordType.HostGone:
                 ApplyHostGone(Parse(HostGone.Parser, frame), frame.Sequence);
                 break;
@@ -468,6 +500,22 @@ public sealed partial class ReplayState : IDisposable
             throw Contradiction($"host slot {host.Slot} is given twice", null);
         _tables = _tables with { Hosts = _tables.Hosts.SetItem(host.Host, host), HostSlots = Math.Max(_tables.HostSlots, host.Slot + 1) };
         OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private void ApplyHostForgotten(HostForgotten r, in RecordFrame frame)
+    {
+        ForgottenBlock block = Parse(r, frame.Sequence);
+        if (!_tables.Hosts.TryGetValue(block.Host, out HostRecord? host) || host.Slot != block.Slot)
+            throw Contradiction($"host {block.Host} is forgotten and does not have block {block.Slot}", null);
+        _tables = _tables with { Hosts = _tables.Hosts.Remove(block.Host), ForgottenBlocks = _tables.ForgottenBlocks.SetItem(block.Slot, block) };
+        OnRequest(frame, r.RequestId.Span, r.RequestDigest, r.TimeNs, default);
+    }
+
+    private ForgottenBlock Parse(HostForgotten r, LogSequence sequence)
+    {
+        if (r.LineCounters.Count != MediaLayout.EntriesPerHost || r.HostSlot > int.MaxValue / MediaLayout.EntriesPerHost)
+            throw Contradiction($"block {r.HostSlot} is forgotten with {r.LineCounters.Count} lines", null);
+        return new(sequence, r.HostId.ToGuid("host id"), (int)r.HostSlot, [.. r.LineCounters]);
     }
 
     private void ApplyHostGone(HostGone r, LogSequence sequence)
@@ -780,6 +828,7 @@ public sealed partial class ReplayState : IDisposable
         public ImmutableArray<DeviceAdded> Devices { get; init; } = [];
         public ImmutableDictionary<Guid, HostRecord> Hosts { get; init; } = ImmutableDictionary<Guid, HostRecord>.Empty;
         public int HostSlots { get; init; }
+        public ImmutableDictionary<int, ForgottenBlock> ForgottenBlocks { get; init; } = ImmutableDictionary<int, ForgottenBlock>.Empty;
         public ImmutableDictionary<int, Guid> MasterSlots { get; init; } = ImmutableDictionary<int, Guid>.Empty;
         public ImmutableArray<OwnedSegment> Segments { get; init; } = [];
         public ImmutableArray<OwnedSegment> FormerSegments { get; init; } = [];

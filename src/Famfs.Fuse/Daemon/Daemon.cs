@@ -226,6 +226,8 @@ internal sealed class Daemon
         Keep(mount);
         using GoneMounts gone = GoneMounts.Begin(_options.StateDirectory, _replica.Pool.Primary.FileSystem, _host, _mountId, mount.ConnectionNumber);
         _registration.LeaveReceipt = gone.LeaveReceipt;
+        _registration.OlderMounts = gone.FindReceipts;
+        _registration.GoneMountsOfHost = () => [.. gone.FindOlder().Select(o => o.MountId.ToGuid("mount_id"))];
         if (_taken is not null)
             ServeTaken(mount);
         // What a former daemon has closed, this one may not know of.

@@ -82,6 +82,10 @@ internal sealed class GoneMounts : IDisposable
         return gone;
     }
 
+    /// <summary>Mounts of this boot, but for this one, of which there is a receipt: each may have a line.</summary>
+    public IReadOnlyCollection<Guid> FindReceipts() =>
+        [.. MountReceipt.ReadAll(_stateDirectory, _fileSystem).Where(r => r.Mount != _own.Mount && r.Boot == _own.Boot).Select(r => r.Mount)];
+
     // Who went on without a mount's records has not proved that it is gone: it may have files open for as long as its kernel has it.
     private static bool IsProvedGone(ReplayState state, Guid host, Guid mount, LogSequence replayed) =>
         state.FindGone(host, mount, replayed) is { Evidence: not GoneEvidence.LossAccepted };

@@ -40,6 +40,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     private int _leaseMs; // 0: none has begun. Written by the upkeep thread after what follows, read by workers before it
     private long _leaseEnds; // by the clock
     private TimeSpan _renewal = Renewal;
+    private bool _isInherited; // the line was a former daemon's, and programs may have files open with it
+    private bool _wasRegistered; // the log had a block for this host when it was looked at last
+    private long _coveredTimestamp; // when foreign lines were looked for last; 0: never
     private readonly TwinWatch _twins = new(host, clock);
 
     // Set once by the upkeep thread, read by workers.
@@ -77,6 +80,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>False: the line is not written yet, because it would acknowledge what has not been looked after. Set before the first
     /// <see cref="Advance"/>.</summary>
     public Func<bool> MayAcknowledge { get; set; } = static () => true;
+
+    /// <summary>Mounts of this host's boot, but for this one, that have had a line and of which nothing else is known. Set before the first
+    /// <see cref="Advance"/>.</summary>
+    public Func<IReadOnlyCollection<Guid>> OlderMounts { get; set; } = static () => [];
+
+    /// <summary>Those of them whose superblock is gone. Set before the first <see cref="Advance"/>.</summary>
+    public Func<IReadOnlyCollection<Guid>> GoneMountsOfHost { get; set; } = static () => [];
 
     /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
     public int? GrantedSlot { get; set; }
@@ -124,11 +134,11 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         MountLine? line = _table.ReadBlock(entry / MediaLayout.EntriesPerHost).Find(e => e.Index == entry).Line;
         if (line is not { State: MountState.Live } || line.Mount != mount || line.Host != host.Host)
             return false;
-        (_entry, _line, _resumed) = (entry, line, true);
         // Nobody kept the time meanwhile.
         _lease = TimeSpan.FromMilliseconds(line.LeaseMs);
         if (line.LeaseMs > 0)
             BeginLease(_lease.Value, long.MinValue / 2);
+        (_entry, _line, _resumed, _isInherited) = (entry, line, true, true);
         return true;
     }
 
@@ -137,7 +147,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     /// <summary>After <see cref="TryResume"/>: the line stood in memory all the while, and the log has been read to its end since. OPEN is
     /// answered.</summary>
-    public void OpenResumed() => _open = _resumed && !IsOver && replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is null;
+    public void OpenResumed() => _open = _resumed && !IsOver && !IsBlockOfOther && replica.State.FindGone(host.Host, mount, new(ulong.MaxValue)) is null;
 
     /// <summary>Takes the next step there is to take: claim a line, open the gate, renew. Throws HOST_CONFLICT
     /// when another machine lives under this host's id, NO_SPACE when all lines of the block are in use.</summary>
@@ -156,6 +166,9 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             throw new FamfsException(ErrorReason.HostGone, $"the log has that this mount is gone ({known.Evidence}): mount it anew");
         }
         RequireLease();
+        if (_resumed && !_open && IsBlockOfOther)
+            (_line, _resumed, _isInherited) = (null, false, false); // it has opened nothing there, and the owner covers the line
+        LookAtBlock();
         if (_line is null)
         {
             int? slot = Slot;
@@ -176,6 +189,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             while ((verdict = replica.PollMemory()) == PollVerdict.Records)
             {
             }
+            // The host was forgotten while this daemon was about to write: what it has written is in nobody's block, or in another
+            // host's, where it may hide a line.
+            if (verdict == PollVerdict.UpToDate && !_isInherited && IsOutside)
+            {
+                Withdraw();
+                return;
+            }
             // Behind a tail that is lost, a file may be deleted and its space another's.
             if (verdict == PollVerdict.UpToDate && counted && IsCounted)
             {
@@ -185,6 +205,11 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         }
         if (replica.Gate.Acknowledged.Sequence != _line!.ReplayedSequence || clock.GetElapsedTime(_written) >= _renewal || HasReleasedMore())
             Write(_line with { Counter = _line.Counter + 1 });
+        if (Slot is { } own && replica.State.ForgottenBlocks.ContainsKey(own) && (_coveredTimestamp == 0 || clock.GetElapsedTime(_coveredTimestamp) >= Renewal))
+        {
+            Cover(own);
+            _coveredTimestamp = clock.GetTimestamp();
+        }
     }
 
     /// <summary>Ends the lines of older mounts of this host of which it is proved that they are gone (SAFETY S14): whoever has the
@@ -223,8 +248,8 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
                 open.Add(line.Mount);
             }
         }
-        // What cannot be read may be the line of one of them.
-        return entries.Any(entry => entry.Line is null) ? [] : [.. gone.Where(mount => !open.Contains(mount))];
+        // What cannot be read may be the line of one of them, and what another host wrote may hide one.
+        return entries.Any(entry => entry.Line is not { } line || replica.State.IsForeign(entry.Index, line)) ? [] : [.. gone.Where(mount => !open.Contains(mount))];
     }
 
     /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone, when the memory may have
@@ -250,6 +275,87 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     // A master that reads the line as it is takes this mount for one that holds memory.
     private bool IsCounted => replica.State.FindGone(host.Host, mount, _line!.ReplayedSequence) is null;
+
+    // Where the entry at hand is, whatever the log says of this host.
+    private int BlockOfEntry => _entry / MediaLayout.EntriesPerHost;
+
+    // The log has forgotten the block of the entry, and has not given it to this host again.
+    private bool IsOutside => replica.State.ForgottenBlocks.ContainsKey(BlockOfEntry) && replica.State.FindBlockOwner(BlockOfEntry) != host.Host;
+
+    // The same, and another host has it.
+    private bool IsBlockOfOther => IsOutside && replica.State.FindBlockOwner(BlockOfEntry) != Guid.Empty;
+
+    // A block that a master named before its host was forgotten is this host's no more.
+    private void LookAtBlock()
+    {
+        bool isRegistered = replica.State.Hosts.ContainsKey(host.Host);
+        if (_wasRegistered && !isRegistered)
+            GrantedSlot = null;
+        _wasRegistered = isRegistered;
+    }
+
+    /// <summary>Takes back a line that is not in a block of this host, and with which nothing was opened. A block that nobody has is given to
+    /// nobody while the line is there, so it can be ended without storing to a line of another. In another's block it is left: what is
+    /// stored there may hide a line, and the owner covers it. The next line is in a block that the master gives.</summary>
+    private void Withdraw()
+    {
+        if (!IsBlockOfOther)
+        {
+            // Of no mount: the line that comes is this one's, and it alone.
+            MountLine end = _line! with { Mount = Guid.NewGuid(), State = MountState.Ended };
+            _table.Write(_entry, end with { Counter = end.Counter + 1 });
+            _table.Write(_entry, end with { Counter = end.Counter + 2 });
+        }
+        _line = null;
+        GrantedSlot = null;
+        ReleaseLock();
+    }
+
+    /// <summary>Covers lines that mounts of forgotten hosts have written into this host's block: they may hide a line of one of its mounts,
+    /// so to masters they hold everything. A line of this mount is written again. Where no daemon of this host is, an ended line is
+    /// written, when no mount of this host is without a line that could be there.</summary>
+    private void Cover(int slot)
+    {
+        List<HostEntry> block = _table.ReadBlock(slot);
+        foreach (HostEntry entry in block)
+        {
+            if (entry.Line is not { } foreign || !replica.State.IsForeign(entry.Index, foreign))
+                continue;
+            if (_line is not null && entry.Index == _entry)
+            {
+                Write(_line with { Counter = Math.Max(_line.Counter, foreign.Counter) + 1 });
+                Write(_line with { Counter = _line.Counter + 1 });
+            }
+            else if (_table.TryLock(entry.Index, out IDisposable? held))
+            {
+                using (held)
+                    CoverFree(slot, entry.Index);
+            }
+        }
+    }
+
+    // Under the entry's lock: no daemon of this host writes there.
+    private void CoverFree(int slot, int index)
+    {
+        // In this order: who writes its line after the look at the block has left its receipt before it, or is under the lock.
+        IReadOnlyCollection<Guid> older = OlderMounts();
+        List<HostEntry> block = _table.ReadBlock(slot);
+        if (block.Find(e => e.Index == index).Line is not { } foreign || !replica.State.IsForeign(index, foreign))
+            return;
+        if (!IsNobodyBeneath(older, block))
+            return;
+        MountLine end = new() { Counter = foreign.Counter + 1, State = MountState.Ended, Host = host.Host, Boot = host.Boot, Mount = Guid.NewGuid() };
+        _table.Write(index, end);
+        _table.Write(index, end with { Counter = end.Counter + 1 });
+    }
+
+    // Each mount of this host that is known has a line that can be read, or is gone and its caches are taken over.
+    private bool IsNobodyBeneath(IReadOnlyCollection<Guid> older, List<HostEntry> block)
+    {
+        HashSet<Guid> hidden = [.. older.Where(m => replica.State.FindGone(host.Host, m, new(ulong.MaxValue)) is not { Evidence: not GoneEvidence.LossAccepted })];
+        hidden.ExceptWith(block.Where(e => e.Line?.Host == host.Host).Select(e => e.Line!.Mount));
+        return hidden.Count == 0 || (hidden.IsSubsetOf(GoneMountsOfHost()) && TakeOver());
+    }
 
     /// <summary>A line was written, so one is to be ended.</summary>
     public bool HasLine => _line is not null;
@@ -393,9 +499,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
 
     private bool IsFree(int slot, int entry, out ulong counter)
     {
+        bool wasAnothers = replica.State.ForgottenBlocks.ContainsKey(slot);
+        IReadOnlyCollection<Guid> older = wasAnothers ? OlderMounts() : [];
         List<HostEntry> used = _table.ReadBlock(slot);
         int index = used.FindIndex(u => u.Index == entry);
         counter = index < 0 ? 0 : used[index].Line?.Counter ?? used[index].FormerCounter;
-        return index < 0 || used[index].IsUnfinished || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State));
+        // What cannot be read may be a foreign line, too.
+        bool isMadeGood = index >= 0 && used[index].IsUnfinished && (!wasAnothers || IsNobodyBeneath(older, used));
+        return index < 0 || isMadeGood || (used[index].Line is { } line && GoneMounts.IsOver(line, replica.State) && !replica.State.IsForeign(entry, line));
     }
 }

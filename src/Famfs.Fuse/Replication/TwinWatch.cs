@@ -21,7 +21,8 @@ internal sealed class TwinWatch(HostIdentity host, TimeProvider clock)
         Dictionary<int, ulong> now = [];
         foreach (HostEntry entry in block)
         {
-            if (entry.Line is { State: MountState.Live } line && line.Boot != host.Boot)
+            // A line of a host that was forgotten may be in the block still.
+            if (entry.Line is { State: MountState.Live } line && line.Host == host.Host && line.Boot != host.Boot)
                 now[entry.Index] = line.Counter;
         }
         if (now.Count == 0)

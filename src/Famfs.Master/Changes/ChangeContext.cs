@@ -82,6 +82,9 @@ internal sealed class ChangeContext : IDisposable
     /// <summary>Position that the records so far end at.</summary>
     public LogPosition Position => State.Replay.Position;
 
+    /// <summary>The last record before the batch at hand: it was published and checked.</summary>
+    public LogSequence Published { get; private set; }
+
     /// <summary>Every record of the batch was applied. When one was not, for want of memory, the state is not what the log would
     /// say, and nothing may be decided or published any more.</summary>
     public bool IsWhole { get; private set; } = true;
@@ -113,6 +116,7 @@ internal sealed class ChangeContext : IDisposable
     /// <paramref name="logBytes"/>: of the log so far.</summary>
     public void Begin(Term term, uint seed, long roomBytes, long roomRecords, long logBytes)
     {
+        Published = Position.Sequence;
         _batch.Start(Position.Sequence, term, seed);
         (_roomBytes, _roomRecords, _logBytes) = (roomBytes, roomRecords, logBytes);
     }

@@ -1,5 +1,7 @@
+using System.Collections.Immutable;
 using Famfs.Core;
 using Famfs.Core.Format;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 
@@ -32,9 +34,14 @@ internal sealed class HostRegistration(HostClaim host, int hostCapacity, Registr
         HashSet<int> taken = [.. context.State.Replay.Hosts.Values.Select(h => h.Slot)];
         bool isUnknown = context.Caller.Kind == CallerKind.Unknown;
         int room = isUnknown ? RegistrationLimit.RoomOf(hostCapacity) : hostCapacity;
-        int slot = Enumerable.Range(0, hostCapacity).FirstOrDefault(s => !taken.Contains(s), -1);
+        int slot = FindFree(context, taken, out int early, out int touched);
+        if (slot < 0 && early > 0)
+            return new(VerdictKind.NextBatch, RecordBytes);
         if (slot < 0)
-            throw new FamfsException(ErrorReason.NoSpace, $"the host table is full: it has room for {hostCapacity} hosts, and as many are registered") { Limit = (ulong)hostCapacity };
+        {
+            string why = touched == 0 ? "as many are registered" : $"{taken.Count} are registered; {touched} {(touched == 1 ? "block has a line that was" : "blocks have lines that were")} written after its host was forgotten, and {(touched == 1 ? "is" : "are")} for that host only";
+            throw new FamfsException(ErrorReason.NoSpace, $"the host table is full: it has room for {hostCapacity} hosts, and {why}; `famfs hosts forget` takes the block of a host that is not used any more") { Limit = (ulong)hostCapacity };
+        }
         if (taken.Count >= room)
             throw new FamfsException(ErrorReason.NoSpace, $"{taken.Count} hosts are registered; the rest of the host table is for callers that are known: use a certificate, or the socket of the master's host") { Limit = (ulong)room };
         if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
@@ -51,6 +58,40 @@ internal sealed class HostRegistration(HostClaim host, int hostCapacity, Registr
         });
         Reply = slot;
         return Verdict.Done;
+    }
+
+    /// <summary>A block for the host, or −1: the one that was taken from it, in which only its own lines may have come since; one that nobody
+    /// has had; or one of another host, after a look at its lines (SAFETY S11).</summary>
+    /// <param name="context">The state.</param>
+    /// <param name="taken">Blocks that hosts have.</param>
+    /// <param name="early">Blocks whose record is in the batch at hand: nobody can have read it yet.</param>
+    /// <param name="touched">Blocks in which a line was written after their record.</param>
+    private int FindFree(ChangeContext context, HashSet<int> taken, out int early, out int touched)
+    {
+        (early, touched) = (0, 0);
+        ImmutableDictionary<int, ForgottenBlock> forgotten = context.State.Replay.ForgottenBlocks;
+        foreach (ForgottenBlock block in forgotten.Values)
+        {
+            if (block.Host == host.Host && !taken.Contains(block.Slot))
+                return block.Slot;
+        }
+        for (int slot = 0; slot < hostCapacity; slot++)
+        {
+            if (!taken.Contains(slot) && !forgotten.ContainsKey(slot))
+                return slot;
+        }
+        MountLineTable? table = null;
+        foreach (ForgottenBlock block in forgotten.Values.Where(b => !taken.Contains(b.Slot)).OrderBy(b => b.Sequence.Value))
+        {
+            // Whoever writes a line there after this look reads the record before it opens anything, if the record was published before.
+            if (block.Sequence.Value > context.Published.Value)
+                early++;
+            else if (HostForgetting.IsUntouched(block, (table ??= new(context.State.Pool)).ReadBlock(block.Slot)))
+                return block.Slot;
+            else
+                touched++;
+        }
+        return -1;
     }
 
     /// <summary>Throws INVALID_ARGUMENT for a claim that names no host.</summary>
@@ -73,7 +114,7 @@ internal sealed class HostRegistration(HostClaim host, int hostCapacity, Registr
     }
 }
 
-/// <summary>How many hosts callers that nobody knows may register: a block of the host table is taken for good. For the thread that
+/// <summary>How many hosts callers that nobody knows may register: only an operator takes a block of the host table back. For the thread that
 /// decides.</summary>
 internal sealed class RegistrationLimit
 {

@@ -42,6 +42,8 @@ internal static class RequestDigest
 
     public static ulong Of(SetPolicyRequest request) => OfContent(request, 16, static r => r.RequestId = ByteString.Empty);
 
+    public static ulong Of(ForgetHostRequest request) => OfContent(request, 17, static r => r.RequestId = ByteString.Empty);
+
     private static ulong OfContent<T>(T request, byte kind, Action<T> strip)
         where T : IMessage<T>
     {

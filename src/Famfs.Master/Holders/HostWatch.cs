@@ -64,6 +64,7 @@ internal sealed class HostWatch(MasterEngine engine, MasterState state, MountReg
             MasterLog.DeviceAdded(log, device.Index, device.DeviceUuid.ToGuid("device_uuid"), device.LengthBytes);
             _devices++;
         }
+        _hosts.IntersectWith(state.Replay.Hosts.Keys); // one that was forgotten may come again
         foreach (HostRecord host in state.Replay.Hosts.Values.Where(h => _hosts.Add(h.Host)).OrderBy(h => h.Slot))
             MasterLog.HostRegistered(log, host.Host, host.Name, host.Slot);
         foreach ((int slot, Guid host) in state.Replay.MasterSlots.Where(s => _slots.Add(s.Key)))

@@ -47,7 +47,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     private int _waitedMounts; // guarded by _gate: what all waiters name
     private readonly DevicePresence _presence = new(state, clock); // under _gate
     private readonly Dictionary<string, int> _waitedOf = []; // guarded by _gate: by caller, none that has 0
-    private int _unreadable;
+    private int _unreadable; // lines that may be anybody's, those of _foreign included
+    private IReadOnlyList<(int Entry, MountLine Line)> _foreign = [];
 
     // Guarded by _gate. By host; as many as are registered.
     private readonly Dictionary<Guid, Hints> _hints = [];
@@ -203,8 +204,11 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
             List<HostEntry> entries = table.ReadBlock(slot);
             lock (_gate)
             {
-                foreach (MountLine line in entries.Select(e => e.Line).OfType<MountLine>())
-                    Take(line);
+                foreach (HostEntry entry in entries)
+                {
+                    if (entry.Line is { } line && !state.Replay.IsForeign(entry.Index, line))
+                        Take(line);
+                }
                 done = TakeDone();
             }
         }
@@ -307,6 +311,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         {
             List<HostStatus> list = [];
             int named = 0;
+            // They have no id by which a list could be continued: before the first.
+            foreach ((int entry, MountLine line) in after == Guid.Empty ? _foreign : [])
+                list.Add(new() { HostId = line.Host.ToByteString(), BootId = line.Boot.ToByteString(), Name = $"({ExplainForeign(entry, line)})", State = HostState.Silent, HoldsSpace = state.ReclaimWaits.Count > 0 });
             foreach (MountView view in _mounts.Values.Where(v => v.Mount.CompareTo(after) > 0).OrderBy(v => v.Mount).Take(limit))
             {
                 GoneEvidence? gone = Gone.Find(view);
@@ -343,6 +350,24 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 });
             }
             return list;
+        }
+    }
+
+    private string ExplainForeign(int entry, MountLine line)
+    {
+        Guid owner = state.Replay.FindBlockOwner(entry / MediaLayout.EntriesPerHost);
+        string name = state.Replay.Hosts.TryGetValue(owner, out HostRecord? host) && host.Name.Length > 0 ? host.Name : owner.ToString();
+        return $"line {entry} of the host table: mount {line.Mount} of host {line.Host}, which was forgotten, wrote into the block of host {name}; a mount there makes it good";
+    }
+
+    /// <summary>A stream of a mount of a host, as a phrase, or null. What callers say that are not known counts here too.</summary>
+    public string? FindStream(Guid host)
+    {
+        lock (_gate)
+        {
+            return _mounts.Values.FirstOrDefault(v => v.Host == host && v.Streams > 0) is { } view
+                ? $"its mount {view.Mount}{(view.Address.Length > 0 ? $" at {view.Address}" : "")} follows the log"
+                : null;
         }
     }
 
@@ -393,8 +418,11 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         lock (_gate)
         {
             Holds holds = new() { Released = _unreadable > 0 ? default : newest };
-            if (_unreadable > 0)
-                holds.Add(default, $"{_unreadable} unreadable {(_unreadable == 1 ? "line" : "lines")} of the host table (`famfs check` names them)");
+            int damaged = _unreadable - _foreign.Count;
+            if (damaged > 0)
+                holds.Add(default, $"{damaged} unreadable {(damaged == 1 ? "line" : "lines")} of the host table (`famfs check` names them)");
+            foreach ((int entry, MountLine line) in _foreign)
+                holds.Add(default, ExplainForeign(entry, line));
             foreach (MountView view in _mounts.Values)
             {
                 if (!MayHold(view))
@@ -539,7 +567,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                     : $"the mount {name} has had no stream to this master, which does not know whether it follows a compacted log");
             }
             if (_unreadable > 0)
-                stay.Add($"{_unreadable} {(_unreadable == 1 ? "line" : "lines")} of the host table cannot be read, and may be those of mounts that do not follow a compacted log");
+                stay.Add($"{_unreadable} {(_unreadable == 1 ? "line" : "lines")} of the host table cannot be read or are of a forgotten host, and may be those of mounts that do not follow a compacted log");
         }
         stay.Sort(StringComparer.Ordinal);
         return stay;
@@ -549,6 +577,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     {
         _unreadable = 0;
         HashSet<Guid> seen = [];
+        List<(int, MountLine)> foreign = [];
         foreach (HostEntry entry in entries)
         {
             if (entry.Line is not { } line)
@@ -556,9 +585,17 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 _unreadable++;
                 continue;
             }
+            // Whatever it says: it may have been stored over a line of the block's owner.
+            if (state.Replay.IsForeign(entry.Index, line))
+            {
+                _unreadable++;
+                foreign.Add((entry.Index, line));
+                continue;
+            }
             seen.Add(line.Mount);
             Take(line);
         }
+        _foreign = foreign;
         foreach (MountView view in _mounts.Values.Where(v => v.InTable && !seen.Contains(v.Mount)).ToList())
         {
             view.InTable = false;

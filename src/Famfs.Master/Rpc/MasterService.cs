@@ -5,6 +5,7 @@ using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
+using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
@@ -222,6 +223,25 @@ internal sealed class MasterService(
         state.Format.Require("a host table");
         eviction.SetHost(await mounts.RequireStillAsync(eviction.Host, eviction.Mount, context.CancellationToken).ConfigureAwait(false));
         return await engine.RunAsync(eviction, caller).ConfigureAwait(false);
+    });
+
+    public override Task<ForgetHostReply> ForgetHost(ForgetHostRequest request, ServerCallContext context) => GuardAsync(async () =>
+    {
+        Caller caller = CallerIdentity.Of(context);
+        HostForgetting forgetting = new(request, caller) { FindStream = mounts.FindStream };
+        state.Format.Require("a host table");
+        ForgetHostReply reply = await engine.RunAsync(forgetting, caller).ConfigureAwait(false);
+        if (forgetting.Forgotten is not { } host)
+            return reply;
+        // A mount may have written its line between the look and the record, and have opened files. Its block is kept from others all the
+        // same, and it is a mount of a host that everybody knows.
+        if (state.Replay.ForgottenBlocks.TryGetValue(host.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(block, new MountLineTable(state.Pool).ReadBlock(host.Slot)))
+        {
+            await engine.RunAsync(new HostRegistration(new(host.Host, host.MachineDigest, host.Name), info.HostCapacity, _registrations), Caller.Master).ConfigureAwait(false);
+            throw new FamfsException(ErrorReason.HostConflict, $"host {host.Host} cannot be forgotten: it was mounting, and is registered again");
+        }
+        MasterLog.HostForgotten(log, host.Host, host.Name, host.Slot);
+        return reply;
     });
 
     public override Task<BarrierReply> Barrier(BarrierRequest request, ServerCallContext context) => GuardAsync(async () =>

@@ -110,6 +110,17 @@ internal static class NativeSamples
         TimesNs = { 1_700_000_000_123_456_780, -1, 1 },
     };
 
+    /// <summary>Payload of a forgetting with an id.</summary>
+    public static readonly HostForgotten Forgotten = new()
+    {
+        TimeNs = 1_700_000_000_123_456_789,
+        RequestId = s_request,
+        RequestDigest = 0x1122334455667788,
+        HostId = Host.ToByteString(),
+        HostSlot = 511,
+        LineCounters = { 0, 1, 0x0807060504030201, ulong.MaxValue, 0, 0, 2, 0 },
+    };
+
     /// <summary>Payload of a removal with an id.</summary>
     public static readonly Deleted Removed = new()
     {
@@ -152,6 +163,7 @@ internal static class NativeSamples
         new("host-line-of-lease", 256, LineOfLease, () => Block(256, b => LineOfLease.Format(b, FileSystem, HostEntry)),
             b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
         new("files-written", 104, Written, () => FormatRecord(RecordType.FilesWritten, Written, FrameFlags.Skippable), b => ParseRecord(b, RecordType.FilesWritten, FilesWritten.Parser, FrameFlags.Skippable)),
+        new("host-forgotten", 160, Forgotten, () => FormatRecord(RecordType.HostForgotten, Forgotten), b => ParseRecord(b, RecordType.HostForgotten, HostForgotten.Parser)),
         new("deleted", 88, Removed, () => FormatRecord(RecordType.Deleted, Removed), b => ParseRecord(b, RecordType.Deleted, Deleted.Parser)),
         new("renamed", 96, Moved, () => FormatRecord(RecordType.Renamed, Moved), b => ParseRecord(b, RecordType.Renamed, Renamed.Parser)),
         new("record-frame", 48, Convert.ToHexString(Payload), FormatFrame, ParseFrame),

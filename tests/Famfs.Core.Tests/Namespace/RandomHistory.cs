@@ -27,6 +27,8 @@ internal sealed class RandomHistory
     private ulong _nextUnit = 2;
     private long _now = 1_000_000;
     private int _slots;
+    private readonly List<(Guid Host, uint Block)> _registered = [];
+    private readonly List<uint> _free = [];
     private int _hosts;
     private uint _devices;
     private ulong _unique;
@@ -144,15 +146,29 @@ internal sealed class RandomHistory
     {
         Guid host = new(_random.Next(1, 8), 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
         Guid mount = new(_random.Next(1, 20), 2, 1, 1, 1, 1, 1, 1, 1, 1, 1);
-        switch (_random.Next(4))
+        switch (_random.Next(6))
         {
-            case 0:
-                Add(RecordType.HostRegistered, new HostRegistered { TimeNs = Now(), HostId = Guid.NewGuid().ToByteString(), HostSlot = (uint)_hosts++, Name = $"host {_hosts}", MachineDigest = ByteString.CopyFromUtf8("digest") });
+            case 0 or 1:
+                Guid registered = Guid.NewGuid();
+                uint block = (uint)_hosts++;
+                if (_free.Count > 0 && _random.Next(2) == 0)
+                {
+                    (block, _hosts) = (_free[^1], _hosts - 1);
+                    _free.RemoveAt(_free.Count - 1);
+                }
+                _registered.Add((registered, block));
+                Add(RecordType.HostRegistered, new HostRegistered { TimeNs = Now(), HostId = registered.ToByteString(), HostSlot = block, Name = $"host {_hosts}", MachineDigest = ByteString.CopyFromUtf8("digest") });
                 break;
-            case 1:
+            case 2 when _registered.Count > 0:
+                (Guid forgotten, uint of) = _registered[0];
+                _registered.RemoveAt(0);
+                _free.Add(of);
+                Add(RecordType.HostForgotten, new HostForgotten { TimeNs = Now(), HostId = forgotten.ToByteString(), HostSlot = of, RequestId = RequestId(), LineCounters = { Enumerable.Range(0, 8).Select(_ => (ulong)_random.Next(3)) } });
+                break;
+            case 3:
                 Add(RecordType.HostGone, new HostGone { TimeNs = Now(), HostId = host.ToByteString(), MountId = mount.ToByteString(), Evidence = GoneEvidence.LossAccepted, Detail = "accepted" });
                 break;
-            case 2:
+            case 4:
                 Add(RecordType.HostGone, new HostGone { TimeNs = Now(), HostId = host.ToByteString(), MountId = mount.ToByteString(), Evidence = GoneEvidence.Operator, Detail = "gone" });
                 break;
             default:

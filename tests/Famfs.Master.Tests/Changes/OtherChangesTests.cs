@@ -53,7 +53,7 @@ public sealed class OtherChangesTests
         foreach (HostClaim bad in (HostClaim[])[new(Guid.Empty, ByteString.Empty, ""), new(Guid.NewGuid(), ByteString.CopyFrom(new byte[65]), "")])
             Assert.Equal((ErrorReason.BadRequest, ErrorReason.BadRequest), (on.Refuse(Admit(bad)).Reason, on.Refuse(Register(bad)).Reason));
         FamfsException full = on.Refuse(Register(new(Guid.NewGuid(), ByteString.Empty, ""), capacity: 2));
-        Assert.Equal((ErrorReason.NoSpace, "the host table is full: it has room for 2 hosts, and as many are registered"), (full.Reason, full.Message));
+        Assert.Equal((ErrorReason.NoSpace, "the host table is full: it has room for 2 hosts, and as many are registered; `famfs hosts forget` takes the block of a host that is not used any more"), (full.Reason, full.Message));
         Assert.Equal(-1, on.Decide(new MountAdmission(new(host, Guid.Empty, new()), [])).Slot);
     }
 

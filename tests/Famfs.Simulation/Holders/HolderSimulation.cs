@@ -34,6 +34,8 @@ internal sealed class HolderCounts
     public long StreamReleases;
     public long Leases;
     public long Expired;
+    public long Forgets;
+    public long ForeignLines;
 
     /// <summary>What programs, clients and operators did.</summary>
     public long Operations => Opens + Touches + Changes + Evictions + Impostors;
@@ -58,6 +60,10 @@ internal sealed class HolderSimulation : IDisposable
     private const long CalmSteps = 240_000;
     private const long CalmTicks = 10;
     private const long CalmTicksOfLease = 2; // else a lease would be fewer steps than one look at the host table takes
+    private const int MostHosts = 8;
+
+    // The first host that has no master.
+    private const int FirstGuest = 2;
 
     private static readonly string[] s_paths = ["a", "b", "c", "d/a", "d/b", "d", "e/a", "e"];
     private static readonly string[] s_manyPaths = [.. s_paths, .. Enumerable.Range(0, 24).Select(i => $"f{i}")];
@@ -76,6 +82,7 @@ internal sealed class HolderSimulation : IDisposable
     private readonly int _logSwitchOneIn;
     private readonly bool _isCrowded;
     private readonly int _earlierTerms;
+    private readonly bool _isForgetful; // two hosts share a block: an operator forgets one, and the other has it
     private long _damageAt;
     private long _ids;
     private int _claiming;
@@ -130,7 +137,8 @@ internal sealed class HolderSimulation : IDisposable
         };
         Space = new(Memory, new(s_fileSystem, 1, default, default)) { Changed = OnSpaceChanged };
         bool famfsKernels = _random.Next(3) == 0;
-        _hosts = [.. Enumerable.Range(0, 3).Select(i => new SimulatedHost(this, HostName(i), HostId(i), famfsKernels && _random.Next(2) == 0, _random.Next(2) == 0 ? 45u : 31u))];
+        _isForgetful = new Random(seed ^ 0x0F06E7).Next(3) == 0;
+        _hosts = [.. Enumerable.Range(0, _isForgetful ? 4 : 3).Select(i => new SimulatedHost(this, HostName(i), HostId(i), famfsKernels && _random.Next(2) == 0, _random.Next(2) == 0 ? 45u : 31u))];
     }
 
     public CooperativeScheduler Scheduler { get; }
@@ -145,7 +153,8 @@ internal sealed class HolderSimulation : IDisposable
 
     public RegistrationLimit Registrations { get; } = new();
 
-    public int HostCapacity => 8;
+    /// <summary>In the end everybody has a block.</summary>
+    public int HostCapacity => _isForgetful && !Scheduler.IsCalm ? 3 : MostHosts;
 
     /// <summary>Under policy <c>lease</c>; 0: policy <c>confirmed</c>. The product's are longer than a run.</summary>
     public uint LeaseMs { get; }
@@ -157,6 +166,9 @@ internal sealed class HolderSimulation : IDisposable
     public int LongestIdle { get; }
 
     public int UnmountOneIn { get; }
+
+    /// <summary>Of hosts that may be forgotten, mounts end often.</summary>
+    public int UnmountOneInOf(SimulatedHost host) => _isForgetful && Array.IndexOf(_hosts, host) >= FirstGuest ? Math.Min(UnmountOneIn, 60) : UnmountOneIn;
 
     public int MostOpen { get; }
 
@@ -183,7 +195,7 @@ internal sealed class HolderSimulation : IDisposable
             }
             foreach (SimulatedHost host in _hosts)
             {
-                int daemons = host.ReachesMemory || host != _hosts[0] ? 1 : 2;
+                int daemons = host.ReachesMemory || (host != _hosts[0] && !(_isForgetful && Array.IndexOf(_hosts, host) >= FirstGuest)) ? 1 : 2;
                 for (int daemon = 0; daemon < daemons; daemon++)
                 {
                     Random random = new(_random.Next());
@@ -308,7 +320,7 @@ internal sealed class HolderSimulation : IDisposable
     private void Prepare()
     {
         using (DaxDevice device = Memory.Attach(HostName(0)))
-            NativeFormatter.Format([device], new() { Host = HostId(0), Clock = Clock, FileSystem = s_fileSystem, MaxHosts = HostCapacity });
+            NativeFormatter.Format([device], new() { Host = HostId(0), Clock = Clock, FileSystem = s_fileSystem, MaxHosts = MostHosts });
         DevicePool pool = TestFormats.All.Open([Memory.Attach(HostName(0))]);
         HostIdentity identity = _hosts[0].Identity;
         Recovery.Result recovered = Recovery.RunAsync(pool, identity, takeOver: true, "", Clock, new(1), default).GetAwaiter().GetResult();
@@ -441,6 +453,7 @@ internal sealed class HolderSimulation : IDisposable
                     break;
             }
             EvictSometimes(random);
+            ForgetSometimes(random);
             ImpersonateSometimes(random);
             DamageOnce(random);
             Scheduler.Sleep(random.Next(1, 200));
@@ -511,6 +524,43 @@ internal sealed class HolderSimulation : IDisposable
             }
         }
         host.IsOff = false;
+    }
+
+    /// <summary>An operator takes the block from a host that has no master, as the service does; and looks away sometimes before that has
+    /// looked at the lines again, as when the master dies there.</summary>
+    private void ForgetSometimes(Random random)
+    {
+        if (!_isForgetful)
+            return;
+        Counts.ForeignLines += Entries().Count(e => e.Line is { } line && Space.State.IsForeign(e.Index, line));
+        SimulatedHost host = _hosts[FirstGuest + random.Next(_hosts.Length - FirstGuest)];
+        if (AnyMaster() is not { } master || !master.State.Replay.Hosts.ContainsKey(host.Identity.Host))
+            return;
+        Caller root = new(CallerKind.Certificate) { Subject = "CN=operator" };
+        HostForgetting forgetting = new(new() { HostId = host.Identity.Host.ToByteString() }, root) { FindStream = random.Next(2) == 0 ? _ => null : master.Registry.FindStream };
+        try
+        {
+            Task<ForgetHostReply> answer = master.Send(forgetting);
+            Scheduler.WaitFor(() => answer.IsCompleted || master.Life.IsOver, 2000);
+            if (!answer.IsCompleted || forgetting.Forgotten is not { } forgotten)
+            {
+                _ = answer.ContinueWith(a => a.Exception, TaskScheduler.Default);
+                return;
+            }
+            answer.GetAwaiter().GetResult();
+            Counts.Forgets++;
+            Note($"operator: {host.Name} is forgotten, block {forgotten.Slot}");
+            using DevicePool pool = TestFormats.All.Open([Memory.Attach("host-client")]);
+            if (random.Next(2) == 0 && master.State.Replay.ForgottenBlocks.TryGetValue(forgotten.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(block, new MountLineTable(pool).ReadBlock(forgotten.Slot)))
+            {
+                Note($"operator: {host.Name} was mounting");
+                _ = master.Send(new HostRegistration(new(host.Identity.Host, forgotten.MachineDigest, host.Name), HostCapacity, Registrations));
+            }
+        }
+        catch (FamfsException)
+        {
+            // Something of it is left, or the master was deposed.
+        }
     }
 
     /// <summary>Somebody tells a master what is not so: that a mount has released everything, has acknowledged everything, or is gone. It is
@@ -643,6 +693,8 @@ internal sealed class HolderSimulation : IDisposable
                 foreach (HostEntry entry in UnreadableEntries())
                     Array.Find(_hosts, h => Space.SlotOf(h.Identity.Host) == entry.HostSlot)?.MountAnew();
             }
+            if (_calmSince >= 0 && looks % 20 == 10)
+                EvictEarlierBoots();
             if (_calmSince >= 0 && IsDone())
                 Scheduler.Finish();
             else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps && UnreadableEntries().Any(e => !e.IsUnfinished))
@@ -650,6 +702,21 @@ internal sealed class HolderSimulation : IDisposable
             else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps)
                 throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}; {string.Join("; ", _hosts.AsEnumerable())}; {string.Join("; ", Entries().Where(e => e.Line is not { State: MountState.Ended }))}; {_buried.Count(b => b.Life.Threads > 0)} that have ended have threads");
             Scheduler.WaitFor(() => _calmSince < 0 && Scheduler.Work >= _steps, Scheduler.IsCalm ? 50 : 10_000);
+        }
+    }
+
+    /// <summary>A host whose block is full of lines of earlier boots can show none of the new one: an operator states that those are gone.</summary>
+    private void EvictEarlierBoots()
+    {
+        foreach (SimulatedHost host in _hosts)
+        {
+            List<MountLine> dead = [.. Entries().Where(e => e.HostSlot == Space.SlotOf(host.Identity.Host) && e.Line is { State: MountState.Live } line && line.Host == host.Identity.Host && line.Boot != host.Identity.Boot).Select(e => e.Line!)];
+            if (dead.Count < MediaLayout.EntriesPerHost || AnyMaster() is not { } master)
+                continue;
+            Note($"operator: {host.Name} has lines of earlier boots only");
+            Caller root = new(CallerKind.Certificate) { Subject = "CN=operator" };
+            foreach (MountLine line in dead)
+                _ = master.Send(new HostEviction(new() { HostId = line.Host.ToByteString(), MountId = line.Mount.ToByteString(), Evidence = GoneEvidence.Fenced }, root));
         }
     }
 

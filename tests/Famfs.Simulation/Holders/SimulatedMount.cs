@@ -89,6 +89,8 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         };
         Kernel.IsTakenAway = () => _registration.IsOver;
         _registration.LeaveReceipt = () => host.Receipts.Add(mount);
+        _registration.OlderMounts = () => [.. host.Receipts.Where(r => r != mount)];
+        _registration.GoneMountsOfHost = () => host.FindGone(mount);
         replica.Attach(_notifier, null, _held);
     }
 
@@ -175,7 +177,7 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
             bool isToEnd = scheduler.IsCalm && _host.IsToMountAnew && Kernel.Open.Count == 0;
             if (isToEnd)
                 _host.IsToMountAnew = false;
-            if (isToEnd || WasRefused || Kernel.IsCut || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneIn) == 0 && Kernel.Open.Count == 0))
+            if (isToEnd || WasRefused || Kernel.IsCut || (!scheduler.IsCalm && _random.Next(_simulation.UnmountOneInOf(_host)) == 0 && Kernel.Open.Count == 0))
             {
                 if (Kernel.Open.Count == 0 || Kernel.IsCut)
                     break;
