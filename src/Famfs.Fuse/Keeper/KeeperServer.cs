@@ -88,6 +88,8 @@ internal sealed class KeeperServer : IDisposable
     {
         while (!cancel.IsCancellationRequested)
             ServeTurn();
+        // Who has just left is known when its socket is read.
+        ServeTurn();
         long told = Stopwatch.GetTimestamp();
         while (Stopwatch.GetElapsedTime(told) < _lastPatience && _entries.Values.Any(e => HolderOf(e) is null && (e.AloneSince is not { } since || Stopwatch.GetElapsedTime(since) < _lastPatience)))
             ServeTurn();

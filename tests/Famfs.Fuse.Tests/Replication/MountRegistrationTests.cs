@@ -342,6 +342,26 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal(stated > 0, registration.IsOver);
     }
 
+    /// <summary>The first line may be in memory though its write failed.</summary>
+    [Fact]
+    public void A_lease_is_that_of_the_first_write_also_when_it_failed()
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, number =>
+        {
+            if (number == 2)
+                throw new IOException("of the test");
+        });
+        Assert.Throws<IOException>(registration.Advance);
+        Apply(replica, RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Confirmed });
+        clock.Now += TimeSpan.FromSeconds(1);
+        registration.Advance();
+        Assert.Equal((10_000u, OpenVerdict.Open), (Assert.Single(new MountLineTable(replica.Pool).ReadBlock(0)).Line!.LeaseMs, registration.Admit(InodeNumber.Root)));
+        clock.Now += TimeSpan.FromSeconds(10);
+        Assert.True(registration.IsOver);
+    }
+
     /// <summary>From the last write that was begun, and not renewed after that: a master may have counted it as gone.</summary>
     [Fact]
     public void A_lease_that_has_run_out_ends_the_mount_for_good()

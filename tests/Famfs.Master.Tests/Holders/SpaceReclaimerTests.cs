@@ -102,6 +102,10 @@ public sealed class SpaceReclaimerTests : IAsyncLifetime
         Write(all);
         await TurnUntilAsync(0);
         (_, LogSequence newest) = await RemoveAsync("third");
+        // Everything but that.
+        Write(new(newest.Value - 1));
+        for (int turn = 0; turn < 3; turn++)
+            await _reclaimer.RunTurnAsync();
         Write(newest);
         await TurnUntilAsync(0);
     }
