@@ -81,6 +81,9 @@ public abstract class MediaFormat
     /// <summary>Invalidates and reads the lines of the mounts, as they are now. Empty where mounts have none.</summary>
     public virtual IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool) => [];
 
+    /// <summary>The same of the mounts of one host, by its block. Throws MEDIA_CORRUPT for a block that the table does not have.</summary>
+    public virtual IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool, int hostSlot) => [];
+
     /// <summary>Log offset behind the record <paramref name="last"/> of a block that ends at <paramref name="endOffset"/>, in which
     /// <paramref name="bytesBehind"/> bytes of frames follow that record. Here log offsets count the bytes of frames.</summary>
     public virtual long OffsetBehind(LogSequence last, long endOffset, int bytesBehind) => endOffset - bytesBehind;

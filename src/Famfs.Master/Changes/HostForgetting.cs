@@ -1,6 +1,6 @@
 using Famfs.Core;
 using Famfs.Core.Format;
-using Famfs.Core.Log.Native;
+using Famfs.Core.Log;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 using Google.Protobuf;
@@ -58,7 +58,7 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
         }
         context.State.Format.Require("a host table");
         HostRecord host = Find(replay);
-        List<HostEntry> lines = new MountLineTable(context.State.Pool).ReadBlock(host.Slot);
+        IReadOnlyList<HostEntry> lines = LinesOf(context.State.Pool, host.Slot);
         if (FindLeft(replay, host, lines) is { } left)
             throw new FamfsException(ErrorReason.HostConflict, $"host {host.Host}{(host.Name.Length > 0 ? $" (\"{host.Name}\")" : "")} cannot be forgotten: {left}");
         if (!context.HasRoom(1, RecordBytes, out Verdict verdict))
@@ -77,9 +77,14 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
         return Verdict.Done;
     }
 
-    /// <summary>The lines of a forgotten block are as its record has them: nobody has written there since.</summary>
-    public static bool IsUntouched(in ForgottenBlock block, IReadOnlyList<HostEntry> lines) =>
-        lines.All(e => e.Line is not null) && CountersOf(lines).AsSpan().SequenceEqual(block.LineCounters.AsSpan());
+    /// <summary>The lines of a forgotten block are now, in memory, as its record has them: nobody has written there since. Any thread.</summary>
+    public static bool IsUntouched(DevicePool pool, in ForgottenBlock block)
+    {
+        IReadOnlyList<HostEntry> lines = LinesOf(pool, block.Slot);
+        return lines.All(e => e.Line is not null) && CountersOf(lines).AsSpan().SequenceEqual(block.LineCounters.AsSpan());
+    }
+
+    private static IReadOnlyList<HostEntry> LinesOf(DevicePool pool, int slot) => pool.Format.ReadMountLines(pool, slot);
 
     private static ulong[] CountersOf(IReadOnlyList<HostEntry> lines)
     {

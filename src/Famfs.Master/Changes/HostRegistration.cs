@@ -1,7 +1,6 @@
 using System.Collections.Immutable;
 using Famfs.Core;
 using Famfs.Core.Format;
-using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.V1;
 
@@ -80,13 +79,12 @@ internal sealed class HostRegistration(HostClaim host, int hostCapacity, Registr
             if (!taken.Contains(slot) && !forgotten.ContainsKey(slot))
                 return slot;
         }
-        MountLineTable? table = null;
         foreach (ForgottenBlock block in forgotten.Values.Where(b => !taken.Contains(b.Slot)).OrderBy(b => b.Sequence.Value))
         {
             // Whoever writes a line there after this look reads the record before it opens anything, if the record was published before.
             if (block.Sequence.Value > context.Published.Value)
                 early++;
-            else if (HostForgetting.IsUntouched(block, (table ??= new(context.State.Pool)).ReadBlock(block.Slot)))
+            else if (HostForgetting.IsUntouched(context.State.Pool, block))
                 return block.Slot;
             else
                 touched++;

@@ -5,7 +5,6 @@ using Famfs.Core.Check;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
-using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
 using Famfs.Master.Changes;
 using Famfs.Master.Engine;
@@ -235,9 +234,9 @@ internal sealed class MasterService(
             return reply;
         // A mount may have written its line between the look and the record, and have opened files. Its block is kept from others all the
         // same, and it is a mount of a host that everybody knows.
-        if (state.Replay.ForgottenBlocks.TryGetValue(host.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(block, new MountLineTable(state.Pool).ReadBlock(host.Slot)))
+        if (state.Replay.ForgottenBlocks.TryGetValue(host.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(state.Pool, block))
         {
-            await engine.RunAsync(new HostRegistration(new(host.Host, host.MachineDigest, host.Name), info.HostCapacity, _registrations), Caller.Master).ConfigureAwait(false);
+            await engine.RunAsync(new HostRegistration(new(host.Host, host.MachineDigest, host.Name), info.HostCapacity, _registrations), caller).ConfigureAwait(false);
             throw new FamfsException(ErrorReason.HostConflict, $"host {host.Host} cannot be forgotten: it was mounting, and is registered again");
         }
         MasterLog.HostForgotten(log, host.Host, host.Name, host.Slot);

@@ -74,6 +74,12 @@ public sealed class ForgottenHostTests : IDisposable
         Assert.Equal((mount, MountState.Live), (covered.Line!.Mount, covered.Line.State));
         Assert.False(seen.IsForeign(covered.Index, covered.Line));
 
+        // One that has stored more often has higher counters.
+        foreach (ulong counter in (ulong[])[39, 40])
+            _table.Write(hidden.Index, hidden.Line with { Counter = counter, State = MountState.Ended });
+        owner.Advance();
+        Assert.Equal((mount, MountState.Live), (Assert.Single(_table.ReadBlock(0)).Line!.Mount, Assert.Single(_table.ReadBlock(0)).Line!.State));
+
         // It asks for a block, and has one as any host.
         paused.Advance();
         Assert.True(paused.WantsBlock);
@@ -244,6 +250,20 @@ public sealed class ForgottenHostTests : IDisposable
         successor.GrantedSlot = 1;
         successor.Advance();
         Assert.Equal((true, mount), (successor.IsOpen, Assert.Single(_table.ReadBlock(1)).Line!.Mount));
+    }
+
+    /// <summary>Programs may have files open with it, whoever says when the gate opens.</summary>
+    [Fact]
+    public void A_line_that_is_resumed_is_never_ended_because_its_host_was_forgotten()
+    {
+        Guid mount = Guid.NewGuid();
+        Forget(_first, 0);
+        _table.Write(0, new() { Counter = 3, State = MountState.Live, Host = _first.Host, Boot = _first.Boot, Mount = mount });
+        MountRegistration successor = NewRegistration(_first, mount, out Replica _);
+        Assert.True(successor.TryResume(0));
+        successor.Advance();
+        Assert.Equal((true, true), (successor.IsOpen, successor.HasLine));
+        Assert.Equal((MountState.Live, mount), (Assert.Single(_table.ReadBlock(0)).Line!.State, Assert.Single(_table.ReadBlock(0)).Line!.Mount));
     }
 
     private MountLine GiveBlockToSecond(int entry, MountState state = MountState.Live)

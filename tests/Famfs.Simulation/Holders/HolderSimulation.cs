@@ -551,7 +551,7 @@ internal sealed class HolderSimulation : IDisposable
             Counts.Forgets++;
             Note($"operator: {host.Name} is forgotten, block {forgotten.Slot}");
             using DevicePool pool = TestFormats.All.Open([Memory.Attach("host-client")]);
-            if (random.Next(2) == 0 && master.State.Replay.ForgottenBlocks.TryGetValue(forgotten.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(block, new MountLineTable(pool).ReadBlock(forgotten.Slot)))
+            if (random.Next(2) == 0 && master.State.Replay.ForgottenBlocks.TryGetValue(forgotten.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(pool, block))
             {
                 Note($"operator: {host.Name} was mounting");
                 _ = master.Send(new HostRegistration(new(host.Identity.Host, forgotten.MachineDigest, host.Name), HostCapacity, Registrations));

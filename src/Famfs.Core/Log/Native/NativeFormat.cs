@@ -112,6 +112,9 @@ public sealed class NativeFormat : MediaFormat
     public override IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool) => new MountLineTable(pool).ReadInUse();
 
     /// <inheritdoc/>
+    public override IReadOnlyList<HostEntry> ReadMountLines(DevicePool pool, int hostSlot) => new MountLineTable(pool).ReadBlock(hostSlot);
+
+    /// <inheritdoc/>
     public override async Task<MasterClaim> ClaimAsync(DevicePool pool, ClaimRequest request, CancellationToken cancel) =>
         await NativeMasterClaim.TakeAsync(pool, request, cancel).ConfigureAwait(false);
 
