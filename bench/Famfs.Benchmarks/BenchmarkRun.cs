@@ -33,10 +33,12 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
             await new AllocationRows(this).MeasureAsync();
         if (Options.Wants("P9"))
             await new SubscriberRows(this, scratch).MeasureAsync();
-        if (Options.Wants("P10"))
+        if (Options.Wants("P10", "P17"))
             await new StartRows(this, scratch).MeasureAsync();
         if (Options.Wants("P12"))
             await new FairnessRows(this, scratch).MeasureAsync();
+        if (Options.Wants("P14", "P15"))
+            await new RemovalRows(this, scratch).MeasureAsync();
         return _rows;
     }
 
@@ -62,11 +64,14 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
     }
 
     /// <summary>A file system of the product, as a side whose absence has a reason.</summary>
-    public async Task<Side<FamfsCluster>> StartClusterAsync(Scratch scratch, long deviceBytes, params string[] mkfsOptions)
+    public Task<Side<FamfsCluster>> StartClusterAsync(Scratch scratch, long deviceBytes, params string[] mkfsOptions) => StartClusterAsync(scratch, deviceBytes, mkfsOptions, []);
+
+    /// <inheritdoc cref="StartClusterAsync(Scratch, long, string[])"/>
+    public async Task<Side<FamfsCluster>> StartClusterAsync(Scratch scratch, long deviceBytes, string[] mkfsOptions, string[] masterOptions)
     {
         try
         {
-            return new(await FamfsCluster.StartAsync(scratch, Installation, deviceBytes, Cancellation, mkfsOptions), null, false);
+            return new(await FamfsCluster.StartAsync(scratch, Installation, deviceBytes, Cancellation, mkfsOptions, masterOptions), null, false);
         }
         catch (NotAvailableException error)
         {

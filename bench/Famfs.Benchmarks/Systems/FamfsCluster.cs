@@ -59,13 +59,17 @@ internal sealed class FamfsCluster : IAsyncDisposable
     }
 
     /// <summary>Formats memory of <paramref name="deviceBytes"/> bytes (sparse) and starts its master.</summary>
-    public static async Task<FamfsCluster> StartAsync(Scratch scratch, FamfsInstallation installation, long deviceBytes, CancellationToken cancellation, params string[] mkfsOptions)
+    public static Task<FamfsCluster> StartAsync(Scratch scratch, FamfsInstallation installation, long deviceBytes, CancellationToken cancellation, params string[] mkfsOptions) =>
+        StartAsync(scratch, installation, deviceBytes, cancellation, mkfsOptions, []);
+
+    /// <inheritdoc cref="StartAsync(Scratch, FamfsInstallation, long, CancellationToken, string[])"/>
+    public static async Task<FamfsCluster> StartAsync(Scratch scratch, FamfsInstallation installation, long deviceBytes, CancellationToken cancellation, string[] mkfsOptions, string[] masterOptions)
     {
         string folder = scratch.MakeDirectory("famfs");
         FamfsCluster cluster = new(scratch, installation, Path.Combine(folder, "device0"), $"http://127.0.0.1:{LocalPort.Free()}");
         try
         {
-            await cluster.StartMasterAsync(deviceBytes, mkfsOptions, cancellation);
+            await cluster.StartMasterAsync(deviceBytes, mkfsOptions, masterOptions, cancellation);
             return cluster;
         }
         catch
@@ -162,14 +166,14 @@ internal sealed class FamfsCluster : IAsyncDisposable
         }
     }
 
-    private async Task StartMasterAsync(long deviceBytes, string[] mkfsOptions, CancellationToken cancellation)
+    private async Task StartMasterAsync(long deviceBytes, string[] mkfsOptions, string[] masterOptions, CancellationToken cancellation)
     {
         string master = _installation.Master;
         string hostState = _scratch.MakeDirectory("master-state");
         using (FileStream file = File.Create(_device))
             file.SetLength(deviceBytes);
         await ChildProcess.ReadAllAsync(_installation.Tool, ["mkfs", _device, "--host-state", hostState, .. mkfsOptions], cancellation);
-        _master = ChildProcess.Start(_scratch, master, ["--device", _device, "--listen", Address, "--listen", "unix:" + SocketPath, "--host-state", hostState]);
+        _master = ChildProcess.Start(_scratch, master, ["--device", _device, "--listen", Address, "--listen", "unix:" + SocketPath, "--host-state", hostState, .. masterOptions]);
         _channel = GrpcChannel.ForAddress(Address);
         Client = new(_channel);
         await _master.WaitUntilAsync(() => AnswersAsync(cancellation), "it answered", cancellation);
