@@ -140,7 +140,11 @@ internal static class MountQuestions
 
     private static GetMapReply Map(string path)
     {
-        string text = PathAttributes.Read(path, "user.famfs.map") ?? throw new FamfsException(ErrorReason.IsADirectory, $"{path}: is no file with a map") { Path = path };
+        string? text = PathAttributes.Read(path, "user.famfs.map");
+        if (text is null && PathAttributes.Read(path, "user.famfs.lease") is { Length: > 0 })
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: its mount has a lease (policy lease), and tells of no file where it is; the master does") { Path = path };
+        if (text is null)
+            throw new FamfsException(ErrorReason.IsADirectory, $"{path}: is no file with a map") { Path = path };
         FileMap map = MapText.Parse(text, out ulong size);
         return new() { Inode = FileStatus.Read(path, followLinks: false).Inode, SizeBytes = size, Map = map };
     }

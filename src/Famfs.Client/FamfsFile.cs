@@ -28,8 +28,8 @@ public static class FamfsFile
         if (mount.ReadDialect() != FamfsMount.StockDialect)
             return MappedRange.MapFile(file);
         // Open, so the mount has decided by now. It could not take a mapping of the devices away.
-        if (mount.ReadLease() is { Ticks: > 0 } lease)
-            throw new FamfsException(ErrorReason.BadRequest, $"{path}: the mount {mount.MountPoint} has a lease of {lease.TotalSeconds:0.###} s (policy lease), and without a famfs kernel no file of such a mount is mapped from the devices; use mmap of the file, or policy confirmed") { Path = path };
+        if (file.ReadAttribute("user.famfs.lease") is { Length: > 0 } lease)
+            throw new FamfsException(ErrorReason.BadRequest, $"{path}: the mount {mount.MountPoint} has a lease of {lease} ms (policy lease), and without a famfs kernel no file of such a mount is mapped from the devices; use mmap of the file, or policy confirmed") { Path = path };
         string text = file.ReadAttribute("user.famfs.map")
             ?? throw new FamfsException(ErrorReason.WrongFilesystem, $"{path}: the mount does not say where the file is") { Path = path };
         FileMap map = MapText.Parse(text, out ulong sizeBytes);

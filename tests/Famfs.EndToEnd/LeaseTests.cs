@@ -30,8 +30,10 @@ public sealed class LeaseTests
         ReuseTests.Fill($"{a}/f", 1);
         // A mapping of the devices would not notice that the lease has run out.
         FamfsException refused = Assert.Throws<FamfsException>(() => FamfsFile.Map($"{b}/f"));
-        Assert.Contains("has a lease of 5 s (policy lease)", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("has a lease of 5000 ms (policy lease)", refused.Message, StringComparison.Ordinal);
         FamfsFile.Map($"{c}/f").Dispose();
+        Assert.Equal((null, true), (PathAttributes.Read($"{b}/f", "user.famfs.map"), PathAttributes.Read($"{c}/f", "user.famfs.map")?.Length > 0));
+        Assert.Contains("size ", cluster.Famfs("getmap", $"{b}/f"), StringComparison.Ordinal);
         using FileStream open = File.Open($"{b}/f", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
         using MemoryMappedFile mapped = MemoryMappedFile.CreateFromFile($"{b}/f", FileMode.Open);
         using MemoryMappedViewAccessor view = mapped.CreateViewAccessor();

@@ -39,6 +39,9 @@ internal static class PolicyCommand
             if (!wanted.Equals(new SetPolicyRequest()))
             {
                 inForce = await target.Client.SetPolicyAsync(wanted, context.TimeoutOf(parsed), cancel).ConfigureAwait(false);
+                // An older master does not know these fields, and sets the floor alone.
+                if ((wanted.HasReclaim && inForce.Reclaim != wanted.Reclaim) || (wanted.HasLeaseMs && inForce.LeaseMs != wanted.LeaseMs) || (wanted.HasLeaseGraceMs && inForce.LeaseGraceMs != wanted.LeaseGraceMs))
+                    throw new Core.FamfsException(ErrorReason.NotImplemented, $"the master's version has no policy of reuse that could be set{(wanted.HasDialectFloor ? $"; the dialect floor is {inForce.DialectFloor} now" : "")}");
                 foreach (string warning in inForce.Warnings)
                     context.Remark($"warning: {LsCommand.Printable(warning)}");
             }

@@ -16,6 +16,9 @@ public readonly record struct HostEntry(int Index, MountLine? Line, bool Unreada
     /// <summary>Counter of the mount that had an unfinished entry before; 0: none had.</summary>
     public ulong FormerCounter { get; init; }
 
+    /// <summary>Of the bytes of both copies: another one tells that something was stored there.</summary>
+    public uint Digest { get; init; }
+
     /// <summary>Block of the host that owns the entry.</summary>
     public int HostSlot => Index / MediaLayout.EntriesPerHost;
 }

@@ -52,7 +52,7 @@ public sealed partial class ReplayState
             frames.Add(RecordType.SnapshotState, part);
         foreach (ForgottenBlock block in _tables.ForgottenBlocks.Values.OrderBy(b => b.Slot))
         {
-            HostForgotten record = new() { HostId = block.Host.ToByteString(), HostSlot = (uint)block.Slot, LineCounters = { block.LineCounters } };
+            HostForgotten record = new() { HostId = block.Host.ToByteString(), HostSlot = (uint)block.Slot, LineCounters = { block.LineCounters }, LineMounts = { block.LineMounts.Select(m => m == Guid.Empty ? ByteString.Empty : m.ToByteString()) } };
             frames.Add(RecordType.SnapshotHostForgotten, new SnapshotHostForgotten { Sequence = block.Sequence.Value, Record = record });
         }
         using (TreeReader reader = Tree.RegisterReader())

@@ -17,8 +17,17 @@ public sealed record HostRecord(Guid Host, int Slot, string Name, ByteString Mac
 /// <summary>A mount that is proved unable to touch memory any more; without a mount id every mount of the host.</summary>
 public readonly record struct GoneRecord(Guid Host, Guid Mount, GoneEvidence Evidence, string Detail);
 
-/// <summary>The last forgetting of a block of the host table: when, of whom, and the counters that the lines of its entries had.</summary>
-public readonly record struct ForgottenBlock(LogSequence Sequence, Guid Host, int Slot, ImmutableArray<ulong> LineCounters);
+/// <summary>The last forgetting of a block of the host table: when, of whom, and the counters and mounts of the lines that its entries
+/// had.</summary>
+public readonly record struct ForgottenBlock(LogSequence Sequence, Guid Host, int Slot, ImmutableArray<ulong> LineCounters, ImmutableArray<Guid> LineMounts)
+{
+    /// <summary>The line that an entry had then.</summary>
+    public bool Has(int entry, ulong counter, Guid mount)
+    {
+        int index = entry % MediaLayout.EntriesPerHost;
+        return LineCounters[index] == counter && LineMounts[index] == mount;
+    }
+}
 
 /// <summary>
 /// Everything the log says, as of <see cref="Position"/>: state is nothing but replay(log). Apply is
@@ -94,14 +103,15 @@ public sealed partial class ReplayState : IDisposable
         return Guid.Empty;
     }
 
-    /// <summary>Whether a line of the host table was written, after its block was taken from a host, by a mount of another host than the
-    /// one that has the block now. It may hide a line of the owner's (SAFETY S11). Any thread.</summary>
+    /// <summary>Whether a line of the host table came, after its block was taken from a host, from a mount of another host than the one
+    /// that has the block now. It may hide a line of the owner's (SAFETY S11). A host that had the block before others may have stored it
+    /// with any counter, so what was there is known by counter and mount. Any thread.</summary>
     public bool IsForeign(int entry, MountLine line)
     {
         Tables tables = _tables;
         int slot = entry / MediaLayout.EntriesPerHost;
         return tables.ForgottenBlocks.TryGetValue(slot, out ForgottenBlock forgotten)
-            && line.Counter > forgotten.LineCounters[entry % MediaLayout.EntriesPerHost]
+            && !forgotten.Has(entry, line.Counter, line.Mount)
             && !(tables.Hosts.TryGetValue(line.Host, out HostRecord? host) && host.Slot == slot)
             && FindBlockOwner(slot) != Guid.Empty;
     }
@@ -513,9 +523,9 @@ public sealed partial class ReplayState : IDisposable
 
     private ForgottenBlock Parse(HostForgotten r, LogSequence sequence)
     {
-        if (r.LineCounters.Count != MediaLayout.EntriesPerHost || r.HostSlot > int.MaxValue / MediaLayout.EntriesPerHost)
+        if (r.LineCounters.Count != MediaLayout.EntriesPerHost || r.LineMounts.Count != MediaLayout.EntriesPerHost || r.HostSlot > int.MaxValue / MediaLayout.EntriesPerHost)
             throw Contradiction($"block {r.HostSlot} is forgotten with {r.LineCounters.Count} lines", null);
-        return new(sequence, r.HostId.ToGuid("host id"), (int)r.HostSlot, [.. r.LineCounters]);
+        return new(sequence, r.HostId.ToGuid("host id"), (int)r.HostSlot, [.. r.LineCounters], [.. r.LineMounts.Select(m => m.ToGuid("line mount"))]);
     }
 
     private void ApplyHostGone(HostGone r, LogSequence sequence)

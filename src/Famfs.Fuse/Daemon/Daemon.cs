@@ -218,6 +218,7 @@ internal sealed class Daemon
         _registration.Releases = () => held.Describe();
         _registration.TakeOver = () => _replica.TryTakeOver(held, PurgeOf(mount));
         // A famfs kernel reaches memory by itself, and a kept mount has nobody while its daemon is dead (docs/decisions/0077).
+        _replica.BetweenPurges = _registration.RenewLease;
         _registration.MayGiveLease = () => mount.Negotiated.Dialect.Fmaps is null && !_keeper.IsKept;
         _link.Held = held;
         held.Released += () => _link.LineFirst.Set();

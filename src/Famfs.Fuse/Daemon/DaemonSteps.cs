@@ -100,7 +100,7 @@ internal sealed class DaemonSteps(
     {
         ImmutableArray<OwnedSegment> segments = replica.State.Segments;
         KeptScope scope = new(replica.State.Devices.Length, segments.Length, segments.IsEmpty ? InodeNumber.None : segments[^1].Inode, replica.Pool.Present.Count());
-        keeper.Advance(mount, scope, mayBeKept: registration.HasLine ? registration.LeaseMs == 0 : mount.Negotiated.Dialect.Fmaps is not null || replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
+        keeper.Advance(mount, scope, mayBeKept: registration.HasLease is { } hasLease ? !hasLease : mount.Negotiated.Dialect.Fmaps is not null || replica.State.Policy.Reclaim != ReclaimPolicy.Lease);
         guard?.Tell(keeper.IsKept);
         return StepOutcome.Done;
     }

@@ -6,11 +6,11 @@ namespace Famfs.Fuse.Operations;
 
 // GETXATTR and LISTXATTR. Attributes of our own, all text:
 //   user.famfs.ino     inode number                                        everything
-//   user.famfs.map     as Famfs.Core.Format.MapText has it                 files, also those in .meta
+//   user.famfs.map     as Famfs.Core.Format.MapText has it                 files, also those in .meta; where the mount has a lease, those alone
 //   user.famfs.layout  "contiguous extents=N" | "interleaved strips=N chunk=BYTES"   files
 //   user.famfs.file-damage   why reads and writes of it answer EIO; absent while nothing is known   files
 //   user.famfs.uuid, .mount, .position, .master, .log-master, .registration, .dialect, .devices, .requests, .failures, .damage,
-//   .missing-devices, .version   of the mount, where known
+//   .missing-devices, .version, .keeper, .lease   of the mount, where known
 // Those of the mount are listed at the root and given everywhere: where a directory or a file is bound to another place, the root
 // may be out of sight.
 // The prefix user.famfs. is ours: what the log may have under it is not shown.
@@ -95,6 +95,11 @@ public sealed partial class FuseOperations
         {
             if (name.SequenceEqual("map"u8))
             {
+                if (attributes.Kind == InodeKind.File && HasLease(target))
+                {
+                    bytes = 0;
+                    return false;
+                }
                 bool fits = TryWriteMap(map, target, out bytes);
                 tooLong = !fits;
                 return fits;
@@ -112,6 +117,9 @@ public sealed partial class FuseOperations
         }
         return false;
     }
+
+    // Whoever maps the devices by it would not notice that the lease has run out (SAFETY S13). The text is overwritten.
+    private bool HasLease(Span<byte> scratch) => _description.TryWrite(MountAttribute.Lease, scratch, out _);
 
     private static bool TryWriteMap(in MapView map, Span<byte> target, out int bytes)
     {

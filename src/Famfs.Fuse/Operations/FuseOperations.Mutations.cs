@@ -120,6 +120,8 @@ public sealed partial class FuseOperations
             default:
                 if (_gate.Admit(inode) != OpenVerdict.Open)
                     return Errno.EHOSTDOWN;
+                if (_isRevoked())
+                    return Errno.ESTALE;
                 var created = new CreateOut { Entry = EntryOf(attributes, scope, _cache.AttributesValidSeconds), Open = new OpenOut { OpenFlags = _fileOpenFlags } };
                 return Write(created, target, out bytes);
         }

@@ -322,7 +322,7 @@ internal sealed class MasterLink(Replica replica, MountRegistration registration
 
     public void OnLease(TimeSpan timeToLive)
     {
-        // The line in memory renews the lease under policy `confirmed`, the only one this version grants.
+        // The line in memory renews the lease, and no master does.
     }
 
     public void OnDisconnected(Exception? error)

@@ -109,10 +109,13 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// about to be written the first time. Set before the first <see cref="Advance"/>.</summary>
     public Func<bool> MayGiveLease { get; set; } = static () => false;
 
+    /// <summary>The line states a lease, or will. Null: that is not decided yet. Upkeep thread.</summary>
+    public bool? HasLease => _lease is { } lease ? lease > TimeSpan.Zero : null;
+
     /// <summary>What the line states, in milliseconds; 0: nothing. Any thread.</summary>
     public uint LeaseMs => (uint)Volatile.Read(ref _leaseMs);
 
-    /// <summary>It may have no file any more: the log has that this mount is gone, or its lease has run out. Stays. Any thread, at any
+    /// <summary>It may have no file any more: the log has that this mount is gone, or its lease has run out. Any thread, at any
     /// time: one that answers a request asks first.</summary>
     public bool IsOver
     {
@@ -180,6 +183,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
         }
         if (_resumed && !MayGoOn())
             return;
+        RenewLease(); // also while the log cannot be read
         if (!_open)
         {
             // Only what is read after the line was written back is known to include every Deleted record of a
@@ -258,12 +262,21 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     {
         _open = false;
         if (_line is not null)
-        {
             _table = new(pool, host.Locks);
+        if (_line is not null && MayEnd())
+        {
             Store(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
             Store(_line with { Counter = _line.Counter + 1 }); // as EndOlder does
         }
         ReleaseLock();
+    }
+
+    // What is there may be another mount's by now: this one's end was in the log, or its lock had to be given up before.
+    private bool MayEnd()
+    {
+        if (_end is not null || IsOutside || (_held is null && !_table.TryLock(_entry, out _held)))
+            return false;
+        return _table.ReadBlock(BlockOfEntry).Find(e => e.Index == _entry) is not { Line: { } line } || line.Mount == mount;
     }
 
     /// <summary>Gives up the lock of the entry, which is an open file of this very mount where the kernel holds the devices, and
@@ -306,9 +319,19 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
             _table.Write(_entry, end with { Counter = end.Counter + 1 });
             _table.Write(_entry, end with { Counter = end.Counter + 2 });
         }
+        // No master counts by that line any more. One that did before would have let the lease run out first.
+        RequireLease();
+        Volatile.Write(ref _leaseMs, 0);
         _line = null;
         GrantedSlot = null;
         ReleaseLock();
+    }
+
+    /// <summary>Writes the line when it is due, in the middle of what may take longer than a lease. Upkeep thread.</summary>
+    public void RenewLease()
+    {
+        if (LeaseMs > 0 && _line is not null && !_resumed && clock.GetElapsedTime(_written) >= _renewal)
+            Write(_line with { Counter = _line.Counter + 1 });
     }
 
     /// <summary>Covers lines that mounts of forgotten hosts have written into this host's block: they may hide a line of one of its mounts,

@@ -201,6 +201,9 @@ internal sealed class Replica : ICapacity, IDisposable
         return extents;
     }
 
+    /// <summary>Called again and again while removed files are purged, which may take long. Set before the first.</summary>
+    public Action BetweenPurges { get; set; } = static () => { };
+
     /// <summary>Purges every deleted file that is not reclaimed, as a former mount of this host may have left it. For a start. Gives
     /// the cause where memory faults, the last one.</summary>
     public string? PurgeDeleted()
@@ -212,6 +215,7 @@ internal sealed class Replica : ICapacity, IDisposable
             {
                 // Where a device is not here, no line of it is.
                 _ = TryPurge(inode, Pool.Find);
+                BetweenPurges();
             }
             catch (DeviceFaultException fault)
             {
@@ -235,7 +239,11 @@ internal sealed class Replica : ICapacity, IDisposable
         if (verdict != PollVerdict.UpToDate)
             return false;
         held.TakeOver(_state.NextInode);
-        return purge is null ? PurgeDeleted() is null : Tree.EnumerateDeleted().ToList().TrueForAll(inode => held.Holds(inode) || purge(inode));
+        return purge is null ? PurgeDeleted() is null : Tree.EnumerateDeleted().ToList().TrueForAll(inode =>
+        {
+            BetweenPurges();
+            return held.Holds(inode) || purge(inode);
+        });
     }
 
     /// <summary>Purges every file of which this host's caches may have lines, for the end of a mount: nobody does it afterwards. Errors as

@@ -9,7 +9,7 @@ namespace Famfs.Master.Changes;
 
 /// <summary>
 /// Takes the block of the host table from a host of which nothing is left (SAFETY S11). The record has the counters of the lines, by
-/// which one that is written later is known. Whether one was, before the record was published, is for <see cref="HostRegistration"/>
+/// which, with their mounts, one that is written later is known. Whether one was, before the record was published, is for <see cref="HostRegistration"/>
 /// to see, which gives the block to another host.
 /// </summary>
 internal sealed class HostForgetting : Change<ForgetHostReply>
@@ -71,6 +71,7 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
             HostId = host.Host.ToByteString(),
             HostSlot = (uint)host.Slot,
             LineCounters = { CountersOf(lines) },
+            LineMounts = { MountsOf(lines).Select(m => m == Guid.Empty ? ByteString.Empty : m.ToByteString()) },
         });
         Forgotten = host;
         Reply = new() { Position = context.Position.ToMessage(), HostId = host.Host.ToByteString(), HostSlot = (uint)host.Slot };
@@ -81,7 +82,7 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
     public static bool IsUntouched(DevicePool pool, in ForgottenBlock block)
     {
         IReadOnlyList<HostEntry> lines = LinesOf(pool, block.Slot);
-        return lines.All(e => e.Line is not null) && CountersOf(lines).AsSpan().SequenceEqual(block.LineCounters.AsSpan());
+        return lines.All(e => e.Line is not null) && CountersOf(lines).AsSpan().SequenceEqual(block.LineCounters.AsSpan()) && MountsOf(lines).AsSpan().SequenceEqual(block.LineMounts.AsSpan());
     }
 
     private static IReadOnlyList<HostEntry> LinesOf(DevicePool pool, int slot) => pool.Format.ReadMountLines(pool, slot);
@@ -92,6 +93,14 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
         foreach (HostEntry entry in lines)
             counters[entry.Index % MediaLayout.EntriesPerHost] = entry.Line?.Counter ?? entry.FormerCounter;
         return counters;
+    }
+
+    private static Guid[] MountsOf(IReadOnlyList<HostEntry> lines)
+    {
+        Guid[] mounts = new Guid[MediaLayout.EntriesPerHost];
+        foreach (HostEntry entry in lines)
+            mounts[entry.Index % MediaLayout.EntriesPerHost] = entry.Line?.Mount ?? Guid.Empty;
+        return mounts;
     }
 
     private HostRecord Find(ReplayState replay)

@@ -17,6 +17,9 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
     /// <summary>Shortest grace: within it a request that was begun has to end.</summary>
     public const uint MinGraceMs = 1_000;
 
+    /// <summary>The grace is at least this part of the lease: a clock that is being set right may run a twelfth faster or slower.</summary>
+    public const uint GraceShare = 5;
+
     /// <summary>Longest lease, and longest grace (chosen: an hour).</summary>
     public const uint MaxLeaseMs = 3_600_000;
 
@@ -42,6 +45,8 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
         }
         if (!request.HasDialectFloor && !request.HasReclaim && !request.HasLeaseMs && !request.HasLeaseGraceMs)
             throw new FamfsException(ErrorReason.BadRequest, "the request names no policy");
+        if (context.Caller.Kind == CallerKind.Unknown && (request.HasReclaim || request.HasLeaseMs || request.HasLeaseGraceMs))
+            throw new FamfsException(ErrorReason.NotPermitted, "changing what gives memory to others needs root at the master's unix socket, or a certificate; nobody knows who is behind an open port");
         context.State.Format.Require(request.HasDialectFloor ? "a dialect floor" : "a policy of reuse");
         PolicySet set = new()
         {
@@ -84,6 +89,9 @@ internal sealed class PolicyChange(SetPolicyRequest request) : Change<SetPolicyR
             set.LeaseGraceMs = Within("grace", request.LeaseGraceMs, MinGraceMs);
         else if (before.LeaseGraceMs == 0)
             set.LeaseGraceMs = DefaultGraceMs;
+        (uint lease, uint grace) = (set.HasLeaseMs ? set.LeaseMs : before.LeaseMs, set.HasLeaseGraceMs ? set.LeaseGraceMs : before.LeaseGraceMs);
+        if (grace < lease / GraceShare)
+            throw new FamfsException(ErrorReason.BadRequest, $"a grace of {grace} ms is less than a fifth of the lease of {lease} ms, and clocks do not all run at the same speed") { Limit = lease / GraceShare };
     }
 
     private static uint Within(string name, uint ms, uint least) => ms >= least && ms <= MaxLeaseMs

@@ -207,7 +207,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 foreach (HostEntry entry in entries)
                 {
                     if (entry.Line is { } line && !state.Replay.IsForeign(entry.Index, line))
-                        Take(line);
+                        Take(line, entry.Digest);
                 }
                 done = TakeDone();
             }
@@ -486,7 +486,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         PolicySet policy = state.Replay.Policy;
         // This process may be stopped for long, at any point: a lease counts up to before the lines are read.
         long now = clock.GetTimestamp();
-        List<MountEnd> gone = Gone.FindEarlierBoots(Scan());
+        List<MountEnd> gone = Gone.FindEarlierBoots([.. Scan().Where(e => e.Line is not { } line || !state.Replay.IsForeign(e.Index, line))]);
         if (policy.Reclaim == ReclaimPolicy.Lease)
             gone.AddRange(FindExpired(TimeSpan.FromMilliseconds(policy.LeaseGraceMs), now));
         return gone;
@@ -516,6 +516,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         List<string> without = [];
         lock (_gate)
         {
+            if (_unreadable > 0)
+                without.Add($"{_unreadable} {(_unreadable == 1 ? "line" : "lines")} of the host table cannot be read or are of a forgotten host (`famfs check` names them): while that is so, no space comes back");
             foreach (MountView view in _mounts.Values.Where(v => v.LeaseMs == 0 && MayHold(v)))
                 without.Add($"the mount {DevicePresence.NameOf(state, view)} has no lease: {(view.Dialect is "" or FmapLimits.StockDialect ? "it was begun before the policy, or is kept beyond its daemon" : "its kernel reaches memory without its daemon")}; only other evidence counts that it is gone");
         }
@@ -593,7 +595,7 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
                 continue;
             }
             seen.Add(line.Mount);
-            Take(line);
+            Take(line, entry.Digest);
         }
         _foreign = foreign;
         foreach (MountView view in _mounts.Values.Where(v => v.InTable && !seen.Contains(v.Mount)).ToList())
@@ -604,13 +606,15 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         }
     }
 
-    private void Take(MountLine line)
+    private void Take(MountLine line, uint digest)
     {
         MountView view = Require(line.Mount, line.Host, known: true);
         view.Boot = line.Boot;
         // A line that was not seen for a time may have moved.
-        if (!view.InTable)
+        // So may one whose newer copy was lost before it was seen.
+        if (!view.InTable || view.LineDigest != digest)
             view.LineMovedTimestamp = clock.GetTimestamp();
+        view.LineDigest = digest;
         view.InTable = true;
         view.LeaseMs = line.LeaseMs;
         view.Ended = line.State == MountState.Ended;

@@ -49,7 +49,10 @@ internal sealed class MountView
     public bool Ended { get; set; }
     public ulong LineCounter { get; set; }
 
-    /// <summary>When its line was last seen to have moved, after it was read; of use while <see cref="InTable"/>.</summary>
+    /// <summary>Of the bytes of its entry when they were read last.</summary>
+    public uint LineDigest { get; set; }
+
+    /// <summary>When its entry was last seen to have changed, after it was read; of use while <see cref="InTable"/>.</summary>
     public long LineMovedTimestamp { get; set; }
 
     /// <summary>What its line states: within which time it gives up its files when it cannot write it; 0: it does not.</summary>

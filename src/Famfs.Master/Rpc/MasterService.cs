@@ -234,7 +234,7 @@ internal sealed class MasterService(
             return reply;
         // A mount may have written its line between the look and the record, and have opened files. Its block is kept from others all the
         // same, and it is a mount of a host that everybody knows.
-        if (state.Replay.ForgottenBlocks.TryGetValue(host.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(state.Pool, block))
+        if (state.Replay.FindBlockOwner(host.Slot) == Guid.Empty && state.Replay.ForgottenBlocks.TryGetValue(host.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(state.Pool, block))
         {
             await engine.RunAsync(new HostRegistration(new(host.Host, host.MachineDigest, host.Name), info.HostCapacity, _registrations), caller).ConfigureAwait(false);
             throw new FamfsException(ErrorReason.HostConflict, $"host {host.Host} cannot be forgotten: it was mounting, and is registered again");

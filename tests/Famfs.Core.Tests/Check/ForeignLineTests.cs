@@ -25,7 +25,7 @@ public sealed class ForeignLineTests
         master.Publish(RecordType.HostRegistered, new HostRegistered { HostId = former.ToByteString(), HostSlot = 1 });
         MountLine line = new() { Counter = 1, State = MountState.Ended, Host = former, Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
         table.Write(Entry, line);
-        master.Publish(RecordType.HostForgotten, new HostForgotten { HostId = former.ToByteString(), HostSlot = 1, LineCounters = { 1, 0, 0, 0, 0, 0, 0, 0 } });
+        master.Publish(RecordType.HostForgotten, new HostForgotten { HostId = former.ToByteString(), HostSlot = 1, LineCounters = { 1, 0, 0, 0, 0, 0, 0, 0 }, LineMounts = { Enumerable.Range(0, MediaLayout.EntriesPerHost).Select(i => i == 0 ? line.Mount.ToByteString() : Google.Protobuf.ByteString.Empty) } });
         Assert.Empty(Findings());
         master.Publish(RecordType.HostRegistered, new HostRegistered { HostId = owner.ToByteString(), HostSlot = 1 });
         Assert.Empty(Findings());

@@ -119,6 +119,7 @@ internal static class NativeSamples
         HostId = Host.ToByteString(),
         HostSlot = 511,
         LineCounters = { 0, 1, 0x0807060504030201, ulong.MaxValue, 0, 0, 2, 0 },
+        LineMounts = { ByteString.Empty, Master.ToByteString(), Device.ToByteString(), Host.ToByteString(), ByteString.Empty, ByteString.Empty, Master.ToByteString(), ByteString.Empty },
     };
 
     /// <summary>Payload of a removal with an id.</summary>

@@ -53,14 +53,19 @@ public sealed class ForgottenHostTests : IDisposable
         Assert.False(_state.IsForeign(Entry, line)); // nobody's line can be beneath it
         Register(_second, 1);
         Assert.True(_state.IsForeign(Entry, line));
-        Assert.False(_state.IsForeign(Entry, line with { Counter = 7 }));
+        Assert.False(_state.IsForeign(Entry, line with { Counter = 7, Mount = s_mount }));
+        // One that had the block before the host that was forgotten last: its counters are what they were then.
+        Assert.True(_state.IsForeign(Entry, line with { Counter = 7 }));
+        Assert.True(_state.IsForeign(Entry, line with { Counter = 6, Mount = s_mount }));
+        Assert.True(_state.IsForeign(Entry, line with { Counter = 2 }));
         Assert.False(_state.IsForeign(Entry, line with { Host = _second }));
         Assert.True(_state.IsForeign(Entry, line with { Host = Guid.NewGuid() }));
         Register(_first, 2);
         Assert.True(_state.IsForeign(Entry, line)); // it has another block now
         Forget(_second, 1, 3, 0, 9);
         Register(Guid.NewGuid(), 1);
-        Assert.False(_state.IsForeign(Entry, line));
+        Assert.False(_state.IsForeign(Entry, line with { Counter = 9, Mount = s_mount }));
+        Assert.True(_state.IsForeign(Entry, line));
         Assert.True(_state.IsForeign(Entry, line with { Counter = 10 }));
         Assert.False(_state.IsForeign(2, line)); // of a block that nobody has lost
     }
@@ -73,7 +78,8 @@ public sealed class ForgottenHostTests : IDisposable
             Record(_second, 1), // not registered
             Record(_first, 0), // another's block
             Record(_first, uint.MaxValue),
-            new() { HostId = _first.ToByteString(), HostSlot = 1, LineCounters = { 1, 2 } },
+            new() { HostId = _first.ToByteString(), HostSlot = 1, LineCounters = { 1, 2 }, LineMounts = { Record(_first, 1).LineMounts } },
+            new() { HostId = _first.ToByteString(), HostSlot = 1, LineCounters = { Record(_first, 1).LineCounters } },
         ])
             Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Apply(RecordType.HostForgotten, bad)).Reason);
         Assert.Equal([_first], _state.Hosts.Keys);
@@ -91,10 +97,13 @@ public sealed class ForgottenHostTests : IDisposable
         Assert.Equal(ErrorReason.NotSupportedByFormat, Assert.Throws<FamfsException>(() => _state.ApplyFrames(bytes)).Reason);
     }
 
+    // Of the lines that are there when a host is forgotten.
+    private static readonly Guid s_mount = Guid.NewGuid();
+
     private static ReplayState NewState() => new(new(s_fileSystem, 1, default, default), default);
 
     private static HostForgotten Record(Guid host, uint slot, params ulong[] counters) =>
-        new() { HostId = host.ToByteString(), HostSlot = slot, LineCounters = { counters.Concat(Enumerable.Repeat(0UL, MediaLayout.EntriesPerHost - counters.Length)) } };
+        new() { HostId = host.ToByteString(), HostSlot = slot, LineCounters = { counters.Concat(Enumerable.Repeat(0UL, MediaLayout.EntriesPerHost - counters.Length)) }, LineMounts = { Enumerable.Range(0, MediaLayout.EntriesPerHost).Select(i => i < counters.Length && counters[i] > 0 ? s_mount.ToByteString() : Google.Protobuf.ByteString.Empty) } };
 
     private void Forget(Guid host, uint slot, params ulong[] counters) => Apply(RecordType.HostForgotten, Record(host, slot, counters));
 

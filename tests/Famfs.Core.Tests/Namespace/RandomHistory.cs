@@ -163,7 +163,7 @@ internal sealed class RandomHistory
                 (Guid forgotten, uint of) = _registered[0];
                 _registered.RemoveAt(0);
                 _free.Add(of);
-                Add(RecordType.HostForgotten, new HostForgotten { TimeNs = Now(), HostId = forgotten.ToByteString(), HostSlot = of, RequestId = RequestId(), LineCounters = { Enumerable.Range(0, 8).Select(_ => (ulong)_random.Next(3)) } });
+                Add(RecordType.HostForgotten, new HostForgotten { TimeNs = Now(), HostId = forgotten.ToByteString(), HostSlot = of, RequestId = RequestId(), LineCounters = { Enumerable.Range(0, 8).Select(_ => (ulong)_random.Next(3)) }, LineMounts = { Enumerable.Range(0, 8).Select(i => i % 2 == 0 ? ByteString.Empty : RequestId()) } });
                 break;
             case 3:
                 Add(RecordType.HostGone, new HostGone { TimeNs = Now(), HostId = host.ToByteString(), MountId = mount.ToByteString(), Evidence = GoneEvidence.LossAccepted, Detail = "accepted" });

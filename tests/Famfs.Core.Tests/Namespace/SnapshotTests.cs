@@ -225,7 +225,7 @@ public sealed class SnapshotTests
         text.AppendLine(CultureInfo.InvariantCulture, $"files {state.Tree.FileCount} directories {state.Tree.DirectoryCount} inodes {state.Tree.InodeCount} deleted {state.Tree.DeletedCount}: {string.Join(' ', state.Tree.EnumerateDeleted())}");
         Lines("device", state.Devices);
         Lines("host", state.Hosts.Values.OrderBy(h => h.Host));
-        Lines("forgotten", state.ForgottenBlocks.Values.OrderBy(b => b.Slot).Select(b => $"{b.Sequence} {b.Host} {b.Slot} {string.Join(',', b.LineCounters)}"));
+        Lines("forgotten", state.ForgottenBlocks.Values.OrderBy(b => b.Slot).Select(b => $"{b.Sequence} {b.Host} {b.Slot} {string.Join(',', b.LineCounters)} {string.Join(',', b.LineMounts)}"));
         Lines("slot", state.MasterSlots.OrderBy(s => s.Key));
         Lines("segment", state.Segments);
         Lines("former segment", state.FormerSegments);

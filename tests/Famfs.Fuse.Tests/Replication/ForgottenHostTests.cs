@@ -316,5 +316,6 @@ public sealed class ForgottenHostTests : IDisposable
         HostId = host.Host.ToByteString(),
         HostSlot = slot,
         LineCounters = { counters.Concat(Enumerable.Repeat(0UL, MediaLayout.EntriesPerHost - counters.Length)) },
+        LineMounts = { Enumerable.Range(0, MediaLayout.EntriesPerHost).Select(i => _table.ReadBlock((int)slot).Find(e => e.Index % MediaLayout.EntriesPerHost == i).Line is { } line ? line.Mount.ToByteString() : Google.Protobuf.ByteString.Empty) },
     });
 }

@@ -362,6 +362,43 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.True(registration.IsOver);
     }
 
+    /// <summary>The log says that it is gone, its host was forgotten, or another has the entry: what is there may be another mount's line.</summary>
+    [Theory]
+    [InlineData("gone")]
+    [InlineData("another mount")]
+    [InlineData("another host")]
+    [InlineData("")]
+    public void A_mount_that_has_ended_stores_no_end_over_the_line_of_another(string what)
+    {
+        using Replica replica = Replicate();
+        Guid mount = Guid.NewGuid();
+        MountRegistration registration = new(replica, _host, mount, TimeProvider.System) { GrantedSlot = 0 };
+        registration.Advance();
+        MountLineTable table = new(replica.Pool);
+        MountLine line = Assert.Single(table.ReadBlock(0)).Line!;
+        if (what == "gone")
+        {
+            EndAll(replica, mount);
+            Assert.Throws<FamfsException>(registration.Advance);
+        }
+        else if (what == "another mount")
+        {
+            registration.ReleaseLock();
+            line = line with { Counter = line.Counter + 2, Mount = Guid.NewGuid() };
+            table.Write(0, line);
+        }
+        else if (what == "another host")
+        {
+            Guid next = Guid.NewGuid();
+            Apply(replica, RecordType.HostRegistered, new HostRegistered { HostId = _host.Host.ToByteString(), HostSlot = 0 });
+            Apply(replica, RecordType.HostForgotten, new HostForgotten { HostId = _host.Host.ToByteString(), HostSlot = 0, LineCounters = { Enumerable.Repeat(0UL, 8) }, LineMounts = { Enumerable.Repeat(ByteString.Empty, 8) } });
+            Apply(replica, RecordType.HostRegistered, new HostRegistered { HostId = next.ToByteString(), HostSlot = 0 });
+        }
+        registration.End(replica.Pool);
+        MountLine now = Assert.Single(table.ReadBlock(0)).Line!;
+        Assert.Equal(what.Length > 0 ? (line.Counter, line.Mount, MountState.Live) : (line.Counter + 2, mount, MountState.Ended), (now.Counter, now.Mount, now.State));
+    }
+
     /// <summary>From the last write that was begun, and not renewed after that: a master may have counted it as gone.</summary>
     [Fact]
     public void A_lease_that_has_run_out_ends_the_mount_for_good()

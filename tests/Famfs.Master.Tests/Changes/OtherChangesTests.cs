@@ -173,7 +173,7 @@ public sealed class OtherChangesTests
         Assert.Equal((ReclaimPolicy.Lease, 5_000u, 10_000u), (reply.Reclaim, reply.LeaseMs, reply.LeaseGraceMs));
         reply = on.Decide(new PolicyChange(new() { DialectFloor = "B", LeaseGraceMs = 1_000 }));
         Assert.Equal((5_000u, 1_000u, "B"), (reply.LeaseMs, reply.LeaseGraceMs, reply.DialectFloor));
-        foreach (SetPolicyRequest bad in (SetPolicyRequest[])[new() { LeaseMs = 4_999 }, new() { LeaseMs = 3_600_001 }, new() { LeaseGraceMs = 999 }, new() { LeaseGraceMs = 3_600_001 }, new() { Reclaim = ReclaimPolicy.Unspecified }, new() { Reclaim = (ReclaimPolicy)9 }, new() { Reclaim = ReclaimPolicy.Confirmed, LeaseMs = 6_000 }])
+        foreach (SetPolicyRequest bad in (SetPolicyRequest[])[new() { LeaseMs = 4_999 }, new() { LeaseMs = 3_600_001 }, new() { LeaseGraceMs = 999 }, new() { LeaseGraceMs = 3_600_001 }, new() { Reclaim = ReclaimPolicy.Unspecified }, new() { Reclaim = (ReclaimPolicy)9 }, new() { Reclaim = ReclaimPolicy.Confirmed, LeaseMs = 6_000 }, new() { LeaseMs = 5_005 }, new() { LeaseMs = 60_000, LeaseGraceMs = 11_999 }])
             Assert.Equal(ErrorReason.BadRequest, on.Refuse(new PolicyChange(bad)).Reason);
         reply = on.Decide(new PolicyChange(new() { Reclaim = ReclaimPolicy.Confirmed }));
         Assert.Equal((ReclaimPolicy.Confirmed, 0u, 0u), (reply.Reclaim, reply.LeaseMs, reply.LeaseGraceMs));

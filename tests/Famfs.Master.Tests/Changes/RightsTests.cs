@@ -166,7 +166,11 @@ public sealed class RightsTests
         {
             on.Context.Caller = caller;
             on.Decide(new PolicyChange(new() { DialectFloor = "none" }));
+            on.Decide(new PolicyChange(new() { Reclaim = ReclaimPolicy.Lease }));
         }
+        on.Context.Caller = Caller.Unknown;
+        foreach (SetPolicyRequest request in (SetPolicyRequest[])[new() { Reclaim = ReclaimPolicy.Lease }, new() { LeaseMs = 6_000 }, new() { DialectFloor = "none", LeaseGraceMs = 9_000 }])
+            Assert.Equal(ErrorReason.NotPermitted, on.Refuse(new PolicyChange(request)).Reason);
     }
 
     [Fact]

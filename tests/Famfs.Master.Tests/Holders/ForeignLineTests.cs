@@ -40,7 +40,7 @@ public sealed class ForeignLineTests : IDisposable
         Apply(RecordType.HostRegistered, new HostRegistered { HostId = _former.ToByteString(), HostSlot = 0, Name = "former" });
         _late = new() { Counter = 4, State = MountState.Ended, Host = _former, Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), ReleasedWatermark = s_newest, ReplayedSequence = s_newest };
         _table.Write(Entry, _late);
-        Apply(RecordType.HostForgotten, new HostForgotten { HostId = _former.ToByteString(), HostSlot = 0, LineCounters = { 0, 0, 4, 0, 0, 0, 0, 0 } });
+        Apply(RecordType.HostForgotten, new HostForgotten { HostId = _former.ToByteString(), HostSlot = 0, LineCounters = { 0, 0, 4, 0, 0, 0, 0, 0 }, LineMounts = { Mounts() } });
         Apply(RecordType.HostRegistered, new HostRegistered { HostId = _owner.ToByteString(), HostSlot = 0, Name = "owner" });
         _own = _late with { Counter = 5, State = MountState.Live, Host = _owner, Mount = Guid.NewGuid(), ReleasedWatermark = new(10), Exceptions = [new(7)] };
     }
@@ -90,7 +90,7 @@ public sealed class ForeignLineTests : IDisposable
     [Fact]
     public void A_late_line_in_a_block_that_nobody_has_is_a_mount_of_its_host()
     {
-        Apply(RecordType.HostForgotten, new HostForgotten { HostId = _owner.ToByteString(), HostSlot = 0, LineCounters = { 0, 0, 4, 0, 0, 0, 0, 0 } });
+        Apply(RecordType.HostForgotten, new HostForgotten { HostId = _owner.ToByteString(), HostSlot = 0, LineCounters = { 0, 0, 4, 0, 0, 0, 0, 0 }, LineMounts = { Mounts() } });
         _table.Write(Entry, _late with { Counter = 5, State = MountState.Live, ReleasedWatermark = new(3) });
         Assert.Equal(3UL, Find().Released.Value);
         Assert.Equal([_late.Mount], Find().FindHolders(s_newest));
@@ -107,6 +107,8 @@ public sealed class ForeignLineTests : IDisposable
         _mounts.Unsubscribed(_own.Mount, known: false);
         Assert.Null(_mounts.FindStream(_owner));
     }
+
+    private IEnumerable<Google.Protobuf.ByteString> Mounts() => Enumerable.Range(0, MediaLayout.EntriesPerHost).Select(i => i == Entry ? _late.Mount.ToByteString() : Google.Protobuf.ByteString.Empty);
 
     private Holds Find()
     {

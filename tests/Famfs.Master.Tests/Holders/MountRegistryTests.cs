@@ -229,6 +229,25 @@ public sealed class MountRegistryTests : IDisposable
         Assert.Single(_mounts.LookForGone());
     }
 
+    /// <summary>A mount renewed its lease, and the line that did it was damaged before this master saw it. What is left is the line before.</summary>
+    [Fact]
+    public void A_lease_goes_on_when_a_newer_line_was_there_and_is_lost()
+    {
+        MountLine line = new() { Counter = 7, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid(), LeaseMs = 10_000 };
+        _table.Write(0, line with { Counter = 6 });
+        _table.Write(0, line);
+        Apply(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease, LeaseGraceMs = 5_000 });
+        Assert.Empty(_mounts.LookForGone());
+        _clock.Now += TimeSpan.FromSeconds(14);
+        _table.Write(0, line with { Counter = 8 });
+        _pool.PrimaryDevice.Write(((NativeSuperblock)_pool.Primary).HostTableOffset + MountLine.Size + 40, [1, 2, 3]);
+        Assert.Empty(_mounts.LookForGone());
+        _clock.Now += TimeSpan.FromSeconds(14);
+        Assert.Empty(_mounts.LookForGone());
+        _clock.Now += TimeSpan.FromSeconds(1);
+        Assert.Single(_mounts.LookForGone());
+    }
+
     /// <summary>The master is stopped between its look at the clock and at the lines, or after both. Only what has stood still up to the
     /// first look counts, because what was renewed before that is seen.</summary>
     [Fact]

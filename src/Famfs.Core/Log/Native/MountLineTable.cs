@@ -100,6 +100,7 @@ public sealed class MountLineTable(DevicePool pool, HostLocks? locks = null)
     {
         if (!bytes.ContainsAnyExcept((byte)0))
             return null;
+        uint digest = Crc32C.Append(0, bytes);
         MountLine? newest = null;
         int damaged = 0;
         int copies = 0;
@@ -117,7 +118,7 @@ public sealed class MountLineTable(DevicePool pool, HostLocks? locks = null)
         }
         // Beside the end of a former mount, damage may hide the mount that has the entry now.
         if (damaged > 0 && newest is null or { State: MountState.Ended })
-            return new(entry, null, Unreadable: true) { IsUnfinished = damaged == 1, FormerCounter = newest?.Counter ?? 0 };
-        return new(entry, newest, Unreadable: false) { HasLostCopy = damaged > 0 || (copies == 1 && newest!.Counter > 1) };
+            return new(entry, null, Unreadable: true) { Digest = digest, IsUnfinished = damaged == 1, FormerCounter = newest?.Counter ?? 0 };
+        return new(entry, newest, Unreadable: false) { Digest = digest, HasLostCopy = damaged > 0 || (copies == 1 && newest!.Counter > 1) };
     }
 }
