@@ -164,7 +164,7 @@ internal static class NativeSamples
         new("host-line-of-lease", 256, LineOfLease, () => Block(256, b => LineOfLease.Format(b, FileSystem, HostEntry)),
             b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
         new("files-written", 104, Written, () => FormatRecord(RecordType.FilesWritten, Written, FrameFlags.Skippable), b => ParseRecord(b, RecordType.FilesWritten, FilesWritten.Parser, FrameFlags.Skippable)),
-        new("host-forgotten", 160, Forgotten, () => FormatRecord(RecordType.HostForgotten, Forgotten), b => ParseRecord(b, RecordType.HostForgotten, HostForgotten.Parser)),
+        new("host-forgotten", 240, Forgotten, () => FormatRecord(RecordType.HostForgotten, Forgotten), b => ParseRecord(b, RecordType.HostForgotten, HostForgotten.Parser)),
         new("deleted", 88, Removed, () => FormatRecord(RecordType.Deleted, Removed), b => ParseRecord(b, RecordType.Deleted, Deleted.Parser)),
         new("renamed", 96, Moved, () => FormatRecord(RecordType.Renamed, Moved), b => ParseRecord(b, RecordType.Renamed, Renamed.Parser)),
         new("record-frame", 48, Convert.ToHexString(Payload), FormatFrame, ParseFrame),
