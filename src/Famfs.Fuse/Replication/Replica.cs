@@ -215,12 +215,12 @@ internal sealed class Replica : ICapacity, IDisposable
             {
                 // Where a device is not here, no line of it is.
                 _ = TryPurge(inode, Pool.Find);
-                BetweenPurges();
             }
             catch (DeviceFaultException fault)
             {
                 cause = $"removed file {inode}: its lines stay in this host's caches: {fault.Message}";
             }
+            BetweenPurges();
         }
         return cause;
     }
