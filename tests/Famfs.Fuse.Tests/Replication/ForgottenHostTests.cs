@@ -114,6 +114,30 @@ public sealed class ForgottenHostTests : IDisposable
         Assert.Equal((OpenVerdict.Open, mount), (paused.Admit(InodeNumber.Root), Assert.Single(_table.ReadBlock(0)).Line!.Mount));
     }
 
+    /// <summary>The lease was of a line that is taken back. The mount waits for a block for longer than that.</summary>
+    [Fact]
+    public void A_lease_ends_with_the_line_that_is_withdrawn_and_begins_again_with_the_next()
+    {
+        _master.Publish(RecordType.PolicySet, new PolicySet { Reclaim = ReclaimPolicy.Lease, LeaseMs = 600_000, LeaseGraceMs = 600_000 });
+        MountRegistration paused = NewRegistration(_first, Guid.NewGuid(), out Replica _);
+        paused.MayGiveLease = () => true;
+        BeforeFirstWriteOf(_first, () => Forget(_first, 0));
+        paused.Advance();
+        Assert.Equal((false, 0u, true), (paused.HasLine, paused.LeaseMs, paused.HasLease));
+        // Each look takes a second.
+        for (int look = 0; look < 700; look++)
+            _ = _clock.GetTimestamp();
+        Assert.False(paused.IsOver);
+        paused.Advance();
+        Register(_first, 0);
+        paused.GrantedSlot = 0;
+        paused.Advance();
+        Assert.Equal((OpenVerdict.Open, 600_000u), (paused.Admit(InodeNumber.Root), Assert.Single(_table.ReadBlock(0)).Line!.LeaseMs));
+        for (int look = 0; look < 700; look++)
+            _ = _clock.GetTimestamp();
+        Assert.True(paused.IsOver);
+    }
+
     [Fact]
     public void A_daemon_that_reads_that_its_host_was_forgotten_writes_no_line_into_the_block_that_a_master_named_before()
     {

@@ -524,6 +524,31 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.True(registration.IsOver);
     }
 
+    /// <summary>The end of the log cannot be read for longer than a lease, by damage that heals.</summary>
+    [Fact]
+    public void A_lease_is_renewed_also_while_the_log_cannot_be_read()
+    {
+        (FakeSharedMemory memory, Replica made) = ReplicateFake();
+        using Replica replica = made;
+        (MountRegistration registration, ManualClock clock) = Lease(memory, replica, _ => { });
+        long start = MediaLayout.AnchorOffset;
+        long table = ((NativeSuperblock)replica.Pool.Primary).HostTableOffset;
+        memory.BeforeAccess = (_, operation, offset) =>
+        {
+            if (operation == FakeOperation.Load && offset >= start && offset < table)
+                throw new IOException("of the test");
+        };
+        for (int turn = 0; turn < 5; turn++)
+        {
+            Assert.Throws<IOException>(registration.Advance);
+            clock.Now += TimeSpan.FromSeconds(4);
+        }
+        Assert.Equal((false, OpenVerdict.HostDown), (registration.IsOver, registration.Admit(InodeNumber.Root)));
+        memory.BeforeAccess = null;
+        registration.Advance();
+        Assert.Equal(OpenVerdict.Open, registration.Admit(InodeNumber.Root));
+    }
+
     /// <summary>Nobody kept the time while there was no daemon.</summary>
     [Fact]
     public void A_line_with_a_lease_is_resumed_by_nobody()

@@ -55,6 +55,7 @@ public sealed class HostForgettingTests : IDisposable
     [InlineData("new entry")]
     [InlineData("unreadable")]
     [InlineData("older")]
+    [InlineData("another mount with the same counter")]
     public void A_block_in_which_a_line_came_after_the_record_is_its_hosts_only(string what)
     {
         Write(8, Line(_second, 6, MountState.Ended));
@@ -73,6 +74,9 @@ public sealed class HostForgettingTests : IDisposable
                 break;
             case "unreadable":
                 Damage(8, 1);
+                break;
+            case "another mount with the same counter":
+                Write(8, Line(_second, 6, MountState.Live));
                 break;
             default:
                 Write(8, Line(_second, 5, MountState.Live));
