@@ -54,6 +54,7 @@ internal sealed class RemovalRows(BenchmarkRun run, Scratch scratch)
             await cluster.CreateFilesAsync(["probe"], 4096, run.Cancellation);
             string[] mounts = [await cluster.MountAsync("first", "probe", [], run.Cancellation), await cluster.MountAsync("second", "probe", [], run.Cancellation)];
             await MakeTreeAsync(cluster);
+            await cluster.Client.BarrierAsync(new BarrierRequest(), cancellationToken: run.Cancellation);
             string deep = Path.Combine(Tree, DirectoryName(Directories - 1), MountContent.FileName(FilesPerDirectory - 1));
             foreach (string mount in mounts)
             {
