@@ -232,10 +232,6 @@ public sealed class FamfsMount
     /// <summary>What keeps the mount beyond the death of its daemon; null: nothing does.</summary>
     public string? ReadKeeper() => ReadAttribute("user.famfs.keeper") is { Length: > 0 } keeper ? keeper : null;
 
-    /// <summary>Within which time the mount gives up its files when it cannot write its line (policy <c>lease</c>); zero: it does not.
-    /// The same for as long as the mount lives.</summary>
-    public TimeSpan ReadLease() => uint.TryParse(ReadAttribute("user.famfs.lease"), NumberStyles.None, CultureInfo.InvariantCulture, out uint ms) ? TimeSpan.FromMilliseconds(ms) : TimeSpan.Zero;
-
     /// <summary>Why the daemon follows the log no further and lets nobody write, or null.</summary>
     public string? ReadDamage() => ReadAttribute("user.famfs.damage") is { Length: > 0 } damage ? damage : null;
 
