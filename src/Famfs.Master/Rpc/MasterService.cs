@@ -165,6 +165,7 @@ internal sealed class MasterService(
             }
             AddDeviceReply reply = await engine.RunAsync(new DeviceAddition(request, device), caller).ConfigureAwait(false);
             // Who creates a file next may have it there, if no mount lacks it.
+            mounts.Scan();
             mounts.Refresh(hub.Published.Sequence);
             return reply;
         }
@@ -181,6 +182,7 @@ internal sealed class MasterService(
     public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         SetPolicyReply reply = await engine.RunAsync(new PolicyChange(request), CallerIdentity.Of(context)).ConfigureAwait(false);
+        mounts.Scan(); // what has registered since the last look is named, too
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
         if (reply.Reclaim == ReclaimPolicy.Lease)
             reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindThoseWithoutLease()));
