@@ -39,6 +39,8 @@ internal sealed class BenchmarkRun(BenchmarkOptions options, CancellationToken c
             await new FairnessRows(this, scratch).MeasureAsync();
         if (Options.Wants("P14", "P15"))
             await new RemovalRows(this, scratch).MeasureAsync();
+        if (Options.Wants("P16"))
+            await new FollowingRows(this, scratch).MeasureAsync();
         return _rows;
     }
 

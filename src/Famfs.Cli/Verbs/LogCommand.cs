@@ -158,6 +158,7 @@ internal static class LogCommand
         RecordType.SnapshotHostForgotten => SnapshotHostForgotten.Parser,
         RecordType.SnapshotInode => SnapshotInode.Parser,
         RecordType.SnapshotRequest => SnapshotRequest.Parser,
+        RecordType.SnapshotRequests => SnapshotRequests.Parser,
         RecordType.SnapshotEnd => SnapshotEnd.Parser,
         RecordType.EntryIgnored => EntryIgnored.Parser,
         RecordType.FilesWritten => FilesWritten.Parser,

@@ -46,6 +46,10 @@ public interface IReplayObserver
     /// <summary>A device joined the pool.</summary>
     void DeviceAdded(DeviceAdded device);
 
+    /// <summary>Whether anything is done now with the ids that a snapshot remembers, of which there may be a million; false: they are not
+    /// told.</summary>
+    bool FollowsRequests => true;
+
     /// <summary>A record carries a caller's request id.</summary>
     void RequestSeen(in RequestTrace request);
 

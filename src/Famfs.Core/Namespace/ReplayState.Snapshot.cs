@@ -23,6 +23,11 @@ public sealed partial class ReplayState
     // Items of a SnapshotState record are added up to this many bytes; the largest one, with a 64 KiB policy, is never added to others.
     private const int TargetBytes = 32 * 1024;
 
+    // Request ids of a record (chosen: it has up to 34 KB).
+    private const int RequestsPerRecord = 512;
+
+    private const int RequestIdBytes = 16;
+
     // Of the snapshot that is being read; null: none.
     private SnapshotBegin? _snapshot;
     private ulong _snapshotFrames;
@@ -57,19 +62,8 @@ public sealed partial class ReplayState
         }
         using (TreeReader reader = Tree.RegisterReader())
             WriteInodes(frames, reader);
-        foreach (RequestTrace request in requests.Requests)
-        {
-            frames.Add(RecordType.SnapshotRequest, new SnapshotRequest
-            {
-                TimeNs = request.TimeNs,
-                RequestId = request.RequestId.ToByteString(),
-                RequestDigest = request.Digest,
-                Sequence = request.Sequence.Value,
-                Term = request.Term.Value,
-                Inode = request.Inode.Value,
-                RecordType = (uint)request.Type,
-            });
-        }
+        foreach (RequestTrace[] some in requests.Requests.Chunk(RequestsPerRecord))
+            frames.Add(RecordType.SnapshotRequests, Describe(some));
         frames.Add(RecordType.SnapshotEnd, new SnapshotEnd { Frames = frames.Count + 1 });
         return frames.Count;
     }
@@ -143,6 +137,25 @@ public sealed partial class ReplayState
         }
         foreach (Reservation reservation in tables.Reservations)
             yield return (Head + 22, s => s.Zeroing.Add(new SnapshotTerm { Sequence = reservation.Inode.Value, Term = reservation.Term.Value }));
+    }
+
+    private static SnapshotRequests Describe(RequestTrace[] requests)
+    {
+        SnapshotRequests record = new();
+        byte[] ids = new byte[requests.Length * RequestIdBytes];
+        for (int i = 0; i < requests.Length; i++)
+        {
+            RequestTrace request = requests[i];
+            request.RequestId.TryWriteBytes(ids.AsSpan(i * RequestIdBytes), bigEndian: true, out _);
+            record.RequestDigests.Add(request.Digest);
+            record.TimesNs.Add(request.TimeNs);
+            record.Sequences.Add(request.Sequence.Value);
+            record.Terms.Add(request.Term.Value);
+            record.Inodes.Add(request.Inode.Value);
+            record.RecordTypes.Add((uint)request.Type);
+        }
+        record.RequestIds = UnsafeByteOperations.UnsafeWrap(ids);
+        return record;
     }
 
     private static HostGone Describe(GoneRecord gone) => new()
@@ -272,6 +285,10 @@ public sealed partial class ReplayState
                 SnapshotRequest r = SnapshotRequest.Parser.ParseFrom(frame.Payload);
                 _observer?.RequestSeen(new(r.RequestId.ToGuid("request id"), r.RequestDigest, r.TimeNs, (RecordType)r.RecordType, new(r.Inode), new(r.Sequence), new(r.Term)));
                 break;
+            case RecordType.SnapshotRequests:
+                if (_observer is { FollowsRequests: true })
+                    Tell(SnapshotRequests.Parser.ParseFrom(frame.Payload), frame.Sequence, _observer);
+                break;
             case RecordType.SnapshotEnd:
                 End(SnapshotEnd.Parser.ParseFrom(frame.Payload));
                 return;
@@ -371,6 +388,20 @@ public sealed partial class ReplayState
             if (!SnapshotInodeRecord.TryReadAttribute(ref attributes, out ReadOnlySpan<byte> name, out ReadOnlySpan<byte> value))
                 throw Contradiction($"frame {frame.Sequence} of a snapshot has an attribute of inode {inode} that cannot be decoded", null);
             Tree.SetExtendedAttribute(inode, name, value);
+        }
+    }
+
+    private void Tell(SnapshotRequests r, LogSequence frame, IReplayObserver observer)
+    {
+        int count = r.RequestDigests.Count;
+        if (r.RequestIds.Length != count * RequestIdBytes || r.TimesNs.Count != count || r.Sequences.Count != count
+            || r.Terms.Count != count || r.Inodes.Count != count || r.RecordTypes.Count != count)
+            throw Contradiction($"frame {frame} of a snapshot (SnapshotRequests) has {count} digests and {r.RequestIds.Length} bytes of ids", null);
+        for (int i = 0; i < count; i++)
+        {
+            ReadOnlySpan<byte> id = r.RequestIds.Span.Slice(i * RequestIdBytes, RequestIdBytes);
+            observer.RecordBegins(id);
+            observer.RequestSeen(new(new Guid(id, bigEndian: true), r.RequestDigests[i], r.TimesNs[i], (RecordType)r.RecordTypes[i], new(r.Inodes[i]), new(r.Sequences[i]), new(r.Terms[i])));
         }
     }
 

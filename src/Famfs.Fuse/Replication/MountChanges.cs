@@ -167,6 +167,9 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         return MutationAnswer.Begin(OfAttributes(new() { Inode = inode.Value, Attributes = { attribute }, Condition = AttributeCondition.IsThere }, Errno.ENODATA));
     }
 
+    /// <summary>A program waits for a change. Any thread.</summary>
+    public bool HasAny => _count != 0;
+
     /// <summary>The change that a record is known for by its request id, if a program waits for it; else null. Whoever applies.</summary>
     public MountChange? Find(ReadOnlySpan<byte> requestId)
     {

@@ -135,6 +135,9 @@ internal sealed class NotifyBridge(AckGate gate, ReusedSpace reused) : IReplayOb
             gate.DeviceJoins();
     }
 
+    // Who waits for a change has asked for it before any snapshot has it.
+    public bool FollowsRequests => _changes is { HasAny: true };
+
     public void RequestSeen(in RequestTrace request)
     {
         if (_own is { } own)

@@ -91,6 +91,105 @@ public sealed class SnapshotTests
         Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Restore(restored, [.. frames])).Reason);
     }
 
+    [Fact]
+    public void Request_ids_of_a_snapshot_are_told_in_order_to_an_observer_that_follows_them()
+    {
+        using ReplayState written = NewState(new());
+        new RandomHistory(5, written).Run(10);
+        List<RequestTrace> requests = [.. Enumerable.Range(1, 1500).Select(i => new RequestTrace(Guid.CreateVersion7(), (ulong)i * 7919, i - 700, (RecordType)(9 + (i % 7)), new((ulong)i * 3), new((ulong)i), new(1 + ((ulong)i / 100))))];
+        byte[] frames = Write(written, new(requests, -1));
+        Observer told = new();
+        using (ReplayState restored = NewState(told))
+            Restore(restored, frames);
+        Assert.Equal(requests, told.Requests);
+        Assert.Equal(requests.Select(r => Convert.ToHexString(r.RequestId.ToByteArray(bigEndian: true))), told.Begun);
+        Observer deaf = new() { FollowsRequests = false };
+        using (ReplayState restored = NewState(deaf))
+            Restore(restored, frames);
+        Assert.Empty(deaf.Requests);
+    }
+
+    [Fact]
+    public void Request_ids_one_by_one_are_read_as_earlier_versions_wrote_them()
+    {
+        using ReplayState written = NewState(new());
+        new RandomHistory(5, written).Run(10);
+        RequestTrace request = new(Guid.CreateVersion7(), 5, 6, RecordType.FileCreated, new(7), new(8), new(9));
+        List<byte> frames = [];
+        foreach (byte[] whole in Split(Write(written, new([request], -1))))
+        {
+            bool isIds = RecordFrame.ReadVerified(whole).Type == RecordType.SnapshotRequests;
+            SnapshotRequest one = new() { RequestId = request.RequestId.ToByteString(), RequestDigest = 5, TimeNs = 6, RecordType = (uint)request.Type, Inode = 7, Sequence = 8, Term = 9 };
+            frames.AddRange(isIds ? Replace(whole, RecordType.SnapshotRequest, one) : whole);
+        }
+        Observer told = new();
+        using ReplayState restored = NewState(told);
+        Restore(restored, [.. frames]);
+        Assert.Equal([request], told.Requests);
+    }
+
+    [Theory]
+    [InlineData("ids")]
+    [InlineData("digests")]
+    [InlineData("times")]
+    [InlineData("sequences")]
+    [InlineData("terms")]
+    [InlineData("inodes")]
+    [InlineData("types")]
+    public void Request_ids_whose_columns_differ_in_length_are_refused(string column)
+    {
+        using ReplayState written = NewState(new());
+        new RandomHistory(5, written).Run(10);
+        List<byte> frames = [];
+        foreach (byte[] whole in Split(Write(written, new([new(Guid.CreateVersion7(), 5, 6, RecordType.FileCreated, new(7), new(8), new(9))], -1))))
+        {
+            RecordFrame frame = RecordFrame.ReadVerified(whole);
+            if (frame.Type != RecordType.SnapshotRequests)
+            {
+                frames.AddRange(whole);
+                continue;
+            }
+            SnapshotRequests ids = SnapshotRequests.Parser.ParseFrom(frame.Payload);
+            switch (column)
+            {
+                case "ids":
+                    ids.RequestIds = ByteString.CopyFrom(ids.RequestIds.Span[1..]);
+                    break;
+                case "digests":
+                    ids.RequestDigests.Add(1);
+                    break;
+                case "times":
+                    ids.TimesNs.Clear();
+                    break;
+                case "sequences":
+                    ids.Sequences.Clear();
+                    break;
+                case "terms":
+                    ids.Terms.Add(1);
+                    break;
+                case "inodes":
+                    ids.Inodes.Clear();
+                    break;
+                default:
+                    ids.RecordTypes.Clear();
+                    break;
+            }
+            frames.AddRange(Replace(whole, frame.Type, ids));
+        }
+        using ReplayState restored = NewState(new());
+        Assert.Equal(ErrorReason.MediaCorrupt, Assert.Throws<FamfsException>(() => Restore(restored, [.. frames])).Reason);
+    }
+
+    private static byte[] Replace(byte[] whole, RecordType type, IMessage message)
+    {
+        RecordFrame frame = RecordFrame.ReadVerified(whole);
+        Sink sink = new();
+        byte[] payload = message.ToByteArray();
+        payload.CopyTo(sink.Reserve(payload.Length));
+        sink.Commit(payload.Length, type, frame.Flags, frame.Sequence, frame.Term);
+        return sink.ToArray();
+    }
+
     private static byte[] Alter(byte[] whole, string what, ref bool done)
     {
         RecordFrame frame = RecordFrame.ReadVerified(whole);
@@ -307,6 +406,16 @@ public sealed class SnapshotTests
     private sealed class Observer : IReplayObserver
     {
         public List<RequestTrace> Requests { get; } = [];
+
+        public List<string> Begun { get; } = [];
+
+        public bool FollowsRequests { get; init; } = true;
+
+        public void RecordBegins(ReadOnlySpan<byte> requestId)
+        {
+            if (!requestId.IsEmpty)
+                Begun.Add(Convert.ToHexString(requestId));
+        }
 
         public List<string> Taken { get; } = [];
 
