@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.Versioning;
 using Famfs.Client;
 using Famfs.Core.Check;
@@ -39,6 +40,24 @@ public sealed class ReuseTests
             Cluster.Await("all space is free", () => Status(address) is { PendingReclaimBytes: 0 } status && status.FreeBytes == free);
         }
         Assert.DoesNotContain(cluster.Check().Findings, f => f.Severity == FindingSeverity.Error);
+    }
+
+    [Fact]
+    public void Space_comes_back_no_faster_than_the_operator_allows()
+    {
+        using Cluster cluster = Cluster.Create(deviceBytes: 64 * MiB);
+        string address = cluster.StartMaster("a", "--zeroing-rate", "16").Address;
+        string a = cluster.Mount("a", address).Path;
+        Create(cluster, $"{a}/f");
+        Fill($"{a}/f", 1);
+        long began = Stopwatch.GetTimestamp();
+        cluster.Famfs("rm", $"{a}/f");
+        (int exit, string text) = cluster.TryFamfs("--timeout", "120s", "creat", "--size", Size, "--wait-space", $"{a}/g");
+        TimeSpan took = Stopwatch.GetElapsedTime(began);
+        Assert.True(exit == 0, text);
+        // 80 MiB take 5 s, but for the last step.
+        Assert.True(took > TimeSpan.FromSeconds(4.5), $"{took}");
+        Assert.Equal(0, Count($"{a}/g", x => x != 0));
     }
 
     [Theory]

@@ -41,6 +41,9 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
     /// <summary>The host as it was registered; null: an equal request has made the record before. Once it is decided.</summary>
     public HostRecord? Forgotten { get; private set; }
 
+    /// <summary>What the record has of the block; null: the host has been forgotten again since. Once it is decided.</summary>
+    public ForgottenBlock? Block { get; private set; }
+
     /// <summary>A stream of a mount of a host as a phrase, or null. Any thread.</summary>
     public Func<Guid, string?> FindStream { get; init; } = static _ => null;
 
@@ -53,6 +56,7 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
         {
             // Which block it was is known as long as the host has not been forgotten again.
             ForgottenBlock made = replay.ForgottenBlocks.Values.FirstOrDefault(b => b.Sequence == trace.Sequence);
+            Block = made.Host == Guid.Empty ? null : made;
             Reply = new() { Position = context.PositionOf(trace), HostId = made.Host == Guid.Empty ? _request.HostId : made.Host.ToByteString(), HostSlot = (uint)made.Slot };
             return Verdict.Done;
         }
@@ -74,6 +78,7 @@ internal sealed class HostForgetting : Change<ForgetHostReply>
             LineMounts = { MountsOf(lines).Select(m => m == Guid.Empty ? ByteString.Empty : m.ToByteString()) },
         });
         Forgotten = host;
+        Block = replay.ForgottenBlocks[host.Slot];
         Reply = new() { Position = context.Position.ToMessage(), HostId = host.Host.ToByteString(), HostSlot = (uint)host.Slot };
         return Verdict.Done;
     }

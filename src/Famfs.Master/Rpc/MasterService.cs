@@ -232,16 +232,16 @@ internal sealed class MasterService(
         HostForgetting forgetting = new(request, caller) { FindStream = mounts.FindStream };
         state.Format.Require("a host table");
         ForgetHostReply reply = await engine.RunAsync(forgetting, caller).ConfigureAwait(false);
-        if (forgetting.Forgotten is not { } host)
-            return reply;
         // A mount may have written its line between the look and the record, and have opened files. Its block is kept from others all the
-        // same, and it is a mount of a host that everybody knows.
-        if (state.Replay.FindBlockOwner(host.Slot) == Guid.Empty && state.Replay.ForgottenBlocks.TryGetValue(host.Slot, out ForgottenBlock block) && !HostForgetting.IsUntouched(state.Pool, block))
+        // same, and it is a mount of a host that everybody knows. A request that is repeated may be of a master that died before this look.
+        if (forgetting.Block is { } block && state.Replay.FindBlockOwner(block.Slot) == Guid.Empty && !HostForgetting.IsUntouched(state.Pool, block))
         {
-            await engine.RunAsync(new HostRegistration(new(host.Host, host.MachineDigest, host.Name), info.HostCapacity, _registrations), caller).ConfigureAwait(false);
-            throw new FamfsException(ErrorReason.HostConflict, $"host {host.Host} cannot be forgotten: it was mounting, and is registered again");
+            if (!state.Replay.Hosts.ContainsKey(block.Host))
+                await engine.RunAsync(new HostRegistration(new(block.Host, forgetting.Forgotten?.MachineDigest ?? ByteString.Empty, forgetting.Forgotten?.Name ?? ""), info.HostCapacity, _registrations), caller).ConfigureAwait(false);
+            throw new FamfsException(ErrorReason.HostConflict, $"host {block.Host} cannot be forgotten: it was mounting, and is registered again");
         }
-        MasterLog.HostForgotten(log, host.Host, host.Name, host.Slot);
+        if (forgetting.Forgotten is { } host)
+            MasterLog.HostForgotten(log, host.Host, host.Name, host.Slot);
         return reply;
     });
 

@@ -127,6 +127,16 @@ public sealed class PendingReplyTests : IDisposable
         Assert.Equal(Errno.EHOSTDOWN, _rig.Kernel.Await(0, unique).Errno);
     }
 
+    [Fact]
+    public void A_created_file_is_not_open_on_a_mount_that_is_over()
+    {
+        InodeNumber file = _rig.System.AddFile(Root, "f", 10);
+        ulong unique = _rig.Kernel.Post(0, 35, 1, [.. new byte[16], .. "f\0"u8]);
+        _rig.System.IsRevoked = true;
+        Assert.True(_port.Take().Reply.Complete(file));
+        Assert.Equal(Errno.ESTALE, _rig.Kernel.Await(0, unique).Errno);
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(1)]

@@ -176,6 +176,8 @@ public sealed class HostForgettingTests : IDisposable
         HostForgetting again = new(request, Root);
         Assert.Equal(reply, _on.Decide(again));
         Assert.Null(again.Forgotten);
+        // Whether somebody has written there is to be looked at again: the master that made the record may have died before it looked.
+        Assert.Equal((1, _second.Host), (again.Block!.Value.Slot, again.Block.Value.Host));
         Assert.Equal([RecordType.HostRegistered], _on.Types());
         request = new(request) { HostId = _third.Host.ToByteString() };
         Assert.Equal(ErrorReason.BadRequest, _on.Refuse(new HostForgetting(request, Root)).Reason);
