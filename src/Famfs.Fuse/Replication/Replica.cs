@@ -204,6 +204,9 @@ internal sealed class Replica : ICapacity, IDisposable
     /// <summary>Called again and again while removed files are purged, which may take long. Set before the first.</summary>
     public Action BetweenPurges { get; set; } = static () => { };
 
+    /// <summary>Bytes that are purged between two of these calls (chosen: a second's of slow memory).</summary>
+    internal long PurgeStepBytes { get; init; } = 1L << 30;
+
     /// <summary>Purges every deleted file that is not reclaimed, as a former mount of this host may have left it. For a start. Gives
     /// the cause where memory faults, the last one.</summary>
     public string? PurgeDeleted()
@@ -211,18 +214,31 @@ internal sealed class Replica : ICapacity, IDisposable
         string? cause = null;
         foreach (InodeNumber inode in Tree.EnumerateDeleted())
         {
-            try
+            foreach (MapExtent part in ListToPurge(inode, zeroing: true).SelectMany(Split))
             {
                 // Where a device is not here, no line of it is.
-                _ = TryPurge(inode, Pool.Find);
-            }
-            catch (DeviceFaultException fault)
-            {
-                cause = $"removed file {inode}: its lines stay in this host's caches: {fault.Message}";
+                if (Pool.Find(part.Device) is not { } device)
+                    continue;
+                try
+                {
+                    Purge(device, part.OffsetBytes, part.LengthBytes);
+                }
+                catch (DeviceFaultException fault)
+                {
+                    cause = $"removed file {inode}: its lines stay in this host's caches: {fault.Message}";
+                    break;
+                }
+                BetweenPurges();
             }
             BetweenPurges();
         }
         return cause;
+    }
+
+    private IEnumerable<MapExtent> Split(MapExtent extent)
+    {
+        for (long done = 0; done < extent.LengthBytes; done += PurgeStepBytes)
+            yield return new(extent.Device, extent.OffsetBytes + done, Math.Min(PurgeStepBytes, extent.LengthBytes - done));
     }
 
     /// <summary>What mounts of this host that are gone may have left in its caches becomes this mount's to purge, before anybody is told

@@ -94,7 +94,7 @@ public sealed class ReplicaTests : IDisposable
         using (DaxDevice device = memory.Attach("master"))
             NativeFormatter.Format([device], new() { Host = host, Clock = TimeProvider.System });
         using DevicePool pool = TestFormats.All.Open([memory.Attach("master")]);
-        using Replica replica = new(TestFormats.All.Open([memory.Attach("here")]), host, default, TimeProvider.System);
+        using Replica replica = new(TestFormats.All.Open([memory.Attach("here")]), host, default, TimeProvider.System) { PurgeStepBytes = Unit / 4 };
         Assert.Null(replica.Bootstrap());
         var master = TestMaster.Start(pool, 0, host);
         Google.Protobuf.ByteString name = Google.Protobuf.ByteString.CopyFromUtf8("f");
@@ -116,7 +116,12 @@ public sealed class ReplicaTests : IDisposable
         master.Publish(RecordType.Deleted, new Deleted { Inode = inode.Value, Parent = InodeNumber.Root.Value, Name = name });
         Drain(replica);
         Assert.Equal(6, InMemory());
+        here.Write(extent.OffsetBytes + Unit - 1, [9]);
+        // A large file is purged in parts, and the mount's line is renewed between them.
+        List<(byte First, byte Last)> between = [];
+        replica.BetweenPurges = () => between.Add((InMemory(), InMemory(Unit - 1)));
         Assert.Null(replica.PurgeDeleted());
+        Assert.Equal([(7, 0), (7, 0), (7, 0), (7, 9), (7, 9)], between);
         Assert.Equal(7, InMemory());
 
         Assert.Equal(7, Here());
@@ -128,10 +133,10 @@ public sealed class ReplicaTests : IDisposable
         Assert.True(replica.Reused.TryRefresh(new MapView(extent), new Devices(replica.Pool)));
         Assert.Equal(8, Here());
 
-        byte InMemory()
+        byte InMemory(long place = 0)
         {
             byte[] one = new byte[1];
-            memory.ReadMemory(extent.OffsetBytes, one);
+            memory.ReadMemory(extent.OffsetBytes + place, one);
             return one[0];
         }
 
