@@ -1,12 +1,13 @@
 using System.Globalization;
 using System.Text.Json;
+using Famfs.Core;
 using Famfs.Core.Format;
 using Famfs.Core.Namespace;
 
 namespace Famfs.Benchmarks.Rows;
 
 /// <summary>What a replay process found. <paramref name="Missing"/> says what is not there to be measured.</summary>
-internal sealed record ReplayResult(double[] ScansPerSecond, double[] ReplaysPerSecond, double? BytesPerFile, string? Missing);
+internal sealed record ReplayResult(double[] ScansPerSecond, double[] ReplaysPerSecond, double? BytesPerFile, double? BytesPerRemovedFile, string? Missing);
 
 /// <summary>The process that measures replay: its heap holds nothing else. Rates are per second of processor
 /// time, which is what "on one core" means and what other work on the machine disturbs least.</summary>
@@ -43,7 +44,7 @@ internal static class ReplayChild
             scans.Add(scan);
             replays.Add(replay);
         }
-        return new([.. scans], [.. replays], null, null);
+        return new([.. scans], [.. replays], null, null, null);
     }
 
     // Headers and checksums only: what no replay can do without.
@@ -82,8 +83,30 @@ internal static class ReplayChild
             Apply(state, piece.Span);
         RequireWhole(state);
         long after = AnonymousBytes();
-        GC.KeepAlive(state);
-        return new([], [], (double)(after - before) / CreationLog.Files, null);
+        return new([], [], (double)(after - before) / CreationLog.Files, MeasureRemoved(state), null);
+    }
+
+    // Native memory in use, which is all that a removed file takes here. What was freed stays with the process for what comes next.
+    private static double MeasureRemoved(ReplayState state)
+    {
+        using ReplayState empty = new(CreationLog.Start, HashKey);
+        empty.Tree.MakeRoot(InodeNumber.Root, 0x1ED, 0, 0, 0);
+        List<InodeNumber> tops = [];
+        using (TreeReader reader = state.Tree.RegisterReader())
+        {
+            using TreeScope scope = reader.Enter();
+            DirectoryEntries entries = scope.List(state.Tree.Root, 0);
+            while (entries.MoveNext())
+                tops.Add(entries.Attributes.Inode);
+        }
+        foreach (InodeNumber top in tops)
+            state.Tree.Remove(top, 0);
+        while (state.HasSubtrees)
+            state.TakeApart(10_000);
+        state.Tree.ReleaseRetired();
+        if (state.Tree.DeletedCount != CreationLog.Files)
+            throw new InvalidOperationException($"{state.Tree.DeletedCount} files are removed instead of {CreationLog.Files}");
+        return (double)(state.Tree.UsedNativeBytes - empty.Tree.UsedNativeBytes) / CreationLog.Files;
     }
 
     private static UInt128 HashKey => new(0x0123456789abcdef, 0xfedcba9876543210);
