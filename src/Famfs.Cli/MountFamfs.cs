@@ -162,6 +162,8 @@ internal static class MountFamfs
         // It is mounted, and mount(8) must hear that.
         if (started.NotRegistered is { } cause)
             environment.Error.WriteLine($"{Name}: {started.Mount.MountPoint}: names are served, files cannot be opened: {cause}");
+        else if (started.MasterProblem is { } problem)
+            environment.Error.WriteLine($"{Name}: {Mounting.ExplainMasterProblem(started.Mount.MountPoint, problem)}");
         foreach ((uint index, Guid uuid) in started.MissingDevices)
             environment.Error.WriteLine($"{Name}: {started.Mount.MountPoint}: device {index} ({uuid}) of the pool is not on this host; files on it answer EIO until `famfs devices attach DEVICE {started.Mount.MountPoint}`");
         if (line.IsVerbose)

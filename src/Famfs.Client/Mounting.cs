@@ -86,7 +86,11 @@ public sealed record MountOptions
 /// <param name="TookOver">The mount was there, kept and without a daemon; the new one continues.</param>
 /// <param name="Keeper">What keeps it beyond the death of its daemon; null: nothing does.</param>
 /// <param name="MissingDevices">Devices of the pool that this host lacks, by index, each with its uuid; files on them answer EIO.</param>
-public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, bool TookOver, string? Keeper, IReadOnlyDictionary<uint, Guid> MissingDevices);
+public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, bool TookOver, string? Keeper, IReadOnlyDictionary<uint, Guid> MissingDevices)
+{
+    /// <summary>Why no master answered at the addresses that were given; null when one did, when none was given, or when nobody asked.</summary>
+    public string? MasterProblem { get; init; }
+}
 
 /// <summary>
 /// Mounts a file system: looks at the devices and asks the master first, so that what is wrong has its own error; then
@@ -146,8 +150,12 @@ public static class Mounting
         }
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
-        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, plan.TakesOver, mount.ReadKeeper(), mount.ReadMissingDevices());
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, plan.TakesOver, mount.ReadKeeper(), mount.ReadMissingDevices()) { MasterProblem = plan.MasterProblem };
     }
+
+    /// <summary><see cref="StartedMount.MasterProblem"/> as a sentence.</summary>
+    public static string ExplainMasterProblem(string mountPoint, string problem) =>
+        $"{mountPoint}: {problem}; the mount follows the log in memory, and looks for a master";
 
     /// <summary>Unmounts what daemons that are gone left at a place, if nobody uses it. Throws EXISTS, with the holders, when it is busy.</summary>
     public static Task RequireNoDeadMountAsync(string mountPoint, CancellationToken cancel = default) =>
@@ -192,9 +200,9 @@ public static class Mounting
         {
             RequireNotMounted(options, mountPoint);
             string program = Path.GetFullPath(ProgramFinder.Require(ProgramName, options.ProgramDirectory, options.SearchPath));
-            await RequireSoundAsync(options, cancel).ConfigureAwait(false);
+            string? masterProblem = await RequireSoundAsync(options, cancel).ConfigureAwait(false);
             MountPlace.RequireHidesNothing(mountPoint, options.Devices, options.Masters, state, options.LogPath, options.CaFile, options.CertificateFile, options.KeyFile);
-            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead, TakesOver: false);
+            return new(turn, program, mountPoint, state, ArgumentsOf(options, mountPoint, state), tookDead, TakesOver: false) { MasterProblem = masterProblem };
         }
         catch
         {
@@ -271,28 +279,31 @@ public static class Mounting
 
     private static bool IsMounted(MountOptions options, string mountPoint) => FamfsMount.FindAll(options.MountTablePath).Any(m => m.MountPoint == mountPoint);
 
-    private static async Task RequireSoundAsync(MountOptions options, CancellationToken cancel)
+    // Gives why no master answers.
+    private static async Task<string?> RequireSoundAsync(MountOptions options, CancellationToken cancel)
     {
         // What the kernel holds for its famfs, only the daemon can look at.
         DeviceSearch search = new(options.Devices, KnownFormats.All, options.Clock, options.FileSystem);
         DaxBinding binding = options.DaxBinding;
         if (search.Required.Concat(search.Found).Any(d => binding.FindName(d) is { } name && binding.ReadDriver(name) == DaxBinding.FsDev))
-            return;
+            return null;
         Guid fileSystem;
         using (DevicePool pool = search.Open(readOnly: true))
             fileSystem = pool.Primary.FileSystem;
         if (options.Masters.Count == 0)
-            return;
+            return null;
         // Each address once: mounting needs no master.
         ClientTls tls = ClientTls.Load(options.CaFile, options.CertificateFile, options.KeyFile);
         using FamfsClient client = new(new FamfsClientOptions { Addresses = options.Masters, MaxAttempts = options.Masters.Count, Tls = tls, Clock = options.Clock });
         try
         {
             await client.RequireFileSystemAsync(fileSystem, s_greeting, cancel).ConfigureAwait(false);
+            return null;
         }
         catch (FamfsException error) when (error.Reason is ErrorReason.NotMaster or ErrorReason.Timeout)
         {
             // The daemon finds it when it is there.
+            return error.Message;
         }
     }
 
@@ -364,6 +375,8 @@ public static class Mounting
     /// <summary>A daemon that can be started; holds the turn at its mount point until it is disposed.</summary>
     private sealed record Plan(IDisposable? Turn, string Program, string MountPoint, string StateDirectory, List<string> Arguments, bool TookDeadAway, bool TakesOver) : IDisposable
     {
+        public string? MasterProblem { get; init; }
+
         public void Dispose() => Turn?.Dispose();
     }
 }

@@ -75,7 +75,7 @@ public sealed class MountPlaceTests
     public void A_place_has_one_name_and_takes_one_mount()
     {
         using Cluster cluster = Cluster.Create(deviceBytes: 64L << 20);
-        string master = cluster.StartMaster("a").Address;
+        (ServerProcess running, string master) = cluster.StartMaster("a");
         string place = cluster.NewDirectory("place");
         string link = place + "-link";
         File.CreateSymbolicLink(link, place);
@@ -95,6 +95,12 @@ public sealed class MountPlaceTests
         Assert.DoesNotContain($" {place} ", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
         Assert.Equal(place, cluster.Famfs([.. mount, link]).Trim());
         cluster.Famfs("umount", place + "/");
+        // A host that is registered needs no master, and is told that there is none.
+        running.Signal("TERM");
+        Assert.Equal(0, running.AwaitExit());
+        (int mounted, string told) = cluster.TryFamfs([.. mount, place]);
+        Assert.True(mounted == 0 && told.Contains($"{place}: no master answers at {master}: Connection refused; the mount follows the log in memory", StringComparison.Ordinal), $"{mounted}: {told}");
+        cluster.Famfs("umount", place);
     }
 
     [Fact]

@@ -76,6 +76,8 @@ internal static class MountCommand
                 context.Remark($"{started.Mount.MountPoint}: is kept by {keeper}: it outlives its daemon");
             if (started.NotRegistered is { } cause)
                 context.Remark($"{started.Mount.MountPoint}: names are served, files cannot be opened: {cause}");
+            else if (started.MasterProblem is { } problem)
+                context.Remark(Mounting.ExplainMasterProblem(started.Mount.MountPoint, problem));
             foreach ((uint index, Guid uuid) in started.MissingDevices)
                 context.Remark($"{started.Mount.MountPoint}: device {index} ({uuid}) of the pool is not on this host; files on it answer EIO until `famfs devices attach DEVICE {started.Mount.MountPoint}`");
             if (context.IsJson(parsed))
