@@ -78,11 +78,12 @@ public sealed class MountRegistrationTests : IDisposable
         using Replica replica = Replicate();
         using DevicePool others = TestFormats.All.Open([DaxDevice.Open(DevicePath)]);
         MountLineTable table = new(others);
-        (Guid dead, Guid living, Guid ended, Guid without) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        (Guid dead, Guid living, Guid ended, Guid without, Guid killed) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
         MountLine line = new() { Counter = 5, State = MountState.Live, Host = _host.Host, Boot = _host.Boot, Mount = dead, ReplayedSequence = new(1) };
         table.Write(0, line);
         table.Write(1, line with { Mount = living });
         table.Write(2, line with { Mount = ended, State = MountState.Ended });
+        table.Write(3, line with { Mount = killed }); // its daemon has no lock any more, and its kernel has files open
         Assert.True(table.TryLock(1, out IDisposable? held));
         MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
         registration.Advance();
@@ -91,6 +92,7 @@ public sealed class MountRegistrationTests : IDisposable
         MountLine Of(Guid mount) => Assert.Single(entries, e => e.Line?.Mount == mount).Line!;
         Assert.Equal((MountState.Ended, 7UL, 1UL), (Of(dead).State, Of(dead).Counter, Of(dead).ReplayedSequence.Value));
         Assert.Equal((MountState.Live, 5UL), (Of(living).State, Of(living).Counter));
+        Assert.Equal((MountState.Live, 5UL), (Of(killed).State, Of(killed).Counter));
         held.Dispose();
         Assert.Equal([living], registration.EndOlder([living]));
     }

@@ -43,6 +43,33 @@ public sealed class GoneMountsTests : IDisposable
         Assert.Equal([first.Mount], gone.FindEarlierBoots(table.ReadInUse()).Select(end => end.Mount));
     }
 
+    /// <summary>Two machines with one identity, or a mount that is stopped while another one of its boot is not: none of them is proved gone.</summary>
+    [Theory]
+    [InlineData(true, false, true)]
+    [InlineData(false, true, false)]
+    [InlineData(false, false, false)]
+    public void A_line_that_moves_and_one_of_the_same_boot_or_of_another_host_are_not_of_an_earlier_boot(bool moves, bool sameBoot, bool sameHost)
+    {
+        using MasterState state = Format(Path.Combine(_directory, "0"));
+        SteppingClock clock = new();
+        MountLineTable table = new(state.Pool);
+        MountLine line = Line();
+        MountLine other = Line();
+        if (sameBoot)
+            other = other with { Boot = line.Boot };
+        if (!sameBoot && !sameHost)
+            other = other with { Host = Guid.NewGuid() };
+        GoneMounts gone = new(state, clock);
+        for (ulong counter = 1; counter <= 4; counter++)
+        {
+            if (moves || counter == 1)
+                table.Write(0, line with { Counter = counter });
+            table.Write(1, other with { Counter = counter });
+            Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
+            clock.Now += (long)(Lease.TotalSeconds * clock.TimestampFrequency / 2);
+        }
+    }
+
     /// <summary>A damaged copy of an older boot's line leaves the copy before it. A mount of this boot that is stopped is alive.</summary>
     [Fact]
     public void A_damaged_line_of_an_earlier_boot_has_not_moved()
