@@ -5,6 +5,7 @@ using Famfs.Core.Log.Native;
 using Famfs.Master.Holders;
 using Famfs.Master.State;
 using Famfs.TestSupport;
+using Famfs.V1;
 using Xunit;
 
 namespace Famfs.Master.Tests.Holders;
@@ -67,6 +68,23 @@ public sealed class GoneMountsTests : IDisposable
             table.Write(1, other with { Counter = counter });
             Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
             clock.Now += (long)(Lease.TotalSeconds * clock.TimestampFrequency / 2);
+        }
+    }
+
+    /// <summary>Of mounts of others, and by other evidence, it has no knowledge: an operator has.</summary>
+    [Fact]
+    public void A_host_is_believed_of_its_own_mounts_and_of_what_its_kernel_shows()
+    {
+        using MasterState state = Format(Path.Combine(_directory, "0"));
+        MountRegistry mounts = new(state, new(state.Pool), TimeProvider.System);
+        (Guid own, Guid foreign, Guid unknown) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        mounts.Subscribed(own, _host.Host, _host.Boot, "stock", "");
+        mounts.Subscribed(foreign, Guid.NewGuid(), Guid.NewGuid(), "stock", "");
+        foreach (GoneEvidence evidence in Enum.GetValues<GoneEvidence>())
+        {
+            List<OlderMount> said = [.. ((Guid[])[foreign, own, unknown]).Select(mount => new OlderMount { MountId = mount.ToByteString(), Evidence = evidence })];
+            Guid[] believed = evidence is GoneEvidence.CleanUnmount or GoneEvidence.SuperblockGone ? [own] : [];
+            Assert.Equal(believed, GoneMounts.Accept(_host.Host, said, mounts).Select(end => end.Mount));
         }
     }
 

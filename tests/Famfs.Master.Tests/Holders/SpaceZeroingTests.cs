@@ -36,8 +36,13 @@ public sealed class SpaceZeroingTests : IDisposable
     [Fact]
     public void Every_byte_is_zero_in_memory_when_it_is_told_that_it_is_zeroed()
     {
+        List<string> operations = [];
+        _memory.BeforeAccess = (_, operation, _) => operations.Add(operation);
         SpaceZeroing.Zero(_pool, _space, static () => false);
+        _memory.BeforeAccess = null;
         Assert.False(Read().AsSpan().ContainsAnyExcept((byte)0));
+        // This memory has zeros at once. Real stores of zeros are in memory when they are fenced.
+        Assert.Equal(FakeOperation.Fence, operations[^1]);
     }
 
     [Fact]
