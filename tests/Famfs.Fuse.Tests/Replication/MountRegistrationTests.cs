@@ -432,6 +432,30 @@ public sealed class MountRegistrationTests : IDisposable
         Assert.Equal(MountState.Ended, Assert.Single(table.ReadBlock(0)).Line!.State);
     }
 
+    /// <summary>A master may see the line, and counts from then.</summary>
+    [Fact]
+    public void A_lease_begins_with_a_first_write_that_fails()
+    {
+        (FakeSharedMemory memory, Replica replica) = ReplicateFake();
+        using (replica)
+        {
+            bool stored = false;
+            (MountRegistration registration, ManualClock clock) = Lease(memory, replica, _ => stored = true);
+            Action<string, string, long> look = memory.BeforeAccess!;
+            memory.BeforeAccess = (host, operation, offset) =>
+            {
+                look(host, operation, offset);
+                if (stored && operation == FakeOperation.Fence)
+                    throw new IOException("of the test");
+            };
+            Assert.Throws<IOException>(registration.Advance);
+            memory.BeforeAccess = null;
+            clock.Now += TimeSpan.FromSeconds(10);
+            Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
+            Assert.Equal((true, OpenVerdict.HostDown), (registration.IsOver, registration.Admit(InodeNumber.Root)));
+        }
+    }
+
     /// <summary>The daemon is paused while it writes its line: at its first write, and at a later one.</summary>
     [Theory]
     [InlineData(1, 10.0, true)]

@@ -136,7 +136,9 @@ public sealed class SpaceReclamationTests
         on.Context.Append(RecordType.HostGone, new HostGone { HostId = on.Host.ToByteString(), Evidence = GoneEvidence.Fenced });
         Assert.True(on.State.Replay.IsProvedEnded(first));
         reserved = on.Decide(new ZeroingStart([inode]));
-        Assert.Equal([inode], reserved.Files.Select(f => f.Inode));
+        // All of it: how far the former term came, nothing tells.
+        ReservedFile file = Assert.Single(reserved.Files);
+        Assert.Equal((inode, MediaLayout.UnitBytes), (file.Inode, file.Bytes));
         Assert.Equal(second, Assert.Single(on.State.Replay.Reservations).Term);
     }
 
