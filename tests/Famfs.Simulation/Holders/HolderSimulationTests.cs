@@ -50,6 +50,7 @@ public sealed class HolderSimulationTests(ITestOutputHelper output)
             Assert.All((RecordType[])[RecordType.FileCreated, RecordType.Deleted, RecordType.Renamed, RecordType.ZeroingStarted, RecordType.ExtentsReclaimed, RecordType.HostRegistered, RecordType.HostGone, RecordType.HostForgotten, RecordType.TermEnded],
                 type => Assert.True(made.GetValueOrDefault(type) > 0, $"{type} never occurs"));
             Assert.True(runs.Sum(r => r.Counts.Expired) > 0, "no lease runs out");
+            Assert.True(runs.Sum(r => r.Counts.Met) > 0, "nobody meets");
         }
     }
 
