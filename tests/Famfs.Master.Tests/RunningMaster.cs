@@ -21,12 +21,13 @@ internal sealed class RunningMaster : IAsyncDisposable
     /// <param name="recovered">What it is the master of.</param>
     /// <param name="writer">Around the writer of that; null: itself.</param>
     /// <param name="clock">The engine's.</param>
-    public RunningMaster(Recovery.Result recovered, int addressLength = 1000, ILogWriter? writer = null, TimeProvider? clock = null)
+    /// <param name="zeroing">Where it zeroes; null: in the pool.</param>
+    public RunningMaster(Recovery.Result recovered, int addressLength = 1000, ILogWriter? writer = null, TimeProvider? clock = null, ISpaceZeroing? zeroing = null)
     {
         _recovered = recovered;
         Hub = new(State.Pool, recovered.Index, clock ?? TimeProvider.System);
         Hub.Recovered(State.Replay.Position, recovered.Writer.Tail);
-        Engine = new(State, writer ?? recovered.Writer, Hub, new SpaceZeroing(State.Pool), clock ?? TimeProvider.System, new Random(1));
+        Engine = new(State, writer ?? recovered.Writer, Hub, zeroing ?? new SpaceZeroing(State.Pool), clock ?? TimeProvider.System, new Random(1));
         Engine.Start(new TermStarted { Address = new string('a', addressLength) });
     }
 

@@ -618,9 +618,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         view.InTable = true;
         view.LeaseMs = line.LeaseMs;
         view.Ended = line.State == MountState.Ended;
-        // A line that is older than what is known here says nothing new.
-        if (view.LineCounter <= line.Counter)
-            view.LineReleased = new(line.ReleasedWatermark, line.Exceptions);
+        // A line that is older than what is known here has lost its newer copy, and says nothing new.
+        if (view.ReleasedCounter <= line.Counter)
+            (view.LineReleased, view.ReleasedCounter) = (new(line.ReleasedWatermark, line.Exceptions), line.Counter);
         if (view.StreamReleased?.GoesFartherThan(view.LineReleased) == false)
             view.StreamReleased = null;
         if (view.Dialect.Length == 0)

@@ -84,6 +84,9 @@ internal sealed class MountView
     /// <summary>What its line says that it has released.</summary>
     public ReleasedFiles LineReleased { get; set; } = ReleasedFiles.None;
 
+    /// <summary>The counter of the line that said so.</summary>
+    public ulong ReleasedCounter { get; set; }
+
     /// <summary>What a stream has said, when that goes farther than the line.</summary>
     public ReleasedFiles? StreamReleased { get; set; }
 

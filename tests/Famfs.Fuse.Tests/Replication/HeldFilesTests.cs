@@ -63,6 +63,56 @@ public sealed class HeldFilesTests : IDisposable
         Assert.Equal((5UL, 0), Describe());
     }
 
+    /// <summary>An error of another kind, or a connection that is over, tells nothing of the inode.</summary>
+    [Theory]
+    [InlineData((int)Errno.ENODEV)]
+    [InlineData((int)Errno.EINVAL)]
+    public void A_file_is_held_while_the_kernel_answers_neither_that_it_has_it_nor_that_it_has_none(int error)
+    {
+        _kernel.Error = error;
+        _presence.Mark(new(7));
+        Delete(7, 5);
+        Await(() => _kernel.Asked.Count(i => i == 7) >= 3);
+        Assert.Equal((5UL, 1), Describe());
+        _kernel.Error = 0;
+        Await(() => _held.Count == 0);
+    }
+
+    /// <summary>Who deletes comes in between: what a position covers is in the list that is told with it.</summary>
+    [Fact]
+    public void A_file_is_named_with_every_position_that_covers_its_removal()
+    {
+        const ulong Rounds = 50_000;
+        using HeldFiles held = new(_gate, _notifier, _presence, _ => true, _ => false, hasThread: false);
+        (ulong releasing, long told) = (0, 0);
+        Task deleting = Task.Run(() =>
+        {
+            for (ulong round = 1; round <= Rounds; round++)
+            {
+                InodeNumber inode = new(round);
+                _presence.Mark(inode);
+                held.Deleted(inode, new(round - 1));
+                Acknowledge(round);
+                // A statement that began after that has been made.
+                long seen = Volatile.Read(ref told);
+                SpinWait.SpinUntil(() => Volatile.Read(ref told) >= seen + 2);
+                Volatile.Write(ref releasing, round);
+                held.AskAll();
+            }
+        }, TestContext.Current.CancellationToken);
+        string wrong = "";
+        while (!deleting.IsCompleted)
+        {
+            ReleaseStatement now = held.Describe();
+            ulong last = now.Watermark.Value;
+            if (last > Volatile.Read(ref releasing) && !now.Exceptions.Contains(new(last)))
+                wrong = $"at {last} the file that was deleted there is not named";
+            Interlocked.Increment(ref told);
+        }
+        Assert.True(deleting.IsCompletedSuccessfully);
+        Assert.Equal("", wrong);
+    }
+
     /// <summary>What a line has said to be released stays so, and nothing is said before the kernel has been asked (SAFETY S29).</summary>
     [Fact]
     public void What_a_former_daemon_had_not_released_is_asked_for_and_its_watermark_goes_on()
@@ -167,6 +217,9 @@ public sealed class HeldFilesTests : IDisposable
 
         public ConcurrentQueue<ulong> Asked { get; } = new();
 
+        /// <summary>What it answers to every question; 0: whether it has the inode.</summary>
+        public int Error { get; set; }
+
         public int Read(Span<byte> buffer) => throw new NotSupportedException();
 
         public int Write(ReadOnlySpan<byte> head, ReadOnlySpan<MemoryPiece> pieces)
@@ -175,7 +228,7 @@ public sealed class HeldFilesTests : IDisposable
                 return head.Length;
             ulong inode = BitConverter.ToUInt64(head[16..24]);
             Asked.Enqueue(inode);
-            return Has.GetValueOrDefault(inode) ? head.Length : -(int)Errno.ENOENT;
+            return Error != 0 ? -Error : Has.GetValueOrDefault(inode) ? head.Length : -(int)Errno.ENOENT;
         }
     }
 }

@@ -78,11 +78,12 @@ public sealed class MountRegistrationTests : IDisposable
         using Replica replica = Replicate();
         using DevicePool others = TestFormats.All.Open([DaxDevice.Open(DevicePath)]);
         MountLineTable table = new(others);
-        (Guid dead, Guid living, Guid ended, Guid without) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        (Guid dead, Guid living, Guid ended, Guid without, Guid killed) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
         MountLine line = new() { Counter = 5, State = MountState.Live, Host = _host.Host, Boot = _host.Boot, Mount = dead, ReplayedSequence = new(1) };
         table.Write(0, line);
         table.Write(1, line with { Mount = living });
         table.Write(2, line with { Mount = ended, State = MountState.Ended });
+        table.Write(3, line with { Mount = killed }); // its daemon has no lock any more, and its kernel has files open
         Assert.True(table.TryLock(1, out IDisposable? held));
         MountRegistration registration = new(replica, _host, Guid.NewGuid(), TimeProvider.System) { GrantedSlot = 0 };
         registration.Advance();
@@ -91,6 +92,7 @@ public sealed class MountRegistrationTests : IDisposable
         MountLine Of(Guid mount) => Assert.Single(entries, e => e.Line?.Mount == mount).Line!;
         Assert.Equal((MountState.Ended, 7UL, 1UL), (Of(dead).State, Of(dead).Counter, Of(dead).ReplayedSequence.Value));
         Assert.Equal((MountState.Live, 5UL), (Of(living).State, Of(living).Counter));
+        Assert.Equal((MountState.Live, 5UL), (Of(killed).State, Of(killed).Counter));
         held.Dispose();
         Assert.Equal([living], registration.EndOlder([living]));
     }
@@ -428,6 +430,30 @@ public sealed class MountRegistrationTests : IDisposable
         // That it has ended is true, and may be stated.
         registration.End(replica.Pool);
         Assert.Equal(MountState.Ended, Assert.Single(table.ReadBlock(0)).Line!.State);
+    }
+
+    /// <summary>A master may see the line, and counts from then.</summary>
+    [Fact]
+    public void A_lease_begins_with_a_first_write_that_fails()
+    {
+        (FakeSharedMemory memory, Replica replica) = ReplicateFake();
+        using (replica)
+        {
+            bool stored = false;
+            (MountRegistration registration, ManualClock clock) = Lease(memory, replica, _ => stored = true);
+            Action<string, string, long> look = memory.BeforeAccess!;
+            memory.BeforeAccess = (host, operation, offset) =>
+            {
+                look(host, operation, offset);
+                if (stored && operation == FakeOperation.Fence)
+                    throw new IOException("of the test");
+            };
+            Assert.Throws<IOException>(registration.Advance);
+            memory.BeforeAccess = null;
+            clock.Now += TimeSpan.FromSeconds(10);
+            Assert.Equal(ErrorReason.HostGone, Assert.Throws<FamfsException>(registration.Advance).Reason);
+            Assert.Equal((true, OpenVerdict.HostDown), (registration.IsOver, registration.Admit(InodeNumber.Root)));
+        }
     }
 
     /// <summary>The daemon is paused while it writes its line: at its first write, and at a later one.</summary>

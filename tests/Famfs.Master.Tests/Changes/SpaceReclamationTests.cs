@@ -124,13 +124,8 @@ public sealed class SpaceReclamationTests
         InodeNumber inode = Remove(on, "f");
         Term first = on.State.Replay.HighestTerm;
         on.Decide(new ZeroingStart(Mark(on), s_none));
-        // Another host's master takes over.
-        Guid other = Guid.NewGuid();
-        on.Context.Append(RecordType.MasterSlotGranted, new MasterSlotGranted { Slot = 1, HostId = other.ToByteString(), SegmentInode = 99999, Segment = new() { Device = 1, OffsetBytes = 20UL << 21, LengthBytes = 1 << 21 } });
-        on.State.Allocator.TryReserve(new(new(1), 20L << 21, 1 << 21));
         Term second = new(129);
-        Begin(on, second);
-        on.Context.Append(RecordType.TermStarted, new TermStarted { Slot = 1, HostId = other.ToByteString() });
+        TakeOver(on, second);
         ReservedFiles reserved = on.Decide(new ZeroingStart(Mark(on), s_none));
         Assert.Empty(reserved.Files);
         Assert.Equal([inode], reserved.Quarantined);
@@ -141,8 +136,36 @@ public sealed class SpaceReclamationTests
         on.Context.Append(RecordType.HostGone, new HostGone { HostId = on.Host.ToByteString(), Evidence = GoneEvidence.Fenced });
         Assert.True(on.State.Replay.IsProvedEnded(first));
         reserved = on.Decide(new ZeroingStart([inode]));
-        Assert.Equal([inode], reserved.Files.Select(f => f.Inode));
+        // All of it: how far the former term came, nothing tells.
+        ReservedFile file = Assert.Single(reserved.Files);
+        Assert.Equal((inode, MediaLayout.UnitBytes), (file.Inode, file.Bytes));
         Assert.Equal(second, Assert.Single(on.State.Replay.Reservations).Term);
+    }
+
+    /// <summary>A host that was switched off is on again, and its master has another term.</summary>
+    [Fact]
+    public void The_end_of_a_host_proves_nothing_of_a_term_that_began_after_it()
+    {
+        using Deciding on = new();
+        on.Context.Append(RecordType.HostGone, new HostGone { HostId = on.Host.ToByteString(), Evidence = GoneEvidence.Fenced });
+        Term again = new(128);
+        Begin(on, again);
+        on.Context.Append(RecordType.TermStarted, new TermStarted { Slot = 0, HostId = on.Host.ToByteString() });
+        InodeNumber inode = Remove(on, "f");
+        on.Decide(new ZeroingStart(Mark(on), s_none));
+        TakeOver(on, new(193));
+        Assert.False(on.State.Replay.IsProvedEnded(again));
+        Assert.Equal([inode], on.Decide(new ZeroingStart(Mark(on), s_none)).Quarantined);
+    }
+
+    // A master of another host.
+    private static void TakeOver(Deciding on, Term term)
+    {
+        Guid other = Guid.NewGuid();
+        on.Context.Append(RecordType.MasterSlotGranted, new MasterSlotGranted { Slot = 1, HostId = other.ToByteString(), SegmentInode = 99999, Segment = new() { Device = 1, OffsetBytes = 20UL << 21, LengthBytes = 1 << 21 } });
+        on.State.Allocator.TryReserve(new(new(1), 20L << 21, 1 << 21));
+        Begin(on, term);
+        on.Context.Append(RecordType.TermStarted, new TermStarted { Slot = 1, HostId = other.ToByteString() });
     }
 
     private static void Begin(Deciding on, Term term)

@@ -6,6 +6,8 @@ using Famfs.Core.Dax;
 using Famfs.Core.Format;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
+using Famfs.Master.Changes;
+using Famfs.Master.Engine;
 using Famfs.Master.Role;
 using Famfs.TestSupport;
 using Famfs.V1;
@@ -254,6 +256,32 @@ public sealed class MasterEngineTests : IDisposable
 
     private DevicePool Open() => TestFormats.All.Open([.. _paths.Select(p => DaxDevice.Open(p))]);
 
-    private async Task<RunningMaster> StartAsync(IReadOnlyList<string>? paths = null) =>
-        new(await Recovery.RunAsync(paths is null ? Open() : TestFormats.All.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken));
+    /// <summary>The end of a term proves that its master stores to no removed file any more (SAFETY S8).</summary>
+    [Fact]
+    public async Task A_term_ends_after_its_zeroing()
+    {
+        Recovery.Result recovered = await RecoverAsync();
+        Zeroing zeroing = new(() => recovered.Writer.Position.Sequence);
+        await using (RunningMaster master = new(recovered, zeroing: zeroing))
+            await master.CreateAsync(new() { Path = "f", SizeBytes = 1 });
+        await using RunningMaster again = await StartAsync();
+        Assert.True(again.State.Replay.IsProvedEnded(recovered.Writer.Term));
+        // Of the former term only its end came after that.
+        Assert.Equal(recovered.Writer.Position.Sequence, zeroing.StoppedAt!.Value.Next);
+    }
+
+    private async Task<RunningMaster> StartAsync(IReadOnlyList<string>? paths = null) => new(await RecoverAsync(paths));
+
+    private Task<Recovery.Result> RecoverAsync(IReadOnlyList<string>? paths = null) =>
+        Recovery.RunAsync(paths is null ? Open() : TestFormats.All.Open([.. paths.Select(p => DaxDevice.Open(p))]), _host, takeOver: false, "", TimeProvider.System, new Random(1), TestContext.Current.CancellationToken);
+
+    /// <summary>Remembers up to where the log was published when it was told to end.</summary>
+    private sealed class Zeroing(Func<LogSequence> published) : ISpaceZeroing
+    {
+        public LogSequence? StoppedAt { get; private set; }
+
+        public void Start(NewSpace space, Action zeroed) => zeroed();
+
+        public void Stop() => StoppedAt ??= published();
+    }
 }

@@ -5,6 +5,7 @@ using Famfs.Core.Log.Native;
 using Famfs.Master.Holders;
 using Famfs.Master.State;
 using Famfs.TestSupport;
+using Famfs.V1;
 using Xunit;
 
 namespace Famfs.Master.Tests.Holders;
@@ -41,6 +42,50 @@ public sealed class GoneMountsTests : IDisposable
 
         table.Write(1, second with { Counter = 2 });
         Assert.Equal([first.Mount], gone.FindEarlierBoots(table.ReadInUse()).Select(end => end.Mount));
+    }
+
+    /// <summary>Two machines with one identity, or a mount that is stopped while another one of its boot is not: none of them is proved gone.</summary>
+    [Theory]
+    [InlineData(true, false, true)]
+    [InlineData(false, true, false)]
+    [InlineData(false, false, false)]
+    public void A_line_that_moves_and_one_of_the_same_boot_or_of_another_host_are_not_of_an_earlier_boot(bool moves, bool sameBoot, bool sameHost)
+    {
+        using MasterState state = Format(Path.Combine(_directory, "0"));
+        SteppingClock clock = new();
+        MountLineTable table = new(state.Pool);
+        MountLine line = Line();
+        MountLine other = Line();
+        if (sameBoot)
+            other = other with { Boot = line.Boot };
+        if (!sameBoot && !sameHost)
+            other = other with { Host = Guid.NewGuid() };
+        GoneMounts gone = new(state, clock);
+        for (ulong counter = 1; counter <= 4; counter++)
+        {
+            if (moves || counter == 1)
+                table.Write(0, line with { Counter = counter });
+            table.Write(1, other with { Counter = counter });
+            Assert.Empty(gone.FindEarlierBoots(table.ReadInUse()));
+            clock.Now += (long)(Lease.TotalSeconds * clock.TimestampFrequency / 2);
+        }
+    }
+
+    /// <summary>Of mounts of others, and by other evidence, it has no knowledge: an operator has.</summary>
+    [Fact]
+    public void A_host_is_believed_of_its_own_mounts_and_of_what_its_kernel_shows()
+    {
+        using MasterState state = Format(Path.Combine(_directory, "0"));
+        MountRegistry mounts = new(state, new(state.Pool), TimeProvider.System);
+        (Guid own, Guid foreign, Guid unknown) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        mounts.Subscribed(own, _host.Host, _host.Boot, "stock", "");
+        mounts.Subscribed(foreign, Guid.NewGuid(), Guid.NewGuid(), "stock", "");
+        foreach (GoneEvidence evidence in Enum.GetValues<GoneEvidence>())
+        {
+            List<OlderMount> said = [.. ((Guid[])[foreign, own, unknown]).Select(mount => new OlderMount { MountId = mount.ToByteString(), Evidence = evidence })];
+            Guid[] believed = evidence is GoneEvidence.CleanUnmount or GoneEvidence.SuperblockGone ? [own] : [];
+            Assert.Equal(believed, GoneMounts.Accept(_host.Host, said, mounts).Select(end => end.Mount));
+        }
     }
 
     /// <summary>A damaged copy of an older boot's line leaves the copy before it. A mount of this boot that is stopped is alive.</summary>

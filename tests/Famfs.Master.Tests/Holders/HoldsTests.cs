@@ -121,6 +121,19 @@ public sealed class HoldsTests : IDisposable
         Assert.Equal((60UL, "6 70"), Found());
     }
 
+    /// <summary>Its newer copy is damaged. What a mount has told to be released stays so.</summary>
+    [Fact]
+    public void A_line_that_goes_back_takes_nothing_back()
+    {
+        MountLine line = NewLine() with { ReleasedWatermark = new(20), Exceptions = [new(5)] };
+        Write(0, line);
+        Write(0, line with { Counter = 2, ReleasedWatermark = new(40), Exceptions = [new(5), new(30)] });
+        Assert.Equal((40UL, "5 30"), Found());
+        _device.Write(((NativeSuperblock)_pool.Primary).HostTableOffset + MountLine.Size, [1, 2, 3]);
+        Assert.Equal((40UL, "5 30"), Found());
+        Assert.Equal((40UL, "5 30"), Found());
+    }
+
     [Fact]
     public void A_stream_of_another_host_or_of_a_mount_without_a_line_frees_nothing()
     {

@@ -278,6 +278,36 @@ public sealed class MountRegistryTests : IDisposable
         Assert.Single(without, text => text.Contains("its kernel reaches memory without its daemon", StringComparison.Ordinal));
     }
 
+    /// <summary>An operator states that a host is gone. Its lines are watched all the same (SAFETY S14).</summary>
+    [Theory]
+    [InlineData("nothing", false)]
+    [InlineData("its line", true)]
+    [InlineData("its stream", true)]
+    [InlineData("another mount", true)]
+    [InlineData("its end", false)]
+    public async Task Who_moves_while_an_operator_waits_is_not_gone(string what, bool isAlive)
+    {
+        WaitedClock clock = new();
+        MountRegistry mounts = new(_state, _table, clock);
+        MountLine line = new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() };
+        _table.Write(0, line);
+        Task<Guid> watch = mounts.RequireStillAsync(line.Host, Guid.Empty, TestContext.Current.CancellationToken);
+        await clock.Waits.WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
+        if (what == "its line")
+            _table.Write(0, line with { Counter = 2 });
+        else if (what == "its stream")
+            mounts.Subscribed(line.Mount, line.Host, line.Boot, "stock", "");
+        else if (what == "another mount")
+            _table.Write(1, line with { Mount = Guid.NewGuid() });
+        else if (what == "its end")
+            _table.Write(0, line with { Counter = 2, State = MountState.Ended });
+        clock.Pass();
+        if (isAlive)
+            Assert.Equal(ErrorReason.HostConflict, (await Assert.ThrowsAsync<FamfsException>(() => watch)).Reason);
+        else
+            Assert.Equal(line.Host, await watch);
+    }
+
     [Fact]
     public async Task Waits_name_only_so_many_mounts_and_what_ended_counts_no_more()
     {
@@ -337,6 +367,24 @@ public sealed class MountRegistryTests : IDisposable
             TimeSpan now = Now;
             (Now, StepOnce) = (Now + StepOnce, default);
             return now.Ticks;
+        }
+    }
+
+    /// <summary>Whoever waits by it waits until it is told to pass.</summary>
+    private sealed class WaitedClock : TimeProvider
+    {
+        private readonly TaskCompletionSource _waits = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private Action _passed = static () => { };
+
+        public Task Waits => _waits.Task;
+
+        public void Pass() => _passed();
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            _passed = () => callback(state);
+            _waits.TrySetResult();
+            return new Timer(static _ => { });
         }
     }
 

@@ -36,6 +36,9 @@ internal sealed class HolderCounts
     public long Expired;
     public long Forgets;
     public long ForeignLines;
+    public int Meetings;
+    public int Met;
+    public int Aborts;
 
     /// <summary>What programs, clients and operators did.</summary>
     public long Operations => Opens + Touches + Changes + Evictions + Impostors;
@@ -61,6 +64,7 @@ internal sealed class HolderSimulation : IDisposable
     private const long CalmTicks = 10;
     private const long CalmTicksOfLease = 2; // else a lease would be fewer steps than one look at the host table takes
     private const int MostHosts = 8;
+    private const int LongestMeeting = 8000;
 
     // The first host that has no master.
     private const int FirstGuest = 2;
@@ -83,6 +87,10 @@ internal sealed class HolderSimulation : IDisposable
     private readonly bool _isCrowded;
     private readonly int _earlierTerms;
     private readonly bool _isForgetful; // two hosts share a block: an operator forgets one, and the other has it
+    private readonly Random _meeting;
+    private readonly int _meetsOneIn;
+    private readonly bool _damagesHolder;
+    private SimulatedProcess? _wroteLine; // a daemon, which has not read the log since
     private long _damageAt;
     private long _ids;
     private int _claiming;
@@ -97,6 +105,9 @@ internal sealed class HolderSimulation : IDisposable
         Random lease = new(seed * 31 + 5);
         if (lease.Next(3) == 0)
             (LeaseMs, GraceMs) = (lease.Next(2) == 0 ? 1000u : 3000u, lease.Next(2) == 0 ? 20u : 200u);
+        _meeting = new(seed * 17 + 3);
+        _meetsOneIn = ((int[])[0, 1, 2, 6])[_meeting.Next(4)];
+        _damagesHolder = _meetsOneIn > 0 && _meeting.Next(2) == 0;
         bool coherent = _random.Next(3) == 0;
         _steps = _random.Next(8_000, 25_000);
         _masterPatience = Choose(500, 4000, 20_000);
@@ -133,6 +144,7 @@ internal sealed class HolderSimulation : IDisposable
             SkipsIdleTime = true,
             IsBrief = IsBrief,
             AtAccess = OnAccess,
+            BeforeAccess = Meet,
             HostCrashed = host => Array.Find(_hosts!, h => h.Name == host)?.Crash(),
         };
         Space = new(Memory, new(s_fileSystem, 1, default, default)) { Changed = OnSpaceChanged };
@@ -384,6 +396,9 @@ internal sealed class HolderSimulation : IDisposable
             Space.Read();
             RequireSpace(master);
             master.Serve();
+            // The process ends when its threads have: what these store meanwhile is stored after the term.
+            if (_meetsOneIn > 0 && !Scheduler.IsCalm)
+                Scheduler.WaitFor(() => master.Life.Threads <= 1, LongestMeeting);
         }
         finally
         {
@@ -595,11 +610,16 @@ internal sealed class HolderSimulation : IDisposable
         registry.Unsubscribed(mount.Id, known: believed);
     }
 
-    /// <summary>One line of one copy of a mount's line is damaged (SAFETY S24).</summary>
+    /// <summary>One line of one copy of a mount's line is damaged (SAFETY S24); or both copies, of a mount that has files open.</summary>
     private void DamageOnce(Random random)
     {
         if (Scheduler.Work < _damageAt || Scheduler.IsCalm)
             return;
+        if (_damagesHolder)
+        {
+            DamageHolder();
+            return;
+        }
         long entry = MediaLayout.HostTableOffset + random.NextInt64(3L * MediaLayout.EntriesPerHost) * MediaLayout.HostEntryBytes;
         byte[] before = new byte[MediaLayout.HostEntryBytes];
         Memory.ReadMemory(entry, before);
@@ -621,6 +641,21 @@ internal sealed class HolderSimulation : IDisposable
         }
         Note($"line {at / DaxDevice.LineBytes} of entry {(entry - MediaLayout.HostTableOffset) / MediaLayout.HostEntryBytes} is damaged");
         Memory.WriteMemory(entry + at, line);
+    }
+
+    // A removed file that a mount has open: what nobody can read holds everything.
+    private void DamageHolder()
+    {
+        HashSet<Guid> holding = [.. _hosts.SelectMany(h => h.Kernels).Where(k => k.Open.Count > 0 && (k.ReachesMemory || !k.IsCut)).Select(k => k.Mount)];
+        int at = Entries().FindIndex(e => e.Line is { State: MountState.Live, Exceptions.Length: > 0 } line && holding.Contains(line.Mount));
+        if (at < 0)
+            return;
+        HostEntry found = Entries()[at];
+        _damageAt = long.MaxValue;
+        Counts.Damages++;
+        Note($"both copies of entry {found.Index} are damaged, of mount {found.Line!.Mount.ToString()[..4]}, which has files open");
+        for (int copy = 0; copy < 2; copy++)
+            Memory.WriteMemory(MediaLayout.HostTableOffset + ((long)found.Index * MediaLayout.HostEntryBytes) + (copy * MountLine.Size) + 40, [1, 2, 3]);
     }
 
     /// <summary>Entries that nobody can read.</summary>
@@ -729,6 +764,66 @@ internal sealed class HolderSimulation : IDisposable
         RequireSpace(master);
         Space.RequireAllKept();
         return true;
+    }
+
+    /// <summary>Lets those meet whom a rule keeps apart: one waits between two steps whose order the rule demands, until others have come
+    /// that far. Left to chance that is rare.</summary>
+    private void Meet(string operation, long offset)
+    {
+        SimulatedProcess self = Scheduler.Current;
+        if (_meetsOneIn == 0 || Scheduler.IsCalm || Scheduler.Quiescing || self.IsUninterrupted || self.Life is not { IsOver: false } life)
+            return;
+        if (operation == FakeOperation.Zero)
+        {
+            // S8: another term has begun to zero, perhaps because this one ends.
+            if (_meeting.Next(_meetsOneIn) > 0 || _everyMaster.Find(m => m.Life == life) is not { } own)
+                return;
+            own.IsToEnd |= _meeting.Next(2) == 0;
+            Await(() => Space.State.Reservations.Any(r => r.Term > own.Term));
+        }
+        else if (self.Name.StartsWith("daemon", StringComparison.Ordinal))
+        {
+            // S11: space comes back before the line is written the first time, or between that and the look at the log.
+            if (!_hosts.Any(h => h.Mounts.Any(m => m.Life == life && !m.IsOpen)))
+                return;
+            bool isLine = offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + ((long)MostHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
+            bool isFirst = operation == FakeOperation.Store && isLine && (offset - MediaLayout.HostTableOffset) % MountLine.Size == 0;
+            bool isSecond = _wroteLine == self && operation == FakeOperation.Invalidate && !isLine;
+            if (isFirst)
+                _wroteLine = self;
+            else if (isSecond)
+                _wroteLine = null;
+            int before = Made(RecordType.ExtentsReclaimed);
+            if ((isFirst || isSecond) && _meeting.Next(_meetsOneIn) == 0)
+                Await(() => Made(RecordType.ExtentsReclaimed) > before);
+        }
+        else if (operation == FakeOperation.Load && self.Name.StartsWith("reclaimer", StringComparison.Ordinal) && offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + MediaLayout.UnitBytes)
+        {
+            // S11: a mount comes and opens a file, which is removed, while the table is read.
+            if (_meeting.Next(_meetsOneIn * 200) > 0)
+                return;
+            (int opens, int removed) = ((int)Counts.Opens, Made(RecordType.Deleted));
+            Await(() => Counts.Opens > opens + 2 && Made(RecordType.Deleted) > removed);
+        }
+    }
+
+    private int Made(RecordType type) => Space.Made.GetValueOrDefault(type);
+
+    private void Await(Func<bool> condition)
+    {
+        Counts.Meetings++;
+        Scheduler.WaitFor(condition, LongestMeeting);
+        Counts.Met += condition() ? 1 : 0;
+    }
+
+    /// <summary>Somebody aborts the connection of a mount now, by <c>umount -f</c> or /sys. Its daemon lives.</summary>
+    public bool IsAborted(KernelModel mount)
+    {
+        if (_meetsOneIn == 0 || Scheduler.IsCalm)
+            return false;
+        // S12: a famfs kernel that answers no more, and whose programs have a removed file.
+        bool matters = mount.ReachesMemory && mount.Open.Exists(f => Space.StatusOf(f.Inode.Number) is InodeStatus.Deleted);
+        return _meeting.Next(matters ? 20 : 2000) == 0;
     }
 
     /// <summary>Every unit is free, or somebody's.</summary>

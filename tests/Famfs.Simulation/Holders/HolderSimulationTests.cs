@@ -41,7 +41,7 @@ public sealed class HolderSimulationTests(ITestOutputHelper output)
         Dictionary<RecordType, int> made = [];
         foreach ((RecordType type, int many) in runs.SelectMany(r => r.Made))
             made[type] = made.GetValueOrDefault(type) + many;
-        output.WriteLine($"{runs.Count} seeds from {first}: steps {runs.Sum(r => r.Counts.Steps)}, kills {runs.Sum(r => r.Counts.Kills)}, crashes {runs.Sum(r => r.Counts.Crashes)}, terms {runs.Sum(r => r.Counts.Terms)}, opens {runs.Sum(r => r.Counts.Opens)}, touches {runs.Sum(r => r.Counts.Touches)}, changes {runs.Sum(r => r.Counts.Changes)}, acknowledged {runs.Sum(r => r.Counts.Acknowledged)}, evictions {runs.Sum(r => r.Counts.Evictions)}, impostors {runs.Sum(r => r.Counts.Impostors)}, damaged lines {runs.Sum(r => r.Counts.Damages)}, releases by stream {runs.Sum(r => r.Counts.StreamReleases)}, hosts forgotten {runs.Sum(r => r.Counts.Forgets)}, looks at foreign lines {runs.Sum(r => r.Counts.ForeignLines)}, mounts with a lease {runs.Sum(r => r.Counts.Leases)}, expired {runs.Sum(r => r.Counts.Expired)}, operations {runs.Sum(r => r.Counts.Operations)}; {string.Join(", ", made.Select(m => $"{m.Key} {m.Value}"))}");
+        output.WriteLine($"{runs.Count} seeds from {first}: steps {runs.Sum(r => r.Counts.Steps)}, kills {runs.Sum(r => r.Counts.Kills)}, crashes {runs.Sum(r => r.Counts.Crashes)}, terms {runs.Sum(r => r.Counts.Terms)}, opens {runs.Sum(r => r.Counts.Opens)}, touches {runs.Sum(r => r.Counts.Touches)}, changes {runs.Sum(r => r.Counts.Changes)}, acknowledged {runs.Sum(r => r.Counts.Acknowledged)}, evictions {runs.Sum(r => r.Counts.Evictions)}, impostors {runs.Sum(r => r.Counts.Impostors)}, damaged lines {runs.Sum(r => r.Counts.Damages)}, releases by stream {runs.Sum(r => r.Counts.StreamReleases)}, hosts forgotten {runs.Sum(r => r.Counts.Forgets)}, looks at foreign lines {runs.Sum(r => r.Counts.ForeignLines)}, meetings {runs.Sum(r => r.Counts.Met)} of {runs.Sum(r => r.Counts.Meetings)}, aborted mounts {runs.Sum(r => r.Counts.Aborts)}, mounts with a lease {runs.Sum(r => r.Counts.Leases)}, expired {runs.Sum(r => r.Counts.Expired)}, operations {runs.Sum(r => r.Counts.Operations)}; {string.Join(", ", made.Select(m => $"{m.Key} {m.Value}"))}");
         Assert.True(failures.IsEmpty, string.Join("\n", failures.OrderBy(f => f.Seed).Select(f =>
             $"{f.Error.Message}\n  repeat: FAMFS_SEED={f.Seed} dotnet test tests/Famfs.Simulation/Famfs.Simulation.csproj\n{f.Error.InnerException}")));
         // A situation that never occurs is not tested.
@@ -50,6 +50,7 @@ public sealed class HolderSimulationTests(ITestOutputHelper output)
             Assert.All((RecordType[])[RecordType.FileCreated, RecordType.Deleted, RecordType.Renamed, RecordType.ZeroingStarted, RecordType.ExtentsReclaimed, RecordType.HostRegistered, RecordType.HostGone, RecordType.HostForgotten, RecordType.TermEnded],
                 type => Assert.True(made.GetValueOrDefault(type) > 0, $"{type} never occurs"));
             Assert.True(runs.Sum(r => r.Counts.Expired) > 0, "no lease runs out");
+            Assert.True(runs.Sum(r => r.Counts.Met) > 0, "nobody meets");
         }
     }
 

@@ -202,6 +202,13 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
             return;
         }
         KernelModel mount = kernels[random.Next(kernels.Length)];
+        if (simulation.IsAborted(mount))
+        {
+            simulation.Counts.Aborts++;
+            simulation.Note($"{name}: the connection of {mount.Mount.ToString()[..4]} is aborted");
+            mount.IsCut = true;
+            return;
+        }
         switch (random.Next(8))
         {
             case 0 or 1 or 2 when open.Count < simulation.MostOpen:

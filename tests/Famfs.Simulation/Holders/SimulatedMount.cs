@@ -323,6 +323,11 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
             if (_simulation.Scheduler.IsCalm && error.Reason == ErrorReason.NoSpace)
                 _simulation.Note($"{_host.Name}: {error.Message}");
         }
+        catch (DeviceFaultException error)
+        {
+            // Damaged as it was written, with a lease: it is written again.
+            _simulation.Note($"{_host.Name}: {error.Message}");
+        }
         if (_stream is { } stream && _knownStream && _simulation.IsDelivered())
             stream.Registry.Acknowledged(Id, position);
         // It may come late, and after others.
