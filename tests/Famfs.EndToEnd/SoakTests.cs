@@ -41,6 +41,7 @@ public sealed class SoakTests
         Random random = new(seed);
         SoakClient[] clients = [.. Enumerable.Range(0, Clients).Select(i => new SoakClient(world, i, unchecked(seed + i)))];
         Dictionary<string, int> faults = [];
+        string last = "";
         double fullest = 0;
         long start = Stopwatch.GetTimestamp();
         try
@@ -56,6 +57,7 @@ public sealed class SoakTests
                 int kind = fault < 6 ? fault : random.Next(6);
                 string name = kind switch { 0 => "master", 1 => "daemon", 2 => "master and daemon", 3 => "program", 4 => "stopped daemon", _ => "orderly mount" };
                 faults[name] = faults.GetValueOrDefault(name) + 1;
+                last = $"{name} of {mount.Host} at {Stopwatch.GetElapsedTime(start)}";
                 switch (name)
                 {
                     case "program":
@@ -107,6 +109,11 @@ public sealed class SoakTests
             }
             world.IsOver = true;
             await Task.WhenAll(running);
+        }
+        catch (Exception error)
+        {
+            static string End(ServerProcess process) => process.Output.Length > 4000 ? process.Output[^4000..] : process.Output;
+            throw new InvalidOperationException($"{error.Message} after {Stopwatch.GetElapsedTime(start)}, faults so far: {string.Join(", ", faults)}, the last {last}\n{string.Join('\n', daemons.Select(d => $"daemon of {d.Key}:\n{End(d.Value)}"))}master:\n{End(master)}", error);
         }
         finally
         {
