@@ -61,8 +61,9 @@ internal sealed class HolderSimulation : IDisposable
     private const int ManyUnits = 96;
     private const int MostHistory = 4000;
     private const long CalmSteps = 240_000;
+    private const long MostCalms = 8; // of these many steps, whoever serves
     private const long CalmTicks = 10;
-    private const long CalmTicksOfLease = 2; // else a lease would be fewer steps than one look at the host table takes
+    private const long CalmTicksOfLease = 1; // else a lease would be fewer steps than one look at the host table takes
     private const int MostHosts = 8;
     private const int LongestMeeting = 8000;
 
@@ -96,6 +97,7 @@ internal sealed class HolderSimulation : IDisposable
     private int _claiming;
     private int _turn; // of the two masters: who serves when all is calm
     private long _calmSince = -1;
+    private long _calmServed; // steps of the calm in which a master served
 
     public HolderSimulation(int seed)
     {
@@ -704,8 +706,14 @@ internal sealed class HolderSimulation : IDisposable
     private void WatchForEnd()
     {
         int looks = 0;
+        long lookedAt = 0;
         while (!Scheduler.Quiescing)
         {
+            // To take over costs as many steps as there are terms, and nothing comes back meanwhile.
+            if (_calmSince >= 0 && HasMaster)
+                _calmServed += Scheduler.Step - lookedAt;
+            lookedAt = Scheduler.Step;
+            bool isOver = _calmServed > CalmSteps || (_calmSince >= 0 && Scheduler.Step > _calmSince + (MostCalms * CalmSteps));
             if (_calmSince < 0 && Scheduler.Work >= _steps)
             {
                 Scheduler.IsCalm = true;
@@ -715,7 +723,7 @@ internal sealed class HolderSimulation : IDisposable
                 Note("calm");
             }
             // What a former master may still store to is free when its slot has another term.
-            if (_calmSince >= 0 && (Scheduler.Step - _calmSince) / (CalmSteps / 4) % 2 != _turn)
+            if (_calmSince >= 0 && _calmServed / (CalmSteps / 4) % 2 != _turn)
             {
                 _turn = 1 - _turn;
                 foreach (SimulatedMaster master in _masters)
@@ -732,9 +740,9 @@ internal sealed class HolderSimulation : IDisposable
                 EvictEarlierBoots();
             if (_calmSince >= 0 && IsDone())
                 Scheduler.Finish();
-            else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps && UnreadableEntries().Any(e => !e.IsUnfinished))
+            else if (isOver && UnreadableEntries().Any(e => !e.IsUnfinished))
                 Scheduler.Finish(); // both copies are damaged: one by a store that tore; what nobody can read holds everything
-            else if (_calmSince >= 0 && Scheduler.Step > _calmSince + CalmSteps)
+            else if (isOver)
                 throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}; {string.Join("; ", _hosts.AsEnumerable())}; {string.Join("; ", Entries().Where(e => e.Line is not { State: MountState.Ended }))}; {_buried.Count(b => b.Life.Threads > 0)} that have ended have threads");
             Scheduler.WaitFor(() => _calmSince < 0 && Scheduler.Work >= _steps, Scheduler.IsCalm ? 50 : 10_000);
         }
