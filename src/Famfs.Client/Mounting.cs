@@ -88,7 +88,7 @@ public sealed record MountOptions
 /// <param name="MissingDevices">Devices of the pool that this host lacks, by index, each with its uuid; files on them answer EIO.</param>
 public sealed record StartedMount(FamfsMount Mount, int DaemonProcessId, string LogPath, bool TookDeadAway, string? NotRegistered, bool TookOver, string? Keeper, IReadOnlyDictionary<uint, Guid> MissingDevices)
 {
-    /// <summary>Why no master answered at the addresses that were given; null when one did, when none was given, or when nobody asked.</summary>
+    /// <summary>Why no master answered at the addresses that were given; null when one is reached now, or when none was given.</summary>
     public string? MasterProblem { get; init; }
 }
 
@@ -150,7 +150,7 @@ public static class Mounting
         }
         string registration = mount.ReadRegistration();
         string? problem = options.NoWait || registration == FamfsMount.Registered ? null : registration;
-        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, plan.TakesOver, mount.ReadKeeper(), mount.ReadMissingDevices()) { MasterProblem = plan.MasterProblem };
+        return new(mount, daemon.ProcessId, logPath, plan.TookDeadAway, problem, plan.TakesOver, mount.ReadKeeper(), mount.ReadMissingDevices()) { MasterProblem = mount.ReadMasterAddress() is null ? plan.MasterProblem : null };
     }
 
     /// <summary><see cref="StartedMount.MasterProblem"/> as a sentence.</summary>

@@ -836,8 +836,8 @@ public sealed class FamfsCommandTests : IDisposable
         writer.Write(false);
         writer.Write(0);
         writer.Write("");
-        writer.Write(2);
-        foreach (string text in (string[])["user.famfs.uuid", s_uuid.ToString(), "user.famfs.registration", registration])
+        writer.Write(3);
+        foreach (string text in (string[])["user.famfs.uuid", s_uuid.ToString(), "user.famfs.registration", registration, "user.famfs.master", registration == "registered" ? "unix:/found" : ""])
             writer.Write(text);
         writer.Flush();
         return stream.ToArray();

@@ -46,8 +46,8 @@ public sealed class CompactionTests
                 if (generation == 2)
                 {
                     Assert.InRange(of["records_before"], 3900u, 4100u);
-                    // Ids of requests are remembered for 15 minutes, so that the few that came before are all in the snapshot.
-                    Assert.InRange(of["records_after"], 3900u, 4200u);
+                    // Ids of requests are remembered for 15 minutes, so that those that came before are all in the snapshot, many in a record.
+                    Assert.InRange(of["records_after"], 110u, 200u);
                     Assert.NotEqual(0u, of["log_bytes_after"]);
                 }
                 // Both follow, and change it through their mounts.
