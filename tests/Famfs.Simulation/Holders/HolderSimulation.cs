@@ -60,7 +60,8 @@ internal sealed class HolderSimulation : IDisposable
     private const int FewUnits = 40;
     private const int ManyUnits = 96;
     private const int MostHistory = 4000;
-    private const long CalmSteps = 240_000;
+    private const long CalmStepsWithoutLease = 240_000;
+    private const long CalmStepsOfLease = 480_000; // time is slower there, and what stands still is gone after a time
     private const long MostCalms = 8; // of these many steps, whoever serves
     private const long CalmTicks = 10;
     private const long CalmTicksOfLease = 1; // else a lease would be fewer steps than one look at the host table takes
@@ -284,6 +285,8 @@ internal sealed class HolderSimulation : IDisposable
     }
 
     public bool HasMaster => _masters.Exists(m => !m.HasEnded && !m.Life.IsOver);
+
+    private long CalmSteps => LeaseMs == 0 ? CalmStepsWithoutLease : CalmStepsOfLease;
 
     /// <summary>To be disposed when its threads have left it.</summary>
     public void Bury(SimulatedLife life, IDisposable what) => _buried.Add((life, what));
