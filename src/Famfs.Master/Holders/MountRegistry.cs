@@ -191,10 +191,10 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     private async Task LookLaterAsync(Hints hints, int slot)
     {
         TimeSpan left = hints.LookedTimestamp == 0 ? TimeSpan.Zero : HintPause - clock.GetElapsedTime(hints.LookedTimestamp);
+        // The caller has the gate, and a look takes it after _scanning. A delay of less than a millisecond is over at once.
+        await Task.Yield();
         if (left > TimeSpan.Zero)
             await Task.Delay(left, clock).ConfigureAwait(false);
-        else
-            await Task.Yield(); // the caller has the gate
         List<Waiter> done;
         lock (_scanning)
         {
