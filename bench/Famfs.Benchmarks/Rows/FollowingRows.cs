@@ -118,7 +118,7 @@ internal sealed class FollowingRows(BenchmarkRun run, Scratch scratch)
                 }
                 done = due;
             }
-            await WaitAsync(over);
+            await Task.Delay(s_pause, CancellationToken.None);
         }
         await call.RequestStream.CompleteAsync();
         return done;
@@ -131,7 +131,7 @@ internal sealed class FollowingRows(BenchmarkRun run, Scratch scratch)
         for (int i = caller; i < files && !over.IsCancellationRequested; i += Callers)
         {
             while (Stopwatch.GetElapsedTime(begin).TotalSeconds * ChangesPerSecond / 2 < i && !over.IsCancellationRequested)
-                await WaitAsync(over);
+                await Task.Delay(s_pause, CancellationToken.None);
             ByteString id = ByteString.CopyFrom(Guid.CreateVersion7().ToByteArray(bigEndian: true));
             if (i / Callers % 2 == 0)
                 await cluster.Client.RemoveAsync(new RemoveRequest { RequestId = id, Path = $"{known}/{i}" }, cancellationToken: CancellationToken.None);
@@ -140,18 +140,6 @@ internal sealed class FollowingRows(BenchmarkRun run, Scratch scratch)
             done++;
         }
         return done;
-    }
-
-    private static async Task WaitAsync(CancellationToken over)
-    {
-        try
-        {
-            await Task.Delay(s_pause, over);
-        }
-        catch (OperationCanceledException)
-        {
-            // The round is over, which its caller looks at.
-        }
     }
 
     private static string PathOf(int file) => $"{DirectoryName(file / FilesPerDirectory)}/{MountContent.FileName(file % FilesPerDirectory)}";
