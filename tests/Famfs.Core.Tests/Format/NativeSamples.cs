@@ -110,6 +110,18 @@ internal static class NativeSamples
         TimesNs = { 1_700_000_000_123_456_780, -1, 1 },
     };
 
+    /// <summary>Payload of two ids that a snapshot remembers.</summary>
+    public static readonly SnapshotRequests Remembered = new()
+    {
+        RequestIds = ByteString.CopyFrom([.. Enumerable.Range(1, 32).Select(i => (byte)i)]),
+        RequestDigests = { 0x0102030405060708, 0x1112131415161718 },
+        TimesNs = { 1_700_000_000_000_000_000, 1_700_000_000_000_000_001 },
+        Sequences = { 100, 300 },
+        Terms = { 64, 129 },
+        Inodes = { 0, 70_000 },
+        RecordTypes = { 15, 11 },
+    };
+
     /// <summary>Payload of a forgetting with an id.</summary>
     public static readonly HostForgotten Forgotten = new()
     {
@@ -165,6 +177,7 @@ internal static class NativeSamples
             b => MountLine.TryParse(b, FileSystem, HostEntry, out MountLine? line) ? line : null),
         new("files-written", 104, Written, () => FormatRecord(RecordType.FilesWritten, Written, FrameFlags.Skippable), b => ParseRecord(b, RecordType.FilesWritten, FilesWritten.Parser, FrameFlags.Skippable)),
         new("host-forgotten", 240, Forgotten, () => FormatRecord(RecordType.HostForgotten, Forgotten), b => ParseRecord(b, RecordType.HostForgotten, HostForgotten.Parser)),
+        new("snapshot-requests", 128, Remembered, () => FormatRecord(RecordType.SnapshotRequests, Remembered, FrameFlags.Snapshot), b => ParseRecord(b, RecordType.SnapshotRequests, SnapshotRequests.Parser, FrameFlags.Snapshot)),
         new("deleted", 88, Removed, () => FormatRecord(RecordType.Deleted, Removed), b => ParseRecord(b, RecordType.Deleted, Deleted.Parser)),
         new("renamed", 96, Moved, () => FormatRecord(RecordType.Renamed, Moved), b => ParseRecord(b, RecordType.Renamed, Renamed.Parser)),
         new("record-frame", 48, Convert.ToHexString(Payload), FormatFrame, ParseFrame),
