@@ -96,6 +96,9 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 {
     private static readonly TimeSpan s_stuck = TimeSpan.FromMinutes(15);
 
+    [ThreadStatic]
+    private static bool t_isOfSimulation;
+
     // Touched by the holder of the baton only.
     private readonly Random _random = new(seed);
     private readonly List<SimulatedProcess> _processes = [];
@@ -130,6 +133,12 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     /// <summary>No more accidents; everybody lives on.</summary>
     public bool IsCalm { get; set; }
+
+    /// <summary>No accidents for now. Who was paused before stays so.</summary>
+    public bool IsLull { get; set; }
+
+    /// <summary>This thread is one of a simulation, and not, say, the collector's.</summary>
+    public static bool IsOfSimulation => t_isOfSimulation;
 
     /// <summary>Who runs.</summary>
     public SimulatedProcess Current => _current!;
@@ -245,6 +254,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
 
     private void Live(SimulatedProcess process, Action<SimulatedProcess> body)
     {
+        t_isOfSimulation = true;
         _processor!.TakeThread();
         process.Turn.WaitOne();
         while (!Quiescing)
@@ -288,7 +298,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
             Step++; // who waits for the clock by looking at memory comes to the end of that
             return;
         }
-        if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && !IsCalm && OneIn(chaos.DecisivePauseOneIn))
+        if (operation is not FakeOperation.Fence && isDecisive(offset) && !Quiescing && !IsCalm && !IsLull && OneIn(chaos.DecisivePauseOneIn))
             Pause(_current!);
         else if (operation == FakeOperation.Load && _current!.PausedUntil <= Step && _random.Next(chaos.LoadSwitchOneIn) != 0)
             return;
@@ -301,7 +311,7 @@ internal sealed class CooperativeScheduler(int seed, FakeSharedMemory memory, Ch
         Step++;
         Work++;
         Quiescing |= Step >= _lastStep;
-        if (!Quiescing && !IsCalm)
+        if (!Quiescing && !IsCalm && !IsLull)
             Disturb(self);
         if ((always || _random.Next(chaos.SwitchOneIn) == 0 || self.PausedUntil > Step) && Pick() is { } next && next != self)
         {

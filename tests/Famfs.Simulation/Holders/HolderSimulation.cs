@@ -25,6 +25,8 @@ internal sealed class HolderCounts
     public long Terms;
     public long Opens;
     public long Touches;
+    public long Reuses;
+    public long Lulls;
     public int Uses;
     public long Changes;
     public long Acknowledged;
@@ -60,19 +62,20 @@ internal sealed class HolderSimulation : IDisposable
     private const int FewUnits = 40;
     private const int ManyUnits = 96;
     private const int MostHistory = 4000;
+    private const int LongestLull = 40_000;
+    private const int MostRemoved = 5; // files that wait for their holders, when another one is removed; a directory may have more
     private const long CalmStepsWithoutLease = 240_000;
     private const long CalmStepsOfLease = 480_000; // time is slower there, and what stands still is gone after a time
     private const long MostCalms = 8; // of these many steps, whoever serves
     private const long CalmTicks = 10;
     private const long CalmTicksOfLease = 1; // else a lease would be fewer steps than one look at the host table takes
-    private const int MostHosts = 8;
-    private const int LongestMeeting = 8000;
+    public const int MostHosts = 8;
 
     // The first host that has no master.
     private const int FirstGuest = 2;
 
-    private static readonly string[] s_paths = ["a", "b", "c", "d/a", "d/b", "d", "e/a", "e"];
-    private static readonly string[] s_manyPaths = [.. s_paths, .. Enumerable.Range(0, 24).Select(i => $"f{i}")];
+    private static readonly string[] s_paths = ["a", "b", "c", "d/a", "d/b", "d", "e/a", "e", .. Enumerable.Range(0, 8).Select(i => $"f{i}")];
+    private static readonly string[] s_manyPaths = [.. s_paths, .. Enumerable.Range(8, 24).Select(i => $"f{i}")];
     private static readonly Guid s_fileSystem = new("5eed5eed-2222-4222-8222-222222222222");
 
     private readonly int _seed;
@@ -89,15 +92,12 @@ internal sealed class HolderSimulation : IDisposable
     private readonly bool _isCrowded;
     private readonly int _earlierTerms;
     private readonly bool _isForgetful; // two hosts share a block: an operator forgets one, and the other has it
-    private readonly Random _meeting;
-    private readonly int _meetsOneIn;
-    private readonly bool _damagesHolder;
-    private SimulatedProcess? _wroteLine; // a daemon, which has not read the log since
     private long _damageAt;
     private long _ids;
     private int _claiming;
     private int _turn; // of the two masters: who serves when all is calm
     private long _calmSince = -1;
+    private (long Ticks, long Step, long Rate) _time = (0, 0, 1); // what the clock was at a step, and goes by in each since
     private long _calmServed; // steps of the calm in which a master served
 
     public HolderSimulation(int seed)
@@ -108,11 +108,13 @@ internal sealed class HolderSimulation : IDisposable
         Random lease = new(seed * 31 + 5);
         if (lease.Next(3) == 0)
             (LeaseMs, GraceMs) = (lease.Next(2) == 0 ? 1000u : 3000u, lease.Next(2) == 0 ? 20u : 200u);
-        _meeting = new(seed * 17 + 3);
-        _meetsOneIn = ((int[])[0, 1, 2, 6])[_meeting.Next(4)];
-        _damagesHolder = _meetsOneIn > 0 && _meeting.Next(2) == 0;
-        bool coherent = _random.Next(3) == 0;
-        _steps = _random.Next(8_000, 25_000);
+        Meetings = new(this, new(seed * 17 + 3));
+        // What programs store stays in caches for long, and their kernels reach memory: who does not flush is found out.
+        Random lingering = new(seed * 13 + 11);
+        bool lingers = lingering.Next(4) == 0;
+        FlushesOneIn = lingers ? 8 : 2;
+        bool coherent = _random.Next(3) == 0 && !lingers;
+        _steps = _random.Next(12_000, 40_000);
         _masterPatience = Choose(500, 4000, 20_000);
         MountPatience = Choose(50, 400);
         LongestIdle = Choose(40, 200, 1000);
@@ -130,6 +132,8 @@ internal sealed class HolderSimulation : IDisposable
             AccidentOneIn = Choose(0, 3, 8, 40),
             CacheLines = Choose(64, 1024, 8192),
         };
+        if (lingers)
+            (Memory.AccidentOneIn, Memory.CacheLines) = (lingering.Next(2) == 0 ? 0 : 400, 8192);
         ChaosOptions chaos = new()
         {
             LoadSwitchOneIn = Choose(2, 10, 50),
@@ -137,8 +141,8 @@ internal sealed class HolderSimulation : IDisposable
             PauseOneIn = Choose(0, 60, 200, 1000),
             LongestPause = Choose(300, 2000, 10_000),
             DecisivePauseOneIn = Choose(0, 20, 100),
-            KillOneIn = Choose(0, 1000, 4000),
-            CrashOneIn = Choose(0, 4000, 16_000),
+            KillOneIn = lingers ? Choose(150, 600) : Choose(0, 200, 1000),
+            CrashOneIn = Choose(0, 1000, 4000),
             LongestBoot = Choose(20, 2000),
         };
         Clock = new StepClock(this);
@@ -147,13 +151,14 @@ internal sealed class HolderSimulation : IDisposable
             SkipsIdleTime = true,
             IsBrief = IsBrief,
             AtAccess = OnAccess,
-            BeforeAccess = Meet,
+            BeforeAccess = Meetings.Meet,
             HostCrashed = host => Array.Find(_hosts!, h => h.Name == host)?.Crash(),
         };
         Space = new(Memory, new(s_fileSystem, 1, default, default)) { Changed = OnSpaceChanged };
-        bool famfsKernels = _random.Next(3) == 0;
+        bool famfsKernels = _random.Next(3) == 0 || lingers;
         _isForgetful = new Random(seed ^ 0x0F06E7).Next(3) == 0;
-        _hosts = [.. Enumerable.Range(0, _isForgetful ? 4 : 3).Select(i => new SimulatedHost(this, HostName(i), HostId(i), famfsKernels && _random.Next(2) == 0, _random.Next(2) == 0 ? 45u : 31u))];
+        _hosts = [.. Enumerable.Range(0, _isForgetful ? 4 : 3).Select(i => new SimulatedHost(this, HostName(i), HostId(i), famfsKernels && (_random.Next(2) == 0 || lingers), _random.Next(2) == 0 ? 45u : 31u))];
+        Words = new(ordersStores: !_hosts.Any(h => h.ReachesMemory));
     }
 
     public CooperativeScheduler Scheduler { get; }
@@ -164,7 +169,17 @@ internal sealed class HolderSimulation : IDisposable
 
     public SettledSpace Space { get; }
 
+    /// <summary>What programs store.</summary>
+    public StoredWords Words { get; }
+
     public HolderCounts Counts { get; } = new();
+
+    public HolderMeetings Meetings { get; }
+
+    /// <summary>All that served, those that have ended included.</summary>
+    public IReadOnlyList<SimulatedMaster> EveryMaster => _everyMaster;
+
+    public IReadOnlyList<SimulatedHost> Hosts => _hosts;
 
     public RegistrationLimit Registrations { get; } = new();
 
@@ -181,6 +196,9 @@ internal sealed class HolderSimulation : IDisposable
     public int LongestIdle { get; }
 
     public int UnmountOneIn { get; }
+
+    /// <summary>One in so many stores of a program, where its kernel reaches memory, is written back by it.</summary>
+    public int FlushesOneIn { get; }
 
     /// <summary>Of hosts that may be forgotten, mounts end often.</summary>
     public int UnmountOneInOf(SimulatedHost host) => _isForgetful && Array.IndexOf(_hosts, host) >= FirstGuest ? Math.Min(UnmountOneIn, 60) : UnmountOneIn;
@@ -210,7 +228,8 @@ internal sealed class HolderSimulation : IDisposable
             }
             foreach (SimulatedHost host in _hosts)
             {
-                int daemons = host.ReachesMemory || (host != _hosts[0] && !(_isForgetful && Array.IndexOf(_hosts, host) >= FirstGuest)) ? 1 : 2;
+                // A famfs kernel has one mount at a time; the next daemon may begin while the one before still ends.
+                int daemons = host.ReachesMemory || host == _hosts[0] || (_isForgetful && Array.IndexOf(_hosts, host) >= FirstGuest) ? 2 : 1;
                 for (int daemon = 0; daemon < daemons; daemon++)
                 {
                     Random random = new(_random.Next());
@@ -228,6 +247,8 @@ internal sealed class HolderSimulation : IDisposable
             Scheduler.Spawn("client", "host-client", _ => LiveAsClient(client));
             Random second = new(_random.Next());
             Scheduler.Spawn("client-2", "host-client-2", _ => LiveAsClient(second));
+            Random weather = new(_random.Next());
+            Scheduler.Spawn("weather", "host-weather", _ => LiveAsWeather(weather));
             Scheduler.Spawn("end", "host-end", _ => WatchForEnd());
             Scheduler.Run(long.MaxValue);
             if (Scheduler.Failure is { } failure)
@@ -238,6 +259,7 @@ internal sealed class HolderSimulation : IDisposable
             throw new InvalidOperationException($"seed {_seed}: {error.Message}\n  last: {string.Join("\n  ", _history.TakeLast(40))}", error);
         }
         Counts.Steps = Scheduler.Work;
+        Counts.Reuses = Space.Reuses;
         Counts.Kills = Scheduler.Kills;
         Counts.Crashes = Scheduler.Crashes;
         Counts.Pauses = Scheduler.Pauses;
@@ -275,7 +297,7 @@ internal sealed class HolderSimulation : IDisposable
     }
 
     /// <summary>Whether a message comes through.</summary>
-    public bool IsDelivered() => Scheduler.IsCalm || _lossOneIn == 0 || _random.Next(_lossOneIn) != 0;
+    public bool IsDelivered() => Scheduler.IsCalm || Scheduler.IsLull || _lossOneIn == 0 || _random.Next(_lossOneIn) != 0;
 
     /// <summary>A master that serves, or takes itself for one.</summary>
     public SimulatedMaster? AnyMaster()
@@ -304,13 +326,6 @@ internal sealed class HolderSimulation : IDisposable
                     throw new InvalidOperationException($"P2 broken: {who} reaches {extent} as inode {file.Inode.Number}, which is of inode {other}");
             }
         }
-    }
-
-    /// <summary>What was loaded from a file is its own, or zero.</summary>
-    public void RequireOwn(string who, OpenFile file, ulong word)
-    {
-        if (word != 0 && word != file.Inode.Number)
-            throw new InvalidOperationException($"P2 broken: {who} loads {word} from inode {file.Inode.Number}");
     }
 
     private static string HostName(int index) => $"host-{index}";
@@ -365,7 +380,7 @@ internal sealed class HolderSimulation : IDisposable
         process.DiesWhole = true;
         Scheduler.Sleep(random.Next(1, Scheduler.IsCalm ? 200 : HasMaster ? _masterPatience : 300));
         // When all is calm, one takes over: an operator sees to that.
-        if (Scheduler.Quiescing || (Scheduler.IsCalm && (AnyMaster() is not null || _claiming > 0 || slot != _turn)))
+        if (Scheduler.Quiescing || (Scheduler.IsCalm && (AnyMaster() is not null || _claiming > 0 || slot != _turn)) || (Scheduler.IsLull && HasMaster))
             return;
         SimulatedHost host = _hosts[slot];
         if (host.IsOff)
@@ -402,8 +417,8 @@ internal sealed class HolderSimulation : IDisposable
             RequireSpace(master);
             master.Serve();
             // The process ends when its threads have: what these store meanwhile is stored after the term.
-            if (_meetsOneIn > 0 && !Scheduler.IsCalm)
-                Scheduler.WaitFor(() => master.Life.Threads <= 1, LongestMeeting);
+            if (Meetings.Take && !Scheduler.IsCalm)
+                Scheduler.WaitFor(() => master.Life.Threads <= 1, HolderMeetings.LongestSteps);
         }
         finally
         {
@@ -453,7 +468,7 @@ internal sealed class HolderSimulation : IDisposable
             ByteString id = RequestId(random);
             for (int attempt = random.Next(3); attempt >= 0; attempt--)
             {
-                if (random.Next(30) == 0 && AnyMaster() is { } ended)
+                if (random.Next(30) == 0 && !Scheduler.IsLull && AnyMaster() is { } ended)
                     ended.IsToEnd = true;
                 if (!IsDelivered() || AnyMaster() is not { } master)
                 {
@@ -472,7 +487,8 @@ internal sealed class HolderSimulation : IDisposable
                 if (random.Next(3) > 0)
                     break;
             }
-            EvictSometimes(random);
+            if (!Scheduler.IsLull)
+                EvictSometimes(random);
             ForgetSometimes(random);
             ImpersonateSometimes(random);
             DamageOnce(random);
@@ -484,10 +500,16 @@ internal sealed class HolderSimulation : IDisposable
     {
         string path = AnyPath(random);
         Counts.Changes++;
-        switch (random.Next(10))
+        // Most of a pool that is nearly full is files that there are, as in use.
+        int what = random.Next(10);
+        if (what is 6 or 7 or 8 && Space.State.Tree.DeletedCount >= MostRemoved)
+            what = 0;
+        if (what is 7 or 8 && Space.AnyFile(random) is { Length: > 0 } file)
+            path = file;
+        switch (what)
         {
             case 0 or 1 or 2 or 3 or 4:
-                return master.Send(new FileCreation(new() { RequestId = id, Path = path, SizeBytes = (ulong)random.Next(1, (_isCrowded ? 1 : 3) * MediaLayout.UnitBytes) }));
+                return master.Send(new FileCreation(new() { RequestId = id, Path = path, SizeBytes = (ulong)random.Next(1, (_isCrowded ? 1 : 3) * MediaLayout.UnitBytes) | (2 * DaxDevice.LineBytes) }));
             case 5:
                 return master.Send(new DirectoryCreation(new() { RequestId = id, Path = path }));
             case 6 or 7 or 8:
@@ -620,7 +642,7 @@ internal sealed class HolderSimulation : IDisposable
     {
         if (Scheduler.Work < _damageAt || Scheduler.IsCalm)
             return;
-        if (_damagesHolder)
+        if (Meetings.DamagesHolder)
         {
             DamageHolder();
             return;
@@ -705,6 +727,32 @@ internal sealed class HolderSimulation : IDisposable
         }
     }
 
+    /// <summary>Accidents come in storms. In the lulls between them space comes back and is used again: while everybody dies all the time
+    /// it never does.</summary>
+    private void LiveAsWeather(Random random)
+    {
+        while (!Scheduler.IsCalm && !Scheduler.Quiescing)
+        {
+            Scheduler.Sleep(random.Next(300, 5000));
+            if (Scheduler.IsCalm)
+                return;
+            (Scheduler.IsLull, Counts.Lulls) = (true, Counts.Lulls + 1);
+            SetTime(LeaseMs == 0 ? CalmTicks : CalmTicksOfLease);
+            Note("lull");
+            long reuses = Space.Reuses + random.Next(1, 5);
+            Scheduler.WaitFor(() => Space.Reuses >= reuses, LongestLull);
+            Scheduler.IsLull = false;
+            if (Scheduler.IsCalm)
+                return;
+            SetTime(1);
+            Note($"storm; {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}");
+        }
+        Scheduler.WaitFor(() => false, 1000);
+    }
+
+    // From now on, so many ticks in each step.
+    private void SetTime(long rate) => _time = (_time.Ticks + ((Scheduler.Step - _time.Step) * _time.Rate), Scheduler.Step, rate);
+
     /// <summary>First anything happens, then nothing new: what is not in use must come back, and everybody must serve.</summary>
     private void WatchForEnd()
     {
@@ -721,6 +769,7 @@ internal sealed class HolderSimulation : IDisposable
             {
                 Scheduler.IsCalm = true;
                 _calmSince = Scheduler.Step;
+                SetTime(LeaseMs == 0 ? CalmTicks : CalmTicksOfLease);
                 foreach (SimulatedHost host in _hosts)
                     host.IsOff = false;
                 Note("calm");
@@ -777,66 +826,6 @@ internal sealed class HolderSimulation : IDisposable
         return true;
     }
 
-    /// <summary>Lets those meet whom a rule keeps apart: one waits between two steps whose order the rule demands, until others have come
-    /// that far. Left to chance that is rare.</summary>
-    private void Meet(string operation, long offset)
-    {
-        SimulatedProcess self = Scheduler.Current;
-        if (_meetsOneIn == 0 || Scheduler.IsCalm || Scheduler.Quiescing || self.IsUninterrupted || self.Life is not { IsOver: false } life)
-            return;
-        if (operation == FakeOperation.Zero)
-        {
-            // S8: another term has begun to zero, perhaps because this one ends.
-            if (_meeting.Next(_meetsOneIn) > 0 || _everyMaster.Find(m => m.Life == life) is not { } own)
-                return;
-            own.IsToEnd |= _meeting.Next(2) == 0;
-            Await(() => Space.State.Reservations.Any(r => r.Term > own.Term));
-        }
-        else if (self.Name.StartsWith("daemon", StringComparison.Ordinal))
-        {
-            // S11: space comes back before the line is written the first time, or between that and the look at the log.
-            if (!_hosts.Any(h => h.Mounts.Any(m => m.Life == life && !m.IsOpen)))
-                return;
-            bool isLine = offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + ((long)MostHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
-            bool isFirst = operation == FakeOperation.Store && isLine && (offset - MediaLayout.HostTableOffset) % MountLine.Size == 0;
-            bool isSecond = _wroteLine == self && operation == FakeOperation.Invalidate && !isLine;
-            if (isFirst)
-                _wroteLine = self;
-            else if (isSecond)
-                _wroteLine = null;
-            int before = Made(RecordType.ExtentsReclaimed);
-            if ((isFirst || isSecond) && _meeting.Next(_meetsOneIn) == 0)
-                Await(() => Made(RecordType.ExtentsReclaimed) > before);
-        }
-        else if (operation == FakeOperation.Load && self.Name.StartsWith("reclaimer", StringComparison.Ordinal) && offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + MediaLayout.UnitBytes)
-        {
-            // S11: a mount comes and opens a file, which is removed, while the table is read.
-            if (_meeting.Next(_meetsOneIn * 200) > 0)
-                return;
-            (int opens, int removed) = ((int)Counts.Opens, Made(RecordType.Deleted));
-            Await(() => Counts.Opens > opens + 2 && Made(RecordType.Deleted) > removed);
-        }
-    }
-
-    private int Made(RecordType type) => Space.Made.GetValueOrDefault(type);
-
-    private void Await(Func<bool> condition)
-    {
-        Counts.Meetings++;
-        Scheduler.WaitFor(condition, LongestMeeting);
-        Counts.Met += condition() ? 1 : 0;
-    }
-
-    /// <summary>Somebody aborts the connection of a mount now, by <c>umount -f</c> or /sys. Its daemon lives.</summary>
-    public bool IsAborted(KernelModel mount)
-    {
-        if (_meetsOneIn == 0 || Scheduler.IsCalm)
-            return false;
-        // S12: a famfs kernel that answers no more, and whose programs have a removed file.
-        bool matters = mount.ReachesMemory && mount.Open.Exists(f => Space.StatusOf(f.Inode.Number) is InodeStatus.Deleted);
-        return _meeting.Next(matters ? 20 : 2000) == 0;
-    }
-
     /// <summary>Every unit is free, or somebody's.</summary>
     private void RequireSpace(SimulatedMaster master)
     {
@@ -853,6 +842,7 @@ internal sealed class HolderSimulation : IDisposable
     /// <summary>Space that changes hands is reached by nobody as what it was.</summary>
     private void OnSpaceChanged(ulong inode, MapExtent extent)
     {
+        Note($"units {extent.OffsetBytes / MediaLayout.UnitBytes} to {(extent.OffsetBytes + extent.LengthBytes) / MediaLayout.UnitBytes}: {(inode == 0 ? "free" : $"inode {inode}")}");
         foreach (SimulatedHost host in _hosts)
         {
             foreach (OpenFile file in host.Reachable)
@@ -912,10 +902,10 @@ internal sealed class HolderSimulation : IDisposable
         }
     }
 
-    /// <summary>Time as steps, 0.2 ms each; when all is calm it runs faster.</summary>
+    /// <summary>Time as steps, 0.2 ms each; where there are no accidents it runs faster.</summary>
     private sealed class StepClock(HolderSimulation simulation) : TimeProvider
     {
-        private long Now => simulation._calmSince < 0 ? simulation.Scheduler?.Step ?? 0 : simulation._calmSince + (simulation.Scheduler.Step - simulation._calmSince) * (simulation.LeaseMs == 0 ? CalmTicks : CalmTicksOfLease);
+        private long Now => simulation._time.Ticks + (((simulation.Scheduler?.Step ?? 0) - simulation._time.Step) * simulation._time.Rate);
 
         public override long TimestampFrequency => 5000;
 

@@ -18,8 +18,8 @@ internal sealed class KernelInode(ulong number)
     /// <summary>Open files and mappings.</summary>
     public int Opens { get; set; }
 
-    /// <summary>Requests about it that are under way.</summary>
-    public int Requests { get; set; }
+    /// <summary>Who uses it without having it open: requests, and programs on their way along a path.</summary>
+    public int Uses { get; set; }
 
     /// <summary>Its map, where the kernel reaches memory by itself. Kept for as long as it has the inode.</summary>
     public MapExtent[]? Map { get; set; }
@@ -107,7 +107,7 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
         body.CopyTo(message.AsSpan(40));
         KernelRequest request = new(message, map);
         if (_inodes.TryGetValue(node, out KernelInode? inode))
-            inode.Requests++;
+            inode.Uses++;
         try
         {
             _waiting.Enqueue(request);
@@ -118,7 +118,7 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
         finally
         {
             if (inode is not null)
-                inode.Requests--;
+                PutBack(inode);
         }
     }
 
@@ -128,11 +128,16 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
 
     public static Errno ErrorOf(byte[]? reply) => reply is null ? Errno.ENODEV : (Errno)(-BinaryPrimitives.ReadInt32LittleEndian(reply.AsSpan(4)));
 
-    /// <summary>Looks a name up, in the cache first.</summary>
-    public KernelInode? Lookup(ulong parent, string name)
+    /// <summary>The root, and <see cref="PutBack"/> is owed.</summary>
+    public KernelInode TakeRoot() => Take(_inodes[1]);
+
+    /// <summary>Looks a name up, in the cache first. <see cref="PutBack"/> is owed for what is found, and the caller has the
+    /// directory.</summary>
+    public KernelInode? Lookup(KernelInode directory, string name)
     {
+        ulong parent = directory.Number;
         if (_names.TryGetValue((parent, name), out ulong known))
-            return _inodes[known];
+            return Take(_inodes[known]);
         _looking[parent] = _looking.GetValueOrDefault(parent) + 1;
         try
         {
@@ -145,7 +150,7 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
             if (!_inodes.TryGetValue(node, out KernelInode? inode))
                 _inodes.Add(node, inode = new(node));
             _names[(parent, name)] = node;
-            return inode;
+            return Take(inode);
         }
         finally
         {
@@ -155,27 +160,59 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
 
     public void Close(OpenFile file)
     {
-        if (Open.Remove(file))
-            file.Inode.Opens--;
+        if (!Open.Remove(file))
+            return;
+        file.Inode.Opens--;
+        DropUnused(file.Inode);
     }
 
-    /// <summary>The kernel needs memory: a name, and the inode if nobody uses it.</summary>
+    /// <summary>Nobody who took it uses it any more.</summary>
+    public void PutBack(KernelInode inode)
+    {
+        inode.Uses--;
+        DropUnused(inode);
+    }
+
+    /// <summary>The kernel needs memory: a name that has none below it.</summary>
     public void Evict(Random random)
     {
-        if (_names.Count > 0 && random.Next(2) == 0)
-            _names.Remove(_names.Keys.ElementAt(random.Next(_names.Count)));
-        foreach (KernelInode inode in _inodes.Values.Where(IsUnused).ToList())
-        {
-            if (random.Next(2) == 0)
-                _inodes.Remove(inode.Number);
-        }
+        (ulong Parent, string Name)[] leaves = [.. _names.Where(n => !HasNames(n.Value)).Select(n => n.Key)];
+        if (leaves.Length > 0 && random.Next(2) == 0)
+            RemoveName(leaves[random.Next(leaves.Length)]);
     }
 
     /// <summary>What it has of an inode, for people.</summary>
     public string Describe(ulong number) => !_inodes.TryGetValue(number, out KernelInode? inode) ? $"{number}: none"
-        : $"{number}: open {inode.Opens}, requests {inode.Requests}, {_names.Count(n => n.Value == number)} names";
+        : $"{number}: open {inode.Opens}, uses {inode.Uses}, {_names.Count(n => n.Value == number)} names, {_names.Count(n => n.Key.Parent == number)} below";
 
-    private bool IsUnused(KernelInode inode) => inode is { Opens: 0, Requests: 0 } && !_names.ContainsValue(inode.Number);
+    private static KernelInode Take(KernelInode inode)
+    {
+        inode.Uses++;
+        return inode;
+    }
+
+    private bool HasNames(ulong directory) => _names.Keys.Any(n => n.Parent == directory);
+
+    // As FUSE does: an inode goes with its last name and its last user, and is not kept for later.
+    private void DropUnused(KernelInode inode)
+    {
+        if (inode is { Opens: 0, Uses: 0 } && !_names.ContainsValue(inode.Number) && !HasNames(inode.Number))
+            _inodes.Remove(inode.Number);
+    }
+
+    private bool RemoveName((ulong Parent, string Name) key)
+    {
+        if (!_names.Remove(key, out ulong child))
+            return false;
+        foreach ((ulong Parent, string Name) below in _names.Keys.Where(n => n.Parent == child).ToList())
+            RemoveName(below);
+        foreach (ulong number in (ulong[])[child, key.Parent])
+        {
+            if (_inodes.TryGetValue(number, out KernelInode? inode))
+                DropUnused(inode);
+        }
+        return true;
+    }
 
     private int Notify(ReadOnlySpan<byte> message, Func<bool> isDead)
     {
@@ -191,20 +228,15 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
                 string name = Encoding.UTF8.GetString(tail[..^1]);
                 while (_looking.GetValueOrDefault(node) > 0 && !IsCut && !isDead() && !scheduler.Quiescing)
                     scheduler.WaitFor(() => _looking.GetValueOrDefault(node) == 0 || IsCut || isDead(), 200);
-                if (!_inodes.ContainsKey(node) || !_names.Remove((node, name), out ulong child))
-                    return -(int)Errno.ENOENT;
-                if (_inodes.TryGetValue(child, out KernelInode? inode) && IsUnused(inode))
-                    _inodes.Remove(child);
-                return 0;
+                return _inodes.ContainsKey(node) && RemoveName((node, name)) ? 0 : -(int)Errno.ENOENT;
             case FuseConstants.FUSE_NOTIFY_INC_EPOCH:
-                _names.Clear();
+                foreach ((ulong Parent, string Name) key in _names.Keys.ToList())
+                    RemoveName(key);
                 return 0;
             case FuseConstants.FUSE_NOTIFY_PRUNE:
                 ulong pruned = BinaryPrimitives.ReadUInt64LittleEndian(message[^8..]);
-                foreach ((ulong Parent, string Name) key in _names.Where(n => n.Value == pruned).Select(n => n.Key).ToList())
-                    _names.Remove(key);
-                if (_inodes.TryGetValue(pruned, out KernelInode? found) && IsUnused(found))
-                    _inodes.Remove(pruned);
+                foreach ((ulong Parent, string Name) key in _names.Where(n => n.Value == pruned && !HasNames(pruned)).Select(n => n.Key).ToList())
+                    RemoveName(key);
                 return 0;
             default:
                 throw new InvalidOperationException($"notification {code} is not modelled");
@@ -234,6 +266,9 @@ internal sealed class KernelModel(CooperativeScheduler scheduler, Guid mount, bo
 
         public unsafe int Write(ReadOnlySpan<byte> head, ReadOnlySpan<MemoryPiece> pieces)
         {
+            // The answer to a request that a killed thread had: the collector comes to it at any time, and nobody waits for it.
+            if (!CooperativeScheduler.IsOfSimulation)
+                return -(int)Errno.ENODEV;
             kernel.Pass();
             drain?.Invoke();
             if (isDead())

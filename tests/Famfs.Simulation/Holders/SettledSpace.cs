@@ -119,6 +119,16 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
             throw new InvalidOperationException($"{who} at {position} has the names\n{has}\nand should have\n{names}");
     }
 
+    /// <summary>Extents that were given to a file after they had been another's.</summary>
+    public long Reuses { get; private set; }
+
+    /// <summary>The path of a file that there is; empty: there is none.</summary>
+    public string AnyFile(Random random)
+    {
+        string[] files = [.. Describe(_reader).Split('\n').Where(l => l.Length > 0 && l[^1] != '/').Select(l => l[..l.LastIndexOf(' ')])];
+        return files.Length == 0 ? "" : files[random.Next(files.Length)];
+    }
+
     /// <summary>Where a file's space was when it was made; null: nobody made it.</summary>
     public MapExtent[]? EverOf(ulong inode) => _ever.GetValueOrDefault(inode);
 
@@ -187,6 +197,9 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
                     throw new InvalidOperationException($"P2 broken: inode {inode} gets {extent}, which inode {other} has");
             }
             Changed?.Invoke(inode.Value, extent);
+            MapExtent taken = extent;
+            if (_ever.Values.Any(e => e.Any(o => Overlap(o, taken))))
+                Reuses++;
         }
         _owned[inode.Value] = _owned.TryGetValue(inode.Value, out MapExtent[]? before) ? [.. before, .. extents] : extents.ToArray();
         _ever[inode.Value] = _owned[inode.Value];

@@ -15,8 +15,8 @@ namespace Famfs.Simulation.Holders;
 /// <summary>A host: its boots, the kernel's mounts, what its state directory has, and its programs.</summary>
 internal sealed class SimulatedHost(HolderSimulation simulation, string name, Guid id, bool reachesMemory, uint kernelMinor)
 {
-    // Where programs store in a file, and how much: a word that tells whose it is.
-    private const int Places = 4;
+    // Where programs store in each unit of a file: a word that tells whose it is, and which store that was.
+    private const int PlacesOfUnit = 2;
 
     private int _boots;
 
@@ -189,20 +189,16 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
         // umount(8) of what nobody uses.
         foreach (KernelModel old in Kernels.Where(k => k.IsCut && k.Open.Count == 0 && random.Next(10) == 0))
             old.IsGone = true;
-        foreach (OpenFile dead in open.Where(f => calm || (f.Mount.IsCut && random.Next(f.Mount.ReachesMemory ? 40 : 4) == 0)).ToList())
+        foreach (OpenFile dead in open.Where(f => calm || (f.Mount.IsCut && random.Next(f.Mount.ReachesMemory ? 12 : 4) == 0)).ToList())
         {
             open.Remove(dead);
             Close(dead, memory);
         }
         KernelModel[] kernels = [.. Kernels.Where(k => !k.IsCut)];
         if (kernels.Length == 0 || calm)
-        {
-            foreach (KernelModel kernel in kernels)
-                kernel.Evict(random);
-            return;
-        }
+            return; // and the kernel keeps the names that it has, for as long as nobody tells it otherwise
         KernelModel mount = kernels[random.Next(kernels.Length)];
-        if (simulation.IsAborted(mount))
+        if (simulation.Meetings.IsAborted(mount))
         {
             simulation.Counts.Aborts++;
             simulation.Note($"{name}: the connection of {mount.Mount.ToString()[..4]} is aborted");
@@ -239,93 +235,114 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
 
     private OpenFile? Open(KernelModel mount, Random random)
     {
-        ulong parent = 1;
-        string path = simulation.AnyPath(random);
-        foreach (string part in path.Split('/'))
-        {
-            if (mount.Lookup(parent, part) is not { } found)
-                return null;
-            parent = found.Number;
-            if (part == path.Split('/')[^1])
-                return OpenInode(mount, found);
-        }
-        return null;
-    }
-
-    private OpenFile? OpenInode(KernelModel mount, KernelInode inode)
-    {
-        inode.Requests++;
+        KernelInode at = mount.TakeRoot();
         try
         {
-            if (KernelModel.ErrorOf(mount.Ask(FuseOpcode.FUSE_OPEN, inode.Number, new OpenIn { Flags = 2 })) != Errno.None)
-                return null;
-            MapExtent[]? extents = simulation.Space.EverOf(inode.Number);
-            if (mount.ReachesMemory)
+            // Mostly what a listing would show.
+            string path = random.Next(4) > 0 && simulation.Space.AnyFile(random) is { Length: > 0 } file ? file : simulation.AnyPath(random);
+            foreach (string part in path.Split('/'))
             {
-                if (inode.Map is null)
-                {
-                    SimulatedMount? daemon = Mounts.Find(m => m.Kernel == mount);
-                    MapExtent[]? map = null;
-                    bool answered = daemon is not null && mount.Ask(FuseOpcode.FUSE_READ, inode.Number, [], () => { map = daemon.GetMap(inode.Number); return new byte[16]; }) is not null;
-                    if (!answered || map is null)
-                        return null;
-                    inode.Map = map;
-                }
-                extents = inode.Map;
+                if (mount.Lookup(at, part) is not { } found)
+                    return null;
+                mount.PutBack(at);
+                at = found;
             }
-            inode.Opens++;
-            OpenFile file = new(mount, inode, extents ?? throw new InvalidOperationException($"{name} opens inode {inode.Number}, which nobody made"));
-            mount.Open.Add(file);
-            if (mount.ReachesMemory || !(mount.IsCut || mount.IsTakenAway()))
-                simulation.RequireReach(name, file);
-            simulation.Counts.Opens++;
-            simulation.Counts.Uses++;
-            return file;
+            return OpenInode(mount, at);
         }
         finally
         {
-            inode.Requests--;
+            mount.PutBack(at);
         }
+    }
+
+    // The caller has the inode.
+    private OpenFile? OpenInode(KernelModel mount, KernelInode inode)
+    {
+        bool wasOver = mount.IsTakenAway();
+        if (KernelModel.ErrorOf(mount.Ask(FuseOpcode.FUSE_OPEN, inode.Number, new OpenIn { Flags = 2 })) != Errno.None)
+            return null;
+        if (wasOver)
+            throw new InvalidOperationException($"S16 broken: {name} opens inode {inode.Number} by a mount that is over");
+        MapExtent[]? extents = simulation.Space.EverOf(inode.Number);
+        if (mount.ReachesMemory)
+        {
+            if (inode.Map is null)
+            {
+                SimulatedMount? daemon = Mounts.Find(m => m.Kernel == mount);
+                MapExtent[]? map = null;
+                bool answered = daemon is not null && mount.Ask(FuseOpcode.FUSE_READ, inode.Number, [], () => { map = daemon.GetMap(inode.Number); return new byte[16]; }) is not null;
+                if (!answered || map is null)
+                    return null;
+                inode.Map = map;
+            }
+            extents = inode.Map;
+        }
+        inode.Opens++;
+        OpenFile file = new(mount, inode, extents ?? throw new InvalidOperationException($"{name} opens inode {inode.Number}, which nobody made"));
+        mount.Open.Add(file);
+        if (mount.ReachesMemory || !(mount.IsCut || mount.IsTakenAway()))
+            simulation.RequireReach(name, file);
+        simulation.Counts.Opens++;
+        simulation.Counts.Uses++;
+        return file;
     }
 
     /// <summary>Stores the file's number somewhere in it, or loads: it must be the file's, or zero.</summary>
     private void Touch(OpenFile file, Random random, FakeDaxDevice memory)
     {
-        long at = (long)random.Next(Places) * DaxDevice.LineBytes;
+        int units = (int)(file.Extents.Sum(e => e.LengthBytes) / MediaLayout.UnitBytes);
+        if (units == 0)
+            return;
+        long at = (random.Next(units) * MediaLayout.UnitBytes) + (random.Next(PlacesOfUnit) * (long)DaxDevice.LineBytes);
         ulong number = file.Inode.Number;
         bool writes = random.Next(2) == 0;
         simulation.Counts.Touches++;
         simulation.Counts.Uses++;
-        byte[] word = BitConverter.GetBytes(number);
         if (file.Mount.ReachesMemory)
         {
-            if (file.Extents.Length == 0)
-                return;
-            long place = file.Extents[0].OffsetBytes + at;
+            long place = PlaceOf(file, at);
             if (writes)
             {
-                memory.WriteWord(place, number);
-                if (random.Next(2) == 0)
+                memory.WriteWord(place, simulation.Words.NextOf(number));
+                if (random.Next(simulation.FlushesOneIn) == 0)
                 {
                     memory.WriteBack(place, sizeof(ulong));
                     memory.Fence();
                 }
                 return;
             }
-            simulation.RequireOwn(name, file, memory.ReadWord(place));
+            simulation.Words.RequireOwn(name, number, memory.ReadWord(place));
             return;
         }
+        bool wasOver = file.Mount.IsTakenAway();
+        ulong word = writes ? simulation.Words.Begin(number, at) : 0;
+        long began = simulation.Words.Now;
         byte[]? reply = writes
-            ? file.Mount.Ask(FuseOpcode.FUSE_WRITE, number, new WriteIn { Offset = (ulong)at, SizeBytes = sizeof(ulong) }, word)
+            ? file.Mount.Ask(FuseOpcode.FUSE_WRITE, number, new WriteIn { Offset = (ulong)at, SizeBytes = sizeof(ulong) }, BitConverter.GetBytes(word))
             : file.Mount.Ask(FuseOpcode.FUSE_READ, number, new ReadIn { Offset = (ulong)at, SizeBytes = sizeof(ulong) });
         Errno error = KernelModel.ErrorOf(reply);
+        if (wasOver && error == Errno.None)
+            throw new InvalidOperationException($"S16 broken: {name} {(writes ? "writes" : "reads")} inode {number} by a mount that is over");
         // A log that is not whole at this moment is nothing to write beside.
         if (error is Errno.ENODEV || (error is Errno.EROFS && writes) || (error != Errno.None && file.Mount.IsTakenAway()))
             return;
         if (error != Errno.None)
             throw new InvalidOperationException($"{name}: inode {number}, which is open, answers {error}");
-        if (!writes && reply!.Length == 16 + sizeof(ulong))
-            simulation.RequireOwn(name, file, BitConverter.ToUInt64(reply, 16));
+        if (writes)
+            simulation.Words.End(number, at, word);
+        else if (reply!.Length == 16 + sizeof(ulong))
+            simulation.Words.RequireRead(name, number, at, BitConverter.ToUInt64(reply, 16), began);
+    }
+
+    private static long PlaceOf(OpenFile file, long at)
+    {
+        foreach (MapExtent extent in file.Extents)
+        {
+            if (at < extent.LengthBytes)
+                return extent.OffsetBytes + at;
+            at -= extent.LengthBytes;
+        }
+        throw new InvalidOperationException($"{at} bytes after the end of inode {file.Inode.Number}");
     }
 
     private static Guid BootId(Guid host, int boot)

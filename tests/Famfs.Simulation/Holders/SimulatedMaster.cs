@@ -190,6 +190,8 @@ internal sealed class SimulatedMaster : IRecordFeed, ISpaceZeroing, IEngine, IDi
         _zeroing = true;
         try
         {
+            if (_simulation.Meetings.IsFaulty())
+                throw new FamfsException(ErrorReason.DeviceMissing, "this memory gives errors today");
             SpaceZeroing.Zero(_zeroed, space, () => _stopping);
         }
         catch (FamfsException error)
