@@ -228,9 +228,15 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
 
     private static void Close(OpenFile file, FakeDaxDevice memory)
     {
-        if (memory.Coherent)
-            memory.Fence(); // a call of the kernel lets stores go
-        file.Mount.Close(file);
+        try
+        {
+            if (memory.Coherent)
+                memory.Fence(); // a call of the kernel lets stores go
+        }
+        finally
+        {
+            file.Mount.Close(file); // who is killed here has it open no more
+        }
     }
 
     private OpenFile? Open(KernelModel mount, Random random)
