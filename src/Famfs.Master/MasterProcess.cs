@@ -208,7 +208,9 @@ internal static class MasterProcess
         });
         // Nor should the server wait for a call that waits for it.
         app.Lifetime.ApplicationStopping.Register(compaction.Cancel);
-        app.Lifetime.ApplicationStopping.Register(() => hub.End(new FamfsException(ErrorReason.NotMaster, "the master is stopping")));
+        FamfsException isStopping = new(ErrorReason.NotMaster, "the master is stopping");
+        app.Lifetime.ApplicationStopping.Register(() => hub.End(isStopping));
+        app.Lifetime.ApplicationStopping.Register(() => mounts.EndWaits(isStopping));
         try
         {
             foreach (Recovery.LostRecords lost in recovered.Accepted)
@@ -229,6 +231,9 @@ internal static class MasterProcess
             await ended.ConfigureAwait(false);
             if (error is SocketException)
                 throw new IOException(error.Message, error);
+            // Deposed while it started: that has been said, and it is why the start was given up.
+            if (error is OperationCanceledException && exit != 0)
+                return exit;
             throw;
         }
         SetServing(health, true);

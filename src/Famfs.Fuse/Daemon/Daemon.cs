@@ -50,7 +50,7 @@ internal sealed class Daemon
 
     // Where the kernel holds the devices; null elsewhere, where workers reach the memory.
     private readonly FileFlusher? _flusher;
-    private readonly OpenDelay? _opens;
+    private readonly OpenDelay _opens;
 
     private Daemon(DaemonOptions options, HostIdentity host, HostMemory memory, Replica replica, MountKeeper keeper, ILogger log)
     {
@@ -69,10 +69,10 @@ internal sealed class Daemon
         _changes = new(replica, () => _link.Client, TimeProvider.System, log);
         _link.Lost = _changes.AwaitMaster;
         _description = new(replica, _registration, _link, keeper, _mountId);
-        if (!memory.IsHeldByKernel)
-            return;
-        _flusher = new(memory.FindRoot, replica.Files.Directory, log);
-        _opens = new(replica.Reused, replica.Windows, _flusher.TryFlush);
+        _flusher = memory.IsHeldByKernel ? new(memory.FindRoot, replica.Files.Directory, log) : null;
+        _opens = _flusher is not null
+            ? new(replica.Reused, replica.Windows, _flusher.TryFlush)
+            : new(replica.Reused, replica.Windows, (inode, use) => replica.TryUse(inode, memory.Resolve, use), OpenDelay.MappedInlineBytes);
     }
 
     /// <summary>Runs until the mount ends or <paramref name="cancel"/>; gives the exit status.</summary>
@@ -236,7 +236,7 @@ internal sealed class Daemon
             mount.Notifier.DropEntry(_replica.Files.Directory, Encoding.UTF8.GetBytes(MetaNames.Windows));
         _flusher?.Begin(mount.Notifier);
         Revocation revocation = new(_memory.IsHeldByKernel ? _memory.FindRoot : null, _replica.Files.Directory, mount.Mapped, mount.Notifier, _log);
-        _opens?.Start(mount.Notifier);
+        _opens.Start(mount.Notifier);
         SayMounted(mount);
         using DeathGuard? guard = DeathGuard.TryStart(mount, _log);
         guard?.Tell(_keeper.IsKept);
@@ -288,6 +288,8 @@ internal sealed class Daemon
             await Task.WhenAny(mount.Completion, Task.Delay(KernelEnd, CancellationToken.None)).ConfigureAwait(false);
             asked = !mount.Completion.IsCompleted;
         }
+        // These threads send to the kernel, and the connection is closed below.
+        EndFlushing(held);
         // Programs that have files open are to be told that nobody serves them.
         _keeper.Drop();
         mount.Stop();
@@ -362,7 +364,7 @@ internal sealed class Daemon
     {
         _flusher?.Stop();
         held.Dispose();
-        _opens?.Dispose();
+        _opens.Dispose();
     }
 
     private FuseMount Mount()

@@ -8,17 +8,23 @@ using Famfs.Fuse.Session;
 namespace Famfs.Fuse.Memory;
 
 /// <summary>
-/// Where the kernel holds the devices and no worker reaches the memory: an OPEN of a file in space that was another's before waits
-/// until this host's caches have dropped it (SAFETY S18), and until the kernel has no window over it any more. A thread of its own
-/// sees to both, and another to large files, so that nobody waits long for another's file. It flushes the file under its own inode, so it may do so again when programs have it mapped: a daemon that takes
-/// a mount over need not know what the one before had dropped.
+/// An OPEN of a file in space that was another's before waits until this host's caches have dropped it (SAFETY S18), and until the
+/// kernel has no window over it any more. Where the kernel holds the devices no worker reaches the memory. Elsewhere a worker drops
+/// what is small by itself, and would keep others' requests waiting for what is large.
+/// <para>A thread of its own sees to both, and another to large files, so that nobody waits long for another's file. Where the kernel
+/// holds the devices it flushes the file under its own inode, so it may do so again when programs have it mapped: a daemon that takes a
+/// mount over need not know what the one before had dropped.</para>
 /// <para>Guard: <c>_gate</c>, held for a few instructions.</para>
 /// </summary>
 /// <param name="reused">The space.</param>
 /// <param name="windows">Those of the mount.</param>
 /// <param name="flush">As of <see cref="FileFlusher.TryFlush"/>.</param>
-internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<InodeNumber, Action<DaxDevice, long, long>, bool> flush) : IOpenDelay, IDisposable
+/// <param name="inlineBytes">Up to so many bytes are not waited for here: a worker drops them.</param>
+internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<InodeNumber, Action<DaxDevice, long, long>, bool> flush, long inlineBytes = 0) : IOpenDelay, IDisposable
 {
+    /// <summary>What a worker drops by itself where it reaches the memory (chosen: it takes some tens of milliseconds).</summary>
+    public const long MappedInlineBytes = 64L << 20;
+
     // Between two tries of what is not possible yet, first and at most.
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(1);
@@ -35,7 +41,7 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
     private readonly object _gate = new(); // guards the block below
     private readonly List<Waiting> _waiting = []; // the oldest first
     private int _news = Small; // whose thread has any: windows that were closed before
-    private bool _stopping;
+    private volatile bool _stopping; // set under it, and looked at between two parts of a file
 
     private Thread[] _threads = [];
 
@@ -97,7 +103,7 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         MapExtent[] extents = new MapExtent[map.ExtentCount];
         for (int i = 0; i < extents.Length; i++)
             extents[i] = map[i];
-        return map.SizeBytes > 0 && (reused.IsReused(extents) || windows.IsCovered(extents)) ? new Waiting(this, inode, extents) : null;
+        return map.SizeBytes > 0 && (reused.CountReused(extents) > inlineBytes || windows.IsCovered(extents)) ? new Waiting(this, inode, extents) : null;
     }
 
     /// <summary>Ends its thread. Who waits is not answered. More than once.</summary>
@@ -158,8 +164,12 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
             return Errno.None;
         try
         {
-            if (!flush(open.Inode, static (memory, offset, length) => memory.Invalidate(offset, length)))
+            if (!flush(open.Inode, Drop))
                 return null;
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
         }
         catch (Exception error) when (error is DeviceFaultException or FamfsException)
         {
@@ -167,6 +177,13 @@ internal sealed class OpenDelay(ReusedSpace reused, WindowTable windows, Func<In
         }
         reused.Refreshed(open.Extents);
         return Errno.None;
+    }
+
+    private void Drop(DaxDevice memory, long offset, long length)
+    {
+        if (_stopping)
+            throw new OperationCanceledException();
+        memory.Invalidate(offset, length);
     }
 
     private void Add(Waiting open)

@@ -33,15 +33,10 @@ public sealed partial class FuseOperations
                 return Errno.EROFS;
             if (_dialect.Fmaps is not null && CheckFmap(inode, scope, worker, out _, out _) is { } refusal)
                 return refusal;
-            if (_openDelay is null)
-            {
-                if (!own && !TryRefresh(request.NodeId, scope, worker))
-                    return Errno.EIO;
-            }
-            else if (!own && TryGetMap(request.NodeId, scope, out MapView map))
-            {
+            if (!own && _openDelay is not null && TryGetMap(request.NodeId, scope, out MapView map))
                 awaited = _openDelay.Find(inode, map);
-            }
+            if (!own && awaited is null && (_openDelay is null || _dialect.Fmaps is null) && !TryRefresh(request.NodeId, scope, worker))
+                return Errno.EIO;
         }
 
         // What the file system has for itself is opened before the gate is: the daemon writes this mount's line through

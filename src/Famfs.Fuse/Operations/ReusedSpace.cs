@@ -11,12 +11,16 @@ namespace Famfs.Fuse.Operations;
 /// Space of devices that are not coherent which was given back and may belong to another file now: this host's caches may still
 /// have its lines as they were (SAFETY S18). They are dropped before the first OPEN there.
 /// <para>A bit for each unit, 64 KiB for a device of 1 TiB: what is given back a million times, and never opened here, costs no more.</para>
-/// <para>Guard: <c>_gate</c>, also while lines are dropped: who opens the same file waits for that. Any thread.</para>
+/// <para>Guard: <c>_gate</c>, never while lines are dropped: a large file takes long, and records are applied meanwhile. Two who open the
+/// same file both drop what is marked. Any thread.</para>
 /// </summary>
 /// <param name="isCoherent">Whether a device of the log was declared coherent.</param>
 public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
 {
     private const long UnitBytes = MediaLayout.UnitBytes;
+
+    // Chosen: some tens of milliseconds, so that of two who open a file the second has little left to do.
+    private const long StepUnits = (64L << 20) / UnitBytes;
 
     private readonly Lock _gate = new(); // guards the block below
     private readonly Dictionary<DeviceIndex, ulong[]> _units = [];
@@ -79,51 +83,86 @@ public sealed class ReusedSpace(Func<DeviceIndex, bool> isCoherent)
         }
     }
 
+    /// <summary>Bytes of this space that are still to be dropped.</summary>
+    public long CountReused(ReadOnlySpan<MapExtent> extents)
+    {
+        long units = 0;
+        if (!_any)
+            return 0;
+        lock (_gate)
+        {
+            foreach (MapExtent extent in extents)
+            {
+                if (!_units.TryGetValue(extent.Device, out ulong[]? words))
+                    continue;
+                long end = Math.Min(EndOf(extent), words.Length * 64L);
+                for (long at = extent.OffsetBytes / UnitBytes; (at = Find(words, at, end, isReused: true)) < end;)
+                {
+                    long stop = Find(words, at, end, isReused: false);
+                    units += stop - at;
+                    at = stop;
+                }
+            }
+        }
+        return units * UnitBytes;
+    }
+
     /// <summary>Drops what this host's caches have of a file's space from before. False when it cannot: a device is not reached here.
-    /// Throws <see cref="DeviceFaultException"/> where memory faults.</summary>
+    /// Throws <see cref="DeviceFaultException"/> where memory faults. Who calls it keeps the file that has the space from being given
+    /// back.</summary>
     public bool TryRefresh(in MapView map, IDeviceResolver devices)
     {
         if (!_any)
             return true;
-        lock (_gate)
+        for (int i = 0; i < map.ExtentCount; i++)
         {
-            for (int i = 0; i < map.ExtentCount; i++)
-            {
-                MapExtent extent = map[i];
-                if (!TryDrop(extent.Device, extent.OffsetBytes / UnitBytes, EndOf(extent), devices.Resolve))
-                    return false;
-            }
+            MapExtent extent = map[i];
+            if (!TryDrop(extent.Device, extent.OffsetBytes / UnitBytes, EndOf(extent), devices.Resolve))
+                return false;
         }
         return true;
     }
 
-    /// <summary>Drops all of it, as far as <paramref name="pool"/> has its devices.</summary>
+    /// <summary>Drops all of it, as far as <paramref name="pool"/> has its devices. Before anybody is served or tells of more.</summary>
     public void RefreshAll(DevicePool pool)
     {
+        DeviceIndex[] devices;
         lock (_gate)
-        {
-            foreach (DeviceIndex device in _units.Keys)
-                TryDrop(device, 0, long.MaxValue, pool.Find);
-        }
+            devices = [.. _units.Keys];
+        foreach (DeviceIndex device in devices)
+            TryDrop(device, 0, long.MaxValue, pool.Find);
     }
 
     private static long EndOf(MapExtent extent) => (extent.OffsetBytes + extent.LengthBytes) / UnitBytes;
 
     private bool TryDrop(DeviceIndex index, long first, long end, Func<DeviceIndex, DaxDevice?> find)
     {
-        if (!_units.TryGetValue(index, out ulong[]? words))
-            return true;
-        end = Math.Min(end, words.Length * 64L);
-        while ((first = Find(words, first, end, isReused: true)) < end)
+        while (TryFind(index, ref first, end, out long stop))
         {
             if (find(index) is not { } device)
                 return false;
-            long stop = Find(words, first, end, isReused: false);
             device.Invalidate(first * UnitBytes, (stop - first) * UnitBytes);
-            Mark(words, first, stop, isReused: false);
+            lock (_gate)
+                Mark(_units[index], first, stop, isReused: false);
             first = stop;
         }
         return true;
+    }
+
+    // The next run of units, as far as one step drops it.
+    private bool TryFind(DeviceIndex index, ref long first, long end, out long stop)
+    {
+        lock (_gate)
+        {
+            stop = 0;
+            if (!_units.TryGetValue(index, out ulong[]? words))
+                return false;
+            end = Math.Min(end, words.Length * 64L);
+            if ((first = Find(words, first, end, isReused: true)) >= end)
+                return false;
+            stop = Find(words, first, Math.Min(end, first + StepUnits), isReused: false);
+            return true;
+        }
     }
 
     /// <summary>The first unit of that kind, or the end.</summary>

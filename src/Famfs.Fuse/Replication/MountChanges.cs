@@ -50,8 +50,7 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
     private volatile bool _saidNone;
     private volatile bool _leaving;
     private volatile RequestMemory? _memory;
-    private volatile bool _awaitsMaster;
-    private long _since; // set before the one above
+    private long _awaitedSince; // when the master was lost that is waited for; 0: none is
 
     private static ReadOnlySpan<byte> UserPrefix => "user."u8;
 
@@ -219,8 +218,7 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
     /// for the time of its restart at most, programs wait for it and are not refused. Any thread.</summary>
     public void AwaitMaster()
     {
-        Volatile.Write(ref _since, clock.GetTimestamp());
-        _awaitsMaster = true;
+        Volatile.Write(ref _awaitedSince, Math.Max(clock.GetTimestamp(), 1));
     }
 
     /// <summary>Calls the master, on the thread pool. On a worker.</summary>
@@ -234,14 +232,24 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
             change.Fail(Errno.EHOSTDOWN);
     }
 
-    private bool MayComeYet() => _awaitsMaster && clock.GetElapsedTime(Volatile.Read(ref _since)) < s_patience;
+    private bool MayComeYet() => Volatile.Read(ref _awaitedSince) is > 0 and long since && clock.GetElapsedTime(since) < s_patience;
+
+    // Of a loss that was known before the master was looked for: the next one may come in between.
+    private void AwaitNoMore(long since) => Interlocked.CompareExchange(ref _awaitedSince, 0, since);
 
     private async Task RunWhenReachedAsync(MountChange change)
     {
         FamfsClient? client;
-        while ((client = find()) is null && MayComeYet())
+        long since;
+        while (true)
+        {
+            since = Volatile.Read(ref _awaitedSince);
+            client = find();
+            if (client is not null || !MayComeYet())
+                break;
             await Task.Delay(s_lookAgain, clock).ConfigureAwait(false);
-        _awaitsMaster = false;
+        }
+        AwaitNoMore(since);
         if (client is not null)
             await RunAsync(change, client).ConfigureAwait(false);
         else
@@ -302,6 +310,12 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
         catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException)
         {
             change.Fail(Errno.EHOSTDOWN); // the mount ends
+        }
+        catch (Exception error)
+        {
+            // Whatever it is, a program waits, and so does the thread that tells the kernel of this directory.
+            ReplicationLog.PerhapsMade(log, error.Message);
+            change.Fail(Errno.EIO);
         }
     }
 
@@ -382,9 +396,11 @@ internal sealed class MountChanges(Replica replica, Func<FamfsClient?> find, Tim
     {
         if (replica.Damage is not null)
             return Errno.EROFS;
+        long since = Volatile.Read(ref _awaitedSince);
         if (find() is not null)
         {
-            _saidNone = _awaitsMaster = false;
+            _saidNone = false;
+            AwaitNoMore(since);
             return Errno.None;
         }
         if (MayComeYet())

@@ -55,6 +55,7 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     private GoneRecord? _end;
     private string? _problem;
     private bool _isOver;
+    private int _grantedSlot = -1; // one word: another thread sets it
 
     /// <summary>What the mount speaks, as the line says it: the number of a dialect floor, 0 for stock. Set before the first
     /// <see cref="Advance"/>.</summary>
@@ -88,8 +89,12 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     /// <summary>Those of them whose superblock is gone. Set before the first <see cref="Advance"/>.</summary>
     public Func<IReadOnlyCollection<Guid>> GoneMountsOfHost { get; set; } = static () => [];
 
-    /// <summary>Set when the master has said which block is this host's; the log says it too.</summary>
-    public int? GrantedSlot { get; set; }
+    /// <summary>Set when the master has said which block is this host's; the log says it too. Any thread.</summary>
+    public int? GrantedSlot
+    {
+        get => Volatile.Read(ref _grantedSlot) is >= 0 and int slot ? slot : null;
+        set => Volatile.Write(ref _grantedSlot, value ?? -1);
+    }
 
     /// <summary>A line is to be written, and this host has no block that it could be in. Set by the upkeep thread.</summary>
     public bool WantsBlock { get; private set; }

@@ -175,6 +175,21 @@ internal sealed class Replica : ICapacity, IDisposable
     public bool TryPurge(InodeNumber inode, Func<InodeNumber, Action<DaxDevice, long, long>, bool> flush) =>
         ListToPurge(inode, zeroing: false).Count == 0 || flush(inode, Purge);
 
+    /// <summary>Does <paramref name="use"/> with a file's space on devices that are not coherent, part by part, where this process has them
+    /// mapped. False when a device is not reached here. Errors: those of <paramref name="use"/>; OVERLOADED where nobody else can read
+    /// the tree.</summary>
+    /// <param name="inode">The file.</param>
+    /// <param name="find">Gives a device; null: it is not reached.</param>
+    /// <param name="use">Is given a device, and a part of it as offset and bytes.</param>
+    public bool TryUse(InodeNumber inode, Func<DeviceIndex, DaxDevice?> find, Action<DaxDevice, long, long> use) =>
+        ListToPurge(inode, zeroing: false).SelectMany(Split).All(part =>
+        {
+            if (find(part.Device) is not { } device)
+                return false;
+            use(device, part.OffsetBytes, part.LengthBytes);
+            return true;
+        });
+
     private static void Purge(DaxDevice device, long offset, long length)
     {
         device.WriteBack(offset, length);
@@ -212,7 +227,7 @@ internal sealed class Replica : ICapacity, IDisposable
     public string? PurgeDeleted()
     {
         string? cause = null;
-        foreach (InodeNumber inode in Tree.EnumerateDeleted())
+        foreach (InodeNumber inode in ListDeleted())
         {
             foreach (MapExtent part in ListToPurge(inode, zeroing: true).SelectMany(Split))
             {
@@ -235,6 +250,13 @@ internal sealed class Replica : ICapacity, IDisposable
         return cause;
     }
 
+    // Records may be applied while these are purged: what is given back meanwhile has left the list that the tree has.
+    private List<InodeNumber> ListDeleted()
+    {
+        lock (_applying)
+            return [.. Tree.EnumerateDeleted()];
+    }
+
     private IEnumerable<MapExtent> Split(MapExtent extent)
     {
         for (long done = 0; done < extent.LengthBytes; done += PurgeStepBytes)
@@ -255,7 +277,7 @@ internal sealed class Replica : ICapacity, IDisposable
         if (verdict != PollVerdict.UpToDate)
             return false;
         held.TakeOver(_state.NextInode);
-        return purge is null ? PurgeDeleted() is null : Tree.EnumerateDeleted().ToList().TrueForAll(inode =>
+        return purge is null ? PurgeDeleted() is null : ListDeleted().TrueForAll(inode =>
         {
             BetweenPurges();
             return held.Holds(inode) || purge(inode);

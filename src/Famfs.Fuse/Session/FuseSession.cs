@@ -77,7 +77,22 @@ public sealed class FuseSession : IDisposable
 
         public required Thread Thread { get; init; }
 
-        public ThreadInterrupt? Interrupt { get; set; } // set by the thread before its first read
+        private readonly Lock _interrupting = new(); // guards the block below
+        private ThreadInterrupt? _interrupt; // of the thread, from before its first read until it ends
+
+        /// <summary>The thread has begun, or ends.</summary>
+        public void SetInterrupt(ThreadInterrupt? interrupt)
+        {
+            lock (_interrupting)
+                _interrupt = interrupt;
+        }
+
+        /// <summary>Gets the thread out of its read, if it is in one. No signal is sent to a thread that has ended.</summary>
+        public void Interrupt()
+        {
+            lock (_interrupting)
+                _interrupt?.Send();
+        }
     }
 
     /// <summary>What was agreed on with the kernel.</summary>
@@ -316,7 +331,7 @@ public sealed class FuseSession : IDisposable
         Exception? failure = null;
         try
         {
-            server.Interrupt = ThreadInterrupt.ForCurrentThread();
+            server.SetInterrupt(ThreadInterrupt.ForCurrentThread());
             ReadOutcome outcome = ReadOutcome.Again;
             while (!_stopping && outcome is ReadOutcome.Message or ReadOutcome.Again)
                 outcome = server.Worker.Step();
@@ -327,6 +342,7 @@ public sealed class FuseSession : IDisposable
         {
             failure = exception; // kept in Completion
         }
+        server.SetInterrupt(null);
         if (failure is not null)
             _completion.TrySetException(failure);
         // What waits when a daemon leaves has its answer from the next one.
@@ -342,7 +358,7 @@ public sealed class FuseSession : IDisposable
         foreach (Server server in _servers.Where(s => !s.Thread.ThreadState.HasFlag(ThreadState.Unstarted)))
         {
             while (!server.Thread.Join(millisecondsTimeout: 5))
-                server.Interrupt?.Send();
+                server.Interrupt();
         }
     }
 

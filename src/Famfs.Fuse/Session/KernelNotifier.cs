@@ -60,6 +60,7 @@ public sealed class KernelNotifier : IDisposable
     private ulong _applied;
     private bool _coarse;
     private volatile bool _stopping;
+    private readonly CancellationTokenSource _stop = new(); // cancelled when it is set
 
     private ulong _notified; // written by the thread, or under _gate while it has nothing to do
     private long _sent;
@@ -206,9 +207,12 @@ public sealed class KernelNotifier : IDisposable
     {
         lock (_gate)
         {
+            if (_stopping)
+                return;
             _stopping = true;
             Monitor.Pulse(_gate);
         }
+        _stop.Cancel();
     }
 
     /// <summary>Stops the thread; what still waits is not sent. Called when the connection is over, or with it, or when another daemon
@@ -217,6 +221,7 @@ public sealed class KernelNotifier : IDisposable
     {
         BeginStop();
         _thread?.Join();
+        _stop.Dispose();
         _reader.Dispose();
     }
 
@@ -308,7 +313,8 @@ public sealed class KernelNotifier : IDisposable
             Send(message, inode, change);
         }
         _taken.Clear();
-        if (target == _notified)
+        // Whoever was to be told of the last ones was not, when the end came then.
+        if (_stopping || target == _notified)
             return true;
         Volatile.Write(ref _notified, target);
         Notified?.Invoke(new LogSequence(target));
@@ -324,7 +330,14 @@ public sealed class KernelNotifier : IDisposable
 
     private void SendName(ReadOnlySpan<byte> message, InodeNumber directory)
     {
-        Locked?.Invoke(directory)?.Wait();
+        try
+        {
+            Locked?.Invoke(directory)?.Wait(_stop.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return; // who leaves the mount has less patience than a master may take for its answer
+        }
         if (!_stopping)
             Send(message);
     }

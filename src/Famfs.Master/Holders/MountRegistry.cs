@@ -47,6 +47,9 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
     private int _waitedMounts; // guarded by _gate: what all waiters name
     private readonly DevicePresence _presence = new(state, clock); // under _gate
     private readonly Dictionary<string, int> _waitedOf = []; // guarded by _gate: by caller, none that has 0
+    private FamfsException? _over; // guarded by _gate: nobody is waited for any more
+    private long _scans; // begun; written under _scanning
+    private long _lastScan; // the number of the last one that came to its end; under _scanning
     private int _unreadable; // lines that may be anybody's, those of _foreign included
     private IReadOnlyList<(int Entry, MountLine Line)> _foreign = [];
 
@@ -222,16 +225,56 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         List<Waiter> done;
         List<HostEntry> entries;
         lock (_scanning)
-        {
-            entries = table.ReadInUse(state.Replay.HostSlots);
-            lock (_gate)
-            {
-                Merge(entries);
-                done = TakeDone();
-            }
-        }
+            entries = ScanLocked(out done);
         Complete(done);
         return entries;
+    }
+
+    /// <summary>The same for a caller that needs the lines as they are now, and not the list: of callers that come at the same time, one
+    /// reads for all.</summary>
+    public void ScanOnce() => ScanSince(ScansBegun);
+
+    /// <summary>How many looks at the lines have begun.</summary>
+    internal long ScansBegun => Volatile.Read(ref _scans);
+
+    /// <summary><see cref="ScanOnce"/> of a caller that came when so many looks had begun.</summary>
+    internal void ScanSince(long begun)
+    {
+        List<Waiter> done = [];
+        lock (_scanning)
+        {
+            // One that began after the call has seen all that was in memory then.
+            if (_lastScan <= begun)
+                _ = ScanLocked(out done);
+        }
+        Complete(done);
+    }
+
+    private List<HostEntry> ScanLocked(out List<Waiter> done)
+    {
+        long number = _scans + 1;
+        Volatile.Write(ref _scans, number);
+        List<HostEntry> entries = table.ReadInUse(state.Replay.HostSlots);
+        lock (_gate)
+        {
+            Merge(entries);
+            done = TakeDone();
+        }
+        _lastScan = number;
+        return entries;
+    }
+
+    /// <summary>The master stops: who waits for mounts is told so at once, and so is who comes later.</summary>
+    public void EndWaits(FamfsException error)
+    {
+        List<Waiter> waiting;
+        lock (_gate)
+        {
+            _over ??= error;
+            waiting = [.. _waiters];
+        }
+        foreach (Waiter waiter in waiting)
+            waiter.Completion.TrySetException(error);
     }
 
     /// <summary>Completes when every mount of <paramref name="mounts"/> (empty: all that count) has
@@ -245,6 +288,8 @@ internal sealed class MountRegistry(MasterState state, MountLineTable table, Tim
         {
             if (IsDone(waiter))
                 return waiter.Counted;
+            if (_over is { } over)
+                throw over;
             int ofCaller = _waitedOf.GetValueOrDefault(caller) + waiter.Weight;
             if (waiter.Weight > 0 && _waitedMounts + waiter.Weight > MaxWaitedMounts)
                 throw new FamfsException(ErrorReason.Overloaded, $"waits for {MaxWaitedMounts} mounts are under way, the limit") { Limit = MaxWaitedMounts };

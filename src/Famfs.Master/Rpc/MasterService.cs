@@ -165,7 +165,7 @@ internal sealed class MasterService(
             }
             AddDeviceReply reply = await engine.RunAsync(new DeviceAddition(request, device), caller).ConfigureAwait(false);
             // Who creates a file next may have it there, if no mount lacks it.
-            mounts.Scan();
+            mounts.ScanOnce();
             mounts.Refresh(hub.Published.Sequence);
             return reply;
         }
@@ -182,7 +182,7 @@ internal sealed class MasterService(
     public override Task<SetPolicyReply> SetPolicy(SetPolicyRequest request, ServerCallContext context) => GuardAsync(async () =>
     {
         SetPolicyReply reply = await engine.RunAsync(new PolicyChange(request), CallerIdentity.Of(context)).ConfigureAwait(false);
-        mounts.Scan(); // what has registered since the last look is named, too
+        mounts.ScanOnce(); // what has registered since the last look is named, too
         reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindGaps()));
         if (reply.Reclaim == ReclaimPolicy.Lease)
             reply.Warnings.AddRange(ReplyLimits.Shorten(mounts.FindThoseWithoutLease()));
@@ -204,7 +204,7 @@ internal sealed class MasterService(
         Guid after = request.AfterMountId.ToGuid("after_mount_id");
         if (request.HeldLimit > ListedHeldFiles)
             throw new FamfsException(ErrorReason.BadRequest, $"held_limit is {request.HeldLimit}, the limit is {ListedHeldFiles}") { Limit = ListedHeldFiles };
-        mounts.Scan();
+        mounts.ScanOnce();
         Caller caller = CallerIdentity.Of(context);
         LogPosition position = await engine.QueryAsync(caller, reader => reader.Position).ConfigureAwait(false);
         ListHostsReply reply = new() { Position = position.ToMessage() };
@@ -251,7 +251,7 @@ internal sealed class MasterService(
             throw new FamfsException(ErrorReason.BadRequest, $"mount_ids has {request.MountIds.Count} mounts, the limit is {CallLimits.BarrierMounts}") { Limit = CallLimits.BarrierMounts };
         LogPosition target = await engine.QueryAsync(CallerIdentity.Of(context), reader => request.Position is null ? reader.Position : Positions.Require(reader.State, request.Position)).ConfigureAwait(false);
         List<Guid> named = [.. request.MountIds.Select(m => m.ToGuid("mount id"))];
-        mounts.Scan();
+        mounts.ScanOnce();
         int count = await WaitForMountsAsync(target.Sequence, named, request.TimeoutMs, "not yet seen by: ", context).ConfigureAwait(false);
         // An answer from a master that has been deposed meanwhile would speak for another history.
         await engine.QueryAsync(CallerIdentity.Of(context), _ => true).ConfigureAwait(false);
@@ -520,7 +520,7 @@ internal sealed class MasterService(
                 await WaitForMountsAsync(new(position.Sequence), [wait.MountId.ToGuid("mount_id")], wait.TimeoutMs, MadeNotSeen, context).ConfigureAwait(false);
                 return WaitKind.Mount;
             case WaitKind.All:
-                mounts.Scan();
+                mounts.ScanOnce();
                 await WaitForMountsAsync(new(position.Sequence), [], wait!.TimeoutMs, MadeNotSeen, context).ConfigureAwait(false);
                 return WaitKind.All;
             default:
@@ -560,7 +560,7 @@ internal sealed class MasterService(
         // A caller that is not known is not believed: its host ends their lines itself.
         bool believed = known && hello.OlderMounts.Count > 0;
         if (believed)
-            mounts.Scan();
+            mounts.ScanOnce();
         IReadOnlyList<MountEnd> ends = believed ? GoneMounts.Accept(claim.Host.Host, hello.OlderMounts, mounts) : [];
         (int slot, LogPosition position) = await engine.RunAsync(new MountAdmission(claim, ends), caller).ConfigureAwait(false);
         await responses.WriteAsync(new SubscribeReply

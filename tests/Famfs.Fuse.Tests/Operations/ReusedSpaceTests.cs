@@ -146,6 +146,39 @@ public sealed class ReusedSpaceTests : IDisposable
         Assert.Equal([1, 1], _dropped);
     }
 
+    /// <summary>To drop a large file takes long. Records are applied meanwhile, and other files are opened.</summary>
+    [Fact]
+    public async Task Nobody_waits_for_the_file_of_another_that_is_being_dropped()
+    {
+        using ManualResetEventSlim begun = new();
+        using ManualResetEventSlim goesOn = new();
+        _memory.BeforeAccess = (_, operation, offset) =>
+        {
+            if (operation != FakeOperation.Invalidate || offset != Unit)
+                return;
+            begun.Set();
+            goesOn.Wait(TimeSpan.FromMinutes(2));
+        };
+        _reused.Add([Units(1, 1), Units(5, 1)]);
+        Task<bool> first = Task.Run(() => Open(1, 1));
+        Assert.True(begun.Wait(TimeSpan.FromMinutes(1)));
+        Task others = Task.Run(() =>
+        {
+            _reused.Add([Units(9, 1)]);
+            Assert.True(Open(5, 1));
+            Assert.True(Open(20, 1));
+            Assert.Equal(2 * Unit, _reused.CountReused([Units(0, 30)]));
+        });
+        bool havePassed = await Task.WhenAny(others, Task.Delay(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken)) == others;
+        Assert.False(first.IsCompleted);
+        goesOn.Set();
+        Assert.True(await first);
+        await others;
+        Assert.True(havePassed, "they wait");
+        Assert.True(_reused.IsReused([Units(9, 1)]));
+        Assert.False(_reused.IsReused([Units(0, 9)]));
+    }
+
     /// <summary>A kernel that reaches the memory by itself asks for nothing later: all is dropped before it has the devices.</summary>
     [Fact]
     public void All_of_it_is_dropped_as_far_as_the_devices_are_there()

@@ -45,6 +45,8 @@ public sealed class MountChangesTests : IAsyncDisposable
     private MountChanges _changes = null!;
     private readonly KeptState _state = KeptState.Create(new(default, default, 0, new Negotiated(DialectTable.Stock, 45, InitFlags.FUSE_HAS_RESEND, 4096, 1), -1, 0));
     private bool _isReached = true;
+    private int _finds;
+    private Action? _atFind; // the next time that a master is looked for, after it was
 
     public async ValueTask DisposeAsync()
     {
@@ -208,6 +210,36 @@ public sealed class MountChangesTests : IAsyncDisposable
         Assert.Equal(0, _asked.Reader.Count);
     }
 
+    /// <summary>The stream tells of its end before what finds a master knows of it.</summary>
+    [Fact]
+    public async Task A_master_that_is_lost_while_a_change_finds_it_is_waited_for_by_the_next()
+    {
+        await StartAsync();
+        _atFind = () => _changes.AwaitMaster();
+        ulong first = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        (_, TaskCompletionSource<MutationReply> answer) = await NextAsync();
+        answer.SetException(FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Message = "no" }));
+        Assert.Equal(Errno.ENOENT, _rig.Kernel.Await(0, first).Errno);
+        _isReached = false;
+        int finds = Volatile.Read(ref _finds);
+        ulong second = _rig.Kernel.Post(0, Unlink, 1, RequestDriver.Terminated("d"));
+        // Once before it is begun, and again and again since.
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref _finds) > finds + 3, TimeSpan.FromMinutes(1)));
+        _rig.Kernel.RequireSilence();
+        _isReached = true;
+        (_, answer) = await NextAsync();
+        answer.SetException(FakeMaster.Error(StatusCode.NotFound, new() { Reason = ErrorReason.NotFound, Message = "no" }));
+        Assert.Equal(Errno.ENOENT, _rig.Kernel.Await(0, second).Errno);
+    }
+
+    private FamfsClient? Find()
+    {
+        Interlocked.Increment(ref _finds);
+        FamfsClient? found = _isReached ? _client : null;
+        Interlocked.Exchange(ref _atFind, null)?.Invoke();
+        return found;
+    }
+
     private async Task StartAsync()
     {
         string path = Path.Combine(_directory, "0");
@@ -232,7 +264,7 @@ public sealed class MountChangesTests : IAsyncDisposable
         KernelPresence presence = new();
         presence.Mark(InodeNumber.Root);
         _notifier = new(_told, presence, _replica.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1 << 20);
-        _changes = new(_replica, () => _isReached ? _client : null, TimeProvider.System, NullLogger.Instance);
+        _changes = new(_replica, Find, TimeProvider.System, NullLogger.Instance);
         _changes.Remember(new(_state));
         _replica.Attach(_notifier, null, changes: _changes);
         _rig.System.Mutations = _changes;

@@ -87,6 +87,31 @@ public sealed class OlderMountsLinesTests : IDisposable
         Assert.True(IsInMemory());
     }
 
+    /// <summary>The file before it in the list of removed ones is the one that a master most likely zeroes, and gives back.</summary>
+    [Fact]
+    public void Are_in_memory_also_when_space_comes_back_while_removed_files_are_looked_through()
+    {
+        const ulong Earlier = 1001;
+        _master.Publish(RecordType.FileCreated, new FileCreated { Inode = Earlier, Parent = InodeNumber.Root.Value, Name = ByteString.CopyFromUtf8("g"), SizeBytes = 1, Map = new() { Extents = { new Extent { OffsetBytes = (ulong)Place + MediaLayout.UnitBytes, LengthBytes = MediaLayout.UnitBytes } } } });
+        _master.Publish(RecordType.Deleted, new Deleted { Inode = Earlier, Parent = InodeNumber.Root.Value, Name = ByteString.CopyFromUtf8("g") });
+        Remove();
+        bool isGivenBack = false;
+        _replica.BetweenPurges = () =>
+        {
+            if (isGivenBack)
+                return;
+            isGivenBack = true;
+            _master.Publish(RecordType.ZeroingStarted, new ZeroingStarted { Inode = Earlier });
+            _master.Publish(RecordType.ExtentsReclaimed, new ExtentsReclaimed { Inode = Earlier });
+            Assert.Equal(PollVerdict.Records, _replica.PollMemory());
+            Assert.Equal(PollVerdict.UpToDate, _replica.PollMemory());
+        };
+        Assert.False(IsInMemory());
+        Assert.True(_replica.TryTakeOver(_held));
+        Assert.True(isGivenBack);
+        Assert.True(IsInMemory());
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

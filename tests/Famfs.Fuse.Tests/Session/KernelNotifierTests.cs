@@ -147,6 +147,54 @@ public sealed class KernelNotifierTests : IDisposable
         Assert.Equal(heard.Order(), heard);
     }
 
+    /// <summary>A change that a program waits for may take longer than whoever leaves the mount has patience for. What the kernel was not
+    /// told does not count as told: the next daemon tells it.</summary>
+    [Fact]
+    public async Task Who_ends_it_does_not_wait_for_a_change_that_keeps_a_directory_locked()
+    {
+        _kernel.Open.Set();
+        TaskCompletionSource change = new();
+        using ManualResetEventSlim waits = new();
+        KernelNotifier notifier = New(minor: 45, limit: 1024);
+        notifier.Locked = _ =>
+        {
+            waits.Set();
+            return change.Task;
+        };
+        _presence.Mark(InodeNumber.Root);
+        notifier.EntryChanged(InodeNumber.Root, "name"u8);
+        notifier.Applied(new LogSequence(1));
+        Assert.True(waits.Wait(TimeSpan.FromMinutes(1)));
+        Task ending = Task.Run(notifier.Dispose);
+        bool hasEnded = await Task.WhenAny(ending, Task.Delay(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken)) == ending;
+        change.SetResult();
+        await ending;
+        Assert.True(hasEnded, "it waits");
+        Assert.Equal(0UL, notifier.NotifiedUpTo.Value);
+        Assert.Empty(_kernel.Messages);
+        notifier.Dispose();
+    }
+
+    /// <summary>The end may come while the last thing is told.</summary>
+    [Fact]
+    public void What_was_not_told_any_more_does_not_count_as_told()
+    {
+        _kernel.Open.Set();
+        using KernelNotifier notifier = new(_kernel, _presence, _system.Tree, new Negotiated(DialectTable.Stock, 45, InitFlags.None, 4096, 1), 1024, hasThread: false);
+        InodeNumber directory = _system.AddDirectory(InodeNumber.Root, "d");
+        notifier.Locked = _ =>
+        {
+            notifier.BeginStop();
+            return null;
+        };
+        _presence.Mark(InodeNumber.Root);
+        _presence.Mark(directory);
+        notifier.AttributesChanged(directory, InodeNumber.Root);
+        notifier.Applied(new LogSequence(1));
+        Assert.True(notifier.TellWaiting());
+        Assert.Equal(0UL, notifier.NotifiedUpTo.Value);
+    }
+
     private KernelNotifier New(uint minor, int limit) =>
         new(_kernel, _presence, _system.Tree, new Negotiated(DialectTable.Stock, minor, InitFlags.None, 4096, 1), limit);
 

@@ -7,6 +7,7 @@ using Famfs.Master.Changes;
 using Famfs.Master.Holders;
 using Famfs.Master.State;
 using Famfs.TestSupport;
+using Famfs.TestSupport.Dax;
 using Famfs.V1;
 using Xunit;
 
@@ -119,6 +120,60 @@ public sealed class MountRegistryTests : IDisposable
             await _mounts.HintedAsync(host).WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
             Assert.Equal(i, Assert.Single(_mounts.Describe(default)).Position.Sequence);
         }
+    }
+
+    /// <summary>A hundred callers at once do not read the table a hundred times, one after another.</summary>
+    [Fact]
+    public void Of_callers_that_come_at_the_same_time_one_reads_the_lines_for_all()
+    {
+        FakeSharedMemory memory = new(16 << 20, seed: 1, coherent: true) { AccidentOneIn = 0 };
+        DaxDevice device = memory.Attach("master");
+        NativeFormatter.Format([device], new() { Host = Guid.NewGuid(), Clock = TimeProvider.System });
+        using DevicePool pool = TestFormats.All.Open([device]);
+        MountLineTable table = new(pool);
+        table.Write(0, new() { Counter = 1, State = MountState.Live, Host = Guid.NewGuid(), Boot = Guid.NewGuid(), Mount = Guid.NewGuid() });
+        MountRegistry mounts = new(_state, table, _clock);
+        int reads = 0;
+        long meanwhile = 0;
+        memory.BeforeAccess = (_, operation, offset) =>
+        {
+            if (operation != FakeOperation.Load || offset != MediaLayout.HostTableOffset)
+                return;
+            reads++;
+            meanwhile = mounts.ScansBegun;
+        };
+        long before = mounts.ScansBegun;
+        mounts.ScanSince(before);
+        Assert.Equal(1, reads);
+        for (int i = 0; i < 20; i++)
+            mounts.ScanSince(before);
+        Assert.Equal(1, reads);
+        // What was read before a caller came may be older than what it wants to see.
+        mounts.ScanSince(meanwhile);
+        Assert.Equal(2, reads);
+        mounts.ScanOnce();
+        Assert.Equal(3, reads);
+        // One that failed is nobody's.
+        before = mounts.ScansBegun;
+        memory.Poison(MediaLayout.HostTableOffset, 1, "master");
+        Assert.ThrowsAny<Exception>(mounts.ScanOnce);
+        memory.ClearPoison();
+        mounts.ScanSince(before);
+        Assert.Equal(5, reads);
+    }
+
+    /// <summary>Its caller asks the next master, and is not kept until its connection is cut.</summary>
+    [Fact]
+    public async Task Who_waits_for_mounts_when_the_master_stops_is_told_so()
+    {
+        Guid mount = Guid.NewGuid();
+        Task<int> waiting = _mounts.WaitAsync(new(5), [mount], TestContext.Current.CancellationToken);
+        Assert.False(waiting.IsCompleted);
+        _mounts.EndWaits(new(ErrorReason.NotMaster, "the master is stopping"));
+        FamfsException error = await Assert.ThrowsAsync<FamfsException>(() => waiting.WaitAsync(TimeSpan.FromMinutes(1)));
+        Assert.Equal((ErrorReason.NotMaster, "the master is stopping"), (error.Reason, error.Message));
+        error = await Assert.ThrowsAsync<FamfsException>(() => _mounts.WaitAsync(new(5), [mount], TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromMinutes(1)));
+        Assert.Equal(ErrorReason.NotMaster, error.Reason);
     }
 
     [Fact]
