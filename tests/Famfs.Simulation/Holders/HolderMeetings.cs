@@ -44,7 +44,7 @@ internal sealed class HolderMeetings
         if (operation == FakeOperation.Zero)
             MeetWhileZeroing(self, life);
         else if (self.Name.StartsWith("daemon", StringComparison.Ordinal))
-            MeetAroundFirstLine(self, life, operation, offset);
+            MeetAsDaemon(self, life, operation, offset);
         else if (operation == FakeOperation.Load && self.Name.StartsWith("reclaimer", StringComparison.Ordinal) && offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + MediaLayout.UnitBytes && Comes(_oneIn * 200))
         {
             // S11: a mount comes and opens a file, which is removed, while the table is read.
@@ -64,7 +64,7 @@ internal sealed class HolderMeetings
     }
 
     /// <summary>S17: memory that is to be zeroed gives an error now.</summary>
-    public bool IsFaulty() => _oneIn > 0 && !_simulation.Scheduler.IsCalm && Comes(_oneIn * 20);
+    public bool IsFaulty() => _oneIn > 0 && !_simulation.Scheduler.IsCalm && Comes(_oneIn * 6);
 
     private void MeetWhileZeroing(SimulatedProcess self, SimulatedLife life)
     {
@@ -80,10 +80,18 @@ internal sealed class HolderMeetings
         Await(() => _simulation.Space.State.Reservations.Any(r => r.Term > own.Term));
     }
 
-    private void MeetAroundFirstLine(SimulatedProcess self, SimulatedLife life, string operation, long offset)
+    private void MeetAsDaemon(SimulatedProcess self, SimulatedLife life, string operation, long offset)
     {
-        if (_simulation.Hosts.FirstOrDefault(h => h.Mounts.Any(m => m.Life == life && !m.IsOpen)) is not { } host)
+        if (_simulation.Hosts.FirstOrDefault(h => h.Mounts.Any(m => m.Life == life)) is not { } host)
             return;
+        if (host.Mounts.Find(m => m.Life == life)!.IsOpen)
+        {
+            // S15: its line stands still until its lease has run out and it is gone; its other threads go on.
+            int gone = Made(RecordType.HostGone);
+            if (_simulation.LeaseMs > 0 && Comes(_oneIn * 200))
+                Await(() => Made(RecordType.HostGone) > gone, 3 * LongestSteps);
+            return;
+        }
         bool isLine = offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + ((long)HolderSimulation.MostHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         bool isFirst = operation == FakeOperation.Store && isLine && (offset - MediaLayout.HostTableOffset) % MountLine.Size == 0;
         bool isSecond = _wroteLine == self && operation == FakeOperation.Invalidate && !isLine;
@@ -109,10 +117,10 @@ internal sealed class HolderMeetings
 
     private int Made(RecordType type) => _simulation.Space.Made.GetValueOrDefault(type);
 
-    private void Await(Func<bool> condition)
+    private void Await(Func<bool> condition, int most = LongestSteps)
     {
         _simulation.Counts.Meetings++;
-        _simulation.Scheduler.WaitFor(condition, LongestSteps);
+        _simulation.Scheduler.WaitFor(condition, most);
         _simulation.Counts.Met += condition() ? 1 : 0;
     }
 }

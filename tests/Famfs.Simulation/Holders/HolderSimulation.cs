@@ -45,7 +45,7 @@ internal sealed class HolderCounts
     /// <summary>What programs, clients and operators did.</summary>
     public long Operations => Opens + Touches + Changes + Evictions + Impostors;
 
-    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, acknowledged {Acknowledged}, evictions {Evictions}, mounts with a lease {Leases}, expired {Expired}";
+    public override string ToString() => $"steps {Steps}, kills {Kills}, crashes {Crashes}, pauses {Pauses}, terms {Terms}, opens {Opens}, touches {Touches}, changes {Changes}, acknowledged {Acknowledged}, evictions {Evictions}, space used again {Reuses}, mounts with a lease {Leases}, expired {Expired}";
 }
 
 /// <summary>
@@ -63,6 +63,7 @@ internal sealed class HolderSimulation : IDisposable
     private const int ManyUnits = 96;
     private const int MostHistory = 4000;
     private const int LongestLull = 40_000;
+    private const int LongestTakeOver = 200_000;
     private const int MostRemoved = 5; // files that wait for their holders, when another one is removed; a directory may have more
     private const long CalmStepsWithoutLease = 240_000;
     private const long CalmStepsOfLease = 480_000; // time is slower there, and what stands still is gone after a time
@@ -85,7 +86,8 @@ internal sealed class HolderSimulation : IDisposable
     private readonly List<SimulatedMaster> _everyMaster = [];
     private readonly List<(SimulatedLife Life, IDisposable What)> _buried = [];
     private readonly Queue<string> _history = [];
-    private readonly long _steps;
+    private readonly long _steps; // of anything that happens, from the first master on
+    private long _lastStep = long.MaxValue; // of them
     private readonly int _lossOneIn;
     private readonly int _masterPatience;
     private readonly int _logSwitchOneIn;
@@ -111,12 +113,12 @@ internal sealed class HolderSimulation : IDisposable
         Meetings = new(this, new(seed * 17 + 3));
         // What programs store stays in caches for long, and their kernels reach memory: who does not flush is found out.
         Random lingering = new(seed * 13 + 11);
-        bool lingers = lingering.Next(4) == 0;
+        bool lingers = lingering.Next(3) == 0;
         FlushesOneIn = lingers ? 8 : 2;
         bool coherent = _random.Next(3) == 0 && !lingers;
         _steps = _random.Next(12_000, 40_000);
         _masterPatience = Choose(500, 4000, 20_000);
-        MountPatience = Choose(50, 400);
+        MountPatience = lingers ? Choose(50, 400, 10_000) : Choose(50, 400);
         LongestIdle = Choose(40, 200, 1000);
         UnmountOneIn = Choose(100, 600, 100_000);
         _isCrowded = _random.Next(5) == 0;
@@ -158,7 +160,9 @@ internal sealed class HolderSimulation : IDisposable
         bool famfsKernels = _random.Next(3) == 0 || lingers;
         _isForgetful = new Random(seed ^ 0x0F06E7).Next(3) == 0;
         _hosts = [.. Enumerable.Range(0, _isForgetful ? 4 : 3).Select(i => new SimulatedHost(this, HostName(i), HostId(i), famfsKernels && (_random.Next(2) == 0 || lingers), _random.Next(2) == 0 ? 45u : 31u))];
-        Words = new(ordersStores: !_hosts.Any(h => h.ReachesMemory));
+        // Of two words in a line, on memory that is not coherent, the later store of one host takes the other's back.
+        WordsOfLine = 1 + (seed % 2);
+        Words = new(ordersStores: WordsOfLine == 1 && !_hosts.Any(h => h.ReachesMemory));
     }
 
     public CooperativeScheduler Scheduler { get; }
@@ -168,6 +172,9 @@ internal sealed class HolderSimulation : IDisposable
     public TimeProvider Clock { get; }
 
     public SettledSpace Space { get; }
+
+    /// <summary>Words that programs use in each line.</summary>
+    public int WordsOfLine { get; }
 
     /// <summary>What programs store.</summary>
     public StoredWords Words { get; }
@@ -731,6 +738,15 @@ internal sealed class HolderSimulation : IDisposable
     /// it never does.</summary>
     private void LiveAsWeather(Random random)
     {
+        // After many terms the first take-over takes longer than all that comes then.
+        if (_lastStep == long.MaxValue)
+        {
+            Scheduler.IsLull = true;
+            Scheduler.WaitFor(() => HasMaster, LongestTakeOver);
+            Scheduler.IsLull = false;
+            _lastStep = Scheduler.Work + _steps;
+            _damageAt = _damageAt == long.MaxValue ? _damageAt : _damageAt + Scheduler.Work;
+        }
         while (!Scheduler.IsCalm && !Scheduler.Quiescing)
         {
             Scheduler.Sleep(random.Next(300, 5000));
@@ -765,7 +781,7 @@ internal sealed class HolderSimulation : IDisposable
                 _calmServed += Scheduler.Step - lookedAt;
             lookedAt = Scheduler.Step;
             bool isOver = _calmServed > CalmSteps || (_calmSince >= 0 && Scheduler.Step > _calmSince + (MostCalms * CalmSteps));
-            if (_calmSince < 0 && Scheduler.Work >= _steps)
+            if (_calmSince < 0 && Scheduler.Work >= _lastStep)
             {
                 Scheduler.IsCalm = true;
                 _calmSince = Scheduler.Step;
@@ -796,7 +812,7 @@ internal sealed class HolderSimulation : IDisposable
                 Scheduler.Finish(); // both copies are damaged: one by a store that tore; what nobody can read holds everything
             else if (isOver)
                 throw new InvalidOperationException($"what is not in use does not come back: {Space.State.Tree.DeletedCount} files wait for {string.Join("; ", AnyMaster()?.State.ReclaimWaits ?? ["a master"])}; the log ends at {Space.Last}; {string.Join("; ", _hosts.SelectMany(h => h.Mounts))}; {string.Join("; ", _hosts.AsEnumerable())}; {string.Join("; ", Entries().Where(e => e.Line is not { State: MountState.Ended }))}; {_buried.Count(b => b.Life.Threads > 0)} that have ended have threads");
-            Scheduler.WaitFor(() => _calmSince < 0 && Scheduler.Work >= _steps, Scheduler.IsCalm ? 50 : 10_000);
+            Scheduler.WaitFor(() => _calmSince < 0 && Scheduler.Work >= _lastStep, Scheduler.IsCalm ? 50 : 10_000);
         }
     }
 

@@ -15,7 +15,7 @@ namespace Famfs.Simulation.Holders;
 /// <summary>A host: its boots, the kernel's mounts, what its state directory has, and its programs.</summary>
 internal sealed class SimulatedHost(HolderSimulation simulation, string name, Guid id, bool reachesMemory, uint kernelMinor)
 {
-    // Where programs store in each unit of a file: a word that tells whose it is, and which store that was.
+    // Lines in which programs store, of each unit of a file: words that tell whose they are, and which stores those were.
     private const int PlacesOfUnit = 2;
 
     private int _boots;
@@ -299,7 +299,7 @@ internal sealed class SimulatedHost(HolderSimulation simulation, string name, Gu
         int units = (int)(file.Extents.Sum(e => e.LengthBytes) / MediaLayout.UnitBytes);
         if (units == 0)
             return;
-        long at = (random.Next(units) * MediaLayout.UnitBytes) + (random.Next(PlacesOfUnit) * (long)DaxDevice.LineBytes);
+        long at = (random.Next(units) * MediaLayout.UnitBytes) + (random.Next(PlacesOfUnit) * (long)DaxDevice.LineBytes) + (random.Next(simulation.WordsOfLine) * sizeof(ulong));
         ulong number = file.Inode.Number;
         bool writes = random.Next(2) == 0;
         simulation.Counts.Touches++;
