@@ -3,11 +3,15 @@ using Famfs.Core.Dax;
 using Famfs.Core.Log;
 using Famfs.Core.Log.Native;
 using Famfs.Core.Namespace;
+using Famfs.Fuse.Memory;
 using Famfs.Fuse.Operations;
 using Famfs.Fuse.Protocol;
+using Famfs.Fuse.Session;
+using Famfs.Fuse.Tests.Kernel;
 using Famfs.TestSupport;
 using Famfs.TestSupport.Dax;
 using Xunit;
+using Errno = Famfs.Fuse.Protocol.Errno;
 
 namespace Famfs.Fuse.Tests.Operations;
 
@@ -222,6 +226,42 @@ public sealed class ReusedSpaceTests : IDisposable
     }
 
     private static MapExtent Units(long first, long count) => new(default, first * Unit, count * Unit);
+
+    /// <summary>Where a worker reaches the memory it drops what is small. What is large another thread drops, and the worker answers others.</summary>
+    [Fact]
+    public void A_worker_drops_what_is_small_and_an_open_of_more_waits_for_another_thread()
+    {
+        using KernelRig rig = new(KernelGeneration.Stock);
+        using ManualResetEventSlim begun = new();
+        using ManualResetEventSlim goesOn = new();
+        rig.System.AddDevice(0, _devices.Here[0]);
+        rig.System.Reused = _reused;
+        using OpenDelay opens = new(_reused, rig.System.Windows, (_, use) =>
+        {
+            begun.Set();
+            goesOn.Wait(TimeSpan.FromMinutes(2));
+            using DaxDevice device = _memory.Attach("releases");
+            use(device, 10 * Unit, 3 * Unit);
+            return true;
+        }, inlineBytes: 2 * Unit);
+        rig.System.OpenDelay = opens;
+        rig.Start(wantsFmaps: false);
+        opens.Start(_ => InodePresence.Absent);
+        rig.AddFile("small", 4 * Unit, 0, (0, 3, 4));
+        InodeNumber large = rig.AddFile("large", 3 * Unit, 0, (0, 10, 3));
+        rig.AddFile("other", Unit, 0, (0, 20, 1));
+        _reused.Add([Units(3, 2), Units(10, 3)]);
+        Assert.Equal(Errno.None, rig.OpenError("small"));
+        Assert.Equal([3], _dropped);
+        ulong open = rig.Kernel.Post(0, 14, large.Value, new byte[8]);
+        Assert.True(begun.Wait(TimeSpan.FromMinutes(1)));
+        Assert.Equal(Errno.None, rig.OpenError("other"));
+        rig.Kernel.RequireSilence();
+        goesOn.Set();
+        Assert.Equal(Errno.None, rig.Kernel.Await(0, open).Errno);
+        Assert.Equal([3], _dropped); // not by a worker
+        Assert.Equal(0, _reused.CountReused([Units(0, 30)]));
+    }
 
     private bool Open(long first, long count) => _reused.TryRefresh(new MapView(Units(first, count)), _devices);
 

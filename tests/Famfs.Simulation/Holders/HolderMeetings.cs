@@ -84,15 +84,16 @@ internal sealed class HolderMeetings
     {
         if (_simulation.Hosts.FirstOrDefault(h => h.Mounts.Any(m => m.Life == life)) is not { } host)
             return;
+        bool isLine = offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + ((long)HolderSimulation.MostHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         if (host.Mounts.Find(m => m.Life == life)!.IsOpen)
         {
-            // S15: its line stands still until its lease has run out and it is gone; its other threads go on.
-            int gone = Made(RecordType.HostGone);
-            if (_simulation.LeaseMs > 0 && Comes(_oneIn * 200))
-                Await(() => Made(RecordType.HostGone) > gone, 3 * LongestSteps);
+            // S15: its line stands still, often in the middle of being written, until its lease has run out, it is gone, and space that it
+            // may have has come back. Its other threads go on.
+            (int gone, int returned) = (Made(RecordType.HostGone), Made(RecordType.ExtentsReclaimed));
+            if (_simulation.LeaseMs > 0 && Comes(_oneIn * (isLine ? 50 : 300)))
+                Await(() => Made(RecordType.HostGone) > gone && Made(RecordType.ExtentsReclaimed) > returned, 3 * LongestSteps);
             return;
         }
-        bool isLine = offset >= MediaLayout.HostTableOffset && offset < MediaLayout.HostTableOffset + ((long)HolderSimulation.MostHosts * MediaLayout.EntriesPerHost * MediaLayout.HostEntryBytes);
         bool isFirst = operation == FakeOperation.Store && isLine && (offset - MediaLayout.HostTableOffset) % MountLine.Size == 0;
         bool isSecond = _wroteLine == self && operation == FakeOperation.Invalidate && !isLine;
         if (isFirst)
