@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Famfs.Core;
 using Famfs.Core.Dax;
 using Famfs.Core.Format;
@@ -157,6 +158,7 @@ internal sealed class HolderSimulation : IDisposable
             HostCrashed = host => Array.Find(_hosts!, h => h.Name == host)?.Crash(),
         };
         Space = new(Memory, new(s_fileSystem, 1, default, default)) { Changed = OnSpaceChanged };
+        Memory.Landed = OnLanded;
         bool famfsKernels = _random.Next(3) == 0 || lingers;
         _isForgetful = new Random(seed ^ 0x0F06E7).Next(3) == 0;
         _hosts = [.. Enumerable.Range(0, _isForgetful ? 4 : 3).Select(i => new SimulatedHost(this, HostName(i), HostId(i), famfsKernels && (_random.Next(2) == 0 || lingers), _random.Next(2) == 0 ? 45u : 31u))];
@@ -556,6 +558,7 @@ internal sealed class HolderSimulation : IDisposable
         host.IsOff = true;
         Scheduler.Crash(host.Name);
         Scheduler.Sleep(random.Next(1, 500));
+        Memory.SettleLost(host.Name);
         if (AnyMaster() is { } master)
         {
             Counts.Evictions++;
@@ -866,6 +869,17 @@ internal sealed class HolderSimulation : IDisposable
                 if (file.Inode.Number != inode && file.Extents.Any(e => SettledSpace.Overlap(e, extent)))
                     throw new InvalidOperationException($"P2 broken: {extent} {(inode == 0 ? "becomes free" : $"becomes inode {inode}")}, and {host.Name} reaches it as inode {file.Inode.Number}");
             }
+        }
+    }
+
+    /// <summary>What a program has stored reaches the memory while the space is its file's: later it would be among another's bytes.</summary>
+    private void OnLanded(long offset, byte[] bytes)
+    {
+        foreach (ulong word in MemoryMarshal.Cast<byte, ulong>(bytes))
+        {
+            // What else looks like one, a checksum say, is of a number that nobody has given.
+            if (StoredWords.TryGetInode(word, out ulong inode) && inode < Space.State.NextInode.Value && !(Space.MayTouch(inode) && Space.IsOf(inode, offset)))
+                throw new InvalidOperationException($"P2 broken: a word of inode {inode}, which is {Space.StatusOf(inode)?.ToString() ?? "given back"}, reaches the memory at {offset} now");
         }
     }
 

@@ -139,6 +139,10 @@ internal sealed class SettledSpace : IReplayObserver, IDisposable
         return scope.TryGet(new(inode), out InodeAttributes found) && found.Status is InodeStatus.Published or InodeStatus.Deleted;
     }
 
+    /// <summary>A byte is in a file's space, which is not given back.</summary>
+    public bool IsOf(ulong inode, long offset) =>
+        _owned.TryGetValue(inode, out MapExtent[]? extents) && extents.Any(e => offset >= e.OffsetBytes && offset < e.OffsetBytes + e.LengthBytes);
+
     public InodeStatus? StatusOf(ulong inode)
     {
         using TreeScope scope = _reader.Enter();

@@ -7,13 +7,17 @@ internal sealed class StoredWords(bool ordersStores)
 {
     private const int TurnBits = 24;
 
+    // Tells them from what else is in memory: 16 bits, then the inode's 24, then those of the turn.
+    private const ulong Mark = 0xA5F1UL << 48;
+    private const ulong MarkBits = 0xFFFFUL << 48;
+
     private readonly Dictionary<(ulong Inode, long Offset), Dictionary<ulong, (long Began, long Ended)>> _stores = [];
 
     /// <summary>Stores and their answers so far, as a clock.</summary>
     public long Now { get; private set; }
 
     /// <summary>A word of this file that was never stored.</summary>
-    public ulong NextOf(ulong inode) => (inode << TurnBits) | ((ulong)++Now & ((1UL << TurnBits) - 1));
+    public ulong NextOf(ulong inode) => Mark | (inode << TurnBits) | ((ulong)++Now & ((1UL << TurnBits) - 1));
 
     /// <summary>A WRITE begins: its word.</summary>
     public ulong Begin(ulong inode, long offset)
@@ -32,11 +36,20 @@ internal sealed class StoredWords(bool ordersStores)
         stores[word] = (stores[word].Began, ++Now);
     }
 
+    /// <summary>Whose word it is, if it is one.</summary>
+    public static bool TryGetInode(ulong word, out ulong inode)
+    {
+        inode = InodeOf(word);
+        return (word & MarkBits) == Mark;
+    }
+
+    private static ulong InodeOf(ulong word) => (word & ~MarkBits) >> TurnBits;
+
     /// <summary>What was loaded from a file was stored to it, or is zero.</summary>
     public void RequireOwn(string who, ulong inode, ulong word)
     {
-        if (word != 0 && word >> TurnBits != inode)
-            throw new InvalidOperationException($"P2 broken: {who} loads a word of inode {word >> TurnBits} from inode {inode}");
+        if (word != 0 && (!TryGetInode(word, out ulong of) || of != inode))
+            throw new InvalidOperationException($"P2 broken: {who} loads {word:x}, of inode {InodeOf(word)}, from inode {inode}");
     }
 
     /// <summary>What READ gives is as new as what was answered before it began.</summary>

@@ -67,6 +67,10 @@ public sealed class FakeSharedMemory
     /// <summary>Lines a host's cache holds at most.</summary>
     public int CacheLines { get; set; } = 4096;
 
+    /// <summary>Called with the place and the bytes when what a host has stored is in memory, but for zeroing. It may not use the
+    /// memory.</summary>
+    public Action<long, byte[]>? Landed { get; set; }
+
     /// <summary>Of the dirty lines of a host that loses power some stay on their way (in a switch, in the device): each lands at any time
     /// before the host is attached again, or never. Without this they land at once or never.</summary>
     public bool LateLines { get; init; }
@@ -160,6 +164,13 @@ public sealed class FakeSharedMemory
             while (_late.Count > 0)
                 LandLate(_random.Next(_late.Count));
         }
+    }
+
+    /// <summary>What a host that lost power had on its way is in memory by now, or lost.</summary>
+    public void SettleLost(string hostName)
+    {
+        lock (_guard)
+            SettleLate(hostName);
     }
 
     /// <summary>Nothing but zeros was ever in memory there.</summary>
@@ -550,6 +561,7 @@ public sealed class FakeSharedMemory
         long offset = number * DaxDevice.LineBytes;
         CopyToPages(offset, bytes.AsSpan(0, (int)Math.Min(DaxDevice.LineBytes, LengthBytes - offset)));
         LandedLate++;
+        Landed?.Invoke(offset, bytes);
     }
 
     /// <summary>What a host had on its way is in memory or lost before it runs again.</summary>
@@ -600,6 +612,7 @@ public sealed class FakeSharedMemory
         long offset = line.Number * DaxDevice.LineBytes;
         CopyToPages(offset, line.Bytes.AsSpan(0, (int)Math.Min(DaxDevice.LineBytes, LengthBytes - offset)));
         line.Dirty = false;
+        Landed?.Invoke(offset, line.Bytes);
     }
 
     private static void Drop(Host host, Line line)
@@ -616,6 +629,7 @@ public sealed class FakeSharedMemory
     {
         var (offset, bytes) = handle.StoreBuffer.Dequeue();
         CopyToPages(offset, bytes);
+        Landed?.Invoke(offset, bytes);
     }
 
     private void CopyFromPages(long offset, Span<byte> destination)
