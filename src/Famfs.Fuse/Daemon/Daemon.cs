@@ -434,12 +434,13 @@ internal sealed class Daemon
         try
         {
             held.Dispose();
+            bool hasEnded = false;
             _memory.UseAfterwards(_replica.Pool, pool =>
             {
                 _replica.PurgeAtEnd(held, pool);
-                _registration.End(pool);
+                hasEnded = _registration.End(pool);
             });
-            return true;
+            return hasEnded;
         }
         catch (Exception error) when (error is FamfsException or DeviceFaultException or IOException or NotSupportedException)
         {

@@ -262,24 +262,29 @@ internal sealed class MountRegistration(Replica replica, HostIdentity host, Guid
     }
 
     /// <summary>Says that this mount holds nothing any more. Only after its superblock is gone, when the memory may have
-    /// to be reached in another way: through <paramref name="pool"/>.</summary>
-    public void End(DevicePool pool)
+    /// to be reached in another way: through <paramref name="pool"/>. False when its line is still there and may count: whoever mounts here
+    /// next ends it.</summary>
+    public bool End(DevicePool pool)
     {
         _open = false;
         if (_line is not null)
             _table = new(pool, host.Locks);
-        if (_line is not null && MayEnd())
+        bool isOver = _line is null || _end is not null;
+        if (!isOver && MayEnd())
         {
-            Store(_line with { Counter = _line.Counter + 1, State = MountState.Ended });
+            Store(_line! with { Counter = _line.Counter + 1, State = MountState.Ended });
             Store(_line with { Counter = _line.Counter + 1 }); // as EndOlder does
+            isOver = true;
         }
         ReleaseLock();
+        return isOver;
     }
 
-    // What is there may be another mount's by now: this one's end was in the log, or its lock had to be given up before.
+    // What is there may be another mount's by now, when its lock had to be given up before. In a block that nobody has it is this one's, as
+    // in Withdraw.
     private bool MayEnd()
     {
-        if (_end is not null || IsOutside || (_held is null && !_table.TryLock(_entry, out _held)))
+        if (IsBlockOfOther || (_held is null && !_table.TryLock(_entry, out _held)))
             return false;
         return _table.ReadBlock(BlockOfEntry).Find(e => e.Index == _entry) is not { Line: { } line } || line.Mount == mount;
     }

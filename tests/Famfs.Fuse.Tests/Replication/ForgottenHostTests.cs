@@ -114,6 +114,26 @@ public sealed class ForgottenHostTests : IDisposable
         Assert.Equal((OpenVerdict.Open, mount), (paused.Admit(InodeNumber.Root), Assert.Single(_table.ReadBlock(0)).Line!.Mount));
     }
 
+    /// <summary>The host may have the same block again, and then nobody would know what that line is of. In another's block it is that
+    /// host's to cover.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_mount_that_ends_where_its_host_was_forgotten_ends_its_line_unless_the_block_is_anothers(bool isOfOther)
+    {
+        Guid mount = Guid.NewGuid();
+        MountRegistration registration = NewRegistration(_first, mount, out Replica replica);
+        registration.Advance();
+        Assert.Equal((mount, MountState.Live), (Assert.Single(_table.ReadBlock(0)).Line!.Mount, Assert.Single(_table.ReadBlock(0)).Line!.State));
+        Forget(_first, 0);
+        if (isOfOther)
+            Register(_second, 0);
+        Drain(replica);
+        Assert.Equal(!isOfOther, registration.End(replica.Pool));
+        MountLine line = Assert.Single(_table.ReadBlock(0)).Line!;
+        Assert.Equal((mount, isOfOther ? MountState.Live : MountState.Ended), (line.Mount, line.State));
+    }
+
     /// <summary>The lease was of a line that is taken back. The mount waits for a block for longer than that.</summary>
     [Fact]
     public void A_lease_ends_with_the_line_that_is_withdrawn_and_begins_again_with_the_next()

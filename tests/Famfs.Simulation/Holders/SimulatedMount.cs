@@ -396,8 +396,8 @@ internal sealed class SimulatedMount : IDeviceResolver, ICapacity, IMountDescrip
         _replica.PurgeAtEnd(_held, _replica.Pool);
         if (!wasRefused || _registration.LeaseMs > 0)
         {
-            _registration.End(_replica.Pool);
-            _host.Receipts.Remove(Id);
+            if (_registration.End(_replica.Pool))
+                _host.Receipts.Remove(Id);
         }
     }
 }
